@@ -1,0 +1,108 @@
+//! `cargo xtask build-python`: from the pinned tarball to `./python`.
+//!
+//! The steps come in this order because each needs the one before: the system's libraries, the patched source,
+//! configure (which writes `pyconfig.h`), the Rust runtime (whose bindings are made from the configured headers), make,
+//! and the installation that `./python` is a link into. Each finds out by itself whether there is anything to do.
+
+use std::fs;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::pins::{Pin, Pins};
+use crate::workspace::{Build, Profile, Workspace};
+use crate::{deps, interpreter, runtime, source, stamp};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Build the unpatched interpreter with the same flags, for comparison; ./python stays what it is
+    #[arg(long)]
+    pub stock: bool,
+}
+
+/// What to build an interpreter from, and how.
+#[derive(clap::Args)]
+pub struct Choice {
+    /// The pinned version of CPython [default: the first in pins.toml]
+    #[arg(long, value_name = "VERSION")]
+    pub cpython: Option<String>,
+    /// dev: -O3; release: profile-guided and link-time optimisation as well, which takes far longer
+    #[arg(long, value_enum, default_value_t = Profile::Dev)]
+    pub profile: Profile,
+    /// The tarball, or a directory that has it
+    #[arg(long, value_name = "TARBALL|DIR")]
+    pub source: Option<PathBuf>,
+    /// Print what is missing on the system instead of installing it
+    #[arg(long)]
+    pub no_install_deps: bool,
+    /// How many jobs make runs at once [default: the number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
+}
+
+impl Choice {
+    pub fn jobs(&self) -> usize {
+        self.jobs
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZero::get)
+    }
+
+    pub fn pin<'a>(&self, pins: &'a Pins) -> Result<&'a Pin> {
+        pins.choose(self.cpython.as_deref())
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::new();
+    let _lock = workspace.lock()?;
+    build(&workspace, &args.choice, args.stock)?;
+    Ok(())
+}
+
+/// Builds an interpreter and installs it where it is run from.
+pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Build> {
+    let start = Instant::now();
+    let pins = Pins::load(&workspace.patches())?;
+    let pin = choice.pin(&pins)?;
+    let jobs = choice.jobs();
+    let build = workspace.build(&pin.version, choice.profile, stock);
+    eprintln!("CPython {} ({})", pin.version, build.name());
+
+    let installed = deps::ensure(workspace, !choice.no_install_deps)?;
+    let source = source::prepare(workspace, &build, pin, choice.source.as_deref())?;
+    interpreter::configure(&build, &build.installation(), installed)?;
+    if !stock {
+        runtime::build(workspace, &build)?;
+    }
+    interpreter::compile(&build, &source, jobs)?;
+    interpreter::install(&build, &source, jobs)?;
+
+    let program = interpreter::program(&build.installation())?;
+    let shown = if stock {
+        program
+    } else {
+        link(workspace, &program)?
+    };
+    eprintln!(
+        "{} is ready ({:.1} s)",
+        shown.display(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(build)
+}
+
+/// Makes `./python` a link to the interpreter. It is relative, so that the repository may be mounted elsewhere.
+fn link(workspace: &Workspace, program: &Path) -> Result<PathBuf> {
+    let python = workspace.python();
+    let target = program.strip_prefix(workspace.root()).unwrap_or(program);
+    if fs::read_link(&python).ok().as_deref() != Some(target) {
+        stamp::remove_file(&python)?;
+        let what = || format!("cannot create the link {}", python.display());
+        std::os::unix::fs::symlink(target, &python).with_context(what)?;
+    }
+    Ok(Path::new("./python").to_owned())
+}

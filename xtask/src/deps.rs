@@ -1,0 +1,301 @@
+//! What building the interpreter needs of the system.
+//!
+//! Each need is probed by use — a program is run, a header is compiled, libclang is looked for where bindgen looks —
+//! so that a system without dpkg, or with a library of its own, passes too. Debian's package names only serve to
+//! install what is missing.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Phase;
+use crate::workspace::Workspace;
+
+struct Need {
+    what: &'static str,
+    package: &'static str,
+    probe: Probe,
+}
+
+enum Probe {
+    Program(&'static str),
+    /// Lines of C that must compile.
+    Header(&'static str),
+    Libclang,
+}
+
+const fn program(name: &'static str, package: &'static str) -> Need {
+    Need {
+        what: name,
+        package,
+        probe: Probe::Program(name),
+    }
+}
+
+const fn header(what: &'static str, package: &'static str, lines: &'static str) -> Need {
+    Need {
+        what,
+        package,
+        probe: Probe::Header(lines),
+    }
+}
+
+/// In order: without a compiler no header can be probed.
+const NEEDS: &[Need] = &[
+    program("cc", "gcc"),
+    program("make", "make"),
+    program("git", "git"),
+    program("ld", "binutils"),
+    program("nm", "binutils"),
+    program("objcopy", "binutils"),
+    Need {
+        what: "libclang with its headers",
+        package: "libclang-dev",
+        probe: Probe::Libclang,
+    },
+    header("the C library's headers", "libc6-dev", "#include <stdio.h>"),
+    header(
+        "headers of OpenSSL",
+        "libssl-dev",
+        "#include <openssl/ssl.h>",
+    ),
+    header("headers of zlib", "zlib1g-dev", "#include <zlib.h>"),
+    header("headers of libffi", "libffi-dev", "#include <ffi.h>"),
+    header(
+        "headers of SQLite",
+        "libsqlite3-dev",
+        "#include <sqlite3.h>",
+    ),
+    header("headers of bzip2", "libbz2-dev", "#include <bzlib.h>"),
+    header("headers of liblzma", "liblzma-dev", "#include <lzma.h>"),
+    header(
+        "headers of readline",
+        "libreadline-dev",
+        "#include <stdio.h>\n#include <readline/readline.h>",
+    ),
+    header("headers of libuuid", "uuid-dev", "#include <uuid/uuid.h>"),
+    header(
+        "headers of ncurses",
+        "libncurses-dev",
+        "#include <curses.h>\n#include <panel.h>",
+    ),
+];
+
+/// Installs what is missing if it can, and fails with the command to run if it cannot. Whether anything was installed:
+/// a build that was configured without it must be configured again.
+pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    let names: Vec<_> = missing.iter().map(|need| need.what).collect();
+    let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    packages.dedup();
+    let is_debian = Path::new("/etc/debian_version").exists() && runs("apt-get");
+    if !is_debian {
+        bail!(
+            "missing: {}\nInstall them with the system's package manager (Debian calls the packages {}).",
+            names.join(", "),
+            packages.join(" ")
+        );
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    if !install || !is_root {
+        let sudo = if is_root { "" } else { "sudo " };
+        bail!(
+            "missing: {}\nRun this command, then try again:\n    {sudo}apt-get install -y --no-install-recommends {}",
+            names.join(", "),
+            packages.join(" ")
+        );
+    }
+    eprintln!(
+        "  missing: {}; installing {}",
+        names.join(", "),
+        packages.join(" ")
+    );
+    apt_install(workspace, &packages)?;
+    let missing = self::missing();
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|need| need.what).collect();
+        bail!(
+            "{} still missing after apt-get installed {}",
+            names.join(", "),
+            packages.join(" ")
+        );
+    }
+    Ok(true)
+}
+
+fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    let log = |step: &str| {
+        workspace
+            .cpython()
+            .join("logs")
+            .join(format!("apt-{step}.log"))
+    };
+    let install = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(packages);
+        let phase = Phase::start("apt-get install");
+        let result = phase.run(&mut command, &log("install"));
+        phase.note(if result.is_ok() { "" } else { "failed" });
+        result
+    };
+    // The lists of a fresh container are missing, those of an old one name files that are gone.
+    if install().is_ok() {
+        return Ok(());
+    }
+    let phase = Phase::start("apt-get update");
+    let updated = phase.run(
+        Command::new("apt-get").args(["update", "-q"]),
+        &log("update"),
+    );
+    phase.note(if updated.is_ok() { "" } else { "failed" });
+    // An unreachable third-party archive fails the update, and need not matter: the installation tells.
+    install().context("the packages cannot be installed")
+}
+
+fn missing() -> Vec<&'static Need> {
+    let headers = |needs: &[&Need]| -> String {
+        needs
+            .iter()
+            .filter_map(|need| {
+                if let Probe::Header(lines) = need.probe {
+                    Some(lines)
+                } else {
+                    None
+                }
+            })
+            .fold(String::new(), |mut source, lines| {
+                source.push_str(lines);
+                source.push('\n');
+                source
+            })
+    };
+    let all: Vec<_> = NEEDS.iter().collect();
+    // One run of the compiler answers the usual case, in which nothing is missing.
+    let all_compile = compiles(&headers(&all));
+    all.into_iter()
+        .filter(|need| match need.probe {
+            Probe::Program(name) => !runs(name),
+            Probe::Libclang => libclang().is_none(),
+            Probe::Header(_) => !all_compile && !compiles(&headers(&[need])),
+        })
+        .collect()
+}
+
+fn runs(program: &str) -> bool {
+    let program = if program == "cc" {
+        compiler()
+    } else {
+        program.to_owned()
+    };
+    Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The compiler that configure will take.
+fn compiler() -> String {
+    env::var("CC")
+        .ok()
+        .and_then(|cc| cc.split_whitespace().next().map(str::to_owned))
+        .unwrap_or("gcc".to_owned())
+}
+
+fn compiles(source: &str) -> bool {
+    let flags = env::var("CPPFLAGS").unwrap_or_default();
+    let child = Command::new(compiler())
+        .args(flags.split_whitespace())
+        .args(["-x", "c", "-fsyntax-only", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else { return false };
+    let written = child
+        .stdin
+        .take()
+        .is_some_and(|mut stdin| stdin.write_all(source.as_bytes()).is_ok());
+    child.wait().is_ok_and(|status| status.success()) && written
+}
+
+/// A libclang that has the compiler's own headers (`stddef.h`) beside it: without them bindgen cannot read any other.
+fn libclang() -> Option<PathBuf> {
+    let mut dirs: Vec<PathBuf> = env::var_os("LIBCLANG_PATH")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    if let Ok(output) = Command::new("llvm-config").arg("--libdir").output() {
+        dirs.push(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    for parent in ["/usr/lib", "/usr/local"] {
+        dirs.extend(
+            subdirectories(Path::new(parent))
+                .into_iter()
+                .map(|llvm| llvm.join("lib")),
+        );
+    }
+    dirs.extend(subdirectories(Path::new("/usr/lib")));
+    dirs.extend(
+        [
+            "/usr/lib64",
+            "/usr/lib",
+            "/usr/local/lib64",
+            "/usr/local/lib",
+        ]
+        .map(PathBuf::from),
+    );
+    dirs.iter()
+        .filter_map(|dir| libclang_in(dir))
+        .find(|library| has_own_headers(library))
+}
+
+fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn libclang_in(path: &Path) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path.to_owned());
+    }
+    let names = fs::read_dir(path)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    names.into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "libclang.so"
+            || name.starts_with("libclang.so.")
+            || name.starts_with("libclang-") && name.contains(".so")
+    })
+}
+
+fn has_own_headers(library: &Path) -> bool {
+    let Ok(library) = library.canonicalize() else {
+        return false;
+    };
+    let beside = library.parent().map(|dir| dir.join("clang"));
+    let resources = beside
+        .into_iter()
+        .chain(["/usr/lib/clang", "/usr/lib64/clang"].map(PathBuf::from));
+    resources
+        .flat_map(|dir| subdirectories(&dir))
+        .any(|version| version.join("include/stddef.h").is_file())
+}

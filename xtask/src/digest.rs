@@ -1,0 +1,52 @@
+//! SHA-256 of files, and of the inputs that a stamp stands for.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of a file's content, in lower-case hexadecimal digits.
+pub fn of_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut digest = Inputs::new();
+    io::copy(&mut file, &mut digest).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(digest.finish())
+}
+
+/// Collects what a result depends on.
+pub struct Inputs(Sha256);
+
+impl Inputs {
+    pub fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    /// Adds one input; its length goes in first, so that no two lists of inputs run together.
+    pub fn add(&mut self, input: impl AsRef<[u8]>) -> &mut Self {
+        let input = input.as_ref();
+        self.0.update((input.len() as u64).to_le_bytes());
+        self.0.update(input);
+        self
+    }
+
+    pub fn finish(self) -> String {
+        self.0
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+impl Write for Inputs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Debian's source package: its `.orig.tar.xz` is the official tarball, byte for byte.
+//!
+//! apt runs with a configuration of its own in a temporary directory, made from the system's entry for the Debian
+//! archive (same mirror, same key) with another suite in it. The system's configuration is read, never written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::apt_sources::{self, Entry};
+use crate::pins::Pin;
+use crate::progress::Phase;
+
+pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let codename = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = codename.unwrap_or("sid").trim_matches('"');
+    let entries = apt_sources::read(Path::new("/etc/apt"))?;
+    let archives: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.serves_debian(codename))
+        .collect();
+    ensure!(
+        !archives.is_empty(),
+        "the system's apt sources have no entry for the Debian archive"
+    );
+
+    let mut failures = Vec::new();
+    for suite in &pin.debian.suites {
+        for archive in &archives {
+            let phase = Phase::start(format!("source package from Debian {suite}"));
+            match Apt::new(archive, suite)
+                .and_then(|apt| apt.download(pin, &phase)?.admit(cached, pin, suite))
+            {
+                Ok(()) => {
+                    phase.done();
+                    return Ok(());
+                }
+                Err(error) => {
+                    phase.note("failed");
+                    failures.push(format!("suite {suite}: {error:#}"));
+                }
+            }
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// apt with a private configuration.
+struct Apt {
+    dir: tempfile::TempDir,
+}
+
+/// What apt has downloaded, in apt's directory.
+struct Download {
+    apt: Apt,
+    tarball: PathBuf,
+}
+
+impl Apt {
+    fn new(archive: &Entry, suite: &str) -> Result<Self> {
+        let dir = tempfile::tempdir().context("cannot create a temporary directory")?;
+        for sub in [
+            "sources.list.d",
+            "lists/partial",
+            "cache/archives/partial",
+            "download",
+        ] {
+            fs::create_dir_all(dir.path().join(sub)).context("cannot create apt's directories")?;
+        }
+        fs::write(
+            dir.path().join("sources.list.d/private.sources"),
+            archive.sources_of(suite),
+        )
+        .context("cannot write apt's configuration")?;
+        Ok(Self { dir })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let dir = self.dir.path().display();
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.dir.path().join("download"))
+            .env("LC_ALL", "C");
+        for option in [
+            "Dir::Etc::sourcelist=/dev/null".to_owned(),
+            format!("Dir::Etc::sourceparts={dir}/sources.list.d"),
+            format!("Dir::State::lists={dir}/lists"),
+            format!("Dir::Cache={dir}/cache"),
+            // The directory is this user's: the sandbox user could not write to it, and apt would warn.
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::http::Timeout=15".to_owned(),
+            "Acquire::https::Timeout=15".to_owned(),
+            "Acquire::Retries=1".to_owned(),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command
+    }
+
+    fn download(self, pin: &Pin, phase: &Phase) -> Result<Download> {
+        let log = self.dir.path().join("apt.log");
+        // An archive that cannot be reached is a mere warning otherwise.
+        phase.run(
+            self.command("apt-get")
+                .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]),
+            &log,
+        )?;
+        let package = &pin.debian.package;
+        let version = self.version(pin)?;
+        let mut source = self.command("apt-get");
+        source
+            .args(["-q", "--download-only", "--tar-only", "source"])
+            .arg(format!("{package}={version}"));
+        phase.run(&mut source, &log)?;
+        let tarball = self.dir.path().join("download").join(pin.debian_tarball());
+        ensure!(
+            tarball.is_file(),
+            "{package} {version} has no {}",
+            pin.debian_tarball()
+        );
+        Ok(Download { apt: self, tarball })
+    }
+
+    /// The newest Debian revision of the release.
+    fn version(&self, pin: &Pin) -> Result<String> {
+        let package = &pin.debian.package;
+        let output = self
+            .command("apt-cache")
+            .args(["showsrc", "--only-source", package])
+            .output();
+        let output = output.context("cannot run apt-cache")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let versions: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Version: "))
+            .collect();
+        match versions.iter().find(|version| {
+            version
+                .rsplit_once('-')
+                .is_some_and(|(v, _)| v == pin.version)
+        }) {
+            Some(version) => Ok((*version).to_owned()),
+            None if versions.is_empty() => bail!("it has no source package {package}"),
+            None => bail!("its {package} is {}", versions.join(", ")),
+        }
+    }
+}
+
+impl Download {
+    fn admit(self, cached: &Path, pin: &Pin, suite: &str) -> Result<()> {
+        let part = super::partial(cached);
+        fs::copy(&self.tarball, &part)
+            .with_context(|| format!("cannot write {}", part.display()))?;
+        drop(self.apt);
+        super::admit(
+            &part,
+            cached,
+            pin,
+            &format!("Debian's source package in {suite}"),
+        )
+    }
+}

@@ -1,0 +1,284 @@
+//! CPython's own build: configure, make, make install. Always out of tree.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use walkdir::WalkDir;
+
+use crate::digest::{self, Inputs};
+use crate::mirror::{self, Extra};
+use crate::progress::Phase;
+use crate::runtime;
+use crate::stamp::{self, Stamp};
+use crate::workspace::{Build, Profile};
+
+/// A non-PIE interpreter has all its static objects at addresses that the link decides, and archives refer to them.
+/// This goes in on make's command line, where it reaches every sub-make but not sysconfig: extension modules must be
+/// compiled as for stock. (The shared modules of the standard library are PIC all the same: their -fPIC comes later.)
+/// The unwinder that the Rust library needs is linked in, so that the interpreter depends on no library that stock
+/// does not need; and the build id ties an archive to the interpreter that wrote it.
+const MAKE_VARIABLES: [&str; 2] = [
+    "CFLAGS_NODIST=-fno-pie",
+    "LINKCC=$(PURIFY) $(CC) -no-pie -static-libgcc -Wl,--build-id=sha1",
+];
+
+/// What configure takes from the environment.
+const CONFIGURE_ENVIRONMENT: [&str; 7] = [
+    "CC",
+    "CFLAGS",
+    "CPP",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "LIBS",
+    "PKG_CONFIG_PATH",
+];
+
+/// The modules that only exist if their library was found.
+const LIBRARY_MODULES: &str =
+    "bz2, ctypes, curses, curses.panel, lzma, readline, sqlite3, ssl, _uuid, zlib";
+
+/// Configures the build, unless it is configured already for the same prefix, flags and tools.
+pub fn configure(build: &Build, prefix: &Path, again: bool) -> Result<()> {
+    let objects = build.objects();
+    let mut arguments = vec![format!("--prefix={}", prefix.display())];
+    if build.profile == Profile::Release {
+        arguments.extend(["--enable-optimizations", "--with-lto"].map(str::to_owned));
+    }
+    let mut inputs = Inputs::new();
+    for argument in &arguments {
+        inputs.add(argument);
+    }
+    for variable in CONFIGURE_ENVIRONMENT {
+        inputs.add(env::var(variable).unwrap_or_default());
+    }
+    for file in ["configure", "pyconfig.h.in"] {
+        inputs.add(digest::of_file(&build.source().join(file))?);
+    }
+    inputs.add(compiler_version());
+    let inputs = inputs.finish();
+
+    let stamp = Stamp::new(objects.join("configure.stamp"));
+    if stamp.is(&inputs) && !again {
+        return Ok(());
+    }
+    let phase = Phase::start(format!("configure {} ({})", build.version(), build.name()));
+    // Another compiler or another flag concerns every object, and make would not notice.
+    stamp::remove_dir(&objects)?;
+    fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
+    let mut configure = python_free(Path::new("sh"));
+    // The path is relative, for the compiler writes it into the interpreter.
+    let source = build.source();
+    let source = source.file_name().context("the source tree has a name")?;
+    let script = Path::new("..").join(source).join("configure");
+    configure
+        .current_dir(&objects)
+        .arg(script)
+        .arg("-q")
+        .args(arguments);
+    phase.run(&mut configure, &build.log("configure"))?;
+    stamp.set(&inputs)?;
+    phase.done();
+    Ok(())
+}
+
+fn compiler_version() -> Vec<u8> {
+    let compiler = env::var("CC").unwrap_or("gcc".to_owned());
+    let mut words = compiler.split_whitespace();
+    let output = Command::new(words.next().unwrap_or("gcc"))
+        .args(words)
+        .arg("--version")
+        .output();
+    output.map(|output| output.stdout).unwrap_or_default()
+}
+
+/// A command that sees none of the user's settings for Python.
+fn python_free(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PYTHON"))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn make(objects: &Path, jobs: usize) -> Command {
+    let mut make = python_free(Path::new("make"));
+    make.current_dir(objects)
+        .env_remove("MAKEFLAGS")
+        .arg(format!("-j{jobs}"))
+        .args(MAKE_VARIABLES);
+    make
+}
+
+/// Builds the interpreter; make decides what there is to do. `source` stands for the C source.
+pub fn compile(build: &Build, source: &str, jobs: usize) -> Result<()> {
+    let objects = build.objects();
+    if build.profile == Profile::Release {
+        train(build, source, jobs)?;
+    }
+    runtime::place(build)?;
+    let title = match build.profile {
+        Profile::Dev => "compile",
+        Profile::Release => "compile with the profile",
+    };
+    let phase = Phase::start(title);
+    phase.run(&mut make(&objects, jobs), &build.log("make"))?;
+    phase.done();
+    Ok(())
+}
+
+/// Makes the profile for the optimised build.
+///
+/// These are the three stages of `make profile-opt`, one by one: its first and its last remove every object file, and
+/// with them the runtime, which has to be put back each time. A profile holds for the source it was made from; only a
+/// change of the runtime, which takes no part in it, leaves it valid.
+fn train(build: &Build, source: &str, jobs: usize) -> Result<()> {
+    let objects = build.objects();
+    let stamp = Stamp::new(objects.join("profile.stamp"));
+    if stamp.is(source) && objects.join("profile-run-stamp").exists() {
+        return Ok(());
+    }
+    stamp.clear()?;
+    let phase = Phase::start("compile for profiling");
+    phase.run(make(&objects, jobs).arg("clean"), &build.log("clean"))?;
+    phase.run(
+        make(&objects, jobs).arg("profile-clean-stamp"),
+        &build.log("profile-clean"),
+    )?;
+    runtime::place(build)?;
+    phase.run(
+        make(&objects, jobs).arg("profile-gen-stamp"),
+        &build.log("profile-gen"),
+    )?;
+    phase.done();
+    let phase = Phase::start("run the profiling workload");
+    phase.run(
+        make(&objects, jobs).arg("profile-run-stamp"),
+        &build.log("profile-run"),
+    )?;
+    phase.done();
+    stamp.set(source)
+}
+
+/// Installs the interpreter where it is run from.
+///
+/// It is not run from the build directory, although it could be: a virtual environment finds the standard library by
+/// way of the directory of the interpreter that made it, which for the link `./python` is the repository's root. From
+/// there the search ends at the configured prefix, so that is where an installation has to be. An installation also
+/// has pip, the headers, and the start-up time that every user gets.
+///
+/// The first time this is `make install`. After that, only what make has linked anew and the modules that differ are
+/// copied: compiling the whole standard library again would take a minute.
+pub fn install(build: &Build, source: &str, jobs: usize) -> Result<()> {
+    let (objects, installation) = (build.objects(), build.installation());
+    let layout = digest::of_file(&objects.join("Makefile"))?;
+    let layout_stamp = Stamp::new(installation.join("layout.stamp"));
+    let products = products(build, source)?;
+    let products_stamp = Stamp::new(installation.join("products.stamp"));
+    if !layout_stamp.is(&layout) {
+        let phase = Phase::start("install");
+        layout_stamp.clear()?;
+        products_stamp.clear()?;
+        phase.run(make(&objects, jobs).arg("install"), &build.log("install"))?;
+        check_modules(&installation)?;
+        products_stamp.set(&products)?;
+        layout_stamp.set(&layout)?;
+        phase.done();
+    } else if !products_stamp.is(&products) {
+        let phase = Phase::start("install what has changed");
+        products_stamp.clear()?;
+        let targets = [
+            "altbininstall",
+            "inclinstall",
+            "libainstall",
+            "sharedinstall",
+        ];
+        phase.run(make(&objects, jobs).args(targets), &build.log("install"))?;
+        products_stamp.set(&products)?;
+        phase.done();
+    }
+    update_library(build)
+}
+
+/// What `make` leaves besides the standard library: the interpreter, its library, its modules and its headers.
+fn products(build: &Build, source: &str) -> Result<String> {
+    let mut inputs = Inputs::new();
+    inputs.add(source);
+    let objects = build.objects();
+    let mut files = vec![objects.join("python"), objects.join("pyconfig.h")];
+    for entry in WalkDir::new(objects.join("Modules"))
+        .max_depth(1)
+        .sort_by_file_name()
+    {
+        let path = entry.context("cannot read the built modules")?.into_path();
+        if path.extension().is_some_and(|extension| extension == "so") {
+            files.push(path);
+        }
+    }
+    for file in files {
+        let metadata =
+            fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        inputs.add(file.to_string_lossy().as_bytes());
+        for number in [
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.size() as i64,
+        ] {
+            inputs.add(number.to_le_bytes());
+        }
+    }
+    Ok(inputs.finish())
+}
+
+/// Brings the installed standard library up to date, file by file.
+fn update_library(build: &Build) -> Result<()> {
+    let (source, installed) = (build.source().join("Lib"), library(&build.installation())?);
+    for file in mirror::files(&source)? {
+        let target = installed.join(&file);
+        // `make install` leaves out some directories.
+        if target.parent().is_some_and(Path::is_dir) {
+            mirror::update(&source.join(&file), &target)?;
+        }
+    }
+    let package = source.join("cds");
+    if package.is_dir() {
+        mirror::mirror(&package, &installed.join("cds"), Extra::Remove)?;
+    }
+    Ok(())
+}
+
+/// The directory of the standard library of an installation.
+fn library(installation: &Path) -> Result<PathBuf> {
+    Ok(installation.join("lib").join(
+        program(installation)?
+            .file_name()
+            .context("the interpreter has a name")?,
+    ))
+}
+
+/// The interpreter of an installation: `bin/python3.13`.
+pub fn program(installation: &Path) -> Result<PathBuf> {
+    let path = installation.join("bin/python3");
+    let name =
+        fs::read_link(&path).with_context(|| format!("cannot read the link {}", path.display()))?;
+    Ok(installation.join("bin").join(name))
+}
+
+/// configure leaves out a module whose library it does not find, and make merely says so.
+fn check_modules(installation: &Path) -> Result<()> {
+    let output = python_free(&program(installation)?)
+        .args(["-I", "-c", &format!("import {LIBRARY_MODULES}")])
+        .output()
+        .context("cannot run the new interpreter")?;
+    if !output.status.success() {
+        bail!(
+            "the new interpreter is incomplete:\n{}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The pinned CPython releases.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    release: Vec<Pin>,
+}
+
+/// One release: what its tarball is, and who has it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    pub version: String,
+    pub sha256: String,
+    pub size: u64,
+    pub url: String,
+    pub debian: DebianSource,
+}
+
+/// The Debian source package with the same tarball.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DebianSource {
+    pub package: String,
+    pub suites: Vec<String>,
+}
+
+impl Pin {
+    pub fn tarball(&self) -> String {
+        format!("Python-{}.tar.xz", self.version)
+    }
+
+    /// What Debian calls the same file.
+    pub fn debian_tarball(&self) -> String {
+        format!("{}_{}.orig.tar.xz", self.debian.package, self.version)
+    }
+}
+
+/// The pins in the order of the table: the default comes first.
+pub struct Pins(Vec<Pin>);
+
+impl Pins {
+    pub fn load(patches: &Path) -> Result<Self> {
+        let path = patches.join("pins.toml");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is not a table of pins", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let Table { release } = toml::from_str(text)?;
+        ensure!(!release.is_empty(), "no release is pinned");
+        for pin in &release {
+            ensure!(
+                pin.sha256.len() == 64
+                    && pin
+                        .sha256
+                        .bytes()
+                        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+                "{}: the sha256 is not 64 lower-case hexadecimal digits",
+                pin.version
+            );
+        }
+        Ok(Self(release))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Pin> {
+        self.0.iter()
+    }
+
+    pub fn default(&self) -> &Pin {
+        &self.0[0]
+    }
+
+    /// The release of that version; the default if none is asked for.
+    pub fn choose(&self, version: Option<&str>) -> Result<&Pin> {
+        let Some(version) = version else {
+            return Ok(self.default());
+        };
+        match self.0.iter().find(|pin| pin.version == version) {
+            Some(pin) => Ok(pin),
+            None => {
+                let pinned: Vec<_> = self.iter().map(|pin| pin.version.as_str()).collect();
+                bail!(
+                    "CPython {version} is not pinned; cpython-patches/3.13/pins.toml has {}",
+                    pinned.join(", ")
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"
+        [[release]]
+        version = "3.13.5"
+        sha256 = "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640"
+        size = 1
+        url = "https://example.org/a"
+        debian = { package = "python3.13", suites = ["trixie"] }
+
+        [[release]]
+        version = "3.13.15"
+        sha256 = "1e66a7945a48390ee4c2a4268a0e4185884059a13c4aab6d148aa208deea4a76"
+        size = 2
+        url = "https://example.org/b"
+        debian = { package = "python3.13", suites = ["forky", "sid"] }
+    "#;
+
+    #[test]
+    fn the_first_release_is_the_default() {
+        let pins = Pins::parse(TWO).unwrap();
+        assert_eq!(pins.choose(None).unwrap().version, "3.13.5");
+        let newer = pins.choose(Some("3.13.15")).unwrap();
+        assert_eq!(newer.tarball(), "Python-3.13.15.tar.xz");
+        assert_eq!(newer.debian_tarball(), "python3.13_3.13.15.orig.tar.xz");
+    }
+
+    #[test]
+    fn an_unknown_version_names_the_pinned_ones() {
+        let error = Pins::parse(TWO)
+            .unwrap()
+            .choose(Some("3.12.1"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("3.13.5, 3.13.15"), "{error}");
+    }
+
+    #[test]
+    fn a_short_hash_is_refused() {
+        let error = Pins::parse(&TWO.replace("93e583f2", "93e5"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("3.13.5"), "{error}");
+    }
+
+    #[test]
+    fn the_table_of_this_repository_is_valid() {
+        let pins = Pins::load(&crate::workspace::Workspace::new().patches()).unwrap();
+        assert_eq!(pins.default().version, "3.13.5");
+    }
+}

@@ -1,0 +1,153 @@
+//! What the user sees while something runs: one line a phase, a spinner with the last line of its log.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a phase says that it is alive when stderr is no terminal.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+const TAIL: usize = 30;
+
+/// A step of the work that takes its time.
+pub struct Phase {
+    title: String,
+    bar: Option<ProgressBar>,
+    start: Instant,
+}
+
+impl Phase {
+    pub fn start(title: impl Into<String>) -> Self {
+        let title = title.into();
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            let style =
+                ProgressStyle::with_template("{spinner} {prefix} {elapsed:>5}  {wide_msg:.dim}");
+            bar.set_style(style.expect("a valid template"));
+            bar.set_prefix(format!("{title:<34}"));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        if bar.is_none() {
+            eprintln!("  {title} ...");
+        }
+        Self {
+            title,
+            bar,
+            start: Instant::now(),
+        }
+    }
+
+    /// A phase that moves `total` bytes.
+    pub fn transfer(title: impl Into<String>, total: u64, done: u64) -> Self {
+        let phase = Self::start(title);
+        if let Some(bar) = &phase.bar {
+            bar.disable_steady_tick();
+            let style =
+                "  {prefix} {elapsed:>5}  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+        phase
+    }
+
+    pub fn advance(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+
+    /// Ends the phase with its elapsed time.
+    pub fn done(self) {
+        self.note("");
+    }
+
+    /// Ends the phase with its elapsed time and a remark.
+    pub fn note(self, remark: &str) {
+        let line = format!(
+            "  {:<34} {:>7.1} s  {remark}",
+            self.title,
+            self.start.elapsed().as_secs_f64()
+        );
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!("{}", line.trim_end());
+    }
+
+    /// Runs a command with all its output in `log`; a failure shows the end of it.
+    pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut file = create_log(log)?;
+        writeln!(file, "$ {command:?}")?;
+        let (reader, writer) = io::pipe().context("cannot create a pipe")?;
+        command.stdin(std::process::Stdio::null());
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        // The command holds the writing ends of the pipe, and the pipe ends when the last of them closes.
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        self.follow(reader, &mut file)?;
+        let status = child
+            .wait()
+            .with_context(|| format!("cannot wait for {program}"))?;
+        if !status.success() {
+            bail!(
+                "{program} failed ({status}); the end of {}:\n{}",
+                log.display(),
+                tail(log)?
+            );
+        }
+        Ok(())
+    }
+
+    fn follow(&self, output: io::PipeReader, log: &mut File) -> Result<()> {
+        let mut spoken = Instant::now();
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line)? > 0 {
+            log.write_all(&line)?;
+            let text = String::from_utf8_lossy(&line);
+            if let Some(bar) = &self.bar {
+                bar.set_message(text.trim().to_owned());
+            } else if spoken.elapsed() >= HEARTBEAT {
+                spoken = Instant::now();
+                eprintln!("  {} ... {} s", self.title, self.start.elapsed().as_secs());
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn create_log(log: &Path) -> Result<File> {
+    if let Some(dir) = log.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    File::create(log).with_context(|| format!("cannot create {}", log.display()))
+}
+
+fn tail(log: &Path) -> Result<String> {
+    let text = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    let end = &lines[lines.len().saturating_sub(TAIL)..];
+    Ok(end.iter().map(|line| format!("    {line}\n")).collect())
+}

@@ -1,0 +1,105 @@
+//! The source tree that is built: the pinned tarball, the series, and the Python package.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::digest::Inputs;
+use crate::fetch;
+use crate::mirror::{self, Extra};
+use crate::pins::Pin;
+use crate::progress::Phase;
+use crate::series::Series;
+use crate::stamp::{self, Stamp};
+use crate::workspace::{Build, Workspace};
+
+/// Brings the source tree of a build up to date. What the tree was made from, the Python package aside, is returned.
+pub fn prepare(
+    workspace: &Workspace,
+    build: &Build,
+    pin: &Pin,
+    origin: Option<&Path>,
+) -> Result<String> {
+    let series = if build.stock {
+        None
+    } else {
+        Some(Series::load(&workspace.patches())?)
+    };
+    let mut inputs = Inputs::new();
+    inputs.add(&pin.sha256);
+    if let Some(series) = &series {
+        series.add_to(&mut inputs)?;
+    }
+    let inputs = inputs.finish();
+
+    let source = build.source();
+    let stamp = Stamp::new(source.with_extension("stamp"));
+    if !stamp.is(&inputs) {
+        let tarball = fetch::tarball(&workspace.downloads(), pin, origin)?;
+        let phase = Phase::start(format!("unpack and patch {}", pin.version));
+        stamp.clear()?;
+        let fresh = source.with_extension("tmp");
+        unpack(&tarball, &fresh, |_| true)?;
+        if let Some(series) = &series {
+            series.apply(&fresh)?;
+            mirror::mirror(
+                &workspace.python_package(),
+                &fresh.join("Lib/cds"),
+                Extra::Keep,
+            )?;
+        }
+        if source.exists() {
+            mirror::mirror(&fresh, &source, Extra::Remove)?;
+            stamp::remove_dir(&fresh)?;
+        } else {
+            fs::rename(&fresh, &source)
+                .with_context(|| format!("cannot create {}", source.display()))?;
+        }
+        stamp.set(&inputs)?;
+        phase.done();
+    } else if series.is_some() {
+        mirror::mirror(
+            &workspace.python_package(),
+            &source.join("Lib/cds"),
+            Extra::Remove,
+        )?;
+    }
+    Ok(inputs)
+}
+
+/// Unpacks the files of a tarball that are `wanted` as a new tree at `to`. Their paths are relative to the tree.
+pub fn unpack(tarball: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
+    stamp::remove_dir(to)?;
+    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let what = || format!("cannot unpack {}", tarball.display());
+    let file = File::open(tarball).with_context(what)?;
+    let mut archive = tar::Archive::new(xz2::read::XzDecoder::new(file));
+    for entry in archive.entries().with_context(what)? {
+        let mut entry = entry.with_context(what)?;
+        let path: PathBuf = entry
+            .path()
+            .with_context(what)?
+            .components()
+            .skip(1)
+            .collect();
+        let is_relative = path
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
+        ensure!(
+            is_relative,
+            "{} has an entry outside of it: {}",
+            tarball.display(),
+            path.display()
+        );
+        let is_tree = path.as_os_str().is_empty();
+        if !is_tree && !entry.header().entry_type().is_dir() && wanted(&path) {
+            let target = to.join(&path);
+            if let Some(dir) = target.parent() {
+                fs::create_dir_all(dir).with_context(what)?;
+            }
+            entry.unpack(&target).with_context(what)?;
+        }
+    }
+    Ok(())
+}

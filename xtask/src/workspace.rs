@@ -1,0 +1,148 @@
+//! Where things lie: the repository, and the build trees under `target/cpython`.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The repository.
+pub struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        Self {
+            root: root.expect("xtask lies in the repository").to_owned(),
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The pins, the series and the patches.
+    pub fn patches(&self) -> PathBuf {
+        self.root.join("cpython-patches/3.13")
+    }
+
+    /// The pure-Python package that the interpreter ships with.
+    pub fn python_package(&self) -> PathBuf {
+        self.root.join("runtime/python/cds")
+    }
+
+    /// Everything that is built, and nothing else.
+    pub fn cpython(&self) -> PathBuf {
+        self.root.join("target/cpython")
+    }
+
+    pub fn downloads(&self) -> PathBuf {
+        self.cpython().join("downloads")
+    }
+
+    /// The environment in which a plain `cargo` finds the headers of the last build.
+    pub fn runtime_env(&self) -> PathBuf {
+        self.cpython().join("runtime.env")
+    }
+
+    /// The interpreter at the root.
+    pub fn python(&self) -> PathBuf {
+        self.root.join("python")
+    }
+
+    /// Where work on one version happens.
+    pub fn version(&self, version: &str) -> PathBuf {
+        self.cpython().join(version)
+    }
+
+    pub fn build(&self, version: &str, profile: Profile, stock: bool) -> Build {
+        Build {
+            dir: self.version(version),
+            version: version.to_owned(),
+            profile,
+            stock,
+        }
+    }
+
+    /// Keeps a second xtask out of the build trees for as long as the result lives.
+    pub fn lock(&self) -> Result<File> {
+        let dir = self.cpython();
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let path = dir.join("lock");
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another cargo xtask to finish");
+            file.lock()
+                .with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        Ok(file)
+    }
+}
+
+/// How the interpreter is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// -O3
+    Dev,
+    /// -O3 with profile-guided and link-time optimisation
+    Release,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Profile::Dev => "dev",
+            Profile::Release => "release",
+        })
+    }
+}
+
+/// The directories of one interpreter: a version, a profile, patched or stock.
+#[derive(Clone)]
+pub struct Build {
+    dir: PathBuf,
+    version: String,
+    pub profile: Profile,
+    pub stock: bool,
+}
+
+impl Build {
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// `dev`, `release`, `stock-dev`, `stock-release`.
+    pub fn name(&self) -> String {
+        let stock = if self.stock { "stock-" } else { "" };
+        format!("{stock}{}", self.profile)
+    }
+
+    /// The source tree, which both profiles share.
+    pub fn source(&self) -> PathBuf {
+        self.dir.join(if self.stock { "stock-src" } else { "src" })
+    }
+
+    /// Where configure and make run.
+    pub fn objects(&self) -> PathBuf {
+        self.dir.join(self.name())
+    }
+
+    /// Where the interpreter is installed to be run.
+    pub fn installation(&self) -> PathBuf {
+        self.dir.join(format!("{}-install", self.name()))
+    }
+
+    /// The Rust side: its target directory and the object that is linked in.
+    pub fn runtime(&self) -> PathBuf {
+        self.dir.join(format!("{}-runtime", self.name()))
+    }
+
+    pub fn log(&self, step: &str) -> PathBuf {
+        self.dir
+            .join("logs")
+            .join(format!("{}-{step}.log", self.name()))
+    }
+}
