@@ -6,6 +6,7 @@ mod digest;
 mod fetch;
 mod interpreter;
 mod mirror;
+mod patch;
 mod pins;
 mod progress;
 mod runtime;
@@ -29,12 +30,16 @@ enum Task {
     BuildPython(build_python::Args),
     /// Fetch the tarball of a pinned version of CPython
     Fetch(fetch::Args),
+    /// Work on the patch series
+    #[command(subcommand)]
+    Patch(patch::Command),
 }
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::BuildPython(args) => build_python::run(&args),
         Task::Fetch(args) => fetch::run(&args),
+        Task::Patch(command) => patch::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -130,8 +130,8 @@ impl Patch {
         self.text[..end].trim_end()
     }
 
-    /// A subject says what the patch does, and a paragraph below it why it has to.
-    pub fn argues_for_itself(&self) -> Result<()> {
+    /// Whether the patch says why it is there and keeps to changing files.
+    pub fn check(&self) -> Result<()> {
         let mut lines = self.header().lines();
         let subject = lines.next().unwrap_or_default();
         ensure!(
@@ -144,6 +144,15 @@ impl Patch {
         ensure!(
             argues,
             "{}: no paragraph below the subject that says why the patch is needed",
+            self.name
+        );
+        let whole = ["--- /dev/null", "+++ /dev/null", "Binary files "];
+        ensure!(
+            !self
+                .text
+                .lines()
+                .any(|line| whole.iter().any(|start| line.starts_with(start))),
+            "{}: a patch only changes text; whole new files belong in overlay/",
             self.name
         );
         Ok(())
@@ -223,9 +232,7 @@ mod tests {
 
     #[test]
     fn a_patch_must_say_why() {
-        patch("Do it\n\nBecause of that.\n\n")
-            .argues_for_itself()
-            .unwrap();
+        patch("Do it\n\nBecause of that.\n\n").check().unwrap();
         for header in [
             "",
             "\n\n",
@@ -233,7 +240,7 @@ mod tests {
             "Do it\n\n",
             "Do it\nwithout a separation\n\n",
         ] {
-            let error = patch(header).argues_for_itself().unwrap_err().to_string();
+            let error = patch(header).check().unwrap_err().to_string();
             assert!(error.starts_with("p.patch: no "), "{error}");
         }
     }

@@ -1,0 +1,39 @@
+//! `cargo xtask patch`: work on the patch series.
+//!
+//! A patch is edited as a commit. [`edit`] makes a git work tree in which the pristine source is the first commit, each
+//! patch is one commit and the overlay is the last; [`refresh`] writes the commits back. What is not changed comes back
+//! byte by byte: object names, which would differ, are left out of the diffs.
+
+mod check;
+mod edit;
+mod refresh;
+mod work_tree;
+
+use anyhow::Result;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Check that each patch argues for itself and that the series applies to every pinned version
+    Check,
+    /// Make a git work tree with one commit a patch
+    Edit(Version),
+    /// Write the commits of the work tree back as the series
+    Refresh(Version),
+}
+
+#[derive(clap::Args)]
+pub struct Version {
+    /// The pinned version of CPython [default: the first in pins.toml]
+    #[arg(long, value_name = "VERSION")]
+    cpython: Option<String>,
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Check => check::run(),
+        Command::Edit(version) => edit::run(version.cpython.as_deref()),
+        Command::Refresh(version) => refresh::run(version.cpython.as_deref()),
+    }
+}
+
+pub use check::check;

@@ -1,0 +1,85 @@
+//! Does each patch argue for itself, and does the series apply to every pinned version?
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::fetch;
+use crate::pins::{Pin, Pins};
+use crate::series::Series;
+use crate::source;
+use crate::workspace::Workspace;
+
+pub fn run() -> Result<()> {
+    let workspace = Workspace::new();
+    let _lock = workspace.lock()?;
+    check(&workspace)
+}
+
+pub fn check(workspace: &Workspace) -> Result<()> {
+    let pins = Pins::load(&workspace.patches())?;
+    let series = Series::load(&workspace.patches())?;
+    let mut failures = 0;
+    for patch in &series.patches {
+        if let Err(error) = patch.check() {
+            eprintln!("  {error}");
+            failures += 1;
+        }
+    }
+    let mut checked = 0;
+    for pin in pins.iter() {
+        // A version that is out of reach says nothing about the series.
+        let tarball = match fetch::tarball(&workspace.downloads(), pin, None) {
+            Ok(tarball) => tarball,
+            Err(error) => {
+                eprintln!("  {}: not checked: {error:#}", pin.version);
+                continue;
+            }
+        };
+        checked += 1;
+        match apply(workspace, pin, &series, tarball) {
+            Ok(files) => {
+                eprintln!(
+                    "  {}: {} patches and {files} new files apply",
+                    pin.version,
+                    series.patches.len()
+                );
+            }
+            Err(error) => {
+                eprintln!("  {}: {error:#}", pin.version);
+                failures += 1;
+            }
+        }
+    }
+    ensure!(
+        checked > 0,
+        "no pinned version can be fetched, so the series is unchecked"
+    );
+    if failures > 0 {
+        bail!(
+            "the series has {failures} faults; `cargo xtask patch edit` makes a work tree to mend them in"
+        );
+    }
+    Ok(())
+}
+
+/// Applies the series to those files of the tarball that it touches.
+fn apply(workspace: &Workspace, pin: &Pin, series: &Series, tarball: PathBuf) -> Result<usize> {
+    let overlay = series.overlay_files()?;
+    let touched: HashSet<_> = series
+        .patches
+        .iter()
+        .flat_map(|patch| patch.touched())
+        .chain(overlay.iter().map(PathBuf::as_path))
+        .collect();
+    let dir = workspace.version(&pin.version);
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let dir = tempfile::Builder::new()
+        .prefix("check.")
+        .tempdir_in(&dir)
+        .context("cannot create a directory")?;
+    source::unpack(&tarball, dir.path(), |path| touched.contains(path))?;
+    series.apply(dir.path())?;
+    Ok(overlay.len())
+}
