@@ -1,0 +1,61 @@
+#ifndef Py_INTERNAL_CDS_H
+#define Py_INTERNAL_CDS_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* Everything the interpreter may ask of the archive runtime.
+
+   The functions are written in Rust (runtime/src/ffi.rs).  None of them
+   raises, except where said: whatever goes wrong in there, the answer is
+   "not from the archive" and the caller goes on as stock CPython does. */
+
+/* Read the options from the interpreter's config and map the archive they ask
+   for.  Called once for the main interpreter, before its first object exists:
+   a string interned earlier would be the twin of an archived one.
+   Return 0 to go on, 1 to end the process with exit status 1 (-X cds_strict
+   and no usable archive; the reason is on stderr). */
+extern int _PyCDS_Initialize(PyInterpreterState *interp);
+
+/* Called once when Py_FinalizeEx() starts, after the atexit callbacks. */
+extern void _PyCDS_Finalize(PyInterpreterState *interp);
+
+/* The archived string equal to s, an exact str that is not interned, or NULL.
+   The result is interned and immortal. */
+extern PyObject *_PyCDS_FindInterned(PyObject *s);
+
+/* The code object of a frozen module, given the marshalled bytes that it
+   stands for, or NULL.  The result is immortal. */
+extern PyObject *_PyCDS_GetFrozenCode(PyObject *name, const char *data,
+                                      Py_ssize_t size);
+
+/* _imp._cds_find_module(directory, name, loaders)
+   What FileFinder would find as name in directory: None for "don't know",
+   () for "nothing", or (loader class, path, submodule search locations).
+   May raise MemoryError. */
+extern PyObject *_PyCDS_FindModule(PyObject *module, PyObject *const *args,
+                                   Py_ssize_t nargs);
+
+/* _imp._cds_get_code(fullname, source_path)
+   The archived code of an unchanged source file, or None. */
+extern PyObject *_PyCDS_GetCode(PyObject *module, PyObject *const *args,
+                                Py_ssize_t nargs);
+
+#define _PyCDS_IMP_METHODS \
+    {"_cds_find_module", _PyCFunction_CAST(_PyCDS_FindModule), METH_FASTCALL, \
+     PyDoc_STR("What an archived directory holds under a name.")}, \
+    {"_cds_get_code", _PyCFunction_CAST(_PyCDS_GetCode), METH_FASTCALL, \
+     PyDoc_STR("The archived code of an unchanged source file.")},
+
+/* The builtin module _cds_archive: writing archives, and what became of the
+   mapped one. */
+extern PyObject *PyInit__cds_archive(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* !Py_INTERNAL_CDS_H */

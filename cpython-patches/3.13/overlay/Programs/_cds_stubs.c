@@ -1,0 +1,54 @@
+/* The archive runtime for the programs that build the interpreter.
+
+   _freeze_module and _bootstrap_python make the frozen modules.  They have no
+   use for an archive, and linking the Rust library into them would rebuild all
+   frozen modules, and so the interpreter, whenever the library changes. */
+
+#include "Python.h"
+#include "pycore_cds.h"
+
+int
+_PyCDS_Initialize(PyInterpreterState *Py_UNUSED(interp))
+{
+    return 0;
+}
+
+void
+_PyCDS_Finalize(PyInterpreterState *Py_UNUSED(interp))
+{
+}
+
+PyObject *
+_PyCDS_FindInterned(PyObject *Py_UNUSED(s))
+{
+    return NULL;
+}
+
+PyObject *
+_PyCDS_GetFrozenCode(PyObject *Py_UNUSED(name), const char *Py_UNUSED(data),
+                     Py_ssize_t Py_UNUSED(size))
+{
+    return NULL;
+}
+
+PyObject *
+_PyCDS_FindModule(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
+                  Py_ssize_t Py_UNUSED(nargs))
+{
+    Py_RETURN_NONE;
+}
+
+PyObject *
+_PyCDS_GetCode(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
+               Py_ssize_t Py_UNUSED(nargs))
+{
+    Py_RETURN_NONE;
+}
+
+PyObject *
+PyInit__cds_archive(void)
+{
+    PyErr_SetString(PyExc_ImportError,
+                    "_cds_archive is not part of this program");
+    return NULL;
+}

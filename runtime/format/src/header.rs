@@ -1,0 +1,478 @@
+//! The header: identity, facts that must match, and where each section lies.
+//!
+//! The first 24 bytes ([`Prologue`]) never change, whatever the version, so that any reader can tell an
+//! archive of another version from a damaged one.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Rejection;
+
+/// Version of everything after the prologue. A reader accepts exactly its own version: an archive is a
+/// cache, cheaper to make again than to convert. It changes whenever the meaning of a byte changes.
+pub const VERSION: u32 = 1;
+
+/// Alignment of sections in the file and in memory, in bytes: the largest page of the architecture.
+pub const PAGE: u64 = if cfg!(target_arch = "x86_64") {
+    4096
+} else {
+    65536
+};
+
+/// The header with its section table and facts is never longer, in bytes.
+pub const MAX_HEADER_BYTES: u32 = 64 * 1024;
+
+/// High bit set as in PNG, so that no text file begins with it.
+const MAGIC: [u8; 8] = *b"\x89CPYCDS\n";
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Prologue {
+    magic: [u8; 8],
+    version: u32,
+    /// Length of prologue, fixed part, section table and facts, in bytes.
+    header_bytes: u32,
+    /// XXH3 of `header_bytes` bytes with this field zero.
+    checksum: u64,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Fixed {
+    file_bytes: u64,
+    requested_base: u64,
+    /// Bytes of address space from the base to the end of the last mapped section.
+    mapped_bytes: u64,
+    anchor: u64,
+    identity: [u8; 16],
+    code_count: u32,
+    section_count: u32,
+    facts_bytes: u32,
+    reserved: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SectionRecord {
+    kind: u32,
+    reserved: u32,
+    file_offset: u64,
+    memory_offset: u64,
+    bytes: u64,
+    checksum: u64,
+}
+
+/// The sections in file order. They are grouped by who writes to their pages in a running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SectionKind {
+    /// int, float, complex, tuple: never written.
+    Constants,
+    /// Docstrings, line tables, exception tables: written only by a program that hashes them.
+    Text,
+    /// Names, other hashed strings, bytes constants, frozensets: the interpreter fills in hashes and
+    /// UTF-8 caches when it needs them.
+    Lazy,
+    /// Code objects: inline caches and specialisation are written when they run.
+    Code,
+    /// Catalog, intern table, directory index: never written.
+    Tables,
+    /// Which words are pointers. Read, not mapped, and only if the archive must be relocated.
+    Relocations,
+}
+
+impl SectionKind {
+    pub const ALL: [Self; 6] = [
+        Self::Constants,
+        Self::Text,
+        Self::Lazy,
+        Self::Code,
+        Self::Tables,
+        Self::Relocations,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constants => "constants",
+            Self::Text => "text",
+            Self::Lazy => "lazy",
+            Self::Code => "code",
+            Self::Tables => "tables",
+            Self::Relocations => "relocations",
+        }
+    }
+
+    pub fn is_mapped(self) -> bool {
+        self != Self::Relocations
+    }
+
+    /// Holds CPython objects, whose pointers the relocation bitmap knows.
+    pub fn has_objects(self) -> bool {
+        matches!(self, Self::Constants | Self::Text | Self::Lazy | Self::Code)
+    }
+
+    /// No CPython operation writes to it; a measurement must find its pages clean.
+    pub fn is_never_written(self) -> bool {
+        matches!(self, Self::Constants | Self::Text | Self::Tables)
+    }
+}
+
+impl fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A section's place. All offsets are multiples of [`PAGE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    pub kind: SectionKind,
+    pub file_offset: u64,
+    /// Meaningless for a section that is not mapped.
+    pub memory_offset: u64,
+    pub bytes: u64,
+    checksum: u64,
+}
+
+impl Section {
+    /// Whether `bytes`, the section's contents, are what was written.
+    pub fn verify(&self, bytes: &[u8]) -> Result<(), Rejection> {
+        if xxh3_64(bytes) == self.checksum {
+            Ok(())
+        } else {
+            Err(Rejection::SectionChecksum(self.kind))
+        }
+    }
+}
+
+/// Where sections of given lengths go, in the file and in memory.
+///
+/// In memory each section is preceded by an unmapped page: the kernel then keeps one mapping a section,
+/// so `/proc/PID/smaps` shows what each of them costs, and an overrun faults.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    sections: Vec<Section>,
+    next_memory: u64,
+}
+
+impl Layout {
+    /// Places the sections that hold objects, given all of them in the order of [`SectionKind::ALL`] with
+    /// their lengths in bytes.
+    pub fn new(lengths: &[(SectionKind, u64)]) -> Self {
+        let mut layout = Self {
+            sections: Vec::new(),
+            next_memory: PAGE,
+        };
+        for &(kind, bytes) in lengths {
+            assert_eq!(kind as usize, layout.sections.len(), "sections in order");
+            layout.append(kind, bytes);
+        }
+        layout
+    }
+
+    /// Memory offset of a section of objects.
+    pub fn memory_offset(&self, kind: SectionKind) -> u64 {
+        self.sections[kind as usize].memory_offset
+    }
+
+    /// Bytes of address space that the sections placed so far take.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.next_memory
+    }
+
+    fn append(&mut self, kind: SectionKind, bytes: u64) {
+        let memory_offset = if kind.is_mapped() {
+            self.next_memory
+        } else {
+            0
+        };
+        if kind.is_mapped() {
+            self.next_memory += round_up(bytes) + PAGE;
+        }
+        self.sections.push(Section {
+            kind,
+            file_offset: 0,
+            memory_offset,
+            bytes,
+            checksum: 0,
+        });
+    }
+}
+
+/// Everything a file is made of, ready to be encoded.
+pub struct Archive<'a> {
+    /// The address all stored pointers assume.
+    pub requested_base: u64,
+    /// Address of a fixed object in the interpreter that wrote the file. The difference to its address
+    /// in the reading interpreter is what pointers into the interpreter are moved by.
+    pub anchor: u64,
+    /// Number of code objects; their versions are 1 to this number.
+    pub code_count: u32,
+    /// `key=value` lines; each must be the same where the archive is used.
+    pub facts: &'a str,
+    /// From [`Layout::new`], with the sections' contents in the same order.
+    pub layout: Layout,
+    pub objects: Vec<Vec<u8>>,
+    pub tables: Vec<u8>,
+    pub relocations: Vec<u8>,
+}
+
+impl Archive<'_> {
+    /// The whole file. The same contents give the same bytes.
+    pub fn encode(self) -> Vec<u8> {
+        let mut layout = self.layout;
+        let mut contents = self.objects;
+        layout.append(SectionKind::Tables, self.tables.len() as u64);
+        contents.push(self.tables);
+        layout.append(SectionKind::Relocations, self.relocations.len() as u64);
+        contents.push(self.relocations);
+        assert_eq!(
+            layout.sections.len(),
+            contents.len(),
+            "one content for each section"
+        );
+
+        let header_bytes = size_of::<Prologue>()
+            + size_of::<Fixed>()
+            + layout.sections.len() * size_of::<SectionRecord>()
+            + self.facts.len();
+        let mut file_offset = round_up(header_bytes as u64);
+        let mut identity = Xxh3::new();
+        identity.update(self.facts.as_bytes());
+        for (section, bytes) in layout.sections.iter_mut().zip(&contents) {
+            assert_eq!(
+                section.bytes,
+                bytes.len() as u64,
+                "contents as long as laid out"
+            );
+            section.checksum = xxh3_64(bytes);
+            section.file_offset = file_offset;
+            file_offset += round_up(section.bytes);
+            identity.update(&section.checksum.to_le_bytes());
+        }
+
+        let fixed = Fixed {
+            file_bytes: file_offset,
+            requested_base: self.requested_base,
+            mapped_bytes: layout.next_memory,
+            anchor: self.anchor,
+            identity: identity.digest128().to_le_bytes(),
+            code_count: self.code_count,
+            section_count: layout.sections.len() as u32,
+            facts_bytes: self.facts.len() as u32,
+            reserved: 0,
+        };
+        let mut file = Vec::with_capacity(file_offset as usize);
+        let prologue = Prologue {
+            magic: MAGIC,
+            version: VERSION,
+            header_bytes: header_bytes as u32,
+            checksum: 0,
+        };
+        file.extend_from_slice(prologue.as_bytes());
+        file.extend_from_slice(fixed.as_bytes());
+        for section in &layout.sections {
+            let record = SectionRecord {
+                kind: section.kind as u32,
+                reserved: 0,
+                file_offset: section.file_offset,
+                memory_offset: section.memory_offset,
+                bytes: section.bytes,
+                checksum: section.checksum,
+            };
+            file.extend_from_slice(record.as_bytes());
+        }
+        file.extend_from_slice(self.facts.as_bytes());
+        let checksum = xxh3_64(&file);
+        file[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+        for (section, bytes) in layout.sections.iter().zip(&contents) {
+            file.resize(section.file_offset as usize, 0);
+            file.extend_from_slice(bytes);
+        }
+        file.resize(file_offset as usize, 0);
+        file
+    }
+}
+
+/// Place of [`Prologue::checksum`] in the file.
+const CHECKSUM: std::ops::Range<usize> = 16..24;
+
+/// A header that has been checked against itself and the length of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub requested_base: u64,
+    pub mapped_bytes: u64,
+    pub anchor: u64,
+    /// Names these exact contents; equal for byte-identical archives only.
+    pub identity: [u8; 16],
+    pub code_count: u32,
+    pub facts: String,
+    sections: Vec<Section>,
+}
+
+impl Header {
+    /// Reads a header from the first bytes of a file (at most [`MAX_HEADER_BYTES`] are looked at).
+    ///
+    /// # Errors
+    /// The first reason not to trust the file. Afterwards every section is known to lie in the file,
+    /// page-aligned, and every mapped one inside `mapped_bytes` without overlapping another.
+    pub fn parse(start: &[u8], file_bytes: u64) -> Result<Self, Rejection> {
+        let (prologue, _) = Prologue::read_from_prefix(start).map_err(|_| Rejection::Magic)?;
+        if prologue.magic != MAGIC {
+            return Err(Rejection::Magic);
+        }
+        if prologue.version != VERSION {
+            return Err(Rejection::Version {
+                found: prologue.version,
+                expected: VERSION,
+            });
+        }
+        if prologue.header_bytes > MAX_HEADER_BYTES {
+            return Err(Rejection::Header("it is too long"));
+        }
+        let header_bytes = prologue.header_bytes as usize;
+        let header = start.get(..header_bytes).ok_or(Rejection::Length {
+            found: file_bytes,
+            expected: header_bytes as u64,
+        })?;
+        let mut unsigned = header.to_vec();
+        unsigned
+            .get_mut(CHECKSUM)
+            .ok_or(Rejection::Header("it is too short"))?
+            .fill(0);
+        if xxh3_64(&unsigned) != prologue.checksum {
+            return Err(Rejection::HeaderChecksum);
+        }
+        let too_short = Rejection::Header("it is too short");
+        let rest = &header[size_of::<Prologue>()..];
+        let (fixed, rest) =
+            Fixed::read_from_prefix(rest).map_err(|_| Rejection::Header("it is too short"))?;
+        if fixed.file_bytes != file_bytes {
+            return Err(Rejection::Length {
+                found: file_bytes,
+                expected: fixed.file_bytes,
+            });
+        }
+        let records = fixed.section_count as usize;
+        if records != SectionKind::ALL.len() {
+            return Err(Rejection::Header("wrong number of sections"));
+        }
+        let (records, rest) =
+            <[SectionRecord]>::ref_from_prefix_with_elems(rest, records).map_err(|_| too_short)?;
+        if rest.len() != fixed.facts_bytes as usize {
+            return Err(Rejection::Header("its parts do not add up"));
+        }
+        let facts =
+            std::str::from_utf8(rest).map_err(|_| Rejection::Header("its facts are not text"))?;
+        let sections = Self::check_sections(records, &fixed, header_bytes as u64)?;
+        Ok(Self {
+            requested_base: fixed.requested_base,
+            mapped_bytes: fixed.mapped_bytes,
+            anchor: fixed.anchor,
+            identity: fixed.identity,
+            code_count: fixed.code_count,
+            facts: facts.to_owned(),
+            sections,
+        })
+    }
+
+    fn check_sections(
+        records: &[SectionRecord],
+        fixed: &Fixed,
+        header_bytes: u64,
+    ) -> Result<Vec<Section>, Rejection> {
+        let end_of =
+            |offset: u64, bytes: u64| offset.checked_add(bytes)?.checked_next_multiple_of(PAGE);
+        let aligned = |offset: u64| offset.is_multiple_of(PAGE);
+        if !aligned(fixed.requested_base)
+            || !aligned(fixed.mapped_bytes)
+            || fixed
+                .requested_base
+                .checked_add(fixed.mapped_bytes)
+                .is_none_or(|end| end > MAX_ADDRESS)
+        {
+            return Err(Rejection::Header("its address range is impossible"));
+        }
+        let mut file_end = round_up(header_bytes);
+        let mut memory_end = PAGE;
+        let mut sections = Vec::with_capacity(records.len());
+        for (record, kind) in records.iter().zip(SectionKind::ALL) {
+            if record.kind != kind as u32 {
+                return Err(Rejection::Header("sections are missing or out of order"));
+            }
+            if record.file_offset != file_end {
+                return Err(Rejection::Header("sections overlap in the file"));
+            }
+            file_end = end_of(record.file_offset, record.bytes)
+                .filter(|&end| end <= fixed.file_bytes)
+                .ok_or(Rejection::Header("a section lies outside the file"))?;
+            if kind.is_mapped() {
+                if !aligned(record.memory_offset) || record.memory_offset < memory_end {
+                    return Err(Rejection::Header("sections overlap in memory"));
+                }
+                memory_end = end_of(record.memory_offset, record.bytes)
+                    .filter(|&end| end <= fixed.mapped_bytes)
+                    .ok_or(Rejection::Header("a section lies outside the mapping"))?;
+            }
+            sections.push(Section {
+                kind,
+                file_offset: record.file_offset,
+                memory_offset: record.memory_offset,
+                bytes: record.bytes,
+                checksum: record.checksum,
+            });
+        }
+        Ok(sections)
+    }
+
+    /// All sections, in the order of [`SectionKind::ALL`].
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    pub fn section(&self, kind: SectionKind) -> &Section {
+        &self.sections[kind as usize]
+    }
+
+    /// Compares the facts, line by line, with those of the running interpreter.
+    ///
+    /// # Errors
+    /// The first fact that differs, with both values.
+    pub fn check_facts(&self, here: &str) -> Result<(), Rejection> {
+        let parse = |text: &str| -> Vec<(String, String)> {
+            let split = |line: &str| {
+                line.split_once('=')
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            };
+            text.lines().filter_map(split).collect()
+        };
+        if self.facts == here {
+            return Ok(());
+        }
+        let theirs = parse(&self.facts);
+        for (key, value) in parse(here) {
+            let archive = theirs
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map_or("", |(_, v)| v.as_str());
+            if archive != value {
+                return Err(Rejection::Fact {
+                    archive: archive.to_owned(),
+                    key,
+                    here: value,
+                });
+            }
+        }
+        Err(Rejection::Header(
+            "its facts are not those that this interpreter checks",
+        ))
+    }
+}
+
+/// End of user space with 4-level page tables (Linux Documentation/arch/x86/x86_64/mm.rst).
+const MAX_ADDRESS: u64 = 0x7fff_ffff_f000;
+
+fn round_up(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE)
+}

@@ -1,0 +1,512 @@
+//! The tables: the module catalog, the directory index, the intern table, the frozensets.
+//!
+//! Each look-up is one probe of an open-addressing table that lies in the file as it is used, so opening
+//! an archive costs the same however much it holds. Integers are in the byte order of the machine; the
+//! header's facts bind a file to it.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Rejection;
+
+/// The hash under which the intern table and the catalogs file a key. Unlike CPython's string hash it
+/// does not depend on the process's secret.
+pub fn content_hash(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// A run of records: offset in bytes from the start of the section, and number of records.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Span {
+    offset: u64,
+    count: u64,
+}
+
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Contents {
+    text: Span,
+    modules: Span,
+    module_slots: Span,
+    directories: Span,
+    directory_slots: Span,
+    entries: Span,
+    intern_slots: Span,
+    frozensets: Span,
+    frozenset_uses: Span,
+}
+
+/// UTF-8 text, as a byte range of the text table.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Text {
+    offset: u32,
+    bytes: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct ModuleRecord {
+    origin: Text,
+    name: Text,
+    mtime_ns: i64,
+    size: u64,
+    code: u64,
+    first_use: u32,
+    uses: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct DirectoryRecord {
+    path: Text,
+    mtime_ns: i64,
+    first_entry: u32,
+    entries: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct EntryRecord {
+    name: Text,
+    /// Empty: ask the file system.
+    file: Text,
+    /// Index of the package's own directory, or [`NONE`].
+    package: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct InternSlot {
+    /// High half of the hash: most of what does not match is seen here.
+    hash: u32,
+    /// Memory offset of the string divided by [`OBJECT_ALIGNMENT`], 0 if the slot is free.
+    object: u32,
+}
+
+/// A frozenset whose hash table must be filled in before its first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrozenSet {
+    /// Memory offset of the set.
+    pub object: u64,
+    /// Memory offset of a tuple with the elements, in order of insertion.
+    pub elements: u64,
+    /// Memory offset of the room for its hash table.
+    pub table: u64,
+    /// Size of that room, in entries.
+    pub slots: u64,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
+pub const OBJECT_ALIGNMENT: u64 = 16;
+
+/// A module of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Module<'a> {
+    /// Path of the source file, or `<frozen NAME>`.
+    pub origin: &'a str,
+    pub name: &'a str,
+    /// Source's modification time in nanoseconds since the epoch; for a frozen module 0.
+    pub mtime_ns: i64,
+    /// Source's size in bytes; for a frozen module that of its marshalled code.
+    pub size: u64,
+    /// Memory offset of the code object.
+    pub code: u64,
+    uses: (u32, u32),
+}
+
+/// A directory of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directory<'a> {
+    pub path: &'a str,
+    /// Modification time in nanoseconds since the epoch.
+    pub mtime_ns: i64,
+    first_entry: u32,
+    entries: u32,
+}
+
+/// What a directory holds under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// The name is importable from this file, relative to the directory.
+    Module { file: &'a str },
+    /// The name is a package, importable from this file as long as its own directory is unchanged.
+    Package {
+        file: &'a str,
+        directory: Directory<'a>,
+    },
+    /// Only the file system can tell.
+    Unknown,
+}
+
+/// Collects what the tables hold.
+#[derive(Default)]
+pub struct TablesBuilder {
+    text: Vec<u8>,
+    text_places: HashMap<String, Text>,
+    modules: Vec<ModuleRecord>,
+    module_keys: Vec<u64>,
+    directories: Vec<DirectoryRecord>,
+    directory_keys: Vec<u64>,
+    directory_index: HashMap<String, u32>,
+    entries: Vec<EntryRecord>,
+    interned: Vec<(u64, u32)>,
+    frozensets: Vec<FrozenSet>,
+    frozenset_uses: Vec<u32>,
+}
+
+impl TablesBuilder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn text(&mut self, text: &str) -> Text {
+        if let Some(&place) = self.text_places.get(text) {
+            return place;
+        }
+        let place = Text {
+            offset: self.text.len() as u32,
+            bytes: text.len() as u32,
+        };
+        self.text.extend_from_slice(text.as_bytes());
+        self.text_places.insert(text.to_owned(), place);
+        place
+    }
+
+    /// Adds a module. `frozensets` are indices that [`Self::frozenset`] returned, of all sets that its
+    /// code can reach.
+    pub fn module(
+        &mut self,
+        name: &str,
+        origin: &str,
+        mtime_ns: i64,
+        size: u64,
+        code: u64,
+        frozensets: &[u32],
+    ) {
+        let first_use = self.frozenset_uses.len() as u32;
+        self.frozenset_uses.extend_from_slice(frozensets);
+        let (origin_text, name) = (self.text(origin), self.text(name));
+        self.module_keys.push(content_hash(origin.as_bytes()));
+        self.modules.push(ModuleRecord {
+            origin: origin_text,
+            name,
+            mtime_ns,
+            size,
+            code,
+            first_use,
+            uses: frozensets.len() as u32,
+        });
+    }
+
+    /// Announces all directories, before the first [`Self::entries`].
+    pub fn directory(&mut self, path: &str, mtime_ns: i64) {
+        let index = self.directories.len() as u32;
+        let text = self.text(path);
+        self.directory_index.insert(path.to_owned(), index);
+        self.directory_keys.push(content_hash(path.as_bytes()));
+        self.directories.push(DirectoryRecord {
+            path: text,
+            mtime_ns,
+            first_entry: 0,
+            entries: 0,
+        });
+    }
+
+    /// Lists a directory: each importable name with the file it is imported from, relative to the
+    /// directory, or `None` where only the file system can tell. A package whose own directory is not
+    /// in the index is left to the file system too.
+    pub fn entries(&mut self, path: &str, entries: &[(&str, Option<&str>)]) {
+        let Some(&directory) = self.directory_index.get(path) else {
+            return;
+        };
+        let mut sorted = entries.to_vec();
+        sorted.sort_unstable_by_key(|(name, _)| name.as_bytes().to_vec());
+        let first_entry = self.entries.len() as u32;
+        for (name, file) in &sorted {
+            let package_path = file
+                .and_then(|f| f.rsplit_once('/'))
+                .map(|(d, _)| join(path, d));
+            let package = package_path
+                .as_ref()
+                .and_then(|p| self.directory_index.get(p))
+                .copied();
+            let file = if package_path.is_some() && package.is_none() {
+                None
+            } else {
+                *file
+            };
+            let record = EntryRecord {
+                name: self.text(name),
+                file: self.text(file.unwrap_or("")),
+                package: package.unwrap_or(NONE),
+            };
+            self.entries.push(record);
+        }
+        let record = &mut self.directories[directory as usize];
+        record.first_entry = first_entry;
+        record.entries = sorted.len() as u32;
+    }
+
+    /// Adds an interned string: its [`content_hash`] and memory offset.
+    pub fn interned(&mut self, hash: u64, object: u64) {
+        self.interned
+            .push((hash, (object / OBJECT_ALIGNMENT) as u32));
+    }
+
+    /// Adds a frozenset and returns its index.
+    pub fn frozenset(&mut self, set: FrozenSet) -> u32 {
+        self.frozensets.push(set);
+        (self.frozensets.len() - 1) as u32
+    }
+
+    /// The tables section.
+    pub fn finish(self) -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<Contents>()];
+        let contents = Contents {
+            module_slots: append(&mut bytes, &index_slots(&self.module_keys)),
+            directory_slots: append(&mut bytes, &index_slots(&self.directory_keys)),
+            intern_slots: append(&mut bytes, &intern_slots(&self.interned)),
+            modules: append(&mut bytes, &self.modules),
+            directories: append(&mut bytes, &self.directories),
+            entries: append(&mut bytes, &self.entries),
+            frozensets: append(&mut bytes, &self.frozensets),
+            frozenset_uses: append(&mut bytes, &self.frozenset_uses),
+            text: append(&mut bytes, &self.text),
+        };
+        bytes[..size_of::<Contents>()].copy_from_slice(contents.as_bytes());
+        bytes
+    }
+}
+
+/// Path of an entry as `importlib` spells it (`_path_join` in Lib/importlib/_bootstrap_external.py).
+fn join(directory: &str, file: &str) -> String {
+    format!(
+        "{}/{file}",
+        directory.strip_suffix('/').unwrap_or(directory)
+    )
+}
+
+fn append<T: IntoBytes + Immutable>(bytes: &mut Vec<u8>, records: &[T]) -> Span {
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    let span = Span {
+        offset: bytes.len() as u64,
+        count: records.len() as u64,
+    };
+    bytes.extend_from_slice(records.as_bytes());
+    span
+}
+
+/// A power of two of at least 4/3 of the number of keys, so that every probe ends at a free slot.
+fn slot_count(keys: usize) -> usize {
+    (keys + keys / 3 + 1).next_power_of_two()
+}
+
+fn index_slots(keys: &[u64]) -> Vec<u32> {
+    let mut slots = vec![NONE; slot_count(keys.len())];
+    let mask = slots.len() - 1;
+    for (index, key) in keys.iter().enumerate() {
+        let mut slot = *key as usize & mask;
+        while slots[slot] != NONE {
+            slot = (slot + 1) & mask;
+        }
+        slots[slot] = index as u32;
+    }
+    slots
+}
+
+fn intern_slots(strings: &[(u64, u32)]) -> Vec<InternSlot> {
+    let mut slots = vec![InternSlot { hash: 0, object: 0 }; slot_count(strings.len())];
+    let mask = slots.len() - 1;
+    for &(hash, object) in strings {
+        let mut slot = hash as usize & mask;
+        while slots[slot].object != 0 {
+            slot = (slot + 1) & mask;
+        }
+        slots[slot] = InternSlot {
+            hash: (hash >> 32) as u32,
+            object,
+        };
+    }
+    slots
+}
+
+/// The tables of an archive, for looking things up.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    text: &'a [u8],
+    modules: &'a [ModuleRecord],
+    module_slots: &'a [u32],
+    directories: &'a [DirectoryRecord],
+    directory_slots: &'a [u32],
+    entries: &'a [EntryRecord],
+    intern_slots: &'a [InternSlot],
+    frozensets: &'a [FrozenSet],
+    frozenset_uses: &'a [u32],
+}
+
+impl<'a> Tables<'a> {
+    /// Finds the tables in their section, which must be aligned to 8 bytes.
+    ///
+    /// # Errors
+    /// If a table does not lie in the section, or a slot table is not a power of two long.
+    pub fn parse(section: &'a [u8]) -> Result<Self, Rejection> {
+        let (contents, _) = Contents::ref_from_prefix(section)
+            .map_err(|_| Rejection::Tables("they are too short"))?;
+        let slots = |span: Span| {
+            if span.count.is_power_of_two() {
+                Ok(span)
+            } else {
+                Err(Rejection::Tables("a hash table has an impossible size"))
+            }
+        };
+        Ok(Self {
+            text: records(section, contents.text)?,
+            modules: records(section, contents.modules)?,
+            module_slots: records(section, slots(contents.module_slots)?)?,
+            directories: records(section, contents.directories)?,
+            directory_slots: records(section, slots(contents.directory_slots)?)?,
+            entries: records(section, contents.entries)?,
+            intern_slots: records(section, slots(contents.intern_slots)?)?,
+            frozensets: records(section, contents.frozensets)?,
+            frozenset_uses: records(section, contents.frozenset_uses)?,
+        })
+    }
+
+    /// The module whose source file is `origin`, or the frozen module whose origin is `<frozen NAME>`.
+    pub fn module(&self, origin: &str) -> Option<Module<'a>> {
+        let found = |index: u32| {
+            let module = self.module_at(self.modules.get(index as usize)?)?;
+            (module.origin == origin).then_some(module)
+        };
+        probe(self.module_slots, content_hash(origin.as_bytes()), found)
+    }
+
+    /// All modules, in the order in which they were added.
+    pub fn modules(&self) -> impl Iterator<Item = Module<'a>> + use<'a> {
+        let tables = *self;
+        self.modules
+            .iter()
+            .filter_map(move |record| tables.module_at(record))
+    }
+
+    /// The directory with this path.
+    pub fn directory(&self, path: &str) -> Option<Directory<'a>> {
+        let found = |index: u32| {
+            self.directory_at(index)
+                .filter(|directory| directory.path == path)
+        };
+        probe(self.directory_slots, content_hash(path.as_bytes()), found)
+    }
+
+    /// All directories.
+    pub fn directories(&self) -> impl Iterator<Item = Directory<'a>> + use<'a> {
+        let tables = *self;
+        (0..self.directories.len() as u32).filter_map(move |index| tables.directory_at(index))
+    }
+
+    /// What a directory holds under a name; `None` if nothing.
+    pub fn entry(&self, directory: Directory<'a>, name: &str) -> Option<Entry<'a>> {
+        let first = directory.first_entry as usize;
+        let last = first.checked_add(directory.entries as usize);
+        let Some(entries) = last.and_then(|last| self.entries.get(first..last)) else {
+            return Some(Entry::Unknown);
+        };
+        let order = |entry: &EntryRecord| match self.text_at(entry.name) {
+            Some(text) => text.as_bytes().cmp(name.as_bytes()),
+            None => Ordering::Less,
+        };
+        let entry = &entries[entries.binary_search_by(order).ok()?];
+        Some(match self.text_at(entry.file) {
+            None | Some("") => Entry::Unknown,
+            Some(file) if entry.package == NONE => Entry::Module { file },
+            Some(file) => match self.directory_at(entry.package) {
+                Some(directory) => Entry::Package { file, directory },
+                None => Entry::Unknown,
+            },
+        })
+    }
+
+    /// Memory offsets of the interned strings that may have this content hash.
+    pub fn interned(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
+        let slots = self.intern_slots;
+        let mask = slots.len() - 1;
+        (0..slots.len())
+            .map(move |step| slots[(hash as usize).wrapping_add(step) & mask])
+            .take_while(|slot| slot.object != 0)
+            .filter(move |slot| slot.hash == (hash >> 32) as u32)
+            .map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+    }
+
+    /// The frozensets that a module's code can reach.
+    pub fn frozensets(&self, module: &Module<'a>) -> impl Iterator<Item = FrozenSet> + use<'a> {
+        let (first, count) = (module.uses.0 as usize, module.uses.1 as usize);
+        let uses = first
+            .checked_add(count)
+            .and_then(|last| self.frozenset_uses.get(first..last));
+        let frozensets = self.frozensets;
+        uses.unwrap_or(&[])
+            .iter()
+            .filter_map(|&index| frozensets.get(index as usize))
+            .copied()
+    }
+
+    fn text_at(&self, text: Text) -> Option<&'a str> {
+        let start = text.offset as usize;
+        let bytes = self
+            .text
+            .get(start..start.checked_add(text.bytes as usize)?)?;
+        std::str::from_utf8(bytes).ok()
+    }
+
+    fn module_at(&self, record: &ModuleRecord) -> Option<Module<'a>> {
+        Some(Module {
+            origin: self.text_at(record.origin)?,
+            name: self.text_at(record.name)?,
+            mtime_ns: record.mtime_ns,
+            size: record.size,
+            code: record.code,
+            uses: (record.first_use, record.uses),
+        })
+    }
+
+    fn directory_at(&self, index: u32) -> Option<Directory<'a>> {
+        let record = self.directories.get(index as usize)?;
+        Some(Directory {
+            path: self.text_at(record.path)?,
+            mtime_ns: record.mtime_ns,
+            first_entry: record.first_entry,
+            entries: record.entries,
+        })
+    }
+}
+
+fn records<T: FromBytes + Immutable + KnownLayout>(
+    section: &[u8],
+    span: Span,
+) -> Result<&[T], Rejection> {
+    let outside = Rejection::Tables("a table lies outside its section");
+    let start = usize::try_from(span.offset).ok();
+    let count = usize::try_from(span.count).ok();
+    let (Some(bytes), Some(count)) = (start.and_then(|s| section.get(s..)), count) else {
+        return Err(outside);
+    };
+    <[T]>::ref_from_prefix_with_elems(bytes, count)
+        .map(|(records, _)| records)
+        .map_err(|_| outside)
+}
+
+fn probe<T>(slots: &[u32], hash: u64, found: impl Fn(u32) -> Option<T>) -> Option<T> {
+    let mask = slots.len() - 1;
+    (0..slots.len())
+        .map(|step| slots[(hash as usize).wrapping_add(step) & mask])
+        .take_while(|&index| index != NONE)
+        .find_map(found)
+}

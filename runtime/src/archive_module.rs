@@ -1,0 +1,236 @@
+//! The builtin module `_cds_archive`, for the package `cds`: writes archives and tells about the mapped one.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::ffi::{arguments, fenced_call};
+use crate::fingerprint::{self, Image};
+use crate::writer::{self, Directory, Module};
+use crate::{memory, runtime};
+
+/// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
+pub fn init() -> *mut PyObject {
+    /// The definition must not move, and only the interpreter looks into it.
+    struct Definition(*mut raw::PyModuleDef);
+    // SAFETY: it is not touched from Rust after it was made.
+    unsafe impl Send for Definition {}
+    // SAFETY: as above.
+    unsafe impl Sync for Definition {}
+    static DEFINITION: OnceLock<Definition> = OnceLock::new();
+
+    let definition = DEFINITION.get_or_init(|| {
+        let methods = Box::leak(Box::new([
+            method(
+                c"write",
+                write,
+                c"write(path, modules, directories)\n--\n\nWrite an archive and return a summary.",
+            ),
+            method(
+                c"status",
+                status,
+                c"status()\n--\n\nThe mapped archive, or None.",
+            ),
+            method(
+                c"stats",
+                stats,
+                c"stats()\n--\n\nWhat came from the archive in this process.",
+            ),
+            // SAFETY: a sentinel of zeros ends the list.
+            unsafe { std::mem::zeroed() },
+        ]));
+        // SAFETY: zeros are what PyModuleDef_HEAD_INIT leaves to PyModuleDef_Init().
+        let mut definition: raw::PyModuleDef = unsafe { std::mem::zeroed() };
+        definition.m_name = c"_cds_archive".as_ptr();
+        definition.m_doc = c"Archives of code objects.".as_ptr();
+        definition.m_methods = methods.as_mut_ptr();
+        Definition(Box::leak(Box::new(definition)))
+    });
+    // SAFETY: the definition lives for ever.
+    unsafe { raw::PyModuleDef_Init(definition.0) }
+}
+
+type FastCall =
+    unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
+
+fn method(
+    name: &'static std::ffi::CStr,
+    call: FastCall,
+    doc: &'static std::ffi::CStr,
+) -> raw::PyMethodDef {
+    raw::PyMethodDef {
+        ml_name: name.as_ptr(),
+        // SAFETY: with METH_FASTCALL the interpreter calls it by the type that it has.
+        ml_meth: Some(unsafe {
+            std::mem::transmute::<
+                FastCall,
+                unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject,
+            >(call)
+        }),
+        ml_flags: raw::METH_FASTCALL as i32,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+unsafe extern "C" fn write(
+    _: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [path, modules, directories] = unsafe { arguments(args, count) }?;
+        let modules = modules
+            .to_items()?
+            .iter()
+            .map(module)
+            .collect::<Result<Vec<_>>>()?;
+        let directories = directories
+            .to_items()?
+            .iter()
+            .map(directory)
+            .collect::<Result<Vec<_>>>()?;
+        let no_build_id = || Raised::new(Exception::Os, "this interpreter has no build id");
+        let runtime = runtime::current()
+            .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
+        let facts = fingerprint::facts(&runtime.config).ok_or_else(no_build_id)?;
+        let image = Image::current().ok_or_else(no_build_id)?;
+        let path = path.to_str()?;
+        let summary = writer::write(Path::new(path), modules, &directories, &facts, &image)
+            .map_err(|error| {
+                Raised::new(Exception::Os, &format!("cannot write {path}: {error}"))
+            })?;
+        let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
+            Object::dict(
+                map.iter()
+                    .map(|(k, v)| Ok((*k, Object::int(*v as i64)?)))
+                    .collect::<Result<Vec<_>>>()?,
+            )
+        };
+        let skipped = summary
+            .skipped
+            .iter()
+            .map(|(name, reason)| Object::tuple(vec![Object::str(name)?, Object::str(reason)?]));
+        Object::dict([
+            ("modules", Object::int(summary.modules as i64)?),
+            ("directories", Object::int(summary.directories as i64)?),
+            ("bytes", Object::int(summary.bytes as i64)?),
+            ("objects", counts(&summary.objects)?),
+            ("sections", counts(&summary.sections)?),
+            (
+                "skipped",
+                Object::list(skipped.collect::<Result<Vec<_>>>()?)?,
+            ),
+        ])
+    })
+}
+
+/// `(name, origin or None, mtime_ns, size, code)`
+fn module(item: &Object) -> Result<Module> {
+    let [name, origin, mtime_ns, size, code] = fields(item)?;
+    Ok(Module {
+        name: name.to_str()?.to_owned(),
+        source: if origin.is_none() {
+            None
+        } else {
+            Some(origin.to_str()?.to_owned())
+        },
+        mtime_ns: mtime_ns.to_i64()?,
+        size: u64::try_from(size.to_i64()?)
+            .map_err(|_| Raised::new(Exception::Value, "negative size"))?,
+        code,
+    })
+}
+
+/// `(path, mtime_ns, [(name, file or None), …])`
+fn directory(item: &Object) -> Result<Directory> {
+    let [path, mtime_ns, entries] = fields(item)?;
+    let entry = |item: &Object| {
+        let [name, file] = fields(item)?;
+        let file = if file.is_none() {
+            None
+        } else {
+            Some(file.to_str()?.to_owned())
+        };
+        Ok((name.to_str()?.to_owned(), file))
+    };
+    Ok(Directory {
+        path: path.to_str()?.to_owned(),
+        mtime_ns: mtime_ns.to_i64()?,
+        entries: entries
+            .to_items()?
+            .iter()
+            .map(entry)
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn fields<const N: usize>(item: &Object) -> Result<[Object; N]> {
+    let items = item.to_items()?;
+    let found = items.len();
+    items.try_into().map_err(|_| {
+        Raised::new(
+            Exception::Value,
+            &format!("expected a tuple of {N} items, got {found}"),
+        )
+    })
+}
+
+unsafe extern "C" fn status(
+    _: *mut PyObject,
+    _: *const *mut PyObject,
+    _: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let Some(archive) = runtime::current().and_then(|runtime| runtime.archive.as_ref()) else {
+            return Ok(Object::none());
+        };
+        let sections = memory::usage(archive).into_iter().map(|usage| {
+            let fields = [
+                ("name", Object::str(usage.kind.name())?),
+                ("never_written", Object::bool(usage.kind.is_never_written())),
+                ("resident_kb", Object::int(usage.resident as i64)?),
+                ("private_dirty_kb", Object::int(usage.private_dirty as i64)?),
+            ];
+            Object::dict(fields)
+        });
+        Object::dict([
+            ("path", Object::str(&archive.path.to_string_lossy())?),
+            ("base", Object::int(archive.base() as i64)?),
+            ("bytes", Object::int(archive.header.mapped_bytes as i64)?),
+            ("relocated", Object::bool(archive.relocated)),
+            (
+                "modules",
+                Object::int(archive.tables.modules().count() as i64)?,
+            ),
+            (
+                "sections",
+                Object::list(sections.collect::<Result<Vec<_>>>()?)?,
+            ),
+        ])
+    })
+}
+
+unsafe extern "C" fn stats(
+    _: *mut PyObject,
+    _: *const *mut PyObject,
+    _: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let Some(runtime) = runtime::current() else {
+            return Ok(Object::none());
+        };
+        let counted = runtime.stats.snapshot();
+        let mut names = Vec::new();
+        for (name, miss) in &counted.missed_names {
+            names.push((name.as_str(), Object::str(miss.reason())?));
+        }
+        Object::dict([
+            ("source", Object::int(counted.source as i64)?),
+            ("frozen", Object::int(counted.frozen as i64)?),
+            ("missed", Object::int(counted.missed as i64)?),
+            ("missed_names", Object::dict(names)?),
+        ])
+    })
+}

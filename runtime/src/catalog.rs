@@ -1,0 +1,173 @@
+//! What the archive answers to the import system.
+
+use std::path::Path;
+
+use cds_format::{Entry, Module};
+use rustix::fs::Stat;
+
+use crate::cpython::archived;
+use crate::cpython::object::{Object, Result};
+use crate::reader::Mapped;
+
+/// What a directory holds under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// The archive cannot tell; `importlib` finds out in its own way.
+    Unknown,
+    /// Nothing that could be imported.
+    Nothing,
+    /// A module or package.
+    File {
+        path: String,
+        /// End of the file name, which decides about the loader.
+        suffix: &'a str,
+        /// The package's directory.
+        package: Option<String>,
+    },
+}
+
+/// Why code does not come from the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    NotInArchive,
+    SourceChanged,
+    SourceGone,
+    Damaged,
+}
+
+impl Miss {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotInArchive => "not in the archive",
+            Self::SourceChanged => "source changed",
+            Self::SourceGone => "source gone",
+            Self::Damaged => "archive damaged",
+        }
+    }
+}
+
+/// What an unchanged directory holds under a name: that it has not changed is what makes both "here" and
+/// "not here" true. A package's own directory must be unchanged too, since an extension module may have
+/// been put before its `__init__.py`.
+pub fn find<'a>(archive: &'a Mapped, directory: &str, name: &str) -> Found<'a> {
+    let tables = &archive.tables;
+    let unchanged =
+        |path: &str, mtime_ns| stat(path).is_some_and(|stat| modified_ns(&stat) == Some(mtime_ns));
+    let Some(record) = tables
+        .directory(directory)
+        .filter(|d| unchanged(directory, d.mtime_ns))
+    else {
+        return Found::Unknown;
+    };
+    // As `_path_join` in Lib/importlib/_bootstrap_external.py spells it.
+    let join = |file: &str| format!("{}/{file}", directory.trim_end_matches('/'));
+    match tables.entry(record, name) {
+        None => Found::Nothing,
+        Some(Entry::Unknown) => Found::Unknown,
+        Some(Entry::Module { file }) => match file.strip_prefix(name) {
+            Some(suffix) => Found::File {
+                path: join(file),
+                suffix,
+                package: None,
+            },
+            None => Found::Unknown,
+        },
+        Some(Entry::Package { file, directory }) => {
+            let package = join(name);
+            match file
+                .strip_prefix(name)
+                .and_then(|file| file.strip_prefix("/__init__"))
+            {
+                Some(suffix) if unchanged(&package, directory.mtime_ns) => Found::File {
+                    path: join(file),
+                    suffix,
+                    package: Some(package),
+                },
+                _ => Found::Unknown,
+            }
+        }
+    }
+}
+
+/// The code of a source file that has not changed since the dump.
+pub fn source_code(archive: &Mapped, path: &str) -> Result<std::result::Result<Object, Miss>> {
+    let Some(module) = archive.tables.module(path) else {
+        return Ok(Err(Miss::NotInArchive));
+    };
+    let Some(stat) = stat(path) else {
+        return Ok(Err(Miss::SourceGone));
+    };
+    if modified_ns(&stat) != Some(module.mtime_ns) || u64::try_from(stat.st_size) != Ok(module.size)
+    {
+        return Ok(Err(Miss::SourceChanged));
+    }
+    code(archive, &module)
+}
+
+/// The code of a frozen module whose marshalled form has `size` bytes. That it is the same follows from the
+/// build of the interpreter, which is one of the archive's facts.
+pub fn frozen_code(
+    archive: &Mapped,
+    name: &str,
+    size: u64,
+) -> Result<std::result::Result<Object, Miss>> {
+    match archive.tables.module(&format!("<frozen {name}>")) {
+        Some(module) if module.size == size => code(archive, &module),
+        _ => Ok(Err(Miss::NotInArchive)),
+    }
+}
+
+fn code(archive: &Mapped, module: &Module<'static>) -> Result<std::result::Result<Object, Miss>> {
+    for set in archive.tables.frozensets(module) {
+        let places = (
+            archive.object(set.object),
+            archive.object(set.elements),
+            archive.object(set.table),
+        );
+        let (Some((object, _)), Some((elements, _)), Some((table, room))) = places else {
+            return Ok(Err(Miss::Damaged));
+        };
+        let slots = usize::try_from(set.slots).unwrap_or(usize::MAX);
+        if slots
+            .checked_mul(archived::FROZENSET_ENTRY_BYTES)
+            .is_none_or(|bytes| bytes > room)
+        {
+            return Ok(Err(Miss::Damaged));
+        }
+        // SAFETY: the places are in writable sections, the caller holds the GIL and has not handed out the
+        // code yet. That the first two are a frozenset and a tuple is what the writer wrote; the
+        // checksums, not this function, tell whether it still stands there.
+        let filled = unsafe {
+            archived::fill_frozenset(
+                object.cast().as_ptr(),
+                elements.cast().as_ptr(),
+                table.as_ptr(),
+                slots,
+            )
+        };
+        if !filled? {
+            return Ok(Err(Miss::Damaged));
+        }
+    }
+    let Some((code, _)) = archive.object(module.code) else {
+        return Ok(Err(Miss::Damaged));
+    };
+    // SAFETY: inside a section of objects, which begin with a header.
+    unsafe {
+        if archived::is_code(code.cast().as_ptr()) {
+            Ok(Ok(Object::from_borrowed(code.cast().as_ptr())))
+        } else {
+            Ok(Err(Miss::Damaged))
+        }
+    }
+}
+
+fn stat(path: &str) -> Option<Stat> {
+    rustix::fs::stat(Path::new(path)).ok()
+}
+
+fn modified_ns(stat: &Stat) -> Option<i64> {
+    stat.st_mtime
+        .checked_mul(1_000_000_000)?
+        .checked_add(i64::try_from(stat.st_mtime_nsec).ok()?)
+}

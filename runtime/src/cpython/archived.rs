@@ -1,0 +1,116 @@
+//! Objects as they lie in a mapped archive.
+
+use std::mem::size_of;
+use std::ptr;
+use std::slice;
+
+use super::object::{Kind, Object, Result};
+use super::raw;
+
+/// Whether the str at `candidate` has the same characters as the live str `wanted`.
+///
+/// # Safety
+/// `candidate` points to at least `room` readable bytes, 8-byte aligned; `wanted` is an exact str.
+pub unsafe fn is_same_string(
+    candidate: *const u8,
+    room: usize,
+    wanted: *mut raw::PyObject,
+) -> bool {
+    let header = size_of::<raw::PyASCIIObject>();
+    if room < header {
+        return false;
+    }
+    let (candidate, wanted_ascii) = (
+        candidate.cast::<raw::PyASCIIObject>(),
+        wanted.cast::<raw::PyASCIIObject>(),
+    );
+    // SAFETY: both structs are readable; the characters of the candidate are checked to lie in its room.
+    unsafe {
+        let (state, expected) = (&(*candidate).state, &(*wanted_ascii).state);
+        if (*candidate).ob_base.ob_type as u64 != Kind::Str.type_address()
+            || (*candidate).length != (*wanted_ascii).length
+            || state.kind() != expected.kind()
+            || state.ascii() != expected.ascii()
+        {
+            return false;
+        }
+        let start = if state.ascii() == 1 {
+            header
+        } else {
+            size_of::<raw::PyCompactUnicodeObject>()
+        };
+        let bytes = (*wanted_ascii).length as usize * expected.kind() as usize;
+        if room < start + bytes {
+            return false;
+        }
+        let found = slice::from_raw_parts(candidate.cast::<u8>().add(start), bytes);
+        let wanted = slice::from_raw_parts(raw::cds_glue_characters(wanted).cast::<u8>(), bytes);
+        found == wanted
+    }
+}
+
+/// The characters of a live exact str, as they lie in memory.
+///
+/// # Safety
+/// `string` is an exact str that outlives the slice.
+pub unsafe fn characters<'a>(string: *mut raw::PyObject) -> &'a [u8] {
+    let ascii = string.cast::<raw::PyASCIIObject>();
+    // SAFETY: an exact str is compact.
+    unsafe {
+        let bytes = (*ascii).length as usize * (*ascii).state.kind() as usize;
+        slice::from_raw_parts(raw::cds_glue_characters(string).cast(), bytes)
+    }
+}
+
+/// Gives an archived frozenset the hash table that the same insertions give a live one in this process, so
+/// that it also iterates in the same order. Returns false if the table does not fit, which means that the
+/// archive is damaged.
+///
+/// # Safety
+/// `set` and `elements` are an archived frozenset and tuple, `table` has room for `slots` entries, all are in
+/// writable memory that no other thread uses yet: the caller holds the GIL and hands out the code that
+/// refers to the set only afterwards.
+pub unsafe fn fill_frozenset(
+    set: *mut raw::PyObject,
+    elements: *mut raw::PyObject,
+    table: *mut u8,
+    slots: usize,
+) -> Result<bool> {
+    let set = set.cast::<raw::PySetObject>();
+    // SAFETY: an archived frozenset, whose table is NULL until it is filled.
+    if unsafe { !(*set).table.is_null() } {
+        return Ok(true);
+    }
+    // SAFETY: `elements` is a tuple.
+    let built = Object::frozenset(&unsafe { Object::from_borrowed(elements) })?;
+    let source = built.as_ptr().cast::<raw::PySetObject>();
+    // SAFETY: the live table has `mask + 1` entries and so has the place it is copied to. The elements it
+    // points to are those of the archived tuple, which are immortal.
+    unsafe {
+        let entries = (*source).mask as usize + 1;
+        let target = if entries <= raw::PySet_MINSIZE as usize {
+            (&raw mut (*set).smalltable).cast::<raw::setentry>()
+        } else {
+            table.cast()
+        };
+        let fits = entries <= slots.max(raw::PySet_MINSIZE as usize);
+        if !fits || (*source).mask != (*set).mask || (*source).used != (*set).used {
+            return Ok(false);
+        }
+        ptr::copy_nonoverlapping((*source).table, target, entries);
+        (*set).table = target;
+    }
+    Ok(true)
+}
+
+/// Whether the object at an address inside an archive looks like a code object.
+///
+/// # Safety
+/// The address is readable for the size of an object header.
+pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
+    // SAFETY: as promised.
+    unsafe { (*object).ob_type as u64 == Kind::Code.type_address() }
+}
+
+/// Size of an entry of a frozenset's hash table.
+pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();

@@ -1,0 +1,122 @@
+//! What the interpreter was told at start-up.
+
+use std::ptr::NonNull;
+use std::slice;
+
+use super::raw;
+
+/// The configuration of the main interpreter, as complete as it is before the first object exists: without
+/// the path configuration.
+#[derive(Clone, Copy)]
+pub struct Config(NonNull<raw::PyConfig>);
+
+// SAFETY: it is only read, and the interpreter writes it only while it starts, on one thread.
+unsafe impl Send for Config {}
+// SAFETY: as above.
+unsafe impl Sync for Config {}
+
+impl Config {
+    /// # Safety
+    /// `interp` is an interpreter whose configuration has been read and that outlives the result.
+    pub unsafe fn new(interp: *mut raw::PyInterpreterState) -> Option<Self> {
+        // SAFETY: as promised.
+        NonNull::new(unsafe { raw::cds_glue_config(interp) }.cast_mut()).map(Self)
+    }
+
+    fn get(&self) -> &raw::PyConfig {
+        // SAFETY: the interpreter outlives `self`, and the fields read here do not change
+        // once they are set.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Whether environment variables count (`-E` and `-I` say no).
+    pub fn uses_environment(&self) -> bool {
+        self.get().use_environment != 0
+    }
+
+    /// `-O` is 1, `-OO` is 2.
+    pub fn optimization_level(&self) -> i32 {
+        self.get().optimization_level
+    }
+
+    /// Number of `-v` options.
+    pub fn verbosity(&self) -> i32 {
+        self.get().verbose
+    }
+
+    /// Whether code objects keep column numbers (`-X no_debug_ranges` says no).
+    pub fn has_debug_ranges(&self) -> bool {
+        self.get().code_debug_ranges != 0
+    }
+
+    /// `-X pycache_prefix` or `PYTHONPYCACHEPREFIX`.
+    pub fn pycache_prefix(&self) -> Option<String> {
+        // SAFETY: NULL or a NUL-terminated wide string.
+        unsafe { wide(self.get().pycache_prefix) }
+    }
+
+    /// Where the standard library is, as soon as the paths are configured.
+    pub fn stdlib_directory(&self) -> Option<String> {
+        // SAFETY: NULL or a NUL-terminated wide string.
+        unsafe { wide(self.get().stdlib_dir) }
+    }
+
+    /// `sys.prefix`, as soon as the paths are configured.
+    pub fn prefix(&self) -> Option<String> {
+        // SAFETY: NULL or a NUL-terminated wide string.
+        unsafe { wide(self.get().prefix) }
+    }
+
+    /// The `-X` options: name and value.
+    pub fn x_options(&self) -> Vec<(String, Option<String>)> {
+        let list = &self.get().xoptions;
+        (0..list.length)
+            // SAFETY: the list has `length` NUL-terminated wide strings.
+            .filter_map(|index| unsafe { wide(*list.items.offset(index)) })
+            .map(|option| match option.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (option, None),
+            })
+            .collect()
+    }
+}
+
+/// The text of a wide string. Bytes of the command line that were not UTF-8 are lone surrogates there (PEP
+/// 383), which no path in an archive has; they become replacement characters.
+///
+/// # Safety
+/// NULL or NUL-terminated.
+unsafe fn wide(text: *const raw::wchar_t) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the terminator is the last one read.
+    let units = unsafe {
+        let length = (0..).take_while(|&index| *text.add(index) != 0).count();
+        slice::from_raw_parts(text, length)
+    };
+    let character = |&unit: &raw::wchar_t| char::from_u32(unit as u32);
+    Some(
+        units
+            .iter()
+            .map(|unit| character(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect(),
+    )
+}
+
+/// Reserves the versions that archived code objects have (`co_version`), so that the interpreter gives
+/// none of them to another. Returns false if it has given some already.
+///
+/// # Safety
+/// `interp` is the main interpreter, and no other thread runs in it.
+pub unsafe fn reserve_code_versions(interp: *mut raw::PyInterpreterState, count: u32) -> bool {
+    // SAFETY: as promised.
+    unsafe {
+        let next = raw::cds_glue_next_code_version(interp);
+        if *next != 1 {
+            return false;
+        }
+        *next += count;
+    }
+    true
+}

@@ -1,0 +1,40 @@
+/* What the Rust side sees of CPython: its headers, and those few things that
+   are macros or inline functions there. Each function states one expression of
+   CPython's; there is no logic here. */
+
+#include "Python.h"
+#include "marshal.h"
+#include "opcode_ids.h"
+#include "pycore_gc.h"
+#include "pycore_cds.h"
+#include "pycore_importdl.h"
+
+/* Reference count of an immortal object (Include/object.h). */
+extern const Py_ssize_t cds_glue_immortal_refcount;
+
+/* Address of a static object of the interpreter. */
+extern const void *const cds_glue_anchor;
+
+/* The configuration of an interpreter. */
+const PyConfig *cds_glue_config(PyInterpreterState *interp);
+
+/* The version that the next code object gets; 0 when they have run out. */
+uint32_t *cds_glue_next_code_version(PyInterpreterState *interp);
+
+/* Whether the calling thread runs the main interpreter. */
+int cds_glue_is_main_interpreter(void);
+
+/* Whether a PyCode_AddWatcher() callback waits for new code objects. */
+int cds_glue_has_code_watchers(void);
+
+/* Length of a code object's bytecode in bytes, and the bytecode. */
+Py_ssize_t cds_glue_bytecode_bytes(PyCodeObject *code);
+const void *cds_glue_bytecode(PyCodeObject *code);
+
+/* What PyUnicode_CHECK_INTERNED() says, and the characters of a string. */
+unsigned int cds_glue_interned_state(PyObject *string);
+const void *cds_glue_characters(PyObject *string);
+
+/* Values of PyASCIIObject.state.interned (cpython/unicodeobject.h). */
+extern const unsigned int cds_glue_not_interned;
+extern const unsigned int cds_glue_interned_static;

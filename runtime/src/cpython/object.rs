@@ -1,0 +1,338 @@
+//! References to live objects.
+//!
+//! Every function here must be called with the GIL held, as all hooks are; [`Object`] is neither `Send`
+//! nor `Sync`, so one cannot leave the call that made it.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::NonNull;
+use std::slice;
+
+use super::raw;
+
+/// A CPython exception is set; the caller returns NULL to the interpreter.
+#[derive(Debug)]
+pub struct Raised;
+
+pub type Result<T> = std::result::Result<T, Raised>;
+
+/// The exceptions that this library raises.
+#[derive(Debug, Clone, Copy)]
+pub enum Exception {
+    Os,
+    Type,
+    Value,
+}
+
+impl Raised {
+    /// Sets an exception with a message.
+    pub fn new(exception: Exception, message: &str) -> Self {
+        let message = CString::new(message.replace('\0', "\\0")).unwrap_or_default();
+        // SAFETY: the types are static objects of the interpreter, the message is NUL-terminated.
+        unsafe {
+            let kind = match exception {
+                Exception::Os => raw::PyExc_OSError,
+                Exception::Type => raw::PyExc_TypeError,
+                Exception::Value => raw::PyExc_ValueError,
+            };
+            raw::PyErr_SetString(kind, message.as_ptr());
+        }
+        Self
+    }
+
+    /// Drops the exception, for a caller that can do without.
+    pub fn clear(self) {
+        // SAFETY: needs only the GIL.
+        unsafe { raw::PyErr_Clear() }
+    }
+}
+
+/// The exact types that code objects are made of, as [`Object::kind`] tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Bytes,
+    Code,
+    Complex,
+    Float,
+    FrozenSet,
+    Int,
+    Str,
+    Tuple,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Code => "code",
+            Self::Complex => "complex",
+            Self::Float => "float",
+            Self::FrozenSet => "frozenset",
+            Self::Int => "int",
+            Self::Str => "str",
+            Self::Tuple => "tuple",
+        }
+    }
+
+    /// Address of the type object.
+    pub fn type_address(self) -> u64 {
+        let address = match self {
+            Self::Bytes => &raw const raw::PyBytes_Type,
+            Self::Code => &raw const raw::PyCode_Type,
+            Self::Complex => &raw const raw::PyComplex_Type,
+            Self::Float => &raw const raw::PyFloat_Type,
+            Self::FrozenSet => &raw const raw::PyFrozenSet_Type,
+            Self::Int => &raw const raw::PyLong_Type,
+            Self::Str => &raw const raw::PyUnicode_Type,
+            Self::Tuple => &raw const raw::PyTuple_Type,
+        };
+        address as u64
+    }
+}
+
+/// An owned reference.
+pub struct Object(NonNull<raw::PyObject>);
+
+impl Clone for Object {
+    fn clone(&self) -> Self {
+        // SAFETY: the object is alive as long as `self` is.
+        unsafe { raw::Py_IncRef(self.as_ptr()) };
+        Self(self.0)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference.
+        unsafe { raw::Py_DecRef(self.as_ptr()) }
+    }
+}
+
+impl Object {
+    /// Takes over a reference that a call returned; NULL means that it raised.
+    ///
+    /// # Safety
+    /// `pointer` is NULL or a new reference.
+    pub unsafe fn from_new(pointer: *mut raw::PyObject) -> Result<Self> {
+        NonNull::new(pointer).map(Self).ok_or(Raised)
+    }
+
+    /// Makes a reference to an object that somebody else keeps alive.
+    ///
+    /// # Safety
+    /// `pointer` is an object.
+    pub unsafe fn from_borrowed(pointer: *mut raw::PyObject) -> Self {
+        // SAFETY: as promised.
+        unsafe {
+            raw::Py_IncRef(pointer);
+            Self(NonNull::new_unchecked(pointer))
+        }
+    }
+
+    pub fn as_ptr(&self) -> *mut raw::PyObject {
+        self.0.as_ptr()
+    }
+
+    /// Gives the reference to the interpreter.
+    pub fn into_ptr(self) -> *mut raw::PyObject {
+        let pointer = self.as_ptr();
+        std::mem::forget(self);
+        pointer
+    }
+
+    pub fn none() -> Self {
+        // SAFETY: None is a static object.
+        unsafe { Self::from_borrowed(&raw mut raw::_Py_NoneStruct) }
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.as_ptr() == &raw mut raw::_Py_NoneStruct
+    }
+
+    pub fn bool(value: bool) -> Self {
+        // SAFETY: True and False are static objects (Include/boolobject.h).
+        unsafe {
+            let object = if value {
+                &raw mut raw::_Py_TrueStruct
+            } else {
+                &raw mut raw::_Py_FalseStruct
+            };
+            Self::from_borrowed(object.cast())
+        }
+    }
+
+    pub fn int(value: i64) -> Result<Self> {
+        // SAFETY: returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyLong_FromLongLong(value)) }
+    }
+
+    pub fn str(value: &str) -> Result<Self> {
+        // SAFETY: the bytes are UTF-8 and as long as said.
+        unsafe {
+            Self::from_new(raw::PyUnicode_FromStringAndSize(
+                value.as_ptr().cast(),
+                value.len() as _,
+            ))
+        }
+    }
+
+    pub fn tuple(items: Vec<Self>) -> Result<Self> {
+        // SAFETY: PyTuple_SetItem() takes over one reference for each place of the new tuple.
+        unsafe {
+            let tuple = Self::from_new(raw::PyTuple_New(items.len() as _))?;
+            for (index, item) in items.into_iter().enumerate() {
+                if raw::PyTuple_SetItem(tuple.as_ptr(), index as _, item.into_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            }
+            Ok(tuple)
+        }
+    }
+
+    pub fn list(items: impl IntoIterator<Item = Self>) -> Result<Self> {
+        // SAFETY: PyList_Append() makes its own reference.
+        unsafe {
+            let list = Self::from_new(raw::PyList_New(0))?;
+            for item in items {
+                if raw::PyList_Append(list.as_ptr(), item.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            }
+            Ok(list)
+        }
+    }
+
+    pub fn dict<'a>(items: impl IntoIterator<Item = (&'a str, Self)>) -> Result<Self> {
+        // SAFETY: PyDict_SetItemString() makes its own reference; the key is NUL-terminated.
+        unsafe {
+            let dict = Self::from_new(raw::PyDict_New())?;
+            for (key, value) in items {
+                let key =
+                    CString::new(key).map_err(|_| Raised::new(Exception::Value, "key with NUL"))?;
+                if raw::PyDict_SetItemString(dict.as_ptr(), key.as_ptr(), value.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            }
+            Ok(dict)
+        }
+    }
+
+    /// A frozenset of the items of a tuple, inserted in their order.
+    pub fn frozenset(elements: &Self) -> Result<Self> {
+        // SAFETY: returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyFrozenSet_New(elements.as_ptr())) }
+    }
+
+    /// The exact type, if it is one that code objects are made of.
+    pub fn kind(&self) -> Option<Kind> {
+        // SAFETY: the object is alive.
+        let address = unsafe { (*self.as_ptr()).ob_type } as u64;
+        [
+            Kind::Str,
+            Kind::Tuple,
+            Kind::Bytes,
+            Kind::Code,
+            Kind::Int,
+            Kind::Float,
+            Kind::Complex,
+            Kind::FrozenSet,
+        ]
+        .into_iter()
+        .find(|kind| kind.type_address() == address)
+    }
+
+    /// The text of a str; raises if it is none or has lone surrogates. The text is kept in the object,
+    /// so the slice lives as long as the reference.
+    pub fn to_str(&self) -> Result<&str> {
+        let mut length = 0;
+        // SAFETY: the returned buffer belongs to the string and is UTF-8 of `length` bytes.
+        unsafe {
+            let text = raw::PyUnicode_AsUTF8AndSize(self.as_ptr(), &raw mut length);
+            if text.is_null() {
+                return Err(Raised);
+            }
+            Ok(std::str::from_utf8_unchecked(slice::from_raw_parts(
+                text.cast(),
+                length as usize,
+            )))
+        }
+    }
+
+    pub fn to_i64(&self) -> Result<i64> {
+        // SAFETY: any object may be passed; PyErr_Occurred() returns a borrowed reference.
+        unsafe {
+            let value = raw::PyLong_AsLongLong(self.as_ptr());
+            if value == -1 && !raw::PyErr_Occurred().is_null() {
+                Err(Raised)
+            } else {
+                Ok(value)
+            }
+        }
+    }
+
+    /// The items of any iterable.
+    pub fn to_items(&self) -> Result<Vec<Self>> {
+        // SAFETY: the tuple keeps its items alive until each has its own reference.
+        unsafe {
+            let tuple = Self::from_new(raw::PySequence_Tuple(self.as_ptr()))?;
+            Ok(tuple.tuple_items())
+        }
+    }
+
+    /// The items of a tuple.
+    ///
+    /// # Safety
+    /// The object is a tuple.
+    pub unsafe fn tuple_items(&self) -> Vec<Self> {
+        let tuple: *mut raw::PyTupleObject = self.as_ptr().cast();
+        // SAFETY: a tuple has `ob_size` items, none of which is NULL once it was handed out.
+        unsafe {
+            let items = (&raw const (*tuple).ob_item).cast::<*mut raw::PyObject>();
+            let items = slice::from_raw_parts(items, (*tuple).ob_base.ob_size as usize);
+            items
+                .iter()
+                .map(|&item| Self::from_borrowed(item))
+                .collect()
+        }
+    }
+
+    /// What `marshal.dumps()` gives for it.
+    pub fn marshal(&self) -> Result<Vec<u8>> {
+        // SAFETY: the result is a bytes object.
+        unsafe {
+            let data =
+                raw::PyMarshal_WriteObjectToString(self.as_ptr(), raw::Py_MARSHAL_VERSION as _);
+            Ok(Self::from_new(data)?.bytes().to_vec())
+        }
+    }
+
+    /// What `marshal.loads()` gives for `data`.
+    pub fn unmarshal(data: &[u8]) -> Result<Self> {
+        let start = data.as_ptr().cast::<c_char>();
+        // SAFETY: reads at most the given bytes; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyMarshal_ReadObjectFromString(start, data.len() as _)) }
+    }
+
+    /// The contents of a bytes object.
+    ///
+    /// # Safety
+    /// The object is a bytes object.
+    pub unsafe fn bytes(&self) -> &[u8] {
+        let bytes: *mut raw::PyBytesObject = self.as_ptr().cast();
+        // SAFETY: `ob_size` bytes follow the header.
+        unsafe {
+            let start = (&raw const (*bytes).ob_sval).cast();
+            slice::from_raw_parts(start, (*bytes).ob_base.ob_size as usize)
+        }
+    }
+}
+
+/// The version of the running interpreter, as `sys.version` begins.
+pub fn version() -> &'static str {
+    // SAFETY: a static, NUL-terminated ASCII string.
+    let text = unsafe { CStr::from_ptr(raw::Py_GetVersion()) };
+    text.to_str()
+        .unwrap_or_default()
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+}

@@ -1,0 +1,233 @@
+//! Every function that C calls, as declared in `Include/internal/pycore_cds.h`.
+//!
+//! Each is fenced the same way: what goes wrong, panics included, ends as the answer that makes the
+//! interpreter go on without the archive.
+
+use std::ffi::{c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::slice;
+
+use crate::catalog::{self, Found, Miss};
+use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::runtime::{self, Runtime};
+use crate::stats::Origin;
+use crate::{archive_module, intern, loaders, report};
+
+/// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
+fn fenced<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        runtime::disable();
+        otherwise
+    })
+}
+
+/// The same for a function that Python code calls: a raised exception is passed on as NULL.
+pub fn fenced_call(body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+    match fenced(Ok(None), || body().map(Some)) {
+        Ok(Some(object)) => object.into_ptr(),
+        Ok(None) => Object::none().into_ptr(),
+        Err(Raised) => ptr::null_mut(),
+    }
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c_int {
+    fenced(0, || {
+        std::panic::set_hook(Box::new(|panic| {
+            if runtime::current()
+                .is_some_and(|runtime| runtime.options.strict || runtime.config.verbosity() > 0)
+            {
+                runtime::complain(&format!("the archive is not used any more: {panic}"));
+            }
+        }));
+        // SAFETY: C passes the main interpreter before it has made any object.
+        c_int::from(unsafe { runtime::initialize(interp) }.is_err())
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
+    fenced((), || {
+        if let Some(runtime) = runtime::current()
+            && runtime.options.stats
+        {
+            eprint!("{}", report::text(runtime));
+        }
+    });
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
+    let Some(archive) = runtime::current().and_then(|runtime| runtime.archive.as_ref()) else {
+        return ptr::null_mut();
+    };
+    fenced(ptr::null_mut(), || {
+        // SAFETY: C passes an exact str.
+        unsafe { intern::find(archive, string) }.map_or(ptr::null_mut(), Object::into_ptr)
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
+    name: *mut PyObject,
+    _data: *const c_char,
+    size: Py_ssize_t,
+) -> *mut PyObject {
+    let Some(runtime) = runtime::current() else {
+        return ptr::null_mut();
+    };
+    fenced(ptr::null_mut(), || {
+        // SAFETY: C passes a str that outlives the call.
+        let name = unsafe { Object::from_borrowed(name) };
+        frozen_code(runtime, &name, size as u64)
+            .unwrap_or_else(|raised| {
+                raised.clear();
+                None
+            })
+            .map_or(ptr::null_mut(), Object::into_ptr)
+    })
+}
+
+fn frozen_code(runtime: &Runtime, name: &Object, size: u64) -> Result<Option<Object>> {
+    let name = name.to_str()?;
+    runtime.trace(name, None);
+    let Some(archive) = runtime.archive_for_code() else {
+        return Ok(None);
+    };
+    let answer = catalog::frozen_code(archive, name, size)?;
+    Ok(counted(runtime, name, Origin::Frozen, answer))
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_GetCode(
+    _module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let Some(runtime) = runtime::current() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [name, path] = unsafe { arguments(args, count) }?;
+        let (Ok(name), Ok(path)) = (name.to_str(), path.to_str()) else {
+            // A lone surrogate or something that is no string: `importlib` deals with it.
+            Raised.clear();
+            return Ok(Object::none());
+        };
+        runtime.trace(name, Some(path));
+        let Some(archive) = runtime.archive_for_code() else {
+            return Ok(Object::none());
+        };
+        let answer = catalog::source_code(archive, path)?;
+        Ok(counted(runtime, name, Origin::Source, answer).unwrap_or_else(Object::none))
+    })
+}
+
+fn counted(
+    runtime: &Runtime,
+    name: &str,
+    origin: Origin,
+    answer: std::result::Result<Object, Miss>,
+) -> Option<Object> {
+    match answer {
+        Ok(code) => {
+            runtime.stats.hit(origin);
+            Some(code)
+        }
+        Err(miss) => {
+            runtime.stats.miss(name, miss);
+            None
+        }
+    }
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindModule(
+    _module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let archive = runtime::current()
+            // With -vv `importlib` says which files it tries.
+            .filter(|runtime| runtime.config.verbosity() < 2)
+            .and_then(|runtime| runtime.archive.as_ref());
+        let Some(archive) = archive else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [directory, name, loaders] = unsafe { arguments(args, count) }?;
+        let (Ok(directory), Ok(name)) = (directory.to_str(), name.to_str()) else {
+            Raised.clear();
+            return Ok(Object::none());
+        };
+        let Some(loaders) = loaders::standard(&loaders)? else {
+            return Ok(Object::none());
+        };
+        match catalog::find(archive, directory, name) {
+            Found::Unknown => Ok(Object::none()),
+            Found::Nothing => Object::tuple(Vec::new()),
+            Found::File {
+                path,
+                suffix,
+                package,
+            } => {
+                let Some((_, loader)) = loaders
+                    .into_iter()
+                    .find(|(candidate, _)| *candidate == suffix)
+                else {
+                    return Ok(Object::none());
+                };
+                let search_path = match package {
+                    Some(directory) => Object::list([Object::str(&directory)?])?,
+                    None => Object::none(),
+                };
+                Object::tuple(vec![loader, Object::str(&path)?, search_path])
+            }
+        }
+    })
+}
+
+/// The arguments of a call, if they are as many as expected.
+///
+/// # Safety
+/// `args` and `count` are as the calling convention METH_FASTCALL passes them.
+pub unsafe fn arguments<const N: usize>(
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> Result<[Object; N]> {
+    if count as usize != N {
+        return Err(Raised::new(
+            Exception::Type,
+            &format!("expected {N} arguments, got {count}"),
+        ));
+    }
+    // SAFETY: METH_FASTCALL passes `count` borrowed references.
+    let args = unsafe { slice::from_raw_parts(args, N) };
+    // SAFETY: as above.
+    Ok(std::array::from_fn(|index| unsafe {
+        Object::from_borrowed(args[index])
+    }))
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn PyInit__cds_archive() -> *mut PyObject {
+    archive_module::init()
+}

@@ -1,0 +1,132 @@
+//! What must be the same in the interpreter that wrote an archive and in the one that uses it.
+
+use std::ffi::c_void;
+use std::fmt::Write;
+use std::slice;
+
+use crate::cpython::config::Config;
+use crate::cpython::{anchor, object};
+
+/// The facts that an archive depends on, as `key=value` lines. The order is that in which a mismatch is
+/// reported: what tells a user most comes first.
+///
+/// The build id stands for everything that is fixed when the interpreter is linked: version, magic number,
+/// ABI flags, architecture, the layout of every struct, the address of every static object.
+pub fn facts(config: &Config) -> Option<String> {
+    let mut facts = String::new();
+    let mut fact = |key: &str, value: &str| {
+        // A value with a newline cannot be told from two facts.
+        let value = value.replace('\n', "?");
+        writeln!(facts, "{key}={value}").ok()
+    };
+    fact("python version", object::version())?;
+    fact(
+        "optimization level",
+        &config.optimization_level().to_string(),
+    )?;
+    fact(
+        "column numbers in code",
+        if config.has_debug_ranges() {
+            "yes"
+        } else {
+            "no"
+        },
+    )?;
+    fact(
+        "pycache prefix",
+        &config.pycache_prefix().unwrap_or_default(),
+    )?;
+    fact("interpreter build", &Image::current()?.build_id?)?;
+    Some(facts)
+}
+
+/// The executable or shared library that the interpreter's static objects lie in.
+pub struct Image {
+    /// Addresses of its loaded segments.
+    segments: Vec<(u64, u64)>,
+    /// The linker's hash of its contents, in hexadecimal.
+    build_id: Option<String>,
+}
+
+impl Image {
+    /// Looks the image up among all loaded ones (`dl_iterate_phdr(3)`).
+    pub fn current() -> Option<Self> {
+        let mut found = None;
+        // SAFETY: the callback gets `found` and does not outlive this call.
+        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut found).cast()) };
+        found
+    }
+
+    /// Whether an object lies in it, which makes its address known at link time.
+    pub fn contains(&self, address: u64) -> bool {
+        self.segments
+            .iter()
+            .any(|&(start, end)| (start..end).contains(&address))
+    }
+}
+
+unsafe extern "C" fn visit(
+    info: *mut libc::dl_phdr_info,
+    _size: usize,
+    found: *mut c_void,
+) -> libc::c_int {
+    // SAFETY: `dl_iterate_phdr` passes a valid description of a loaded object, and `found` as it was given.
+    let (info, found) = unsafe { (&*info, &mut *found.cast::<Option<Image>>()) };
+    // SAFETY: an object has `dlpi_phnum` program headers.
+    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let segments: Vec<(u64, u64)> = headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_LOAD)
+        .map(|header| {
+            (
+                info.dlpi_addr + header.p_vaddr,
+                info.dlpi_addr + header.p_vaddr + header.p_memsz,
+            )
+        })
+        .collect();
+    let image = Image {
+        segments,
+        build_id: None,
+    };
+    if !image.contains(anchor()) {
+        return 0;
+    }
+    let notes = headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_NOTE)
+        .map(|header| {
+            // SAFETY: notes are part of a loaded, readable segment.
+            unsafe {
+                slice::from_raw_parts(
+                    (info.dlpi_addr + header.p_vaddr) as *const u8,
+                    header.p_memsz as usize,
+                )
+            }
+        });
+    *found = Some(Image {
+        build_id: notes.filter_map(build_id).next(),
+        ..image
+    });
+    1
+}
+
+/// The `NT_GNU_BUILD_ID` note among the notes of a segment (elf(5)): three words (length of name, length of
+/// contents, type), then both, each padded to four bytes.
+fn build_id(mut notes: &[u8]) -> Option<String> {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    loop {
+        let word = |index: usize| {
+            Some(u32::from_ne_bytes(
+                notes.get(index * 4..index * 4 + 4)?.try_into().ok()?,
+            ))
+        };
+        let (name_bytes, bytes, kind) = (word(0)? as usize, word(1)? as usize, word(2)?);
+        let start = 12 + name_bytes.next_multiple_of(4);
+        let name = notes.get(12..12 + name_bytes)?;
+        let contents = notes.get(start..start.checked_add(bytes)?)?;
+        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
+            return Some(contents.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        notes = notes.get(start + bytes.next_multiple_of(4)..)?;
+    }
+}

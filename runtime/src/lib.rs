@@ -1,0 +1,24 @@
+//! The archive runtime: maps a file of ready-made CPython objects and answers the import system from it.
+//!
+//! Dependencies point one way: [`ffi`] is all that C calls; it asks [`runtime`], which keeps the mapped
+//! archive ([`reader`]) and answers for the import system ([`catalog`], [`intern`]). [`writer`] makes
+//! archives. Only [`cpython`] knows CPython's structs or calls its functions.
+//!
+//! The first law: an archive may make a program faster, never different. Everything in here answers
+//! "not from the archive" when in doubt, and a panic ends as that answer too.
+
+mod archive_module;
+mod catalog;
+mod cpython;
+mod ffi;
+mod fingerprint;
+mod intern;
+mod loaders;
+mod memory;
+mod options;
+mod reader;
+mod report;
+mod runtime;
+mod stats;
+mod trace;
+mod writer;

@@ -1,0 +1,59 @@
+//! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
+//! not at all under `-E` and `-I`.
+
+use std::path::PathBuf;
+
+use crate::cpython::config::Config;
+
+/// Options of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The archive to use, if any (`-X cds=FILE`; `-X cds=off` is none).
+    pub archive: Option<PathBuf>,
+    /// Exit if the archive cannot be used, verify all of it, and map what must never be written
+    /// read-only (`-X cds_strict`).
+    pub strict: bool,
+    /// Append the name of each loaded module to this file (`-X cds_trace=FILE`).
+    pub trace: Option<PathBuf>,
+    /// Report at exit what came from the archive (`-X cds_stats`).
+    pub stats: bool,
+}
+
+impl Options {
+    pub fn read(config: &Config) -> Self {
+        let options = config.x_options();
+        let environment = |name: &str| {
+            let name = format!("PYTHON_{}", name.to_uppercase());
+            // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
+            let trusted = config.uses_environment() && !is_set_user_id();
+            trusted
+                .then(|| std::env::var(name).ok())
+                .flatten()
+                .filter(|value| !value.is_empty())
+        };
+        let value = |name: &str| {
+            let option = options.iter().rev().find(|(option, _)| option == name);
+            option.map_or_else(
+                || environment(name),
+                |(_, value)| Some(value.clone().unwrap_or_default()),
+            )
+        };
+        let file = |name: &str| {
+            value(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let flag = |name: &str| value(name).is_some_and(|value| value != "0");
+        Self {
+            archive: file("cds").filter(|path| path.as_os_str() != "off"),
+            strict: flag("cds_strict"),
+            trace: file("cds_trace"),
+            stats: flag("cds_stats"),
+        }
+    }
+}
+
+fn is_set_user_id() -> bool {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}

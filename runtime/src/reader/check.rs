@@ -1,0 +1,64 @@
+//! Who may have written the file, and whether it is what was written.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use cds_format::{Header, MAX_HEADER_BYTES, Rejection};
+use rustix::fs::{Mode, OFlags};
+
+use super::OpenError;
+
+/// Opens a file that only this user or root could have written: an archive is code.
+pub fn trusted_file(path: &Path) -> Result<File, OpenError> {
+    // NONBLOCK: opening a FIFO must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| OpenError::System("open it", e.into()))?;
+    let file = File::from(file);
+    let status = file
+        .metadata()
+        .map_err(|e| OpenError::System("stat it", e))?;
+    if !status.is_file() {
+        return Err(OpenError::NotRegular);
+    }
+    let (owner, mode) = (status.uid(), status.mode() & 0o777);
+    let owned = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if !owned || mode & 0o022 != 0 {
+        return Err(OpenError::Untrusted { owner, mode });
+    }
+    Ok(file)
+}
+
+pub fn header(file: &File) -> Result<Header, OpenError> {
+    let length = file
+        .metadata()
+        .map_err(|e| OpenError::System("stat it", e))?
+        .len();
+    let mut start = vec![0; length.min(u64::from(MAX_HEADER_BYTES)) as usize];
+    file.read_exact_at(&mut start, 0)
+        .map_err(|e| OpenError::System("read it", e))?;
+    Ok(Header::parse(&start, length)?)
+}
+
+/// Reads the whole file.
+pub fn all_sections(file: &File, header: &Header) -> Result<(), OpenError> {
+    for section in header.sections() {
+        section.verify(&section_bytes(file, section)?)?;
+    }
+    Ok(())
+}
+
+/// Reads a section.
+pub fn section_bytes(file: &File, section: &cds_format::Section) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = Vec::new();
+    let length =
+        usize::try_from(section.bytes).map_err(|_| Rejection::Header("a section is too long"))?;
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| Rejection::Header("a section is too long"))?;
+    bytes.resize(length, 0);
+    file.read_exact_at(&mut bytes, section.file_offset)
+        .map_err(|e| OpenError::System("read it", e))?;
+    Ok(bytes)
+}

@@ -1,0 +1,117 @@
+//! Mapping: one reservation at the address that the archive asks for, one private mapping a section in it.
+//!
+//! Pages cost memory only in the process that writes to them. The pages between sections stay reserved and
+//! inaccessible.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::ptr::NonNull;
+
+use cds_format::{Header, SectionKind};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+use super::OpenError;
+
+/// An address range that is given back unless kept.
+pub struct Mapping {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// Pointer to a memory offset.
+    pub fn at(&self, offset: u64) -> *mut u8 {
+        debug_assert!(offset as usize <= self.bytes);
+        // SAFETY: callers pass offsets of the header, which lie inside the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+
+    pub fn base(&self) -> u64 {
+        self.base.as_ptr() as u64
+    }
+
+    /// Keeps the mapping until the process ends.
+    pub fn keep(self) -> NonNull<u8> {
+        let base = self.base;
+        std::mem::forget(self);
+        base
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: nobody refers to a mapping that was not kept.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Maps all sections of a checked header.
+pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
+    let mapping = reserve(header.requested_base, header.mapped_bytes as usize)?;
+    for section in header.sections() {
+        if !section.kind.is_mapped() || section.bytes == 0 {
+            continue;
+        }
+        let protection = if section.kind.has_objects() {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
+        };
+        // SAFETY: replaces a part of our own reservation; the header keeps sections inside it.
+        unsafe {
+            rustix::mm::mmap(
+                mapping.at(section.memory_offset).cast(),
+                section.bytes as usize,
+                protection,
+                MapFlags::PRIVATE | MapFlags::FIXED,
+                file,
+                section.file_offset,
+            )
+        }
+        .map_err(|e| OpenError::System("map it", e.into()))?;
+    }
+    Ok(mapping)
+}
+
+/// Makes the section that nothing in CPython writes to read-only, so that a stray write is found at once.
+///
+/// This is not done otherwise: an extension module of the stable ABI that was compiled with the headers of
+/// Python 3.11 or older writes the reference count of every object it touches, immortal or not, and would
+/// crash.
+pub fn seal(mapping: &Mapping, header: &Header) -> Result<(), OpenError> {
+    let section = header.section(SectionKind::Constants);
+    let start = mapping.at(section.memory_offset).cast();
+    // SAFETY: a part of our own mapping, to which no Rust reference exists.
+    unsafe { rustix::mm::mprotect(start, section.bytes as usize, MprotectFlags::READ) }
+        .map_err(|e| OpenError::System("protect it", e.into()))
+}
+
+fn reserve(base: u64, bytes: usize) -> Result<Mapping, OpenError> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let wanted = base as usize as *mut c_void;
+    // SAFETY: FIXED_NOREPLACE takes no address that is in use; kernels before 4.17 take it as a hint.
+    let taken = unsafe {
+        rustix::mm::mmap_anonymous(
+            wanted,
+            bytes,
+            ProtFlags::empty(),
+            flags | MapFlags::FIXED_NOREPLACE,
+        )
+    };
+    let address = match taken {
+        Ok(address) => Ok(address),
+        // SAFETY: the kernel chooses a free range.
+        Err(_) => unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags)
+        },
+    };
+    let address =
+        address.map_err(|e| OpenError::System("reserve address space for it", e.into()))?;
+    let base = NonNull::new(address.cast()).ok_or_else(|| {
+        OpenError::System(
+            "reserve address space for it",
+            std::io::ErrorKind::AddrNotAvailable.into(),
+        )
+    })?;
+    Ok(Mapping { base, bytes })
+}

@@ -1,0 +1,107 @@
+//! Opening an archive: check the file, map it, relocate it if it must be.
+//!
+//! Everything is checked before the first byte is mapped, except the tables, which are checked where they
+//! lie. A file that fails a check is let go of as if it had not been there.
+
+mod check;
+mod map;
+mod relocate;
+
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::slice;
+
+use cds_format::{Header, Rejection, SectionKind, Tables};
+
+use crate::fingerprint::Image;
+
+/// Why an archive is not used. With the path in front it is the line that a user reads.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot {0}: {1}")]
+    System(&'static str, std::io::Error),
+    #[error("not a regular file")]
+    NotRegular,
+    #[error(
+        "it could be changed by others (owner {owner}, mode {mode:03o}): own it and `chmod go-w` it"
+    )]
+    Untrusted { owner: u32, mode: u32 },
+    #[error("{0}")]
+    Rejected(#[from] Rejection),
+    #[error("this interpreter has no build id, so nothing tells which archives fit it")]
+    NoBuildId,
+    #[error("the interpreter has made code objects already")]
+    TooLate,
+}
+
+/// An archive in memory. It is never unmapped: objects that refer to it live until the process ends.
+pub struct Mapped {
+    pub path: PathBuf,
+    pub header: Header,
+    pub tables: Tables<'static>,
+    /// Whether it lies elsewhere than it asked for, so that pointers had to be changed.
+    pub relocated: bool,
+    base: NonNull<u8>,
+}
+
+// SAFETY: the mapping is never unmapped or moved; what is mutable in it are CPython objects, which the GIL
+// guards as it guards all others.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Opens an archive that was made for an interpreter with these facts. If `strict`, all of it is verified
+    /// first, and what is never written is mapped read-only.
+    pub fn open(path: &Path, facts: &str, image: &Image, strict: bool) -> Result<Self, OpenError> {
+        let file = check::trusted_file(path)?;
+        let header = check::header(&file)?;
+        header.check_facts(facts)?;
+        if strict {
+            check::all_sections(&file, &header)?;
+        }
+        let mapping = map::map(&file, &header)?;
+        let tables = header.section(SectionKind::Tables);
+        // SAFETY: the section was just mapped read-only, and the mapping is never undone.
+        let bytes = unsafe {
+            slice::from_raw_parts(mapping.at(tables.memory_offset), tables.bytes as usize)
+        };
+        tables.verify(bytes)?;
+        let tables = Tables::parse(bytes)?;
+        let relocated = relocate::relocate(&file, &header, &mapping, image)?;
+        if strict {
+            map::seal(&mapping, &header)?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            tables,
+            relocated,
+            base: mapping.keep(),
+            header,
+        })
+    }
+
+    /// Address that the archive lies at.
+    pub fn base(&self) -> u64 {
+        self.base.as_ptr() as u64
+    }
+
+    /// The object at a memory offset, and the number of bytes from there to the end of its section. `None`
+    /// if the offset is not in a section of objects, as in a damaged archive.
+    pub fn object(&self, offset: u64) -> Option<(NonNull<u8>, usize)> {
+        let object_sections = self
+            .header
+            .sections()
+            .iter()
+            .filter(|section| section.kind.has_objects());
+        for section in object_sections {
+            let start = section.memory_offset;
+            if (start..start + section.bytes).contains(&offset) && offset.is_multiple_of(8) {
+                // SAFETY: the header's sections lie inside the mapping.
+                let pointer = unsafe { self.base.add(offset as usize) };
+                return Some((pointer, (start + section.bytes - offset) as usize));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,62 @@
+//! Relocation: moving all pointers when the archive lies elsewhere than it asked for, or the interpreter
+//! does (a position-independent executable, a shared libpython). Costs the pages it writes to, and is never
+//! wrong: a pointer that goes nowhere rejects the archive.
+
+use std::fs::File;
+
+use cds_format::{Bitmap, Header, Rejection, SectionKind};
+
+use super::map::Mapping;
+use super::{OpenError, check};
+use crate::cpython::anchor;
+use crate::fingerprint::Image;
+
+/// Moves the pointers of a mapping whose objects are still writable. Returns whether anything had to be done.
+pub fn relocate(
+    file: &File,
+    header: &Header,
+    mapping: &Mapping,
+    image: &Image,
+) -> Result<bool, OpenError> {
+    let archive_shift = mapping.base().wrapping_sub(header.requested_base);
+    let interpreter_shift = anchor().wrapping_sub(header.anchor);
+    if archive_shift == 0 && interpreter_shift == 0 {
+        return Ok(false);
+    }
+    let section = header.section(SectionKind::Relocations);
+    let bitmap = check::section_bytes(file, section)?;
+    section.verify(&bitmap)?;
+    let bitmap = Bitmap(&bitmap);
+    let archive = header.requested_base..header.requested_base + header.mapped_bytes;
+    for section in header
+        .sections()
+        .iter()
+        .filter(|section| section.kind.has_objects())
+    {
+        let end = section.memory_offset + section.bytes;
+        for offset in bitmap.pointers(section.memory_offset, section.bytes) {
+            if offset + 8 > end {
+                return Err(Rejection::Tables("a relocation lies outside its section").into());
+            }
+            let place = mapping.at(offset).cast::<u64>();
+            // SAFETY: inside a writable section, aligned as all bits of the bitmap are; nobody else knows of
+            // the mapping yet.
+            let value = unsafe { *place };
+            let moved = if archive.contains(&value) {
+                value.wrapping_add(archive_shift)
+            } else {
+                let moved = value.wrapping_add(interpreter_shift);
+                if !image.contains(moved) {
+                    return Err(Rejection::Tables(
+                        "a pointer goes neither to it nor to the interpreter",
+                    )
+                    .into());
+                }
+                moved
+            };
+            // SAFETY: as above.
+            unsafe { *place = moved };
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,141 @@
+//! The state of the runtime in this process: the options, the mapped archive, what became of it.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::cpython::config::{self, Config};
+use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
+use crate::fingerprint::{self, Image};
+use crate::options::Options;
+use crate::reader::{Mapped, OpenError};
+use crate::stats::Stats;
+use crate::trace::Trace;
+
+pub struct Runtime {
+    pub options: Options,
+    pub config: Config,
+    pub archive: Option<Mapped>,
+    pub stats: Stats,
+    trace: Option<Trace>,
+}
+
+/// The process ends with exit status 1; the reason is on stderr.
+pub struct Exit;
+
+static CURRENT: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
+
+/// The runtime, if the main interpreter has been initialized and nothing has gone wrong since.
+pub fn current() -> Option<&'static Runtime> {
+    // SAFETY: NULL or a leaked box.
+    unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
+}
+
+/// Ends all use of the archive, after a panic. What was handed out stays valid.
+pub fn disable() {
+    CURRENT.store(ptr::null_mut(), Ordering::Release);
+}
+
+/// Starts the runtime for a new main interpreter.
+///
+/// # Safety
+/// `interp` is the main interpreter, configured, without any object yet.
+pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<(), Exit> {
+    // SAFETY: as promised.
+    let Some(config) = (unsafe { Config::new(interp) }) else {
+        return Ok(());
+    };
+    let options = Options::read(&config);
+    let archive = match &options.archive {
+        None => None,
+        // SAFETY: as promised.
+        Some(path) => match unsafe { open(interp, path, &config, options.strict) } {
+            Ok(archive) => Some(archive),
+            Err(reason) => {
+                complain(&format!("{} is not used: {reason}", path.display()));
+                if options.strict {
+                    return Err(Exit);
+                }
+                None
+            }
+        },
+    };
+    let trace = options
+        .trace
+        .as_ref()
+        .and_then(|path| match Trace::open(path) {
+            Ok(trace) => Some(trace),
+            Err(error) => {
+                complain(&format!(
+                    "cannot write the trace list {}: {error}",
+                    path.display()
+                ));
+                None
+            }
+        });
+    let stats = Stats::new(options.stats);
+    let runtime = Box::new(Runtime {
+        options,
+        config,
+        archive,
+        stats,
+        trace,
+    });
+    // Leaked: a daemon thread may still be using an earlier one when an embedding program starts anew.
+    CURRENT.store(Box::into_raw(runtime), Ordering::Release);
+    Ok(())
+}
+
+unsafe fn open(
+    interp: *mut bindings::PyInterpreterState,
+    path: &std::path::Path,
+    config: &Config,
+    strict: bool,
+) -> Result<Mapped, OpenError> {
+    let facts = fingerprint::facts(config).ok_or(OpenError::NoBuildId)?;
+    let image = Image::current().ok_or(OpenError::NoBuildId)?;
+    let archive = Mapped::open(path, &facts, &image, strict)?;
+    // SAFETY: as the caller promises.
+    if unsafe { config::reserve_code_versions(interp, archive.header.code_count) } {
+        Ok(archive)
+    } else {
+        Err(OpenError::TooLate)
+    }
+}
+
+impl Runtime {
+    /// The archive, where its code may be used: two interpreters with a GIL each would specialise the same
+    /// bytecode at once, and a code watcher wants to see every code object being made.
+    pub fn archive_for_code(&self) -> Option<&Mapped> {
+        self.archive
+            .as_ref()
+            .filter(|_| is_main_interpreter() && !has_code_watchers())
+    }
+
+    /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.
+    pub fn trace(&self, name: &str, file: Option<&str>) {
+        if let Some(trace) = &self.trace {
+            trace.record(name, file, &self.standard_directories());
+        }
+    }
+
+    /// The standard library and site-packages.
+    fn standard_directories(&self) -> Vec<String> {
+        let mut minor = object::version().splitn(3, '.');
+        let version = format!(
+            "{}.{}",
+            minor.next().unwrap_or_default(),
+            minor.next().unwrap_or_default()
+        );
+        let site = |prefix: String| format!("{prefix}/lib/python{version}/site-packages");
+        self.config
+            .stdlib_directory()
+            .into_iter()
+            .chain(self.config.prefix().map(site))
+            .collect()
+    }
+}
+
+/// One line on stderr.
+pub fn complain(message: &str) {
+    eprintln!("cds: {message}");
+}

@@ -1,0 +1,166 @@
+//! Phase 3: the bytes of the file.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cds_format::{Archive, BitmapBuilder, FrozenSet, SectionKind, TablesBuilder, content_hash};
+
+use super::Directory;
+use super::collect::Graph;
+use super::layout::Plan;
+use crate::cpython::anchor;
+use crate::cpython::encode::{self, Reference};
+use crate::cpython::object::Kind;
+
+/// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE
+/// executable (low) or mappings (high, 0x7f…).
+const REQUESTED_BASE: u64 = 0x2800_0000_0000;
+
+/// What was written.
+pub struct Summary {
+    pub modules: usize,
+    pub directories: usize,
+    pub bytes: usize,
+    /// Number of objects by type.
+    pub objects: BTreeMap<&'static str, usize>,
+    /// Bytes by section, without padding.
+    pub sections: BTreeMap<&'static str, usize>,
+    /// Modules that could not be archived: name and reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+pub fn emit(
+    graph: &Graph,
+    plan: &Plan,
+    directories: &[Directory],
+    facts: &str,
+) -> (Vec<u8>, Summary) {
+    let (objects, relocations, code_count) = objects(graph, plan);
+    let tables = tables(graph, plan, directories);
+
+    let mut by_type = BTreeMap::new();
+    for node in &graph.nodes {
+        *by_type.entry(node.encoded.kind.name()).or_default() += 1;
+    }
+    let mut sections: BTreeMap<_, _> = plan
+        .lengths
+        .iter()
+        .map(|&(kind, bytes)| (kind.name(), bytes as usize))
+        .collect();
+    sections.insert(SectionKind::Tables.name(), tables.len());
+    sections.insert(SectionKind::Relocations.name(), relocations.len());
+
+    let archive = Archive {
+        requested_base: REQUESTED_BASE,
+        anchor: anchor(),
+        code_count,
+        facts,
+        layout: plan.layout.clone(),
+        objects,
+        tables,
+        relocations,
+    };
+    let file = archive.encode();
+    let summary = Summary {
+        modules: graph.modules.len(),
+        directories: directories.len(),
+        bytes: file.len(),
+        objects: by_type,
+        sections,
+        skipped: graph.skipped.clone(),
+    };
+    (file, summary)
+}
+
+/// The sections of objects, the relocation bitmap, and the number of code objects.
+fn objects(graph: &Graph, plan: &Plan) -> (Vec<Vec<u8>>, Vec<u8>, u32) {
+    let mut sections: Vec<Vec<u8>> = plan
+        .lengths
+        .iter()
+        .map(|&(_, bytes)| vec![0; bytes as usize])
+        .collect();
+    let mut relocations = BitmapBuilder::new(plan.layout.mapped_bytes());
+    let mut code_count = 0;
+    for (number, node) in graph.nodes.iter().enumerate() {
+        let mut encoded = node.encoded.clone();
+        if node.interned {
+            encode::mark_interned(&mut encoded);
+        }
+        if encoded.kind == Kind::Code {
+            code_count += 1;
+            encode::set_code_version(&mut encoded, code_count);
+        }
+        let (section, offset) = plan.places[number];
+        let start = offset - encoded.head as u64;
+        for (place, to) in &encoded.pointers {
+            let address = match to {
+                Reference::Interpreter(address) => *address,
+                Reference::Archive(number) => REQUESTED_BASE + plan.memory_offset(*number),
+            };
+            encoded.bytes[*place..place + 8].copy_from_slice(&address.to_ne_bytes());
+            relocations.mark(plan.layout.memory_offset(section) + start + *place as u64);
+        }
+        let start = start as usize;
+        sections[section as usize][start..start + encoded.bytes.len()]
+            .copy_from_slice(&encoded.bytes);
+    }
+    (sections, relocations.finish(), code_count)
+}
+
+fn tables(graph: &Graph, plan: &Plan, directories: &[Directory]) -> Vec<u8> {
+    let mut tables = TablesBuilder::new();
+    let mut frozensets = HashMap::new();
+    for (number, node) in graph.nodes.iter().enumerate() {
+        let number = number as u32;
+        if node.interned {
+            tables.interned(
+                content_hash(encode::characters(&node.encoded)),
+                plan.memory_offset(number),
+            );
+        }
+        if let Some(Reference::Archive(elements)) = node.encoded.elements {
+            let object = plan.memory_offset(number);
+            let (room, slots) = encode::frozenset_room(&node.encoded);
+            let set = FrozenSet {
+                object,
+                elements: plan.memory_offset(elements),
+                // A set whose table lies inside the object needs no room.
+                table: if slots == 0 {
+                    object
+                } else {
+                    object + room as u64
+                },
+                slots: slots as u64,
+            };
+            frozensets.insert(number, tables.frozenset(set));
+        }
+    }
+    for module in &graph.modules {
+        let sets: Vec<u32> = module
+            .frozensets
+            .iter()
+            .filter_map(|number| frozensets.get(number))
+            .copied()
+            .collect();
+        let code = plan.memory_offset(module.code);
+        tables.module(
+            &module.name,
+            &module.origin,
+            module.mtime_ns,
+            module.size,
+            code,
+            &sets,
+        );
+    }
+    for directory in directories {
+        tables.directory(&directory.path, directory.mtime_ns);
+    }
+    for directory in directories {
+        let entries: Vec<(&str, Option<&str>)> = directory
+            .entries
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.as_deref()))
+            .collect();
+        tables.entries(&directory.path, &entries);
+    }
+    tables.finish()
+}

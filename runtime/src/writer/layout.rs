@@ -1,0 +1,56 @@
+//! Phase 2: a section and a memory offset for each object.
+//!
+//! Objects are grouped by who writes to them, so that a page that one module dirties is not one that all
+//! processes could share, and lie in the order in which they were found, so that what belongs to a module
+//! lies together.
+
+use cds_format::{Layout, OBJECT_ALIGNMENT, SectionKind};
+
+use super::collect::{Graph, Node};
+use crate::cpython::object::Kind;
+
+/// Where everything goes.
+pub struct Plan {
+    pub layout: Layout,
+    /// Section of each object and its offset in it, of the object itself: its GC header lies before.
+    pub places: Vec<(SectionKind, u64)>,
+    /// Length of each section of objects in bytes, in the order of the layout.
+    pub lengths: Vec<(SectionKind, u64)>,
+}
+
+impl Plan {
+    /// Memory offset of an object.
+    pub fn memory_offset(&self, number: u32) -> u64 {
+        let (section, offset) = self.places[number as usize];
+        self.layout.memory_offset(section) + offset
+    }
+}
+
+pub fn plan(graph: &Graph) -> Plan {
+    let object_sections = SectionKind::ALL
+        .into_iter()
+        .filter(|kind| kind.has_objects());
+    let mut lengths: Vec<(SectionKind, u64)> = object_sections.map(|kind| (kind, 0)).collect();
+    let mut places = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let kind = section(node);
+        let length = &mut lengths[kind as usize].1;
+        let object = (*length + node.encoded.head as u64).next_multiple_of(OBJECT_ALIGNMENT);
+        *length = object + (node.encoded.bytes.len() - node.encoded.head) as u64;
+        places.push((kind, object));
+    }
+    Plan {
+        layout: Layout::new(&lengths),
+        places,
+        lengths,
+    }
+}
+
+fn section(node: &Node) -> SectionKind {
+    match node.encoded.kind {
+        Kind::Int | Kind::Float | Kind::Complex | Kind::Tuple => SectionKind::Constants,
+        Kind::Str | Kind::Bytes if node.is_text && !node.interned => SectionKind::Text,
+        Kind::Str | Kind::Bytes | Kind::FrozenSet => SectionKind::Lazy,
+        Kind::Code => SectionKind::Code,
+    }
+}
