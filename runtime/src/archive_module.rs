@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::ffi::{arguments, fenced_call};
-use crate::fingerprint::{self, Image};
+use crate::fingerprint;
 use crate::writer::{self, Directory, Module};
 use crate::{memory, runtime};
 
@@ -91,16 +91,19 @@ unsafe extern "C" fn write(
             .iter()
             .map(directory)
             .collect::<Result<Vec<_>>>()?;
-        let no_build_id = || Raised::new(Exception::Os, "this interpreter has no build id");
         let runtime = runtime::current()
             .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
-        let facts = fingerprint::facts(&runtime.config).ok_or_else(no_build_id)?;
-        let image = Image::current().ok_or_else(no_build_id)?;
+        let facts = fingerprint::facts(&runtime.config, &runtime.image)
+            .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
         let path = path.to_str()?;
-        let summary = writer::write(Path::new(path), modules, &directories, &facts, &image)
-            .map_err(|error| {
-                Raised::new(Exception::Os, &format!("cannot write {path}: {error}"))
-            })?;
+        let summary = writer::write(
+            Path::new(path),
+            modules,
+            &directories,
+            &facts,
+            &runtime.image,
+        )
+        .map_err(|error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")))?;
         let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
             Object::dict(
                 map.iter()

@@ -104,16 +104,12 @@ pub fn source_code(archive: &Mapped, path: &str) -> Result<std::result::Result<O
     code(archive, &module)
 }
 
-/// The code of a frozen module whose marshalled form has `size` bytes. That it is the same follows from the
-/// build of the interpreter, which is one of the archive's facts.
-pub fn frozen_code(
-    archive: &Mapped,
-    name: &str,
-    size: u64,
-) -> Result<std::result::Result<Object, Miss>> {
+/// The code of a frozen module. That it is the same follows from the build of the interpreter, which is one of
+/// the archive's facts.
+pub fn frozen_code(archive: &Mapped, name: &str) -> Result<std::result::Result<Object, Miss>> {
     match archive.tables.module(&format!("<frozen {name}>")) {
-        Some(module) if module.size == size => code(archive, &module),
-        _ => Ok(Err(Miss::NotInArchive)),
+        Some(module) => code(archive, &module),
+        None => Ok(Err(Miss::NotInArchive)),
     }
 }
 

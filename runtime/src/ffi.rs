@@ -80,31 +80,33 @@ pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyOb
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
     name: *mut PyObject,
-    _data: *const c_char,
-    size: Py_ssize_t,
+    data: *const c_char,
 ) -> *mut PyObject {
-    let Some(runtime) = runtime::current() else {
+    // `_imp.get_frozen_object()` takes other data than the interpreter's own.
+    let runtime = runtime::current().filter(|runtime| runtime.image.contains(data as u64));
+    let Some(runtime) = runtime else {
         return ptr::null_mut();
     };
     fenced(ptr::null_mut(), || {
         // SAFETY: C passes a str that outlives the call.
         let name = unsafe { Object::from_borrowed(name) };
-        frozen_code(runtime, &name, size as u64)
-            .unwrap_or_else(|raised| {
+        match frozen_code(runtime, &name) {
+            Ok(code) => code.map_or(ptr::null_mut(), Object::into_ptr),
+            Err(raised) => {
                 raised.clear();
-                None
-            })
-            .map_or(ptr::null_mut(), Object::into_ptr)
+                ptr::null_mut()
+            }
+        }
     })
 }
 
-fn frozen_code(runtime: &Runtime, name: &Object, size: u64) -> Result<Option<Object>> {
+fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
     let name = name.to_str()?;
     runtime.trace(name, None);
     let Some(archive) = runtime.archive_for_code() else {
         return Ok(None);
     };
-    let answer = catalog::frozen_code(archive, name, size)?;
+    let answer = catalog::frozen_code(archive, name)?;
     Ok(counted(runtime, name, Origin::Frozen, answer))
 }
 

@@ -12,7 +12,7 @@ use crate::cpython::{anchor, object};
 ///
 /// The build id stands for everything that is fixed when the interpreter is linked: version, magic number,
 /// ABI flags, architecture, the layout of every struct, the address of every static object.
-pub fn facts(config: &Config) -> Option<String> {
+pub fn facts(config: &Config, image: &Image) -> Option<String> {
     let mut facts = String::new();
     let mut fact = |key: &str, value: &str| {
         // A value with a newline cannot be told from two facts.
@@ -36,7 +36,7 @@ pub fn facts(config: &Config) -> Option<String> {
         "pycache prefix",
         &config.pycache_prefix().unwrap_or_default(),
     )?;
-    fact("interpreter build", &Image::current()?.build_id?)?;
+    fact("interpreter build", image.build_id.as_ref()?)?;
     Some(facts)
 }
 

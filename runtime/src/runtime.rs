@@ -14,6 +14,7 @@ use crate::trace::Trace;
 pub struct Runtime {
     pub options: Options,
     pub config: Config,
+    pub image: Image,
     pub archive: Option<Mapped>,
     pub stats: Stats,
     trace: Option<Trace>,
@@ -45,10 +46,13 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         return Ok(());
     };
     let options = Options::read(&config);
+    let Some(image) = Image::current() else {
+        return Ok(());
+    };
     let archive = match &options.archive {
         None => None,
         // SAFETY: as promised.
-        Some(path) => match unsafe { open(interp, path, &config, options.strict) } {
+        Some(path) => match unsafe { open(interp, path, &config, &image, options.strict) } {
             Ok(archive) => Some(archive),
             Err(reason) => {
                 complain(&format!("{} is not used: {reason}", path.display()));
@@ -76,6 +80,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let runtime = Box::new(Runtime {
         options,
         config,
+        image,
         archive,
         stats,
         trace,
@@ -89,11 +94,11 @@ unsafe fn open(
     interp: *mut bindings::PyInterpreterState,
     path: &std::path::Path,
     config: &Config,
+    image: &Image,
     strict: bool,
 ) -> Result<Mapped, OpenError> {
-    let facts = fingerprint::facts(config).ok_or(OpenError::NoBuildId)?;
-    let image = Image::current().ok_or(OpenError::NoBuildId)?;
-    let archive = Mapped::open(path, &facts, &image, strict)?;
+    let facts = fingerprint::facts(config, image).ok_or(OpenError::NoBuildId)?;
+    let archive = Mapped::open(path, &facts, image, strict)?;
     // SAFETY: as the caller promises.
     if unsafe { config::reserve_code_versions(interp, archive.header.code_count) } {
         Ok(archive)

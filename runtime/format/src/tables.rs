@@ -115,7 +115,7 @@ pub struct Module<'a> {
     pub name: &'a str,
     /// Source's modification time in nanoseconds since the epoch; for a frozen module 0.
     pub mtime_ns: i64,
-    /// Source's size in bytes; for a frozen module that of its marshalled code.
+    /// Source's size in bytes; for a frozen module 0.
     pub size: u64,
     /// Memory offset of the code object.
     pub code: u64,

@@ -61,17 +61,13 @@ pub fn collect(modules: Vec<Module>, image: &Image) -> Graph {
     let mut skipped = Vec::new();
     for module in modules {
         match collector.module(&module.code) {
-            Ok((code, frozen_size)) => {
+            Ok(code) => {
                 let origin = module.source.clone();
                 roots.push(Root {
                     origin: origin.unwrap_or_else(|| format!("<frozen {}>", module.name)),
                     name: module.name,
                     mtime_ns: module.mtime_ns,
-                    size: if module.source.is_some() {
-                        module.size
-                    } else {
-                        frozen_size
-                    },
+                    size: module.size,
                     code,
                     frozensets: collector.reachable_frozensets(code),
                 });
@@ -104,15 +100,12 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Adds a module's code; returns its number and the size of its marshalled form.
-    fn module(&mut self, code: &Object) -> Result<(u32, u64), Refusal> {
+    /// Adds a module's code and returns its number.
+    fn module(&mut self, code: &Object) -> Result<u32, Refusal> {
         // Going through marshal gives code that has never run: not specialised, not instrumented.
-        let data = code.marshal()?;
-        let code = Object::unmarshal(&data)?;
+        let code = Object::unmarshal(&code.marshal()?)?;
         match self.reference(&code)? {
-            Reference::Archive(number) if code.kind() == Some(Kind::Code) => {
-                Ok((number, data.len() as u64))
-            }
+            Reference::Archive(number) if code.kind() == Some(Kind::Code) => Ok(number),
             _ => Err(Refusal::Type),
         }
     }

@@ -25,8 +25,7 @@ _PyCDS_FindInterned(PyObject *Py_UNUSED(s))
 }
 
 PyObject *
-_PyCDS_GetFrozenCode(PyObject *Py_UNUSED(name), const char *Py_UNUSED(data),
-                     Py_ssize_t Py_UNUSED(size))
+_PyCDS_GetFrozenCode(PyObject *Py_UNUSED(name), const char *Py_UNUSED(data))
 {
     return NULL;
 }

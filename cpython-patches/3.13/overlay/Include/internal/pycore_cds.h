@@ -30,8 +30,7 @@ extern PyObject *_PyCDS_FindInterned(PyObject *s);
 
 /* The code object of a frozen module, given the marshalled bytes that it
    stands for, or NULL.  The result is immortal. */
-extern PyObject *_PyCDS_GetFrozenCode(PyObject *name, const char *data,
-                                      Py_ssize_t size);
+extern PyObject *_PyCDS_GetFrozenCode(PyObject *name, const char *data);
 
 /* _imp._cds_find_module(directory, name, loaders)
    What FileFinder would find as name in directory: None for "don't know",
