@@ -17,12 +17,13 @@ use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Profile};
 
 /// A non-PIE interpreter has all its static objects at addresses that the link decides, and archives refer to them.
-/// This goes in on make's command line, where it reaches every sub-make but not sysconfig: extension modules must be
-/// compiled as for stock. (The shared modules of the standard library are PIC all the same: their -fPIC comes later.)
+/// This goes in on make's command line, where it reaches every sub-make, and by variables that the Makefile itself
+/// assigns: from there, not from make, sysconfig takes their values, and extension modules have to be compiled as for
+/// stock. (The shared modules of the standard library are PIC all the same: their -fPIC comes later.)
 /// The unwinder that the Rust library needs is linked in, so that the interpreter depends on no library that stock
 /// does not need; and the build id ties an archive to the interpreter that wrote it.
 const MAKE_VARIABLES: [&str; 2] = [
-    "CFLAGS_NODIST=-fno-pie",
+    "EXTRA_CFLAGS=-fno-pie",
     "LINKCC=$(PURIFY) $(CC) -no-pie -static-libgcc -Wl,--build-id=sha1",
 ];
 
@@ -49,7 +50,7 @@ pub fn configure(build: &Build, prefix: &Path, again: bool) -> Result<()> {
         arguments.extend(["--enable-optimizations", "--with-lto"].map(str::to_owned));
     }
     let mut inputs = Inputs::new();
-    for argument in &arguments {
+    for argument in arguments.iter().map(String::as_str).chain(MAKE_VARIABLES) {
         inputs.add(argument);
     }
     for variable in CONFIGURE_ENVIRONMENT {
@@ -126,7 +127,7 @@ pub fn compile(build: &Build, source: &str, jobs: usize) -> Result<()> {
         Profile::Release => "compile with the profile",
     };
     let phase = Phase::start(title);
-    phase.run(&mut make(&objects, jobs), &build.log("make"))?;
+    phase.run(make(&objects, jobs).arg("all"), &build.log("make"))?;
     phase.done();
     Ok(())
 }

@@ -35,5 +35,3 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Refresh(version) => refresh::run(version.cpython.as_deref()),
     }
 }
-
-pub use check::check;

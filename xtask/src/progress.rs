@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a phase says that it is alive when stderr is no terminal.
+/// When stderr is no terminal, a phase says that it is alive after this time, and then every so often.
+const PATIENCE: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 const TAIL: usize = 30;
 
@@ -32,9 +33,6 @@ impl Phase {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        if bar.is_none() {
-            eprintln!("  {title} ...");
-        }
         Self {
             title,
             bar,
@@ -53,6 +51,8 @@ impl Phase {
             bar.set_length(total);
             bar.set_position(done);
             bar.reset_eta();
+        } else {
+            eprintln!("  {} ...", phase.title);
         }
         phase
     }
@@ -111,7 +111,7 @@ impl Phase {
     }
 
     fn follow(&self, output: io::PipeReader, log: &mut File) -> Result<()> {
-        let mut spoken = Instant::now();
+        let mut due = self.start + PATIENCE;
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         while output.read_until(b'\n', &mut line)? > 0 {
@@ -119,9 +119,13 @@ impl Phase {
             let text = String::from_utf8_lossy(&line);
             if let Some(bar) = &self.bar {
                 bar.set_message(text.trim().to_owned());
-            } else if spoken.elapsed() >= HEARTBEAT {
-                spoken = Instant::now();
-                eprintln!("  {} ... {} s", self.title, self.start.elapsed().as_secs());
+            } else if Instant::now() >= due {
+                due += HEARTBEAT;
+                eprintln!(
+                    "  {:<34} {:>7.1} s  ...",
+                    self.title,
+                    self.start.elapsed().as_secs_f64()
+                );
             }
             line.clear();
         }
