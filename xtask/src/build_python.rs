@@ -73,13 +73,13 @@ pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Buil
     eprintln!("CPython {} ({})", pin.version, build.name());
 
     let installed = deps::ensure(workspace, !choice.no_install_deps)?;
-    let source = source::prepare(workspace, &build, pin, choice.source.as_deref())?;
-    interpreter::configure(&build, &build.installation(), installed)?;
+    source::prepare(workspace, &build, pin, choice.source.as_deref())?;
+    interpreter::configure(&build, installed)?;
     if !stock {
         runtime::build(workspace, &build)?;
     }
-    interpreter::compile(&build, &source, jobs)?;
-    interpreter::install(&build, &source, jobs)?;
+    interpreter::compile(&build, jobs)?;
+    interpreter::install(&build, jobs)?;
 
     let program = interpreter::program(&build.installation())?;
     let shown = if stock {

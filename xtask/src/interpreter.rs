@@ -13,6 +13,7 @@ use crate::digest::{self, Inputs};
 use crate::mirror::{self, Extra};
 use crate::progress::Phase;
 use crate::runtime;
+use crate::source;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Profile};
 
@@ -42,16 +43,15 @@ const CONFIGURE_ENVIRONMENT: [&str; 7] = [
 const LIBRARY_MODULES: &str =
     "bz2, ctypes, curses, curses.panel, lzma, readline, sqlite3, ssl, _uuid, zlib";
 
-/// Configures the build, unless it is configured already for the same prefix, flags and tools.
-pub fn configure(build: &Build, prefix: &Path, again: bool) -> Result<()> {
+/// Configures the build, unless it is configured already with the same flags and tools.
+pub fn configure(build: &Build, again: bool) -> Result<()> {
     let objects = build.objects();
-    let mut arguments = vec![format!("--prefix={}", prefix.display())];
-    if build.profile == Profile::Release {
-        arguments.extend(["--enable-optimizations", "--with-lto"].map(str::to_owned));
-    }
     let mut inputs = Inputs::new();
-    for argument in arguments.iter().map(String::as_str).chain(MAKE_VARIABLES) {
+    for argument in configure_arguments(build) {
         inputs.add(argument);
+    }
+    for variable in MAKE_VARIABLES {
+        inputs.add(variable);
     }
     for variable in CONFIGURE_ENVIRONMENT {
         inputs.add(env::var(variable).unwrap_or_default());
@@ -66,22 +66,45 @@ pub fn configure(build: &Build, prefix: &Path, again: bool) -> Result<()> {
     if stamp.is(&inputs) && !again {
         return Ok(());
     }
-    let phase = Phase::start(format!("configure {} ({})", build.version(), build.name()));
     // Another compiler or another flag concerns every object, and make would not notice.
     stamp::remove_dir(&objects)?;
     fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
+    run_configure(build)?;
+    stamp.set(&inputs)
+}
+
+/// Configures a build for another prefix, with the objects of `other`: make finds the few that know the prefix.
+pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
+    let objects = build.objects();
+    stamp::remove_dir(&objects)?;
+    let phase = Phase::start("copy the build");
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--reflink=auto"])
+        .arg(other.objects())
+        .arg(&objects);
+    phase.run(&mut copy, &build.log("copy"))?;
+    phase.done();
+    run_configure(build)
+}
+
+fn configure_arguments(build: &Build) -> Vec<String> {
+    let mut arguments = vec![format!("--prefix={}", build.installation().display())];
+    if build.profile == Profile::Release {
+        arguments.extend(["--enable-optimizations", "--with-lto"].map(str::to_owned));
+    }
+    arguments
+}
+
+fn run_configure(build: &Build) -> Result<()> {
+    let phase = Phase::start(format!("configure {} ({})", build.version(), build.name()));
     let mut configure = python_free(Path::new("sh"));
     // The path is relative, for the compiler writes it into the interpreter.
     let source = build.source();
     let source = source.file_name().context("the source tree has a name")?;
     let script = Path::new("..").join(source).join("configure");
-    configure
-        .current_dir(&objects)
-        .arg(script)
-        .arg("-q")
-        .args(arguments);
+    configure.current_dir(build.objects()).arg(script).arg("-q");
+    configure.args(configure_arguments(build));
     phase.run(&mut configure, &build.log("configure"))?;
-    stamp.set(&inputs)?;
     phase.done();
     Ok(())
 }
@@ -115,11 +138,11 @@ fn make(objects: &Path, jobs: usize) -> Command {
     make
 }
 
-/// Builds the interpreter; make decides what there is to do. `source` stands for the C source.
-pub fn compile(build: &Build, source: &str, jobs: usize) -> Result<()> {
+/// Builds the interpreter; make decides what there is to do.
+pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     let objects = build.objects();
     if build.profile == Profile::Release {
-        train(build, source, jobs)?;
+        train(build, jobs)?;
     }
     runtime::place(build)?;
     let title = match build.profile {
@@ -137,10 +160,11 @@ pub fn compile(build: &Build, source: &str, jobs: usize) -> Result<()> {
 /// These are the three stages of `make profile-opt`, one by one: its first and its last remove every object file, and
 /// with them the runtime, which has to be put back each time. A profile holds for the source it was made from; only a
 /// change of the runtime, which takes no part in it, leaves it valid.
-fn train(build: &Build, source: &str, jobs: usize) -> Result<()> {
+fn train(build: &Build, jobs: usize) -> Result<()> {
+    let source = source::identity(build)?;
     let objects = build.objects();
     let stamp = Stamp::new(objects.join("profile.stamp"));
-    if stamp.is(source) && objects.join("profile-run-stamp").exists() {
+    if stamp.is(&source) && objects.join("profile-run-stamp").exists() {
         return Ok(());
     }
     stamp.clear()?;
@@ -162,7 +186,7 @@ fn train(build: &Build, source: &str, jobs: usize) -> Result<()> {
         &build.log("profile-run"),
     )?;
     phase.done();
-    stamp.set(source)
+    stamp.set(&source)
 }
 
 /// Installs the interpreter where it is run from.
@@ -174,13 +198,13 @@ fn train(build: &Build, source: &str, jobs: usize) -> Result<()> {
 ///
 /// The first time this is `make install`. After that, only what make has linked anew and the modules that differ are
 /// copied: compiling the whole standard library again would take a minute.
-pub fn install(build: &Build, source: &str, jobs: usize) -> Result<()> {
+pub fn install(build: &Build, jobs: usize) -> Result<()> {
     let (objects, installation) = (build.objects(), build.installation());
     let layout = digest::of_file(&objects.join("Makefile"))?;
-    let layout_stamp = Stamp::new(installation.join("layout.stamp"));
-    let products = products(build, source)?;
-    let products_stamp = Stamp::new(installation.join("products.stamp"));
-    if !layout_stamp.is(&layout) {
+    let layout_stamp = Stamp::new(objects.join("install-layout.stamp"));
+    let products = products(build)?;
+    let products_stamp = Stamp::new(objects.join("install-products.stamp"));
+    if !layout_stamp.is(&layout) || program(&installation).is_err() {
         let phase = Phase::start("install");
         layout_stamp.clear()?;
         products_stamp.clear()?;
@@ -206,9 +230,9 @@ pub fn install(build: &Build, source: &str, jobs: usize) -> Result<()> {
 }
 
 /// What `make` leaves besides the standard library: the interpreter, its library, its modules and its headers.
-fn products(build: &Build, source: &str) -> Result<String> {
+fn products(build: &Build) -> Result<String> {
     let mut inputs = Inputs::new();
-    inputs.add(source);
+    inputs.add(source::identity(build)?);
     let objects = build.objects();
     let mut files = vec![objects.join("python"), objects.join("pyconfig.h")];
     for entry in WalkDir::new(objects.join("Modules"))
@@ -237,15 +261,15 @@ fn products(build: &Build, source: &str) -> Result<String> {
 
 /// Brings the installed standard library up to date, file by file.
 fn update_library(build: &Build) -> Result<()> {
-    let (source, installed) = (build.source().join("Lib"), library(&build.installation())?);
-    for file in mirror::files(&source)? {
+    let (modules, installed) = (build.source().join("Lib"), library(&build.installation())?);
+    for file in mirror::files(&modules)? {
         let target = installed.join(&file);
         // `make install` leaves out some directories.
         if target.parent().is_some_and(Path::is_dir) {
-            mirror::update(&source.join(&file), &target)?;
+            mirror::update(&modules.join(&file), &target)?;
         }
     }
-    let package = source.join("cds");
+    let package = modules.join("cds");
     if package.is_dir() {
         mirror::mirror(&package, &installed.join("cds"), Extra::Remove)?;
     }

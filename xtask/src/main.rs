@@ -4,6 +4,7 @@ mod build_python;
 mod deps;
 mod digest;
 mod fetch;
+mod install;
 mod interpreter;
 mod mirror;
 mod patch;
@@ -13,6 +14,7 @@ mod runtime;
 mod series;
 mod source;
 mod stamp;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,16 +32,22 @@ enum Task {
     BuildPython(build_python::Args),
     /// Fetch the tarball of a pinned version of CPython
     Fetch(fetch::Args),
+    /// Install the interpreter, with pip and headers, to a directory of its own
+    Install(install::Args),
     /// Work on the patch series
     #[command(subcommand)]
     Patch(patch::Command),
+    /// Build ./python and run every check and every test
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::BuildPython(args) => build_python::run(&args),
         Task::Fetch(args) => fetch::run(&args),
+        Task::Install(args) => install::run(&args),
         Task::Patch(command) => patch::run(&command),
+        Task::Test(args) => test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

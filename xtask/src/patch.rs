@@ -11,6 +11,8 @@ mod work_tree;
 
 use anyhow::Result;
 
+pub use check::check;
+
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Check that each patch argues for itself and that the series applies to every pinned version

@@ -14,13 +14,13 @@ use crate::series::Series;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
-/// Brings the source tree of a build up to date. What the tree was made from, the Python package aside, is returned.
+/// Brings the source tree of a build up to date.
 pub fn prepare(
     workspace: &Workspace,
     build: &Build,
     pin: &Pin,
     origin: Option<&Path>,
-) -> Result<String> {
+) -> Result<()> {
     let series = if build.stock {
         None
     } else {
@@ -34,7 +34,7 @@ pub fn prepare(
     let inputs = inputs.finish();
 
     let source = build.source();
-    let stamp = Stamp::new(source.with_extension("stamp"));
+    let stamp = stamp(build);
     if !stamp.is(&inputs) {
         let tarball = fetch::tarball(&workspace.downloads(), pin, origin)?;
         let phase = Phase::start(format!("unpack and patch {}", pin.version));
@@ -65,7 +65,16 @@ pub fn prepare(
             Extra::Remove,
         )?;
     }
-    Ok(inputs)
+    Ok(())
+}
+
+/// Stands for what the source tree was made from, the Python package aside.
+pub fn identity(build: &Build) -> Result<String> {
+    stamp(build).read()
+}
+
+fn stamp(build: &Build) -> Stamp {
+    Stamp::new(build.source().with_extension("stamp"))
 }
 
 /// Unpacks the files of a tarball that are `wanted` as a new tree at `to`. Their paths are relative to the tree.

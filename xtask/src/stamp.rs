@@ -17,6 +17,10 @@ impl Stamp {
         fs::read_to_string(&self.0).is_ok_and(|stamped| stamped == inputs)
     }
 
+    pub fn read(&self) -> Result<String> {
+        fs::read_to_string(&self.0).with_context(|| format!("cannot read {}", self.0.display()))
+    }
+
     /// To be called before the result is touched.
     pub fn clear(&self) -> Result<()> {
         remove_file(&self.0)

@@ -63,6 +63,7 @@ impl Workspace {
             version: version.to_owned(),
             profile,
             stock,
+            prefix: None,
         }
     }
 
@@ -107,17 +108,35 @@ pub struct Build {
     version: String,
     pub profile: Profile,
     pub stock: bool,
+    prefix: Option<PathBuf>,
 }
 
 impl Build {
+    /// The same interpreter, to be installed elsewhere.
+    pub fn with_prefix(&self, prefix: PathBuf) -> Build {
+        Build {
+            prefix: Some(prefix),
+            ..self.clone()
+        }
+    }
+
     pub fn version(&self) -> &str {
         &self.version
     }
 
     /// `dev`, `release`, `stock-dev`, `stock-release`.
-    pub fn name(&self) -> String {
+    fn kind(&self) -> String {
         let stock = if self.stock { "stock-" } else { "" };
         format!("{stock}{}", self.profile)
+    }
+
+    pub fn name(&self) -> String {
+        let elsewhere = if self.prefix.is_some() {
+            "-prefixed"
+        } else {
+            ""
+        };
+        format!("{}{elsewhere}", self.kind())
     }
 
     /// The source tree, which both profiles share.
@@ -130,19 +149,19 @@ impl Build {
         self.dir.join(self.name())
     }
 
-    /// Where the interpreter is installed to be run.
+    /// Where the interpreter is installed: the configured prefix.
     pub fn installation(&self) -> PathBuf {
-        self.dir.join(format!("{}-install", self.name()))
+        let own = || self.dir.join(format!("{}-install", self.kind()));
+        self.prefix.clone().unwrap_or_else(own)
     }
 
     /// The Rust side: its target directory and the object that is linked in.
     pub fn runtime(&self) -> PathBuf {
-        self.dir.join(format!("{}-runtime", self.name()))
+        self.dir.join(format!("{}-runtime", self.kind()))
     }
 
     pub fn log(&self, step: &str) -> PathBuf {
-        self.dir
-            .join("logs")
-            .join(format!("{}-{step}.log", self.name()))
+        let name = format!("{}-{step}.log", self.name());
+        self.dir.join("logs").join(name)
     }
 }

@@ -1,0 +1,83 @@
+//! `cargo xtask test`: everything that has to hold before a change is done. CI runs this and nothing else.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::build_python::{self, Choice};
+use crate::workspace::{Build, Workspace};
+use crate::{patch, runtime};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::new();
+    // The tests may run xtask themselves, so the lock is released before them.
+    let build = {
+        let _lock = workspace.lock()?;
+        let build = step("build-python", || {
+            build_python::build(&workspace, &args.choice, false)
+        })?;
+        step("patch check", || patch::check(&workspace))?;
+        build
+    };
+    let cargo = |arguments: &[&str]| cargo(&workspace, &build, arguments);
+    optional("rustfmt", "fmt", || cargo(&["fmt", "--all", "--check"]))?;
+    optional("clippy", "clippy", || {
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    })?;
+    step("cargo test", || cargo(&["test", "--workspace"]))
+}
+
+fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("== {title}");
+    let start = Instant::now();
+    let result = work().with_context(|| format!("{title} failed"))?;
+    eprintln!("== {title}: ok ({:.1} s)\n", start.elapsed().as_secs_f64());
+    Ok(result)
+}
+
+/// A step that needs a component which a minimal Rust toolchain lacks, and without which the tests still say much.
+fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let probe = Command::new(program())
+        .args([subcommand, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if probe.is_ok_and(|status| status.success()) {
+        return step(&format!("cargo {subcommand}"), work);
+    }
+    eprintln!(
+        "== cargo {subcommand}: skipped, the toolchain lacks it (rustup component add {component})\n"
+    );
+    Ok(())
+}
+
+fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or("cargo".into())
+}
+
+fn cargo(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(program());
+    command
+        .current_dir(workspace.root())
+        .args(arguments)
+        .envs(runtime::environment(build));
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "cargo {} ({status})", arguments.join(" "));
+    Ok(())
+}
