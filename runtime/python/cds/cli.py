@@ -1,0 +1,41 @@
+"""The command line `python -m cds COMMAND …`; each command is a module `cli_COMMAND`."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+_COMMANDS = {
+    "dump": "write an archive of modules",
+}
+
+_DESCRIPTION = """\
+Archives of Python code that start-up maps into memory instead of reading,
+unmarshalling and allocating it, module by module.
+
+commands:
+{commands}
+
+`python -m cds COMMAND --help` explains a command.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cds",
+        usage="%(prog)s [-h] COMMAND ...",
+        description=_DESCRIPTION.format(
+            commands="\n".join(f"  {name:8} {text}" for name, text in _COMMANDS.items())
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=_COMMANDS, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    command = importlib.import_module(f"cds.cli_{parsed.command}")
+    try:
+        status: int = command.run(parsed.arguments)
+    except KeyboardInterrupt:
+        # 128 + SIGINT, as the shell says it.
+        return 130
+    return status

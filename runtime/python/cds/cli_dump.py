@@ -1,0 +1,217 @@
+"""`python -m cds dump`: the command line and the report of cds.dump."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from cds import tracelist
+from cds.dump import DumpError, NothingToArchive, Selection, Skipped, Summary, dump
+from cds.progress import Progress, ProgressLine
+
+EXIT_WRITTEN = 0
+EXIT_NOT_WRITTEN = 1
+
+_NAMES_SHOWN = 5
+
+_DESCRIPTION = """\
+Write the code of modules into ARCHIVE, for `python -X cds=ARCHIVE` to run.
+
+Which modules: those named in the LISTs, and those that the options add. Each is
+looked up the way an import would, and no module's code is run. What cannot be
+archived (extension modules, for one) is told, and imported as ever.
+"""
+
+_EPILOG = """\
+A LIST has one module name a line, as `python -X cds_trace=LIST` writes it; `#` starts
+a comment. LIST `-` is standard input.
+
+examples:
+  What a program imports:
+    python -X cds_trace=app.lst app.py
+    python -m cds dump app.lst app.img
+    python -X cds=app.img app.py
+  A package with all its submodules, and whatever a second list names:
+    python -m cds dump --package requests more.lst app.img
+  Modules that lie beside a script, and two packages:
+    python -m cds dump --path /srv/app --package app,plugins app.img
+  Everything that is installed:
+    python -m cds dump --stdlib --site-packages all.img
+
+exit status:
+  0  ARCHIVE was written, perhaps without some modules
+  1  nothing was written: nothing to archive, or a LIST or ARCHIVE that will not do
+  2  wrong usage
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)
+    *lists, archive = options.files
+    if not (lists or options.package or options.stdlib or options.site_packages):
+        parser.error("name what to archive: a LIST, --package, --stdlib or --site-packages")
+    if archive in lists:
+        parser.error(f"{archive} is given both as LIST and as ARCHIVE; the ARCHIVE goes last")
+
+    progress = Progress() if options.quiet else ProgressLine("cds dump", sys.stderr)
+    try:
+        selection = Selection(
+            [entry for path in lists for entry in tracelist.read(path)],
+            options.package,
+            options.stdlib,
+            options.site_packages,
+        )
+        summary = dump(archive, selection, path=[*options.path, *sys.path], progress=progress)
+    except NothingToArchive as error:
+        progress.clear()
+        _complain(str(error))
+        for text in _skipped_lines(error.skipped, options.verbose):
+            print(text, file=sys.stderr)
+        return EXIT_NOT_WRITTEN
+    except OSError as error:
+        progress.clear()
+        _complain(f"cannot read {error.filename}: {error.strerror}")
+        return EXIT_NOT_WRITTEN
+    except (DumpError, tracelist.TraceListError) as error:
+        progress.clear()
+        _complain(str(error))
+        return EXIT_NOT_WRITTEN
+    progress.clear()
+    if options.json:
+        print(json.dumps(_as_json(summary), indent=2))
+    elif not options.quiet:
+        for text in _report(summary, options.verbose):
+            print(text)
+    return EXIT_WRITTEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cds dump",
+        usage="%(prog)s [options] [LIST ...] ARCHIVE",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="LIST ... ARCHIVE", help=argparse.SUPPRESS)
+    which = parser.add_argument_group("which modules")
+    which.add_argument(
+        "--package",
+        metavar="NAME[,NAME...]",
+        action="extend",
+        type=_module_names,
+        default=[],
+        help="a package (or module) with everything below it; may be repeated",
+    )
+    which.add_argument(
+        "--stdlib",
+        action="store_true",
+        help="the standard library, frozen modules included, without test, idlelib, "
+        "tkinter, turtledemo and ensurepip",
+    )
+    which.add_argument(
+        "--site-packages",
+        action="store_true",
+        help="all of this interpreter's or virtual environment's site-packages",
+    )
+    which.add_argument(
+        "--path",
+        metavar="DIR",
+        action="append",
+        type=_directory,
+        default=[],
+        help="look for modules in DIR first, as a program does that lies there or has DIR in "
+        "PYTHONPATH; may be repeated",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print the report as JSON")
+    amount = output.add_mutually_exclusive_group()
+    amount.add_argument("-v", "--verbose", action="store_true", help="name every module left out")
+    amount.add_argument("-q", "--quiet", action="store_true", help="no progress, no report")
+    return parser
+
+
+def _module_names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if not tracelist.is_module_name(name):
+            raise argparse.ArgumentTypeError(f"not a module name: {name!r}")
+    return names
+
+
+def _directory(text: str) -> str:
+    # site does the same to the entries of PYTHONPATH, and `__file__` begins with it.
+    path = os.path.abspath(text)
+    if not os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"no such directory: {text}")
+    return path
+
+
+def _complain(text: str) -> None:
+    print(f"cds dump: error: {text}", file=sys.stderr)
+
+
+def _report(summary: Summary, verbose: bool) -> Iterator[str]:
+    yield (
+        f"{summary.archive}: {_count(summary.modules, 'module')}, "
+        f"{_count(summary.directories, 'directory', 'directories')}, {_size(summary.bytes)}"
+    )
+    width = max(map(len, summary.sections), default=0)
+    for section, size in summary.sections.items():
+        yield f"  {section:{width}}  {_size(size):>10}"
+    yield from _skipped_lines(summary.skipped, verbose)
+    python = sys.orig_argv[0] if sys.orig_argv else "python"
+    yield f"Use it: {shlex.quote(python)} -X {shlex.quote(f'cds={summary.archive}')} ..."
+
+
+def _skipped_lines(skipped: Iterable[Skipped], verbose: bool) -> Iterator[str]:
+    groups: dict[str, list[Skipped]] = {}
+    for module in skipped:
+        groups.setdefault(module.reason, []).append(module)
+    if not groups:
+        return
+    count = sum(map(len, groups.values()))
+    yield f"Not archived, and imported as ever: {_count(count, 'module')}"
+    for reason, modules in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        if verbose:
+            yield f"  {reason}: {len(modules)}"
+            for module in modules:
+                yield f"    {_with_detail(module)}"
+        else:
+            names = [_with_detail(module) for module in modules[:_NAMES_SHOWN]]
+            more = len(modules) - len(names)
+            if more:
+                names.append(f"and {more} more (--verbose names them)")
+            yield f"  {reason}: {len(modules)}: {', '.join(names)}"
+
+
+def _with_detail(module: Skipped) -> str:
+    return module.name if module.detail is None else f"{module.name} ({module.detail})"
+
+
+def _as_json(summary: Summary) -> dict[str, object]:
+    return {
+        "archive": summary.archive,
+        "modules": summary.modules,
+        "directories": summary.directories,
+        "bytes": summary.bytes,
+        "sections": summary.sections,
+        "objects": summary.objects,
+        "skipped": [module._asdict() for module in summary.skipped],
+    }
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _size(number: int) -> str:
+    if number < 1024:
+        return f"{number} B"
+    if number < 1024 * 1024:
+        return f"{number / 1024:.1f} KiB"
+    return f"{number / (1024 * 1024):.1f} MiB"

@@ -1,0 +1,68 @@
+"""Telling a person that long work goes on."""
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+_SILENT_SECONDS = 2.0
+_TERMINAL_SECONDS = 0.1
+_PLAIN_SECONDS = 5.0
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """Where work tells how far it is; this one tells nobody."""
+
+    def show(self, text: str) -> None:
+        pass
+
+    def announce(self, text: str) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
+class ProgressLine(Progress):
+    """Shows how far work is, once it takes over two seconds.
+
+    On a terminal that is one line, rewritten; otherwise, in a log, a line now and
+    then.
+    """
+
+    def __init__(
+        self, prefix: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._prefix = prefix
+        self._stream = stream
+        self._clock = clock
+        self._terminal = stream.isatty()
+        self._due = clock() + _SILENT_SECONDS
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Say what is being done; call it as often as there is something new to say."""
+        if self._clock() >= self._due:
+            self.announce(text)
+
+    def announce(self, text: str) -> None:
+        """Say so at once, since what follows takes long and cannot call show()."""
+        now = self._clock()
+        line = f"{self._prefix}: {text}"
+        if self._terminal:
+            self._due = now + _TERMINAL_SECONDS
+            width = shutil.get_terminal_size().columns
+            self._stream.write(_CLEAR_LINE + line[: width - 1])
+        else:
+            self._due = now + _PLAIN_SECONDS
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Make room for other output."""
+        if self._terminal and self._shown:
+            self._stream.write(_CLEAR_LINE)
+            self._stream.flush()
+            self._shown = False

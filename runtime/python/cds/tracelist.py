@@ -1,0 +1,82 @@
+"""Trace lists: the names of the modules that programs imported.
+
+A text file in UTF-8, one module name a line.  Blank lines and repeated names mean
+nothing, `#` starts a comment.  A comment that is an absolute path tells which file
+the module came from, and is written where looking along the path would not find
+that file: modules beside a script, editable installs, packages that change their
+`__path__`.
+
+    json
+    json.decoder
+    utils  # /srv/app/utils.py
+
+A component of a name need not be an identifier, since import_module() takes any:
+Django's migrations are called `0001_initial`.  With the file, the name is a label, and
+may be whatever a program called the module when it loaded that file itself.
+"""
+
+import re
+import sys
+from typing import NamedTuple
+
+_MODULE_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
+class Entry(NamedTuple):
+    """One line: a module's name, and its file if the list gives it."""
+
+    name: str
+    file: str | None
+
+
+class TraceListError(ValueError):
+    """A line that is no module name; the text names file and line."""
+
+
+def is_module_name(text: str) -> bool:
+    """Say whether `text` can stand in a list: `a`, `a.b`, `a.0001_b`, `a-b`."""
+    return _MODULE_NAME.fullmatch(text) is not None
+
+
+def read(path: str) -> list[Entry]:
+    """Read the list at `path`, or on standard input if that is `-`."""
+    if path == "-":
+        return parse(sys.stdin.buffer.read(), "<stdin>")
+    with open(path, "rb") as file:
+        return parse(file.read(), path)
+
+
+def parse(data: bytes, filename: str) -> list[Entry]:
+    """Return the entries of a list in order, each once; `filename` is for errors."""
+    entries: dict[Entry, None] = {}
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        try:
+            entry = _parse_line(line)
+        except ValueError as error:
+            raise TraceListError(f"{filename}:{number}: {error}") from None
+        if entry is not None:
+            entries[entry] = None
+    return list(entries)
+
+
+def _parse_line(line: bytes) -> Entry | None:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"byte {line[error.start]:#04x} in column {error.start + 1} is not UTF-8; "
+            "is this a trace list?"
+        ) from None
+    name, _, comment = (part.strip() for part in text.partition("#"))
+    if not name:
+        return None
+    if comment.startswith("/"):
+        return Entry(name, comment)
+    if not is_module_name(name):
+        raise ValueError(f"not a module name: {_shortened(name)}")
+    return Entry(name, None)
+
+
+def _shortened(text: str) -> str:
+    shown = ascii(text)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
