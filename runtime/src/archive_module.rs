@@ -7,8 +7,9 @@ use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::ffi::{arguments, fenced_call};
 use crate::fingerprint;
-use crate::writer::{self, Directory, Module};
-use crate::{memory, runtime};
+use crate::reader::Mapped;
+use crate::writer::{self, Directory, Interpreter, Module};
+use crate::{memory, roots, runtime};
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
 pub fn init() -> *mut PyObject {
@@ -30,7 +31,7 @@ pub fn init() -> *mut PyObject {
             method(
                 c"status",
                 status,
-                c"status()\n--\n\nThe mapped archive, or None.",
+                c"status()\n--\n\nThe archives in use, upper layer first.",
             ),
             method(
                 c"stats",
@@ -93,17 +94,23 @@ unsafe extern "C" fn write(
             .collect::<Result<Vec<_>>>()?;
         let runtime = runtime::current()
             .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
-        let facts = fingerprint::facts(&runtime.config, &runtime.image)
-            .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
-        let path = path.to_str()?;
-        let summary = writer::write(
-            Path::new(path),
-            modules,
-            &directories,
-            &facts,
+        let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
+        let facts = fingerprint::facts(
+            &runtime.config,
             &runtime.image,
+            lower.map(|lower| &lower.header),
         )
-        .map_err(|error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")))?;
+        .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
+        let path = path.to_str()?;
+        let interpreter = Interpreter {
+            facts: &facts,
+            image: &runtime.image,
+            roots: &roots::current(&runtime.config),
+            lower,
+        };
+        let summary = writer::write(Path::new(path), modules, directories, &interpreter).map_err(
+            |error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")),
+        )?;
         let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
             Object::dict(
                 map.iter()
@@ -117,6 +124,7 @@ unsafe extern "C" fn write(
             .map(|(name, reason)| Object::tuple(vec![Object::str(name)?, Object::str(reason)?]));
         Object::dict([
             ("modules", Object::int(summary.modules as i64)?),
+            ("shared", Object::int(summary.shared as i64)?),
             ("directories", Object::int(summary.directories as i64)?),
             ("bytes", Object::int(summary.bytes as i64)?),
             ("objects", counts(&summary.objects)?),
@@ -186,33 +194,40 @@ unsafe extern "C" fn status(
     _: Py_ssize_t,
 ) -> *mut PyObject {
     fenced_call(|| {
-        let Some(archive) = runtime::current().and_then(|runtime| runtime.archive.as_ref()) else {
-            return Ok(Object::none());
-        };
-        let sections = memory::usage(archive).into_iter().map(|usage| {
-            let fields = [
-                ("name", Object::str(usage.kind.name())?),
-                ("never_written", Object::bool(usage.kind.is_never_written())),
-                ("resident_kb", Object::int(usage.resident as i64)?),
-                ("private_dirty_kb", Object::int(usage.private_dirty as i64)?),
-            ];
-            Object::dict(fields)
-        });
-        Object::dict([
-            ("path", Object::str(&archive.path.to_string_lossy())?),
-            ("base", Object::int(archive.base() as i64)?),
-            ("bytes", Object::int(archive.header.mapped_bytes as i64)?),
-            ("relocated", Object::bool(archive.relocated)),
-            (
-                "modules",
-                Object::int(archive.tables.modules().count() as i64)?,
-            ),
-            (
-                "sections",
-                Object::list(sections.collect::<Result<Vec<_>>>()?)?,
-            ),
-        ])
+        let layers = runtime::current()
+            .into_iter()
+            .flat_map(|runtime| runtime.layers.iter());
+        Object::list(
+            layers
+                .map(|layer| archive_status(&layer.archive))
+                .collect::<Result<Vec<_>>>()?,
+        )
     })
+}
+
+fn archive_status(archive: &Mapped) -> Result<Object> {
+    let sections = memory::usage(archive).into_iter().map(|usage| {
+        Object::dict([
+            ("name", Object::str(usage.kind.name())?),
+            ("never_written", Object::bool(usage.kind.is_never_written())),
+            ("resident_kb", Object::int(usage.resident as i64)?),
+            ("private_dirty_kb", Object::int(usage.private_dirty as i64)?),
+        ])
+    });
+    Object::dict([
+        ("path", Object::str(&archive.path.to_string_lossy())?),
+        ("address", Object::int(archive.base() as i64)?),
+        ("bytes", Object::int(archive.header.mapped_bytes as i64)?),
+        ("relocated", Object::bool(archive.relocated)),
+        (
+            "modules",
+            Object::int(archive.tables.modules().count() as i64)?,
+        ),
+        (
+            "sections",
+            Object::list(sections.collect::<Result<Vec<_>>>()?)?,
+        ),
+    ])
 }
 
 unsafe extern "C" fn stats(

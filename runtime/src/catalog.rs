@@ -6,7 +6,9 @@ use cds_format::{Entry, Module};
 use rustix::fs::Stat;
 
 use crate::cpython::archived;
+use crate::cpython::config::Config;
 use crate::cpython::object::{Object, Result};
+use crate::layers::{Layer, Layers};
 use crate::reader::Mapped;
 
 /// What a directory holds under a name.
@@ -46,74 +48,89 @@ impl Miss {
     }
 }
 
-/// What an unchanged directory holds under a name: that it has not changed is what makes both "here" and
-/// "not here" true. A package's own directory must be unchanged too, since an extension module may have
-/// been put before its `__init__.py`.
-pub fn find<'a>(archive: &'a Mapped, directory: &str, name: &str) -> Found<'a> {
-    let tables = &archive.tables;
+/// What an unchanged directory holds under a name, according to the first layer that knows it.
+pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str) -> Found<'a> {
+    layers
+        .iter()
+        .map(|layer| find_in(layer, config, directory, name))
+        .find(|found| *found != Found::Unknown)
+        .unwrap_or(Found::Unknown)
+}
+
+/// That the directory has not changed is what makes both "here" and "not here" true. A package's own directory
+/// must be unchanged too, since an extension module may have been put before its `__init__.py`.
+fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -> Found<'a> {
+    let tables = &layer.archive.tables;
+    let recorded = layer.roots(config).recorded(directory);
     let unchanged =
         |path: &str, mtime_ns| stat(path).is_some_and(|stat| modified_ns(&stat) == Some(mtime_ns));
-    let Some(record) = tables
-        .directory(directory)
-        .filter(|d| unchanged(directory, d.mtime_ns))
-    else {
+    let record = tables.directory(&recorded);
+    let Some(record) = record.filter(|d| unchanged(directory, d.mtime_ns)) else {
         return Found::Unknown;
     };
     // As `_path_join` in Lib/importlib/_bootstrap_external.py spells it.
     let join = |file: &str| format!("{}/{file}", directory.trim_end_matches('/'));
-    match tables.entry(record, name) {
-        None => Found::Nothing,
-        Some(Entry::Unknown) => Found::Unknown,
-        Some(Entry::Module { file }) => match file.strip_prefix(name) {
-            Some(suffix) => Found::File {
-                path: join(file),
-                suffix,
-                package: None,
-            },
-            None => Found::Unknown,
-        },
+    let found = match tables.entry(record, name) {
+        None => return Found::Nothing,
+        Some(Entry::Unknown) => None,
+        Some(Entry::Module { file }) => file.strip_prefix(name).map(|suffix| (file, suffix, None)),
         Some(Entry::Package { file, directory }) => {
             let package = join(name);
-            match file
+            let suffix = file
                 .strip_prefix(name)
-                .and_then(|file| file.strip_prefix("/__init__"))
-            {
-                Some(suffix) if unchanged(&package, directory.mtime_ns) => Found::File {
-                    path: join(file),
-                    suffix,
-                    package: Some(package),
-                },
-                _ => Found::Unknown,
-            }
+                .and_then(|file| file.strip_prefix("/__init__"));
+            let suffix = suffix.filter(|_| unchanged(&package, directory.mtime_ns));
+            suffix.map(|suffix| (file, suffix, Some(package)))
         }
-    }
+    };
+    found.map_or(Found::Unknown, |(file, suffix, package)| Found::File {
+        path: join(file),
+        suffix,
+        package,
+    })
 }
 
+/// Code from the archive, or why there is none.
+pub type Answer = std::result::Result<Object, Miss>;
+
 /// The code of a source file that has not changed since the dump.
-pub fn source_code(archive: &Mapped, path: &str) -> Result<std::result::Result<Object, Miss>> {
-    let Some(module) = archive.tables.module(path) else {
-        return Ok(Err(Miss::NotInArchive));
-    };
-    let Some(stat) = stat(path) else {
-        return Ok(Err(Miss::SourceGone));
-    };
-    if modified_ns(&stat) != Some(module.mtime_ns) || u64::try_from(stat.st_size) != Ok(module.size)
-    {
-        return Ok(Err(Miss::SourceChanged));
+pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answer> {
+    for layer in layers.iter() {
+        let roots = layer.roots(config);
+        let Some(module) = layer.archive.tables.module(&roots.recorded(path)) else {
+            continue;
+        };
+        let Some(stat) = stat(path) else {
+            return Ok(Err(Miss::SourceGone));
+        };
+        let same_size = u64::try_from(stat.st_size) == Ok(module.size);
+        if modified_ns(&stat) != Some(module.mtime_ns) || !same_size {
+            return Ok(Err(Miss::SourceChanged));
+        }
+        let answer = code(&layer.archive, &module)?;
+        if let Ok(code) = &answer
+            && roots.have_moved()
+        {
+            archived::set_file_name(code, &Object::str(path)?)?;
+        }
+        return Ok(answer);
     }
-    code(archive, &module)
+    Ok(Err(Miss::NotInArchive))
 }
 
 /// The code of a frozen module. That it is the same follows from the build of the interpreter, which is one of
 /// the archive's facts.
-pub fn frozen_code(archive: &Mapped, name: &str) -> Result<std::result::Result<Object, Miss>> {
-    match archive.tables.module(&format!("<frozen {name}>")) {
-        Some(module) => code(archive, &module),
-        None => Ok(Err(Miss::NotInArchive)),
+pub fn frozen_code(layers: &Layers, name: &str) -> Result<Answer> {
+    let origin = format!("<frozen {name}>");
+    for layer in layers.iter() {
+        if let Some(module) = layer.archive.tables.module(&origin) {
+            return code(&layer.archive, &module);
+        }
     }
+    Ok(Err(Miss::NotInArchive))
 }
 
-fn code(archive: &Mapped, module: &Module<'static>) -> Result<std::result::Result<Object, Miss>> {
+fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
     for set in archive.tables.frozensets(module) {
         let places = (
             archive.object(set.object),

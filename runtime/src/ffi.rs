@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::slice;
 
-use crate::catalog::{self, Found, Miss};
+use crate::catalog::{self, Found};
 use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::runtime::{self, Runtime};
@@ -66,12 +66,12 @@ pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
-    let Some(archive) = runtime::current().and_then(|runtime| runtime.archive.as_ref()) else {
+    let Some(runtime) = runtime::current().filter(|runtime| !runtime.layers.is_empty()) else {
         return ptr::null_mut();
     };
     fenced(ptr::null_mut(), || {
         // SAFETY: C passes an exact str.
-        unsafe { intern::find(archive, string) }.map_or(ptr::null_mut(), Object::into_ptr)
+        unsafe { intern::find(&runtime.layers, string) }.map_or(ptr::null_mut(), Object::into_ptr)
     })
 }
 
@@ -103,10 +103,10 @@ pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
 fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
     let name = name.to_str()?;
     runtime.trace(name, None);
-    let Some(archive) = runtime.archive_for_code() else {
+    let Some(layers) = runtime.layers_for_code() else {
         return Ok(None);
     };
-    let answer = catalog::frozen_code(archive, name)?;
+    let answer = catalog::frozen_code(layers, name)?;
     Ok(counted(runtime, name, Origin::Frozen, answer))
 }
 
@@ -130,10 +130,10 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
             return Ok(Object::none());
         };
         runtime.trace(name, Some(path));
-        let Some(archive) = runtime.archive_for_code() else {
+        let Some(layers) = runtime.layers_for_code() else {
             return Ok(Object::none());
         };
-        let answer = catalog::source_code(archive, path)?;
+        let answer = catalog::source_code(layers, &runtime.config, path)?;
         Ok(counted(runtime, name, Origin::Source, answer).unwrap_or_else(Object::none))
     })
 }
@@ -142,7 +142,7 @@ fn counted(
     runtime: &Runtime,
     name: &str,
     origin: Origin,
-    answer: std::result::Result<Object, Miss>,
+    answer: catalog::Answer,
 ) -> Option<Object> {
     match answer {
         Ok(code) => {
@@ -165,11 +165,10 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
     count: Py_ssize_t,
 ) -> *mut PyObject {
     fenced_call(|| {
-        let archive = runtime::current()
+        let runtime = runtime::current()
             // With -vv `importlib` says which files it tries.
-            .filter(|runtime| runtime.config.verbosity() < 2)
-            .and_then(|runtime| runtime.archive.as_ref());
-        let Some(archive) = archive else {
+            .filter(|runtime| runtime.config.verbosity() < 2 && !runtime.layers.is_empty());
+        let Some(runtime) = runtime else {
             return Ok(Object::none());
         };
         // SAFETY: the calling convention METH_FASTCALL.
@@ -181,7 +180,7 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
         let Some(loaders) = loaders::standard(&loaders)? else {
             return Ok(Object::none());
         };
-        match catalog::find(archive, directory, name) {
+        match catalog::find(&runtime.layers, &runtime.config, directory, name) {
             Found::Unknown => Ok(Object::none()),
             Found::Nothing => Object::tuple(Vec::new()),
             Found::File {

@@ -4,6 +4,8 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::slice;
 
+use cds_format::Header;
+
 use crate::cpython::config::Config;
 use crate::cpython::{anchor, object};
 
@@ -12,7 +14,7 @@ use crate::cpython::{anchor, object};
 ///
 /// The build id stands for everything that is fixed when the interpreter is linked: version, magic number,
 /// ABI flags, architecture, the layout of every struct, the address of every static object.
-pub fn facts(config: &Config, image: &Image) -> Option<String> {
+pub fn facts(config: &Config, image: &Image, lower: Option<&Header>) -> Option<String> {
     let mut facts = String::new();
     let mut fact = |key: &str, value: &str| {
         // A value with a newline cannot be told from two facts.
@@ -37,7 +39,29 @@ pub fn facts(config: &Config, image: &Image) -> Option<String> {
         &config.pycache_prefix().unwrap_or_default(),
     )?;
     fact("interpreter build", image.build_id.as_ref()?)?;
+    fact(
+        LOWER_LAYER,
+        &lower.map_or_else(|| "none".to_owned(), identity),
+    )?;
     Some(facts)
+}
+
+/// The fact that names the archive which another one refers into.
+const LOWER_LAYER: &str = "standard library archive";
+
+/// Whether an archive refers into another one.
+pub fn has_lower_layer(header: &Header) -> bool {
+    header
+        .fact(LOWER_LAYER)
+        .is_some_and(|lower| lower != "none")
+}
+
+fn identity(header: &Header) -> String {
+    header
+        .identity
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The executable or shared library that the interpreter's static objects lie in.

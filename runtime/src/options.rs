@@ -8,8 +8,8 @@ use crate::cpython::config::Config;
 /// Options of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The archive to use, if any (`-X cds=FILE`; `-X cds=off` is none).
-    pub archive: Option<PathBuf>,
+    /// The archive to use (`-X cds=FILE`).
+    pub archive: Choice,
     /// Exit if the archive cannot be used, verify all of it, and map what must never be written
     /// read-only (`-X cds_strict`).
     pub strict: bool,
@@ -17,6 +17,18 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Report at exit what came from the archive (`-X cds_stats`).
     pub stats: bool,
+}
+
+/// Which archives to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// That of the standard library.
+    #[default]
+    Standard,
+    /// None, not even that.
+    Off,
+    /// One on top of it.
+    File(PathBuf),
 }
 
 impl Options {
@@ -45,7 +57,11 @@ impl Options {
         };
         let flag = |name: &str| value(name).is_some_and(|value| value != "0");
         Self {
-            archive: file("cds").filter(|path| path.as_os_str() != "off"),
+            archive: match file("cds") {
+                None => Choice::Standard,
+                Some(path) if path.as_os_str() == "off" => Choice::Off,
+                Some(path) => Choice::File(path),
+            },
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             stats: flag("cds_stats"),

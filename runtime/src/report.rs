@@ -13,21 +13,10 @@ pub fn text(runtime: &Runtime) -> String {
 }
 
 fn write_report(text: &mut String, runtime: &Runtime) -> std::fmt::Result {
-    let Some(archive) = &runtime.archive else {
+    if runtime.layers.is_empty() {
         return writeln!(text, "cds: no archive in use");
-    };
+    }
     let counted = runtime.stats.snapshot();
-    let place = if archive.relocated {
-        "relocated to"
-    } else {
-        "in place at"
-    };
-    writeln!(
-        text,
-        "cds: {} {place} {:#x}",
-        archive.path.display(),
-        archive.base()
-    )?;
     writeln!(
         text,
         "cds: modules from the archive: {} ({} source files, {} frozen), from elsewhere: {}",
@@ -39,14 +28,29 @@ fn write_report(text: &mut String, runtime: &Runtime) -> std::fmt::Result {
     for (name, miss) in &counted.missed_names {
         writeln!(text, "cds:   {name}: {}", miss.reason())?;
     }
-    let usage = memory::usage(archive);
-    let usage: Vec<String> = usage
-        .iter()
-        .map(|u| format!("{} {} of {} kB", u.kind, u.private_dirty, u.resident))
-        .collect();
-    writeln!(
-        text,
-        "cds: written to, of memory in use: {}",
-        usage.join(", ")
-    )
+    for layer in runtime.layers.iter() {
+        let archive = &layer.archive;
+        let place = if archive.relocated {
+            "relocated to"
+        } else {
+            "in place at"
+        };
+        writeln!(
+            text,
+            "cds: {} {place} {:#x}",
+            archive.path.display(),
+            archive.base()
+        )?;
+        let usage = memory::usage(archive);
+        let usage: Vec<String> = usage
+            .iter()
+            .map(|u| format!("{} {} of {} kB", u.kind, u.private_dirty, u.resident))
+            .collect();
+        writeln!(
+            text,
+            "cds:   written to, of memory in use: {}",
+            usage.join(", ")
+        )?;
+    }
+    Ok(())
 }

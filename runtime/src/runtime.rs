@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::cpython::config::{self, Config};
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
-use crate::fingerprint::{self, Image};
+use crate::fingerprint::Image;
+use crate::layers::{Layers, Unusable};
 use crate::options::Options;
-use crate::reader::{Mapped, OpenError};
 use crate::stats::Stats;
 use crate::trace::Trace;
 
@@ -15,7 +15,7 @@ pub struct Runtime {
     pub options: Options,
     pub config: Config,
     pub image: Image,
-    pub archive: Option<Mapped>,
+    pub layers: Layers,
     pub stats: Stats,
     trace: Option<Trace>,
 }
@@ -49,19 +49,18 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let Some(image) = Image::current() else {
         return Ok(());
     };
-    let archive = match &options.archive {
-        None => None,
-        // SAFETY: as promised.
-        Some(path) => match unsafe { open(interp, path, &config, &image, options.strict) } {
-            Ok(archive) => Some(archive),
-            Err(reason) => {
-                complain(&format!("{} is not used: {reason}", path.display()));
-                if options.strict {
-                    return Err(Exit);
-                }
-                None
-            }
-        },
+    let (layers, unusable) = Layers::open(&options, &config, &image);
+    if let Some(Unusable { path, reason }) = unusable {
+        complain(&format!("{} is not used: {reason}", path.display()));
+        if options.strict {
+            return Err(Exit);
+        }
+    }
+    // SAFETY: as promised.
+    let layers = if unsafe { config::reserve_code_versions(interp, layers.code_count()) } {
+        layers
+    } else {
+        Layers::default()
     };
     let trace = options
         .trace
@@ -81,7 +80,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         options,
         config,
         image,
-        archive,
+        layers,
         stats,
         trace,
     });
@@ -90,30 +89,12 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     Ok(())
 }
 
-unsafe fn open(
-    interp: *mut bindings::PyInterpreterState,
-    path: &std::path::Path,
-    config: &Config,
-    image: &Image,
-    strict: bool,
-) -> Result<Mapped, OpenError> {
-    let facts = fingerprint::facts(config, image).ok_or(OpenError::NoBuildId)?;
-    let archive = Mapped::open(path, &facts, image, strict)?;
-    // SAFETY: as the caller promises.
-    if unsafe { config::reserve_code_versions(interp, archive.header.code_count) } {
-        Ok(archive)
-    } else {
-        Err(OpenError::TooLate)
-    }
-}
-
 impl Runtime {
-    /// The archive, where its code may be used: two interpreters with a GIL each would specialise the same
+    /// The archives, where their code may be used: two interpreters with a GIL each would specialise the same
     /// bytecode at once, and a code watcher wants to see every code object being made.
-    pub fn archive_for_code(&self) -> Option<&Mapped> {
-        self.archive
-            .as_ref()
-            .filter(|_| is_main_interpreter() && !has_code_watchers())
+    pub fn layers_for_code(&self) -> Option<&Layers> {
+        (!self.layers.is_empty() && is_main_interpreter() && !has_code_watchers())
+            .then_some(&self.layers)
     }
 
     /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.
@@ -125,13 +106,12 @@ impl Runtime {
 
     /// The standard library and site-packages.
     fn standard_directories(&self) -> Vec<String> {
-        let mut minor = object::version().splitn(3, '.');
-        let version = format!(
-            "{}.{}",
-            minor.next().unwrap_or_default(),
-            minor.next().unwrap_or_default()
-        );
-        let site = |prefix: String| format!("{prefix}/lib/python{version}/site-packages");
+        let site = |prefix: String| {
+            format!(
+                "{prefix}/lib/python{}/site-packages",
+                object::minor_version()
+            )
+        };
         self.config
             .stdlib_directory()
             .into_iter()

@@ -435,32 +435,28 @@ impl Header {
         &self.sections[kind as usize]
     }
 
+    /// The value of a fact.
+    pub fn fact(&self, key: &str) -> Option<&str> {
+        self.facts
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    }
+
     /// Compares the facts, line by line, with those of the running interpreter.
     ///
     /// # Errors
     /// The first fact that differs, with both values.
     pub fn check_facts(&self, here: &str) -> Result<(), Rejection> {
-        let parse = |text: &str| -> Vec<(String, String)> {
-            let split = |line: &str| {
-                line.split_once('=')
-                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            };
-            text.lines().filter_map(split).collect()
-        };
         if self.facts == here {
             return Ok(());
         }
-        let theirs = parse(&self.facts);
-        for (key, value) in parse(here) {
-            let archive = theirs
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map_or("", |(_, v)| v.as_str());
+        for (key, value) in here.lines().filter_map(|line| line.split_once('=')) {
+            let archive = self.fact(key).unwrap_or_default();
             if archive != value {
                 return Err(Rejection::Fact {
+                    key: key.to_owned(),
                     archive: archive.to_owned(),
-                    key,
-                    here: value,
+                    here: value.to_owned(),
                 });
             }
         }

@@ -30,6 +30,7 @@ struct Span {
 #[repr(C)]
 struct Contents {
     text: Span,
+    roots: Span,
     modules: Span,
     module_slots: Span,
     directories: Span,
@@ -150,6 +151,7 @@ pub enum Entry<'a> {
 #[derive(Default)]
 pub struct TablesBuilder {
     text: Vec<u8>,
+    roots: Vec<Text>,
     text_places: HashMap<String, Text>,
     modules: Vec<ModuleRecord>,
     module_keys: Vec<u64>,
@@ -178,6 +180,13 @@ impl TablesBuilder {
         self.text.extend_from_slice(text.as_bytes());
         self.text_places.insert(text.to_owned(), place);
         place
+    }
+
+    /// Adds a directory that paths in the tables begin with and that may be somewhere else when the archive
+    /// is used, as `sys.prefix`. Its position is its meaning.
+    pub fn root(&mut self, path: &str) {
+        let text = self.text(path);
+        self.roots.push(text);
     }
 
     /// Adds a module. `frozensets` are indices that [`Self::frozenset`] returned, of all sets that its
@@ -279,6 +288,7 @@ impl TablesBuilder {
             entries: append(&mut bytes, &self.entries),
             frozensets: append(&mut bytes, &self.frozensets),
             frozenset_uses: append(&mut bytes, &self.frozenset_uses),
+            roots: append(&mut bytes, &self.roots),
             text: append(&mut bytes, &self.text),
         };
         bytes[..size_of::<Contents>()].copy_from_slice(contents.as_bytes());
@@ -342,6 +352,7 @@ fn intern_slots(strings: &[(u64, u32)]) -> Vec<InternSlot> {
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
     text: &'a [u8],
+    roots: &'a [Text],
     modules: &'a [ModuleRecord],
     module_slots: &'a [u32],
     directories: &'a [DirectoryRecord],
@@ -369,6 +380,7 @@ impl<'a> Tables<'a> {
         };
         Ok(Self {
             text: records(section, contents.text)?,
+            roots: records(section, contents.roots)?,
             modules: records(section, contents.modules)?,
             module_slots: records(section, slots(contents.module_slots)?)?,
             directories: records(section, contents.directories)?,
@@ -378,6 +390,14 @@ impl<'a> Tables<'a> {
             frozensets: records(section, contents.frozensets)?,
             frozenset_uses: records(section, contents.frozenset_uses)?,
         })
+    }
+
+    /// The roots, in the order in which they were added.
+    pub fn roots(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let tables = *self;
+        self.roots
+            .iter()
+            .map(move |root| tables.text_at(*root).unwrap_or_default())
     }
 
     /// The module whose source file is `origin`, or the frozen module whose origin is `<frozen NAME>`.

@@ -114,3 +114,24 @@ pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
 
 /// Size of an entry of a frozenset's hash table.
 pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();
+
+/// Gives archived code, and all code inside it, another file name, unless it has it already. As
+/// `_imp._fix_co_filename` does for a `.pyc` file that was moved (`update_code_filenames` in Python/import.c).
+pub fn set_file_name(code: &Object, name: &Object) -> Result<()> {
+    let code = code.as_ptr().cast::<raw::PyCodeObject>();
+    // SAFETY: archived code lies in writable memory; the caller holds the GIL. The old name is immortal, the
+    // new one gets a reference for each code object, which are immortal too.
+    let constants = unsafe {
+        if (*code).co_filename == name.as_ptr() {
+            return Ok(());
+        }
+        (*code).co_filename = name.clone().into_ptr();
+        Object::from_borrowed((*code).co_consts)
+    };
+    for constant in constants.to_items()? {
+        if constant.kind() == Some(Kind::Code) {
+            set_file_name(&constant, name)?;
+        }
+    }
+    Ok(())
+}

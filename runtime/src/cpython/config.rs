@@ -67,6 +67,12 @@ impl Config {
         unsafe { wide(self.get().prefix) }
     }
 
+    /// `sys.base_prefix`, as soon as the paths are configured.
+    pub fn base_prefix(&self) -> Option<String> {
+        // SAFETY: NULL or a NUL-terminated wide string.
+        unsafe { wide(self.get().base_prefix) }
+    }
+
     /// The `-X` options: name and value.
     pub fn x_options(&self) -> Vec<(String, Option<String>)> {
         let list = &self.get().xoptions;

@@ -28,6 +28,8 @@ pub enum Reference {
     Interpreter(u64),
     /// An object of the archive, by its number.
     Archive(u32),
+    /// An object of the lower layer, by its requested address.
+    Lower(u64),
 }
 
 /// An object as it lies in the archive, its pointers still zero. Two objects are the same constant, by

@@ -326,6 +326,16 @@ impl Object {
     }
 }
 
+/// The version of the running interpreter as far as its directories are named after it: `3.13`.
+pub fn minor_version() -> &'static str {
+    let version = version();
+    let end = version
+        .match_indices('.')
+        .nth(1)
+        .map_or(version.len(), |(index, _)| index);
+    &version[..end]
+}
+
 /// The version of the running interpreter, as `sys.version` begins.
 pub fn version() -> &'static str {
     // SAFETY: a static, NUL-terminated ASCII string.

@@ -7,6 +7,7 @@ mod check;
 mod map;
 mod relocate;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::slice;
@@ -30,8 +31,6 @@ pub enum OpenError {
     Rejected(#[from] Rejection),
     #[error("this interpreter has no build id, so nothing tells which archives fit it")]
     NoBuildId,
-    #[error("the interpreter has made code objects already")]
-    TooLate,
 }
 
 /// An archive in memory. It is never unmapped: objects that refer to it live until the process ends.
@@ -50,12 +49,35 @@ unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
 
-impl Mapped {
-    /// Opens an archive that was made for an interpreter with these facts. If `strict`, all of it is verified
-    /// first, and what is never written is mapped read-only.
-    pub fn open(path: &Path, facts: &str, image: &Image, strict: bool) -> Result<Self, OpenError> {
+/// A file whose header has been checked.
+pub struct Candidate {
+    path: PathBuf,
+    file: File,
+    pub header: Header,
+}
+
+impl Candidate {
+    /// Opens a file that looks like an archive.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
         let file = check::trusted_file(path)?;
         let header = check::header(&file)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            header,
+        })
+    }
+
+    /// Maps it, if it was made for an interpreter with these facts, on top of the layer that it refers into.
+    /// If `strict`, all of it is verified first, and what is never written is mapped read-only.
+    pub fn map(
+        self,
+        facts: &str,
+        image: &Image,
+        lower: Option<&Mapped>,
+        strict: bool,
+    ) -> Result<Mapped, OpenError> {
+        let Self { path, file, header } = self;
         header.check_facts(facts)?;
         if strict {
             check::all_sections(&file, &header)?;
@@ -68,22 +90,31 @@ impl Mapped {
         };
         tables.verify(bytes)?;
         let tables = Tables::parse(bytes)?;
-        let relocated = relocate::relocate(&file, &header, &mapping, image)?;
+        let relocated = relocate::relocate(&file, &header, &mapping, image, lower)?;
         if strict {
             map::seal(&mapping, &header)?;
         }
-        Ok(Self {
-            path: path.to_owned(),
+        Ok(Mapped {
+            path,
             tables,
             relocated,
             base: mapping.keep(),
             header,
         })
     }
+}
 
+impl Mapped {
     /// Address that the archive lies at.
     pub fn base(&self) -> u64 {
         self.base.as_ptr() as u64
+    }
+
+    /// The address that an object of the archive has where the archive lies at its requested base; `None` if
+    /// it is not an object of the archive.
+    pub fn requested_address(&self, address: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.base())?;
+        (offset < self.header.mapped_bytes).then(|| self.header.requested_base + offset)
     }
 
     /// The object at a memory offset, and the number of bytes from there to the end of its section. `None`

@@ -7,7 +7,7 @@ use std::fs::File;
 use cds_format::{Bitmap, Header, Rejection, SectionKind};
 
 use super::map::Mapping;
-use super::{OpenError, check};
+use super::{Mapped, OpenError, check};
 use crate::cpython::anchor;
 use crate::fingerprint::Image;
 
@@ -17,10 +17,20 @@ pub fn relocate(
     header: &Header,
     mapping: &Mapping,
     image: &Image,
+    lower: Option<&Mapped>,
 ) -> Result<bool, OpenError> {
     let archive_shift = mapping.base().wrapping_sub(header.requested_base);
     let interpreter_shift = anchor().wrapping_sub(header.anchor);
-    if archive_shift == 0 && interpreter_shift == 0 {
+    // Where the objects of the lower layer were expected, and how far from there they are.
+    let lower = lower.map(|lower| {
+        let start = lower.header.requested_base;
+        (
+            start..start + lower.header.mapped_bytes,
+            lower.base().wrapping_sub(start),
+        )
+    });
+    let lower_shift = lower.as_ref().map_or(0, |(_, shift)| *shift);
+    if archive_shift == 0 && interpreter_shift == 0 && lower_shift == 0 {
         return Ok(false);
     }
     let section = header.section(SectionKind::Relocations);
@@ -44,13 +54,14 @@ pub fn relocate(
             let value = unsafe { *place };
             let moved = if archive.contains(&value) {
                 value.wrapping_add(archive_shift)
+            } else if let Some((range, shift)) = &lower
+                && range.contains(&value)
+            {
+                value.wrapping_add(*shift)
             } else {
                 let moved = value.wrapping_add(interpreter_shift);
                 if !image.contains(moved) {
-                    return Err(Rejection::Tables(
-                        "a pointer goes neither to it nor to the interpreter",
-                    )
-                    .into());
+                    return Err(Rejection::Tables("a pointer goes nowhere").into());
                 }
                 moved
             };

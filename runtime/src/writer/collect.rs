@@ -1,11 +1,12 @@
 //! Phase 1: walk the code objects and encode what they are made of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::Module;
+use super::{Interpreter, Module};
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::fingerprint::Image;
+use crate::reader::Mapped;
 
 /// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.
 pub struct Graph {
@@ -42,6 +43,15 @@ enum Refusal {
     Raised,
 }
 
+impl Refusal {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Type => "a constant of a type that cannot be archived",
+            Self::Raised => "its code cannot be marshalled",
+        }
+    }
+}
+
 impl From<Raised> for Refusal {
     fn from(raised: Raised) -> Self {
         raised.clear();
@@ -49,36 +59,29 @@ impl From<Raised> for Refusal {
     }
 }
 
-pub fn collect(modules: Vec<Module>, image: &Image) -> Graph {
+pub fn collect(modules: Vec<Module>, interpreter: &Interpreter) -> Graph {
     let mut collector = Collector {
-        image,
+        image: interpreter.image,
+        lower: interpreter.lower,
         nodes: Vec::new(),
         known: HashMap::new(),
         seen: HashMap::new(),
         alive: Vec::new(),
     };
+    collector.add_lower_constants();
     let mut roots = Vec::new();
     let mut skipped = Vec::new();
     for module in modules {
         match collector.module(&module.code) {
-            Ok(code) => {
-                let origin = module.source.clone();
-                roots.push(Root {
-                    origin: origin.unwrap_or_else(|| format!("<frozen {}>", module.name)),
-                    name: module.name,
-                    mtime_ns: module.mtime_ns,
-                    size: module.size,
-                    code,
-                    frozensets: collector.reachable_frozensets(code),
-                });
-            }
-            Err(Refusal::Type) => skipped.push((
-                module.name,
-                "a constant of a type that cannot be archived".into(),
-            )),
-            Err(Refusal::Raised) => {
-                skipped.push((module.name, "its code cannot be marshalled".into()))
-            }
+            Ok(code) => roots.push(Root {
+                origin: module.origin(),
+                name: module.name,
+                mtime_ns: module.mtime_ns,
+                size: module.size,
+                code,
+                frozensets: collector.reachable_frozensets(code),
+            }),
+            Err(refusal) => skipped.push((module.name, refusal.reason().to_owned())),
         }
     }
     Graph {
@@ -90,16 +93,73 @@ pub fn collect(modules: Vec<Module>, image: &Image) -> Graph {
 
 struct Collector<'a> {
     image: &'a Image,
+    lower: Option<&'a Mapped>,
     nodes: Vec<Node>,
     /// Hash-consing: what is encoded alike is one object.
-    known: HashMap<Encoded, u32>,
+    known: HashMap<Encoded, Known>,
     /// Live objects that have been encoded, by address.
     seen: HashMap<usize, Reference>,
     /// Keeps those addresses taken.
     alive: Vec<Object>,
 }
 
+/// Where an encoded object is already.
+#[derive(Clone, Copy)]
+enum Known {
+    Here(u32),
+    Lower { address: u64, interned: bool },
+}
+
 impl Collector<'_> {
+    /// Makes the constants of the lower layer known, so that they are not stored again. They are found as the
+    /// program finds them, from the code of the modules. Frozensets are left out: only the layer that has one
+    /// knows that its hash table must be filled in.
+    fn add_lower_constants(&mut self) {
+        let Some(lower) = self.lower else { return };
+        let mut visited = HashSet::new();
+        for module in lower.tables.modules() {
+            if let Some((code, _)) = lower.object(module.code) {
+                // SAFETY: the layer is in use, so its modules have been taken for code objects already.
+                let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
+                // What cannot be encoded is not known, and stored again.
+                let _ = self.add_lower_constant(&code, lower, &mut visited);
+            }
+        }
+    }
+
+    fn add_lower_constant(
+        &mut self,
+        object: &Object,
+        lower: &Mapped,
+        visited: &mut HashSet<u64>,
+    ) -> Result<(), Refusal> {
+        let Some(address) = lower.requested_address(object.as_ptr() as u64) else {
+            return Ok(());
+        };
+        if !visited.insert(address) {
+            return Ok(());
+        }
+        let encoded = match object.kind().ok_or(Refusal::Type)? {
+            Kind::FrozenSet => return Ok(()),
+            Kind::Code => {
+                let parts = encode::code_parts(object);
+                parts.try_map(|part| self.add_lower_constant(&part, lower, visited))?;
+                return Ok(());
+            }
+            Kind::Tuple => {
+                for item in object.to_items()? {
+                    self.add_lower_constant(&item, lower, visited)?;
+                }
+                self.encode(object)?
+            }
+            _ => self.encode(object)?,
+        };
+        let interned = encoded.kind == Kind::Str && encode::is_interned(object);
+        self.known
+            .insert(encoded, Known::Lower { address, interned });
+        Ok(())
+    }
+
     /// Adds a module's code and returns its number.
     fn module(&mut self, code: &Object) -> Result<u32, Refusal> {
         // Going through marshal gives code that has never run: not specialised, not instrumented.
@@ -118,16 +178,53 @@ impl Collector<'_> {
         if let Some(&reference) = self.seen.get(&address) {
             return Ok(reference);
         }
-        let mut interned = false;
-        let encoded = match object.kind().ok_or(Refusal::Type)? {
+        if let Some(address) = self
+            .lower
+            .and_then(|lower| lower.requested_address(address as u64))
+        {
+            return Ok(Reference::Lower(address));
+        }
+        let encoded = self.encode(object)?;
+        let interned = encoded.kind == Kind::Str && encode::is_interned(object);
+        let known = self.known.get(&encoded).copied();
+        let reference = match known {
+            // An interned string must be found by its value, and so be one that the intern table has.
+            Some(Known::Lower {
+                address,
+                interned: known,
+            }) if known || !interned => Reference::Lower(address),
+            Some(Known::Here(number)) => Reference::Archive(number),
+            _ => Reference::Archive(self.add(encoded)),
+        };
+        if let Reference::Archive(number) = reference {
+            self.nodes[number as usize].interned |= interned;
+        }
+        self.seen.insert(address, reference);
+        self.alive.push(object.clone());
+        Ok(reference)
+    }
+
+    fn add(&mut self, encoded: Encoded) -> u32 {
+        let number = self.nodes.len() as u32;
+        // Code objects are told apart: what a run writes into one must not show in another.
+        if encoded.kind != Kind::Code {
+            self.known.insert(encoded.clone(), Known::Here(number));
+        }
+        self.nodes.push(Node {
+            encoded,
+            interned: false,
+            is_text: true,
+        });
+        number
+    }
+
+    fn encode(&mut self, object: &Object) -> Result<Encoded, Refusal> {
+        Ok(match object.kind().ok_or(Refusal::Type)? {
             Kind::Int => encode::int(object),
             Kind::Float => encode::float(object),
             Kind::Complex => encode::complex(object),
             Kind::Bytes => encode::bytes(object),
-            Kind::Str => {
-                interned = encode::is_interned(object);
-                encode::string(object)
-            }
+            Kind::Str => encode::string(object),
             Kind::Tuple => {
                 let items = object.to_items()?;
                 let items: Result<Vec<_>, _> =
@@ -136,28 +233,7 @@ impl Collector<'_> {
             }
             Kind::FrozenSet => self.frozenset(object)?,
             Kind::Code => self.code(object)?,
-        };
-        let number = match self.known.get(&encoded) {
-            Some(&number) => number,
-            None => {
-                let number = self.nodes.len() as u32;
-                // Code objects are told apart: what a run writes into one must not show in another.
-                if encoded.kind != Kind::Code {
-                    self.known.insert(encoded.clone(), number);
-                }
-                self.nodes.push(Node {
-                    encoded,
-                    interned: false,
-                    is_text: true,
-                });
-                number
-            }
-        };
-        self.nodes[number as usize].interned |= interned;
-        let reference = Reference::Archive(number);
-        self.seen.insert(address, reference);
-        self.alive.push(object.clone());
-        Ok(reference)
+        })
     }
 
     fn code(&mut self, object: &Object) -> Result<Encoded, Refusal> {
@@ -209,10 +285,16 @@ impl Collector<'_> {
             keyed.push((element.marshal()?, element));
         }
         keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        let elements = Object::tuple(keyed.into_iter().map(|(_, element)| element).collect())?;
-        let built = Object::frozenset(&elements)?;
-        match self.reference(&elements)? {
+        let sorted = Object::tuple(keyed.into_iter().map(|(_, element)| element).collect())?;
+        let built = Object::frozenset(&sorted)?;
+        match self.reference(&sorted)? {
             elements @ Reference::Archive(_) => Ok(encode::frozenset(&built, elements)),
+            Reference::Lower(_) => {
+                // The table of sets must be able to name the tuple, so it is stored here as well.
+                let elements = self.encode(&sorted)?;
+                let elements = Reference::Archive(self.add(elements));
+                Ok(encode::frozenset(&built, elements))
+            }
             // The empty tuple. No constant is an empty frozenset (Python/flowgraph.c folds none).
             Reference::Interpreter(_) => Err(Refusal::Type),
         }
@@ -220,7 +302,7 @@ impl Collector<'_> {
 
     fn reachable_frozensets(&self, root: u32) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut visited = std::collections::HashSet::new();
+        let mut visited = HashSet::new();
         let mut pending = vec![root];
         while let Some(number) = pending.pop() {
             if !visited.insert(number) {
@@ -237,7 +319,7 @@ impl Collector<'_> {
                 .chain(encoded.elements);
             pending.extend(references.filter_map(|to| match to {
                 Reference::Archive(number) => Some(number),
-                Reference::Interpreter(_) => None,
+                Reference::Interpreter(_) | Reference::Lower(_) => None,
             }));
         }
         // A set that contains a frozenset hashes it, so inner sets come first: they have lower numbers.

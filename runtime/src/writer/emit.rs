@@ -4,20 +4,29 @@ use std::collections::{BTreeMap, HashMap};
 
 use cds_format::{Archive, BitmapBuilder, FrozenSet, SectionKind, TablesBuilder, content_hash};
 
-use super::Directory;
 use super::collect::Graph;
 use super::layout::Plan;
+use super::{Directory, Interpreter};
 use crate::cpython::anchor;
 use crate::cpython::encode::{self, Reference};
 use crate::cpython::object::Kind;
+use crate::reader::Mapped;
 
 /// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE
-/// executable (low) or mappings (high, 0x7f…).
-const REQUESTED_BASE: u64 = 0x2800_0000_0000;
+/// executable (low) or mappings (high, 0x7f…). The layers are 64 GiB apart.
+fn requested_base(lower: Option<&Mapped>) -> u64 {
+    if lower.is_some() {
+        0x2810_0000_0000
+    } else {
+        0x2800_0000_0000
+    }
+}
 
 /// What was written.
 pub struct Summary {
     pub modules: usize,
+    /// Modules that the lower layer has already.
+    pub shared: usize,
     pub directories: usize,
     pub bytes: usize,
     /// Number of objects by type.
@@ -32,10 +41,12 @@ pub fn emit(
     graph: &Graph,
     plan: &Plan,
     directories: &[Directory],
-    facts: &str,
+    interpreter: &Interpreter,
 ) -> (Vec<u8>, Summary) {
-    let (objects, relocations, code_count) = objects(graph, plan);
-    let tables = tables(graph, plan, directories);
+    let base = requested_base(interpreter.lower);
+    let versions_below = interpreter.lower.map_or(0, |lower| lower.header.code_count);
+    let (objects, relocations, code_count) = objects(graph, plan, base, versions_below);
+    let tables = tables(graph, plan, directories, interpreter.roots);
 
     let mut by_type = BTreeMap::new();
     for node in &graph.nodes {
@@ -50,10 +61,10 @@ pub fn emit(
     sections.insert(SectionKind::Relocations.name(), relocations.len());
 
     let archive = Archive {
-        requested_base: REQUESTED_BASE,
+        requested_base: base,
         anchor: anchor(),
         code_count,
-        facts,
+        facts: interpreter.facts,
         layout: plan.layout.clone(),
         objects,
         tables,
@@ -62,6 +73,7 @@ pub fn emit(
     let file = archive.encode();
     let summary = Summary {
         modules: graph.modules.len(),
+        shared: 0,
         directories: directories.len(),
         bytes: file.len(),
         objects: by_type,
@@ -72,7 +84,12 @@ pub fn emit(
 }
 
 /// The sections of objects, the relocation bitmap, and the number of code objects.
-fn objects(graph: &Graph, plan: &Plan) -> (Vec<Vec<u8>>, Vec<u8>, u32) {
+fn objects(
+    graph: &Graph,
+    plan: &Plan,
+    base: u64,
+    versions_below: u32,
+) -> (Vec<Vec<u8>>, Vec<u8>, u32) {
     let mut sections: Vec<Vec<u8>> = plan
         .lengths
         .iter()
@@ -87,14 +104,14 @@ fn objects(graph: &Graph, plan: &Plan) -> (Vec<Vec<u8>>, Vec<u8>, u32) {
         }
         if encoded.kind == Kind::Code {
             code_count += 1;
-            encode::set_code_version(&mut encoded, code_count);
+            encode::set_code_version(&mut encoded, versions_below + code_count);
         }
         let (section, offset) = plan.places[number];
         let start = offset - encoded.head as u64;
         for (place, to) in &encoded.pointers {
             let address = match to {
-                Reference::Interpreter(address) => *address,
-                Reference::Archive(number) => REQUESTED_BASE + plan.memory_offset(*number),
+                Reference::Interpreter(address) | Reference::Lower(address) => *address,
+                Reference::Archive(number) => base + plan.memory_offset(*number),
             };
             encoded.bytes[*place..place + 8].copy_from_slice(&address.to_ne_bytes());
             relocations.mark(plan.layout.memory_offset(section) + start + *place as u64);
@@ -106,8 +123,11 @@ fn objects(graph: &Graph, plan: &Plan) -> (Vec<Vec<u8>>, Vec<u8>, u32) {
     (sections, relocations.finish(), code_count)
 }
 
-fn tables(graph: &Graph, plan: &Plan, directories: &[Directory]) -> Vec<u8> {
+fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String]) -> Vec<u8> {
     let mut tables = TablesBuilder::new();
+    for root in roots {
+        tables.root(root);
+    }
     let mut frozensets = HashMap::new();
     for (number, node) in graph.nodes.iter().enumerate() {
         let number = number as u32;

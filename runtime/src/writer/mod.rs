@@ -15,6 +15,7 @@ use std::path::Path;
 
 use crate::cpython::object::Object;
 use crate::fingerprint::Image;
+use crate::reader::Mapped;
 
 pub use emit::Summary;
 
@@ -30,6 +31,15 @@ pub struct Module {
     pub code: Object,
 }
 
+impl Module {
+    /// What the catalog files it under.
+    fn origin(&self) -> String {
+        self.source
+            .clone()
+            .unwrap_or_else(|| format!("<frozen {}>", self.name))
+    }
+}
+
 /// A directory to put into the index.
 pub struct Directory {
     pub path: String,
@@ -40,17 +50,49 @@ pub struct Directory {
     pub entries: Vec<(String, Option<String>)>,
 }
 
-/// Writes an archive for interpreters with the given facts.
+/// The interpreters that an archive is for: all that are like this one.
+pub struct Interpreter<'a> {
+    pub facts: &'a str,
+    pub image: &'a Image,
+    /// Directories that paths begin with and that may move.
+    pub roots: &'a [String],
+    /// The layer that the archive goes on top of: what it has is referred to.
+    pub lower: Option<&'a Mapped>,
+}
+
+/// Writes an archive.
 pub fn write(
     path: &Path,
     modules: Vec<Module>,
-    directories: &[Directory],
-    facts: &str,
-    image: &Image,
+    mut directories: Vec<Directory>,
+    interpreter: &Interpreter,
 ) -> std::io::Result<Summary> {
-    let graph = collect::collect(modules, image);
+    if let Some(lower) = interpreter.lower {
+        directories.retain(|directory| {
+            let found = lower.tables.directory(&directory.path);
+            found.is_none_or(|found| found.mtime_ns != directory.mtime_ns)
+        });
+    }
+    let (modules, shared) = without_shared(modules, interpreter.lower);
+    let graph = collect::collect(modules, interpreter);
     let plan = layout::plan(&graph);
-    let (file, summary) = emit::emit(&graph, &plan, directories, facts);
+    let (file, mut summary) = emit::emit(&graph, &plan, &directories, interpreter);
+    summary.shared = shared;
     save::save(path, &file)?;
     Ok(summary)
+}
+
+/// The modules that the lower layer does not have already, and the number of those that it has.
+fn without_shared(modules: Vec<Module>, lower: Option<&Mapped>) -> (Vec<Module>, usize) {
+    let all = modules.len();
+    let is_shared = |module: &Module| {
+        let found = lower.and_then(|lower| lower.tables.module(&module.origin()));
+        found.is_some_and(|found| (found.mtime_ns, found.size) == (module.mtime_ns, module.size))
+    };
+    let own: Vec<Module> = modules
+        .into_iter()
+        .filter(|module| !is_shared(module))
+        .collect();
+    let shared = all - own.len();
+    (own, shared)
 }
