@@ -8,7 +8,7 @@ use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::ffi::{arguments, fenced_call};
 use crate::fingerprint;
 use crate::reader::Mapped;
-use crate::writer::{self, Directory, Interpreter, Module};
+use crate::writer::{self, Directory, Interpreter, Module, Touched};
 use crate::{memory, roots, runtime};
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
@@ -26,7 +26,7 @@ pub fn init() -> *mut PyObject {
             method(
                 c"write",
                 write,
-                c"write(path, modules, directories)\n--\n\nWrite an archive and return a summary.",
+                c"write(path, modules, directories, profiles)\n--\n\nWrite an archive and return a summary.",
             ),
             method(
                 c"status",
@@ -81,17 +81,15 @@ unsafe extern "C" fn write(
 ) -> *mut PyObject {
     fenced_call(|| {
         // SAFETY: the calling convention METH_FASTCALL.
-        let [path, modules, directories] = unsafe { arguments(args, count) }?;
-        let modules = modules
-            .to_items()?
-            .iter()
-            .map(module)
-            .collect::<Result<Vec<_>>>()?;
+        let [path, modules, directories, profiles] = unsafe { arguments(args, count) }?;
+        let modules = modules.to_items()?;
+        let modules = modules.iter().map(module).collect::<Result<Vec<_>>>()?;
+        let directories = directories.to_items()?;
         let directories = directories
-            .to_items()?
             .iter()
             .map(directory)
             .collect::<Result<Vec<_>>>()?;
+        let touched = touched_by(&profiles)?;
         let runtime = runtime::current()
             .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
         let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
@@ -108,9 +106,14 @@ unsafe extern "C" fn write(
             roots: &roots::current(&runtime.config),
             lower,
         };
-        let summary = writer::write(Path::new(path), modules, directories, &interpreter).map_err(
-            |error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")),
-        )?;
+        let summary = writer::write(
+            Path::new(path),
+            modules,
+            directories,
+            &interpreter,
+            &touched,
+        )
+        .map_err(|error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")))?;
         let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
             Object::dict(
                 map.iter()
@@ -175,6 +178,31 @@ fn directory(item: &Object) -> Result<Directory> {
             .map(entry)
             .collect::<Result<_>>()?,
     })
+}
+
+/// `[[line, …], …]`: the lines of each profile.
+fn touched_by(profiles: &Object) -> Result<Touched> {
+    let mut touched = Touched::default();
+    for profile in profiles.to_items()? {
+        let keys = profile
+            .to_items()?
+            .iter()
+            .map(profile_line)
+            .collect::<Result<Vec<_>>>()?;
+        touched.add_run(keys.into_iter());
+    }
+    Ok(touched)
+}
+
+fn profile_line(item: &Object) -> Result<u64> {
+    let line = item.to_str()?;
+    let error = |_| {
+        Raised::new(
+            Exception::Value,
+            &format!("not a line of a profile: {line:?}"),
+        )
+    };
+    u64::from_str_radix(line, 16).map_err(error)
 }
 
 fn fields<const N: usize>(item: &Object) -> Result<[Object; N]> {

@@ -13,7 +13,7 @@ use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::runtime::{self, Runtime};
 use crate::stats::Origin;
-use crate::{archive_module, intern, loaders, report};
+use crate::{archive_module, intern, loaders};
 
 /// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
 fn fenced<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
@@ -54,10 +54,8 @@ pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
     fenced((), || {
-        if let Some(runtime) = runtime::current()
-            && runtime.options.stats
-        {
-            eprint!("{}", report::text(runtime));
+        if let Some(runtime) = runtime::current() {
+            runtime.finish();
         }
     });
 }

@@ -17,6 +17,7 @@ mod layers;
 mod loaders;
 mod memory;
 mod options;
+mod profile;
 mod reader;
 mod report;
 mod roots;

@@ -15,6 +15,8 @@ pub struct Options {
     pub strict: bool,
     /// Append the name of each loaded module to this file (`-X cds_trace=FILE`).
     pub trace: Option<PathBuf>,
+    /// Record at exit which archived objects the run wrote to (`-X cds_profile=FILE`).
+    pub profile: Option<PathBuf>,
     /// Report at exit what came from the archive (`-X cds_stats`).
     pub stats: bool,
 }
@@ -64,6 +66,7 @@ impl Options {
             },
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
+            profile: file("cds_profile"),
             stats: flag("cds_stats"),
         }
     }

@@ -10,6 +10,7 @@ use crate::layers::{Layers, Unusable};
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::trace::Trace;
+use crate::{profile, report};
 
 pub struct Runtime {
     pub options: Options,
@@ -95,6 +96,21 @@ impl Runtime {
     pub fn layers_for_code(&self) -> Option<&Layers> {
         (!self.layers.is_empty() && is_main_interpreter() && !has_code_watchers())
             .then_some(&self.layers)
+    }
+
+    /// Writes what the options ask for at exit.
+    pub fn finish(&self) {
+        if let Some(path) = &self.options.profile
+            && let Err(error) = profile::write(path, &self.layers)
+        {
+            complain(&format!(
+                "cannot write the profile {}: {error}",
+                path.display()
+            ));
+        }
+        if self.options.stats {
+            eprint!("{}", report::text(self));
+        }
     }
 
     /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.

@@ -65,7 +65,13 @@ def run(arguments: Sequence[str]) -> int:
             options.stdlib,
             options.site_packages,
         )
-        summary = dump(archive, selection, path=[*options.path, *sys.path], progress=progress)
+        summary = dump(
+            archive,
+            selection,
+            path=[*options.path, *sys.path],
+            profiles=[_lines(path) for path in options.profile],
+            progress=progress,
+        )
     except NothingToArchive as error:
         progress.clear()
         _complain(str(error))
@@ -127,12 +133,25 @@ def _parser() -> argparse.ArgumentParser:
         help="look for modules in DIR first, as a program does that lies there or has DIR in "
         "PYTHONPATH; may be repeated",
     )
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="put together what a run with -X cds_profile=FILE wrote to, so that such "
+        "runs have fewer pages of their own; may be repeated",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print the report as JSON")
     amount = output.add_mutually_exclusive_group()
     amount.add_argument("-v", "--verbose", action="store_true", help="name every module left out")
     amount.add_argument("-q", "--quiet", action="store_true", help="no progress, no report")
     return parser
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="ascii") as file:
+        return file.read().split()
 
 
 def _module_names(text: str) -> list[str]:
@@ -163,6 +182,8 @@ def _report(summary: Summary, verbose: bool) -> Iterator[str]:
     width = max(map(len, summary.sections), default=0)
     for section, size in summary.sections.items():
         yield f"  {section:{width}}  {_size(size):>10}"
+    if summary.shared:
+        yield f"In the standard library's archive already: {_count(summary.shared, 'module')}"
     yield from _skipped_lines(summary.skipped, verbose)
     python = sys.orig_argv[0] if sys.orig_argv else "python"
     yield f"Use it: {shlex.quote(python)} -X {shlex.quote(f'cds={summary.archive}')} ..."
@@ -197,6 +218,7 @@ def _as_json(summary: Summary) -> dict[str, object]:
     return {
         "archive": summary.archive,
         "modules": summary.modules,
+        "shared": summary.shared,
         "directories": summary.directories,
         "bytes": summary.bytes,
         "sections": summary.sections,

@@ -60,6 +60,7 @@ class Summary:
 
     archive: str
     modules: int
+    shared: int
     directories: int
     bytes: int
     objects: dict[str, int]
@@ -84,10 +85,12 @@ def dump(
     selection: Selection,
     *,
     path: Sequence[str] | None = None,
+    profiles: Sequence[Sequence[str]] = (),
     progress: Progress | None = None,
 ) -> Summary:
     """Archive the selected modules, found along `path` (by default sys.path).
 
+    What the `profiles` name, lines of `-X cds_profile` files, is put together.
     Modules that cannot be archived are left out and told in the summary.  Raise
     DumpError if no archive was written.
     """
@@ -108,12 +111,13 @@ def dump(
     if len(modules) >= _MANY_MODULES:
         progress.announce(f"writing {len(modules)} modules")
     try:
-        written = write(archive, modules, collector.directories())
+        written = write(archive, modules, collector.directories(), profiles)
     except (OSError, ValueError) as error:
         raise DumpError(str(error)) from error
     return Summary(
         archive,
         written["modules"],
+        written["shared"],
         written["directories"],
         written["bytes"],
         written["objects"],

@@ -80,13 +80,16 @@ class RecordingWriter:
     def __init__(self, skipped: list[tuple[str, str]] | None = None) -> None:
         self._skipped = skipped or []
 
-    def __call__(self, path: str, modules: list, directories: list) -> dict[str, object]:
+    def __call__(
+        self, path: str, modules: list, directories: list, profiles: list
+    ) -> dict[str, object]:
         self.modules = modules
         self.directories = directories
         with open(path, "wb") as file:
             file.write(b"\0archive")
         return {
             "modules": len(modules),
+            "shared": 0,
             "directories": len(directories),
             "bytes": 8,
             "objects": {"code": len(modules)},

@@ -112,6 +112,15 @@ pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
     unsafe { (*object).ob_type as u64 == Kind::Code.type_address() }
 }
 
+/// Whether the hash of an exact str has been asked for.
+///
+/// # Safety
+/// `string` is an exact str.
+pub unsafe fn is_hashed(string: *mut raw::PyObject) -> bool {
+    // SAFETY: as promised.
+    unsafe { (*string.cast::<raw::PyASCIIObject>()).hash != -1 }
+}
+
 /// Size of an entry of a frozenset's hash table.
 pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();
 

@@ -342,7 +342,7 @@ pub fn code_parts(object: &Object) -> CodeParts<Object> {
 
 /// The bytecode of a code object that has not run since it was unmarshalled, with its inline caches as
 /// `_PyCode_Quicken` (Python/specialize.c) left them.
-fn bytecode(object: &Object) -> &[u8] {
+pub fn bytecode(object: &Object) -> &[u8] {
     let code = object.as_ptr().cast();
     // SAFETY: a code object.
     unsafe {
@@ -400,6 +400,26 @@ pub fn code(object: &Object, parts: &CodeParts<Reference>) -> Encoded {
     encoded
 }
 
+/// Whether a code object is that of a function and not of a module or class body.
+pub fn is_function(object: &Object) -> bool {
+    let code: *const raw::PyCodeObject = object.as_ptr().cast();
+    // SAFETY: a code object.
+    unsafe { (*code).co_flags as u32 & raw::CO_OPTIMIZED != 0 }
+}
+
+/// What tells a code object from others in all processes: file, qualified name, line.
+pub fn code_identity(object: &Object) -> Result<String> {
+    let code: *const raw::PyCodeObject = object.as_ptr().cast();
+    let parts = code_parts(object);
+    // SAFETY: a code object.
+    let line = unsafe { (*code).co_firstlineno };
+    Ok(format!(
+        "{}\0{}\0{line}",
+        parts.filename.to_str()?,
+        parts.qualname.to_str()?
+    ))
+}
+
 /// Sets `co_version`. The writer numbers code objects, since versions that a running interpreter hands out
 /// would clash with those of another.
 pub fn set_code_version(encoded: &mut Encoded, version: u32) {
@@ -414,13 +434,8 @@ pub fn set_code_version(encoded: &mut Encoded, version: u32) {
 pub fn docstring_index(object: &Object) -> Result<Option<usize>> {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
     // SAFETY: a code object.
-    let (flags, names) = unsafe {
-        (
-            (*code).co_flags as u32,
-            Object::from_borrowed((*code).co_names),
-        )
-    };
-    if flags & raw::CO_OPTIMIZED != 0 {
+    let names = unsafe { Object::from_borrowed((*code).co_names) };
+    if is_function(object) {
         return Ok(Some(0));
     }
     let doc = names

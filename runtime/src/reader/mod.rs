@@ -29,6 +29,8 @@ pub enum OpenError {
     Untrusted { owner: u32, mode: u32 },
     #[error("{0}")]
     Rejected(#[from] Rejection),
+    #[error("another archive has been put in its place")]
+    Replaced,
     #[error("this interpreter has no build id, so nothing tells which archives fit it")]
     NoBuildId,
 }
@@ -88,7 +90,9 @@ impl Candidate {
         let bytes = unsafe {
             slice::from_raw_parts(mapping.at(tables.memory_offset), tables.bytes as usize)
         };
-        tables.verify(bytes)?;
+        if strict {
+            tables.verify(bytes)?;
+        }
         let tables = Tables::parse(bytes)?;
         let relocated = relocate::relocate(&file, &header, &mapping, image, lower)?;
         if strict {
@@ -115,6 +119,15 @@ impl Mapped {
     pub fn requested_address(&self, address: u64) -> Option<u64> {
         let offset = address.checked_sub(self.base())?;
         (offset < self.header.mapped_bytes).then(|| self.header.requested_base + offset)
+    }
+
+    /// A section as it is in the file, whatever this process has written to its copy.
+    pub fn stored_section(&self, kind: SectionKind) -> Result<Vec<u8>, OpenError> {
+        let Candidate { file, header, .. } = Candidate::open(&self.path)?;
+        if header != self.header {
+            return Err(OpenError::Replaced);
+        }
+        check::section_bytes(&file, header.section(kind))
     }
 
     /// The object at a memory offset, and the number of bytes from there to the end of its section. `None`

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Interpreter, Module};
+use super::{Interpreter, Module, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::fingerprint::Image;
+use crate::profile;
 use crate::reader::Mapped;
 
 /// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.
@@ -23,6 +24,18 @@ pub struct Node {
     pub interned: bool,
     /// Used only as a docstring, line table or the like, which a running program hardly looks at.
     pub is_text: bool,
+    pub heat: Heat,
+}
+
+/// How likely a program that loads an object's module writes to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heat {
+    /// All but so many training runs did so.
+    Trained { missing: usize },
+    /// Belongs to the body of a module or class, which runs when the module is loaded.
+    Body,
+    /// Belongs to a function.
+    Function,
 }
 
 /// A module, with the number of its code object.
@@ -59,10 +72,11 @@ impl From<Raised> for Refusal {
     }
 }
 
-pub fn collect(modules: Vec<Module>, interpreter: &Interpreter) -> Graph {
+pub fn collect(modules: Vec<Module>, interpreter: &Interpreter, touched: &Touched) -> Graph {
     let mut collector = Collector {
         image: interpreter.image,
         lower: interpreter.lower,
+        touched,
         nodes: Vec::new(),
         known: HashMap::new(),
         seen: HashMap::new(),
@@ -94,6 +108,8 @@ pub fn collect(modules: Vec<Module>, interpreter: &Interpreter) -> Graph {
 struct Collector<'a> {
     image: &'a Image,
     lower: Option<&'a Mapped>,
+    /// What training runs wrote to.
+    touched: &'a Touched,
     nodes: Vec<Node>,
     /// Hash-consing: what is encoded alike is one object.
     known: HashMap<Encoded, Known>,
@@ -197,11 +213,28 @@ impl Collector<'_> {
             _ => Reference::Archive(self.add(encoded)),
         };
         if let Reference::Archive(number) = reference {
-            self.nodes[number as usize].interned |= interned;
+            let heat = self.heat(object);
+            let node = &mut self.nodes[number as usize];
+            node.interned |= interned;
+            node.heat = node.heat.min(heat);
         }
         self.seen.insert(address, reference);
         self.alive.push(object.clone());
         Ok(reference)
+    }
+
+    /// What can be said of an object without knowing who uses it.
+    fn heat(&self, object: &Object) -> Heat {
+        let key = match object.kind() {
+            Some(Kind::Str) => profile::string_key(object),
+            Some(Kind::Code) => profile::code_key(object),
+            _ => return Heat::Function,
+        };
+        match self.touched.missing(key) {
+            Some(missing) => Heat::Trained { missing },
+            None if object.kind() == Some(Kind::Code) && !encode::is_function(object) => Heat::Body,
+            None => Heat::Function,
+        }
     }
 
     fn add(&mut self, encoded: Encoded) -> u32 {
@@ -214,6 +247,7 @@ impl Collector<'_> {
             encoded,
             interned: false,
             is_text: true,
+            heat: Heat::Function,
         });
         number
     }
@@ -238,32 +272,40 @@ impl Collector<'_> {
 
     fn code(&mut self, object: &Object) -> Result<Encoded, Refusal> {
         let docstring = encode::docstring_index(object)?;
+        let heat = if encode::is_function(object) {
+            Heat::Function
+        } else {
+            Heat::Body
+        };
         let parts = encode::code_parts(object);
         let constants = parts.consts.to_items()?;
         let references = parts.try_map(|part| self.reference(&part))?;
         for (index, constant) in constants.iter().enumerate() {
-            if docstring != Some(index) {
+            if docstring != Some(index) && constant.kind() != Some(Kind::Code) {
                 let reference = self.reference(constant)?;
-                self.mark_used(reference);
+                self.mark_used(reference, heat);
             }
         }
-        let names = [references.names, references.localsplusnames];
-        for used in [references.filename, references.name, references.qualname]
-            .into_iter()
-            .chain(names)
-        {
-            self.mark_used(used);
+        self.mark_used(references.names, heat);
+        for used in [
+            references.filename,
+            references.name,
+            references.qualname,
+            references.localsplusnames,
+        ] {
+            self.mark_used(used, Heat::Function);
         }
         Ok(encode::code(object, &references))
     }
 
     /// Marks a constant, and what it contains, as more than text.
-    fn mark_used(&mut self, reference: Reference) {
+    fn mark_used(&mut self, reference: Reference, heat: Heat) {
         let Reference::Archive(number) = reference else {
             return;
         };
         let node = &mut self.nodes[number as usize];
         node.is_text = false;
+        node.heat = node.heat.min(heat);
         if matches!(node.encoded.kind, Kind::Tuple | Kind::FrozenSet) {
             let inner = node
                 .encoded
@@ -272,7 +314,7 @@ impl Collector<'_> {
                 .map(|(_, to)| *to)
                 .chain(node.encoded.elements);
             for reference in inner.collect::<Vec<_>>() {
-                self.mark_used(reference);
+                self.mark_used(reference, heat);
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Phase 2: a section and a memory offset for each object.
 //!
-//! Objects are grouped by who writes to them, so that a page that one module dirties is not one that all
-//! processes could share, and lie in the order in which they were found, so that what belongs to a module
-//! lies together.
+//! Objects are grouped by who writes to them. Within a section those come first that a training run wrote to,
+//! then those that loading a module writes to: pages with such objects are few, and the rest stays clean.
+//! Otherwise they lie in the order in which they were found, so that what belongs to a module lies together.
 
 use cds_format::{Layout, OBJECT_ALIGNMENT, SectionKind};
 
-use super::collect::{Graph, Node};
+use super::collect::{Graph, Heat, Node};
 use crate::cpython::object::Kind;
 
 /// Where everything goes.
@@ -31,13 +31,16 @@ pub fn plan(graph: &Graph) -> Plan {
         .into_iter()
         .filter(|kind| kind.has_objects());
     let mut lengths: Vec<(SectionKind, u64)> = object_sections.map(|kind| (kind, 0)).collect();
-    let mut places = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
+    let mut places = vec![(SectionKind::Constants, 0); graph.nodes.len()];
+    let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
+    order.sort_by_key(|&number| graph.nodes[number].heat);
+    for number in order {
+        let node = &graph.nodes[number];
         let kind = section(node);
         let length = &mut lengths[kind as usize].1;
         let object = (*length + node.encoded.head as u64).next_multiple_of(OBJECT_ALIGNMENT);
         *length = object + (node.encoded.bytes.len() - node.encoded.head) as u64;
-        places.push((kind, object));
+        places[number] = (kind, object);
     }
     Plan {
         layout: Layout::new(&lengths),
@@ -49,7 +52,11 @@ pub fn plan(graph: &Graph) -> Plan {
 fn section(node: &Node) -> SectionKind {
     match node.encoded.kind {
         Kind::Int | Kind::Float | Kind::Complex | Kind::Tuple => SectionKind::Constants,
-        Kind::Str | Kind::Bytes if node.is_text && !node.interned => SectionKind::Text,
+        Kind::Str | Kind::Bytes
+            if node.is_text && !node.interned && !matches!(node.heat, Heat::Trained { .. }) =>
+        {
+            SectionKind::Text
+        }
         Kind::Str | Kind::Bytes | Kind::FrozenSet => SectionKind::Lazy,
         Kind::Code => SectionKind::Code,
     }

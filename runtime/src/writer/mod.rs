@@ -11,6 +11,7 @@ mod emit;
 mod layout;
 mod save;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::cpython::object::Object;
@@ -50,6 +51,30 @@ pub struct Directory {
     pub entries: Vec<(String, Option<String>)>,
 }
 
+/// Which objects training runs wrote to, by their keys (see [`crate::profile`]).
+#[derive(Default)]
+pub struct Touched {
+    runs: usize,
+    counts: HashMap<u64, usize>,
+}
+
+impl Touched {
+    /// Adds the keys that one run recorded.
+    pub fn add_run(&mut self, keys: impl Iterator<Item = u64>) {
+        self.runs += 1;
+        for key in keys {
+            *self.counts.entry(key).or_default() += 1;
+        }
+    }
+
+    /// How many runs did not write to an object, if at least one did.
+    fn missing(&self, key: u64) -> Option<usize> {
+        self.counts
+            .get(&key)
+            .map(|count| self.runs.saturating_sub(*count))
+    }
+}
+
 /// The interpreters that an archive is for: all that are like this one.
 pub struct Interpreter<'a> {
     pub facts: &'a str,
@@ -60,12 +85,13 @@ pub struct Interpreter<'a> {
     pub lower: Option<&'a Mapped>,
 }
 
-/// Writes an archive.
+/// Writes an archive. `touched` is what training runs recorded.
 pub fn write(
     path: &Path,
     modules: Vec<Module>,
     mut directories: Vec<Directory>,
     interpreter: &Interpreter,
+    touched: &Touched,
 ) -> std::io::Result<Summary> {
     if let Some(lower) = interpreter.lower {
         directories.retain(|directory| {
@@ -74,7 +100,7 @@ pub fn write(
         });
     }
     let (modules, shared) = without_shared(modules, interpreter.lower);
-    let graph = collect::collect(modules, interpreter);
+    let graph = collect::collect(modules, interpreter, touched);
     let plan = layout::plan(&graph);
     let (file, mut summary) = emit::emit(&graph, &plan, &directories, interpreter);
     summary.shared = shared;
