@@ -2,7 +2,7 @@
 //!
 //! The steps come in this order because each needs the one before: the system's libraries, the patched source,
 //! configure (which writes `pyconfig.h`), the Rust runtime (whose bindings are made from the configured headers), make,
-//! and the installation that `./python` is a link into. Each finds out by itself whether there is anything to do.
+//! the installation that `./python` is a link into, and the archive of its standard library. Each finds out by itself whether there is anything to do.
 
 use std::fs;
 use std::num::NonZero;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Pins};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, interpreter, runtime, source, stamp};
+use crate::{deps, interpreter, runtime, source, stamp, standard_archive};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -80,6 +80,9 @@ pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Buil
     }
     interpreter::compile(&build, jobs)?;
     interpreter::install(&build, jobs)?;
+    if !stock {
+        standard_archive::dump(workspace, &build)?;
+    }
 
     let program = interpreter::program(&build.installation())?;
     let shown = if stock {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::build_python::{self, Choice};
 use crate::workspace::Workspace;
-use crate::{interpreter, stamp};
+use crate::{interpreter, stamp, standard_archive};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,6 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     interpreter::reconfigure(&build, &built)?;
     interpreter::compile(&build, jobs)?;
     interpreter::install(&build, jobs)?;
+    standard_archive::dump(&workspace, &build)?;
     stamp::remove_dir(&build.objects())?;
     eprintln!(
         "{} is installed",

@@ -120,7 +120,7 @@ fn compiler_version() -> Vec<u8> {
 }
 
 /// A command that sees none of the user's settings for Python.
-fn python_free(program: &Path) -> Command {
+pub fn python_free(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PYTHON"))
     {
@@ -277,7 +277,7 @@ fn update_library(build: &Build) -> Result<()> {
 }
 
 /// The directory of the standard library of an installation.
-fn library(installation: &Path) -> Result<PathBuf> {
+pub fn library(installation: &Path) -> Result<PathBuf> {
     Ok(installation.join("lib").join(
         program(installation)?
             .file_name()

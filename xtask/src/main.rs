@@ -14,6 +14,7 @@ mod runtime;
 mod series;
 mod source;
 mod stamp;
+mod standard_archive;
 mod test;
 mod workspace;
 

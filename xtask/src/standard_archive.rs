@@ -1,0 +1,99 @@
+//! The archive of the standard library, `lib/python3.13-stdlib.img`, which the interpreter uses without being asked.
+//!
+//! It is dumped twice: what the training runs wrote to in the first archive is put together in the second.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use walkdir::WalkDir;
+
+use crate::digest::Inputs;
+use crate::interpreter;
+use crate::progress::Phase;
+use crate::stamp::{self, Stamp};
+use crate::workspace::{Build, Workspace};
+
+/// Dumps the archive, unless nothing that it describes has changed.
+pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
+    let program = interpreter::program(&build.installation())?;
+    let library = interpreter::library(&build.installation())?;
+    let archive = path(&library)?;
+    let training = workspace.root().join("runtime/training/imports.py");
+    let inputs = inputs(&program, &library, &training)?;
+    let stamp = Stamp::new(build.objects().join("standard-archive.stamp"));
+    if stamp.is(&inputs) && archive.is_file() {
+        return Ok(());
+    }
+    stamp.clear()?;
+    stamp::remove_file(&archive)?;
+    let phase = Phase::start("archive the standard library");
+    let log = build.log("standard-archive");
+    let python = |arguments: &[&str]| {
+        let mut command = interpreter::python_free(&program);
+        command.arg("-I").args(arguments);
+        command
+    };
+    let dump = |profiles: &[String]| -> Result<()> {
+        let mut command = python(&["-X", "cds=off", "-m", "cds", "dump", "--quiet", "--stdlib"]);
+        for profile in profiles {
+            command.args(["--profile", profile]);
+        }
+        phase.run(command.arg(&archive), &log)
+    };
+    dump(&[])?;
+    let directory = tempfile::tempdir().context("cannot create a directory for the profiles")?;
+    let training = training.to_string_lossy();
+    let mut profiles = Vec::new();
+    for (name, run) in [
+        ("start", &["-c", "pass"][..]),
+        ("imports", &[&*training][..]),
+    ] {
+        let profile = directory.path().join(name).to_string_lossy().into_owned();
+        let option = format!("cds_profile={profile}");
+        let mut command: Command = python(&["-X", &option]);
+        phase.run(command.args(run), &log)?;
+        profiles.push(profile);
+    }
+    dump(&profiles)?;
+    phase.done();
+    stamp.set(&inputs)
+}
+
+/// Beside the standard library and not in it: writing it there would change the directory that it describes.
+fn path(library: &Path) -> Result<PathBuf> {
+    let name = library
+        .file_name()
+        .context("the standard library has a name")?;
+    Ok(library.with_file_name(format!("{}-stdlib.img", name.to_string_lossy())))
+}
+
+/// The interpreter, and everything whose modification time is in the archive.
+fn inputs(program: &Path, library: &Path, training: &Path) -> Result<String> {
+    let mut inputs = Inputs::new();
+    let mut add = |path: &Path| -> Result<()> {
+        let metadata =
+            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        inputs.add(path.to_string_lossy().as_bytes());
+        for number in [
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.size() as i64,
+        ] {
+            inputs.add(number.to_le_bytes());
+        }
+        Ok(())
+    };
+    add(program)?;
+    add(training)?;
+    let entries = WalkDir::new(library).sort_by_file_name().into_iter();
+    let left_out = ["__pycache__", "site-packages"];
+    for entry in
+        entries.filter_entry(|entry| left_out.iter().all(|name| entry.file_name() != *name))
+    {
+        add(entry.context("cannot read the standard library")?.path())?;
+    }
+    Ok(inputs.finish())
+}
