@@ -61,10 +61,12 @@ pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str
 /// must be unchanged too, since an extension module may have been put before its `__init__.py`.
 fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -> Found<'a> {
     let tables = &layer.archive.tables;
-    let recorded = layer.roots(config).recorded(directory);
     let unchanged =
         |path: &str, mtime_ns| stat(path).is_some_and(|stat| modified_ns(&stat) == Some(mtime_ns));
-    let record = tables.directory(&recorded);
+    let record = tables.directory(directory).or_else(|| {
+        let mut names = layer.roots(config).former_names(directory);
+        names.find_map(|name| tables.directory(&name))
+    });
     let Some(record) = record.filter(|d| unchanged(directory, d.mtime_ns)) else {
         return Found::Unknown;
     };
@@ -96,8 +98,12 @@ pub type Answer = std::result::Result<Object, Miss>;
 /// The code of a source file that has not changed since the dump.
 pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answer> {
     for layer in layers.iter() {
-        let roots = layer.roots(config);
-        let Some(module) = layer.archive.tables.module(&roots.recorded(path)) else {
+        let tables = &layer.archive.tables;
+        let module = tables.module(path).or_else(|| {
+            let mut names = layer.roots(config).former_names(path);
+            names.find_map(|name| tables.module(&name))
+        });
+        let Some(module) = module else {
             continue;
         };
         let Some(stat) = stat(path) else {
@@ -109,7 +115,7 @@ pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answe
         }
         let answer = code(&layer.archive, &module)?;
         if let Ok(code) = &answer
-            && roots.have_moved()
+            && module.origin != path
         {
             archived::set_file_name(code, &Object::str(path)?)?;
         }

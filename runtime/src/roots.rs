@@ -1,7 +1,7 @@
 //! Directories that may have moved since the dump: an installation or a virtual environment that was copied
 //! elsewhere keeps its archive, and its modules have the paths of the copy.
 
-use std::borrow::Cow;
+use std::path::Path;
 
 use crate::cpython::config::Config;
 
@@ -15,9 +15,17 @@ struct Moved {
     current: String,
 }
 
-/// `sys.prefix` and `sys.base_prefix`, which are in this order in every archive.
+/// The directories in this order in every archive: that of the environment which the executable is in, and that of
+/// the installation. (In a virtual environment `sys.prefix` is set by `site`, too late for its first imports.)
 pub fn current(config: &Config) -> [String; 2] {
-    [config.prefix(), config.base_prefix()].map(Option::unwrap_or_default)
+    let environment = config.executable().and_then(|executable| {
+        Path::new(&executable)
+            .parent()?
+            .parent()?
+            .to_str()
+            .map(str::to_owned)
+    });
+    [environment, config.base_prefix()].map(Option::unwrap_or_default)
 }
 
 impl Roots {
@@ -34,16 +42,11 @@ impl Roots {
         }
     }
 
-    pub fn have_moved(&self) -> bool {
-        !self.moved.is_empty()
-    }
-
-    /// The path under which the dump knew a file or directory.
-    pub fn recorded<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        let found = self.moved.iter().find_map(|root| {
+    /// What a dump may have called a file or directory, besides the name that it has now.
+    pub fn former_names(&self, path: &str) -> impl Iterator<Item = String> {
+        self.moved.iter().filter_map(move |root| {
             let rest = path.strip_prefix(&root.current)?;
             (rest.is_empty() || rest.starts_with('/')).then(|| format!("{}{rest}", root.recorded))
-        });
-        found.map_or(Cow::Borrowed(path), Cow::Owned)
+        })
     }
 }

@@ -67,6 +67,12 @@ impl Config {
         unsafe { wide(self.get().prefix) }
     }
 
+    /// `sys.executable`, as soon as the paths are configured.
+    pub fn executable(&self) -> Option<String> {
+        // SAFETY: NULL or a NUL-terminated wide string.
+        unsafe { wide(self.get().executable) }
+    }
+
     /// `sys.base_prefix`, as soon as the paths are configured.
     pub fn base_prefix(&self) -> Option<String> {
         // SAFETY: NULL or a NUL-terminated wide string.

@@ -1,0 +1,214 @@
+//! Runs the built interpreter on little programs, with and without an archive.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// The interpreter under test: `$CPYTHON_CDS_PYTHON`, or `./python`.
+pub fn python() -> PathBuf {
+    let chosen = std::env::var_os("CPYTHON_CDS_PYTHON").map(PathBuf::from);
+    let python = chosen.unwrap_or_else(|| repository().join("python"));
+    assert!(
+        python.exists(),
+        "there is no {}: run `cargo xtask build-python`",
+        python.display()
+    );
+    python
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// What a process left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub stdout: String,
+    pub stderr: String,
+    /// Exit status, or minus the number of the signal.
+    pub status: i32,
+}
+
+impl Outcome {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command can be run");
+        let signal = output.status.signal().map(|signal| -signal);
+        Self {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status.code().or(signal).unwrap_or(-1),
+        }
+    }
+
+    /// Panics with everything that the process said unless it succeeded.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert_eq!(self.status, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `-X cds=off`
+    Off,
+    /// Only with the archive of the standard library, as anybody does who types nothing.
+    Standard,
+    /// `-X cds=app.img`, strictly: the archive must be in use.
+    Archive,
+    /// The same where the addresses that archives ask for are taken.
+    Relocated,
+}
+
+impl Mode {
+    pub const ALL: [Self; 4] = [Self::Off, Self::Standard, Self::Archive, Self::Relocated];
+}
+
+/// A directory with a program in it.
+pub struct Project {
+    directory: TempDir,
+}
+
+impl Project {
+    /// Writes the files, by path relative to the directory.
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let project = Self { directory };
+        for (name, text) in files {
+            project.write(name, text);
+        }
+        project
+    }
+
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("a directory can be made");
+        }
+        fs::write(path, text).expect("a file can be written");
+    }
+
+    /// The interpreter, in this directory and with no settings but those given.
+    pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
+        let mut command = Command::new(python());
+        clean(&mut command);
+        command.current_dir(self.directory.path()).args(arguments);
+        command
+    }
+
+    /// Runs the interpreter.
+    pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Outcome {
+        Outcome::of(&mut self.command(arguments))
+    }
+
+    /// Runs the interpreter in a mode; all but `Off` and `Standard` need [`Self::dump`] before.
+    pub fn run_in<I: IntoIterator<Item: AsRef<OsStr>>>(&self, mode: Mode, arguments: I) -> Outcome {
+        let options: &[&str] = match mode {
+            Mode::Off => &["-X", "cds=off"],
+            Mode::Standard => &[],
+            Mode::Archive | Mode::Relocated => &["-X", "cds=app.img", "-X", "cds_strict"],
+        };
+        let mut command = self.command(options);
+        if mode == Mode::Relocated {
+            take_addresses(&mut command);
+        }
+        Outcome::of(command.args(arguments))
+    }
+
+    /// Traces a run and dumps what it loaded to `app.img`.
+    pub fn dump<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) {
+        let arguments = Vec::from_iter(arguments);
+        // The first run writes .pyc files, and so changes the directories that the dump describes.
+        self.run(&arguments);
+        let mut trace = self.command(["-X", "cds_trace=app.lst"]);
+        Outcome::of(trace.args(arguments));
+        self.dump_list();
+    }
+
+    /// Dumps what `app.lst` names to `app.img`.
+    pub fn dump_list(&self) {
+        self.run(["-m", "cds", "dump", "--quiet", "app.lst", "app.img"])
+            .success();
+    }
+
+    /// Asserts that a program does the same in all modes, and returns what it does. The modules that it loads
+    /// must all come from the archive.
+    #[track_caller]
+    pub fn assert_same(&self, arguments: &[&str]) -> Outcome {
+        self.dump(arguments);
+        let expected = self.run_in(Mode::Off, arguments);
+        for mode in Mode::ALL {
+            assert_eq!(self.run_in(mode, arguments), expected, "{mode:?}");
+        }
+        let stats = ["-X", "cds_stats"].iter().chain(arguments);
+        let report = self.run_in(Mode::Archive, stats).stderr;
+        assert!(report.contains(", from elsewhere: 0\n"), "{report}");
+        expected
+    }
+}
+
+/// Removes whatever the environment says to Python.
+pub fn clean(command: &mut Command) {
+    command.env_clear();
+    for name in ["PATH", "HOME", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.env("LANG", "C.UTF-8");
+}
+
+/// Makes a command run where the addresses that archives ask for are taken by something else.
+pub fn take_addresses(command: &mut Command) {
+    command.env("LD_PRELOAD", address_taker());
+}
+
+/// A shared library that maps a page at each of those addresses when it is loaded.
+fn address_taker() -> &'static Path {
+    const SOURCE: &str = r#"
+        #include <sys/mman.h>
+        __attribute__((constructor)) static void take(void) {
+            char *bases[] = {(char *)0x280000000000, (char *)0x281000000000};
+            for (int i = 0; i < 2; i++)
+                mmap(bases[i], 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        }
+    "#;
+    static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, library) = LIBRARY.get_or_init(|| {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let library = compile(&directory, "taker", SOURCE, &["-shared", "-fPIC"]);
+        (directory, library)
+    });
+    library
+}
+
+/// Compiles a C file in a directory and returns the result's path.
+pub fn compile(directory: &TempDir, name: &str, source: &str, options: &[&str]) -> PathBuf {
+    let (input, output) = (
+        directory.path().join(format!("{name}.c")),
+        directory.path().join(format!("{name}.so")),
+    );
+    fs::write(&input, source).expect("a file can be written");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-D_GNU_SOURCE", "-o"])
+        .arg(&output)
+        .arg(&input)
+        .args(options);
+    Outcome::of(&mut compiler).success();
+    output
+}
