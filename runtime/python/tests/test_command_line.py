@@ -17,11 +17,11 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WRITER = """
 import sys, types
 
-def write(path, modules, directories):
+def write(path, modules, directories, profiles):
     with open(path, "wb") as file:
         file.write(b"\\0" + "\\n".join(module[0] for module in modules).encode())
     return {
-        "modules": len(modules), "directories": len(directories), "bytes": 6_543_210,
+        "modules": len(modules), "shared": 0, "directories": len(directories), "bytes": 6_543_210,
         "objects": {"code": 3}, "sections": {"never written": 6_543_000, "tables": 210},
         "skipped": [],
     }
