@@ -2,7 +2,8 @@
 //!
 //! The steps come in this order because each needs the one before: the system's libraries, the patched source,
 //! configure (which writes `pyconfig.h`), the Rust runtime (whose bindings are made from the configured headers), make,
-//! the installation that `./python` is a link into, and the archive of its standard library. Each finds out by itself whether there is anything to do.
+//! the installation that `./python` is a link into, and the archive of its standard library. Each finds out by itself
+//! whether there is anything to do.
 
 use std::fs;
 use std::num::NonZero;

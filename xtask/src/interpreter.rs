@@ -84,6 +84,8 @@ pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
         .arg(&objects);
     phase.run(&mut copy, &build.log("copy"))?;
     phase.done();
+    // These name the interpreter of the other prefix, and no rule says that they depend on it.
+    stamp::remove_dir(&objects.join("build"))?;
     run_configure(build)
 }
 

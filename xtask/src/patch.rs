@@ -1,7 +1,7 @@
 //! `cargo xtask patch`: work on the patch series.
 //!
 //! A patch is edited as a commit. [`edit`] makes a git work tree in which the pristine source is the first commit, each
-//! patch is one commit and the overlay is the last; [`refresh`] writes the commits back. What is not changed comes back
+//! patch is one commit and so is the overlay; [`refresh`] writes the commits back. What is not changed comes back
 //! byte by byte: object names, which would differ, are left out of the diffs.
 
 mod check;
@@ -9,9 +9,14 @@ mod edit;
 mod refresh;
 mod work_tree;
 
+#[cfg(test)]
+mod tests;
+
 use anyhow::Result;
 
 pub use check::check;
+
+use crate::workspace::Workspace;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -31,9 +36,11 @@ pub struct Version {
 }
 
 pub fn run(command: &Command) -> Result<()> {
+    let workspace = Workspace::new();
+    let _lock = workspace.lock()?;
     match command {
-        Command::Check => check::run(),
-        Command::Edit(version) => edit::run(version.cpython.as_deref()),
-        Command::Refresh(version) => refresh::run(version.cpython.as_deref()),
+        Command::Check => check(&workspace),
+        Command::Edit(version) => edit::edit(&workspace, version.cpython.as_deref()),
+        Command::Refresh(version) => refresh::refresh(&workspace, version.cpython.as_deref()),
     }
 }

@@ -14,8 +14,12 @@ pub struct Workspace {
 impl Workspace {
     pub fn new() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        Self::at(root.expect("xtask lies in the repository"))
+    }
+
+    pub fn at(root: &Path) -> Self {
         Self {
-            root: root.expect("xtask lies in the repository").to_owned(),
+            root: root.to_owned(),
         }
     }
 

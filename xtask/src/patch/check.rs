@@ -11,20 +11,14 @@ use crate::series::Series;
 use crate::source;
 use crate::workspace::Workspace;
 
-pub fn run() -> Result<()> {
-    let workspace = Workspace::new();
-    let _lock = workspace.lock()?;
-    check(&workspace)
-}
-
 pub fn check(workspace: &Workspace) -> Result<()> {
     let pins = Pins::load(&workspace.patches())?;
     let series = Series::load(&workspace.patches())?;
-    let mut failures = 0;
+    let mut sound = true;
     for patch in &series.patches {
         if let Err(error) = patch.check() {
             eprintln!("  {error}");
-            failures += 1;
+            sound = false;
         }
     }
     let mut checked = 0;
@@ -48,7 +42,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             }
             Err(error) => {
                 eprintln!("  {}: {error:#}", pin.version);
-                failures += 1;
+                sound = false;
             }
         }
     }
@@ -56,10 +50,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         checked > 0,
         "no pinned version can be fetched, so the series is unchecked"
     );
-    if failures > 0 {
-        bail!(
-            "the series has {failures} faults; `cargo xtask patch edit` makes a work tree to mend them in"
-        );
+    if !sound {
+        bail!("the series is faulty; `cargo xtask patch edit` makes a work tree to mend them in");
     }
     Ok(())
 }

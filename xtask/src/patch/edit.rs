@@ -10,13 +10,11 @@ use crate::series::Series;
 use crate::source;
 use crate::workspace::Workspace;
 
-pub fn run(version: Option<&str>) -> Result<()> {
-    let workspace = Workspace::new();
-    let _lock = workspace.lock()?;
+pub fn edit(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let pins = Pins::load(&workspace.patches())?;
     let pin = pins.choose(version)?;
     let series = Series::load(&workspace.patches())?;
-    let tree = WorkTree::new(&workspace, &pin.version)?;
+    let tree = WorkTree::new(workspace, &pin.version)?;
     let dir = tree.dir().display();
     if tree.exists() && !tree.is_exported()? {
         bail!(
@@ -42,9 +40,9 @@ pub fn run(version: Option<&str>) -> Result<()> {
     tree.mark_exported()?;
     phase.done();
     eprintln!(
-        "{dir} has one commit a patch and a last one for overlay/ (git log pristine..)\n\
+        "{dir} has one commit a patch, and one for overlay/ (git log pristine..)\n\
          To change a patch:  git commit --fixup COMMIT; git rebase --interactive --autosquash pristine\n\
-         To add one:         commit with a subject and a paragraph that says why, below the commit of overlay/;\n\
+         To add one:         commit with a subject and a paragraph that says why;\n\
          \x20                   a line `Patch: NAME.patch` names the file\n\
          Then:               cargo xtask patch refresh{}",
         version

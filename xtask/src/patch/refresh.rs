@@ -12,12 +12,10 @@ use crate::series::{Patch, Series};
 use crate::stamp;
 use crate::workspace::Workspace;
 
-pub fn run(version: Option<&str>) -> Result<()> {
-    let workspace = Workspace::new();
-    let _lock = workspace.lock()?;
+pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let pins = Pins::load(&workspace.patches())?;
     let pin = pins.choose(version)?;
-    let tree = WorkTree::new(&workspace, &pin.version)?;
+    let tree = WorkTree::new(workspace, &pin.version)?;
     ensure!(
         tree.exists(),
         "there is no work tree; `cargo xtask patch edit --cpython {}` makes it",
@@ -34,21 +32,16 @@ pub fn run(version: Option<&str>) -> Result<()> {
     // Everything is made before anything is written.
     let mut patches: Vec<Patch> = Vec::new();
     let mut overlay = Vec::new();
-    let commits = tree.commits()?;
-    for (index, commit) in commits.iter().enumerate() {
-        if commit.name == OVERLAY {
-            ensure!(
-                index + 1 == commits.len(),
-                "the commit of {OVERLAY} must be the last: reorder with git rebase"
-            );
-            overlay = tree.added(commit)?;
-            continue;
-        }
+    for commit in tree.commits()? {
         ensure!(
             !commit.header.starts_with("fixup!") && !commit.header.starts_with("squash!"),
             "\"{}\" is to be squashed: git rebase --interactive --autosquash pristine",
             commit.header.lines().next().unwrap_or_default()
         );
+        if commit.name == OVERLAY {
+            overlay.extend(tree.added(&commit)?);
+            continue;
+        }
         ensure!(
             commit.name.ends_with(".patch") && !commit.name.contains('/'),
             "{} is no name for a patch",
@@ -59,7 +52,7 @@ pub fn run(version: Option<&str>) -> Result<()> {
             "two commits are {}",
             commit.name
         );
-        let diff = tree.diff(commit)?;
+        let diff = tree.diff(&commit)?;
         ensure!(
             !diff.is_empty(),
             "{} changes nothing: drop the commit",
@@ -71,6 +64,19 @@ pub fn run(version: Option<&str>) -> Result<()> {
         };
         patch.check()?;
         patches.push(patch);
+    }
+    // Only then does it not matter that the overlay is copied when all patches have been applied.
+    for patch in &patches {
+        if let Some(path) = patch
+            .touched()
+            .find(|path| overlay.iter().any(|file| file == path))
+        {
+            bail!(
+                "{} changes {}: squash that into the commit of {OVERLAY}",
+                patch.name,
+                path.display()
+            );
+        }
     }
 
     let old = Series::load(&workspace.patches())?;
