@@ -145,8 +145,7 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
             .args(packages);
         let phase = Phase::start("apt-get install");
         let result = phase.run(&mut command, &log("install"));
-        phase.note(if result.is_ok() { "" } else { "failed" });
-        result
+        phase.end(result)
     };
     // The lists of a fresh container are missing, those of an old one name files that are gone.
     if install().is_ok() {
@@ -157,8 +156,8 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
         Command::new("apt-get").args(["update", "-q"]),
         &log("update"),
     );
-    phase.note(if updated.is_ok() { "" } else { "failed" });
     // An unreachable third-party archive fails the update, and need not matter: the installation tells.
+    let _ = phase.end(updated);
     install().context("the packages cannot be installed")
 }
 

@@ -41,7 +41,7 @@ impl Phase {
     }
 
     /// A phase that moves `total` bytes.
-    pub fn transfer(title: impl Into<String>, total: u64, done: u64) -> Self {
+    pub fn transfer(title: impl Into<String>, total: u64) -> Self {
         let phase = Self::start(title);
         if let Some(bar) = &phase.bar {
             bar.disable_steady_tick();
@@ -49,17 +49,16 @@ impl Phase {
                 "  {prefix} {elapsed:>5}  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
             bar.set_length(total);
-            bar.set_position(done);
-            bar.reset_eta();
         } else {
             eprintln!("  {} ...", phase.title);
         }
         phase
     }
 
-    pub fn advance(&self, bytes: u64) {
+    /// Says how many bytes of a transfer are there.
+    pub fn reach(&self, bytes: u64) {
         if let Some(bar) = &self.bar {
-            bar.inc(bytes);
+            bar.set_position(bytes);
         }
     }
 
@@ -68,13 +67,15 @@ impl Phase {
         self.note("");
     }
 
-    /// Ends the phase with its elapsed time and a remark.
-    pub fn note(self, remark: &str) {
-        let line = format!(
-            "  {:<34} {:>7.1} s  {remark}",
-            self.title,
-            self.start.elapsed().as_secs_f64()
-        );
+    /// Ends the phase with its elapsed time, and says whether it failed.
+    pub fn end<T>(self, result: Result<T>) -> Result<T> {
+        self.note(if result.is_ok() { "" } else { "failed" });
+        result
+    }
+
+    fn note(self, remark: &str) {
+        let elapsed = self.start.elapsed().as_secs_f64();
+        let line = format!("  {:<34} {elapsed:>7.1} s  {remark}", self.title);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -33,17 +33,11 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
     for suite in &pin.debian.suites {
         for archive in &archives {
             let phase = Phase::start(format!("source package from Debian {suite}"));
-            match Apt::new(archive, suite)
-                .and_then(|apt| apt.download(pin, &phase)?.admit(cached, pin, suite))
-            {
-                Ok(()) => {
-                    phase.done();
-                    return Ok(());
-                }
-                Err(error) => {
-                    phase.note("failed");
-                    failures.push(format!("suite {suite}: {error:#}"));
-                }
+            let fetched = Apt::new(archive, suite)
+                .and_then(|apt| apt.download(pin, &phase)?.admit(cached, pin, suite));
+            match phase.end(fetched) {
+                Ok(()) => return Ok(()),
+                Err(error) => failures.push(format!("suite {suite}: {error:#}")),
             }
         }
     }
@@ -104,20 +98,15 @@ impl Apt {
     }
 
     fn download(self, pin: &Pin, phase: &Phase) -> Result<Download> {
-        let log = self.dir.path().join("apt.log");
         // An archive that cannot be reached is a mere warning otherwise.
-        phase.run(
-            self.command("apt-get")
-                .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]),
-            &log,
-        )?;
+        let strict = "APT::Update::Error-Mode=any";
+        let mut update = self.command("apt-get");
+        self.run(update.args(["-q", "-o", strict, "update"]), phase)?;
         let package = &pin.debian.package;
         let version = self.version(pin)?;
         let mut source = self.command("apt-get");
-        source
-            .args(["-q", "--download-only", "--tar-only", "source"])
-            .arg(format!("{package}={version}"));
-        phase.run(&mut source, &log)?;
+        source.args(["-q", "--download-only", "--tar-only", "source"]);
+        self.run(source.arg(format!("{package}={version}")), phase)?;
         let tarball = self.dir.path().join("download").join(pin.debian_tarball());
         ensure!(
             tarball.is_file(),
@@ -125,6 +114,24 @@ impl Apt {
             pin.debian_tarball()
         );
         Ok(Download { apt: self, tarball })
+    }
+
+    /// Of what apt prints, a failure keeps the errors: its log goes with the directory.
+    fn run(&self, command: &mut Command, phase: &Phase) -> Result<()> {
+        let log = self.dir.path().join("apt.log");
+        let Err(error) = phase.run(command, &log) else {
+            return Ok(());
+        };
+        let output = fs::read(&log).unwrap_or_default();
+        let output = String::from_utf8_lossy(&output);
+        let reasons: Vec<_> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix("E: "))
+            .collect();
+        if reasons.is_empty() {
+            return Err(error);
+        }
+        bail!("{}", reasons.join(" "))
     }
 
     /// The newest Debian revision of the release.

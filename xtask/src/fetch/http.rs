@@ -26,11 +26,16 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
         .http_status_as_error(false)
         .build()
         .into();
-    let mut have = length(&part)?;
-    let phase = Phase::transfer(format!("download {}", pin.tarball()), pin.size, have);
+    let phase = Phase::transfer(format!("download {}", pin.tarball()), pin.size);
+    let result = download(&agent, &part, pin, &phase);
+    phase.end(result.and_then(|()| super::admit(&part, cached, pin, &pin.url)))
+}
+
+fn download(agent: &Agent, part: &Path, pin: &Pin, phase: &Phase) -> Result<()> {
+    let mut have = length(part)?;
     while have < pin.size {
-        let stopped = request(&agent, &part, have, pin, &phase);
-        let reached = length(&part)?;
+        let stopped = request(agent, part, have, pin, phase);
+        let reached = length(part)?;
         match stopped {
             Ok(()) => ensure!(reached > have, "{} sent nothing", pin.url),
             // What has come so far is kept, and as long as more comes it is worth asking for the rest.
@@ -39,8 +44,6 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
         }
         have = reached;
     }
-    super::admit(&part, cached, pin, &pin.url)?;
-    phase.done();
     Ok(())
 }
 
@@ -51,10 +54,14 @@ fn request(agent: &Agent, part: &Path, have: u64, pin: &Pin, phase: &Phase) -> R
     }
     let mut response = request.call().with_context(|| pin.url.clone())?;
     let mut options = OpenOptions::new();
+    let mut position = have;
     match response.status() {
         StatusCode::PARTIAL_CONTENT => options.append(true),
         // The server does not resume: it sends the whole file again.
-        StatusCode::OK => options.write(true).truncate(true),
+        StatusCode::OK => {
+            position = 0;
+            options.write(true).truncate(true)
+        }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             fs::remove_file(part).with_context(|| format!("cannot remove {}", part.display()))?;
             bail!(
@@ -81,7 +88,8 @@ fn request(agent: &Agent, part: &Path, have: u64, pin: &Pin, phase: &Phase) -> R
         }
         file.write_all(&buffer[..count])
             .with_context(|| format!("cannot write {}", part.display()))?;
-        phase.advance(count as u64);
+        position += count as u64;
+        phase.reach(position);
     }
 }
 
