@@ -22,6 +22,12 @@ pub fn string_key(string: &Object) -> u64 {
     content_hash(unsafe { archived::characters(string.as_ptr()) })
 }
 
+/// Key of a bytes object.
+pub fn bytes_key(bytes: &Object) -> u64 {
+    // SAFETY: a bytes object.
+    content_hash(&[&b"bytes\0"[..], unsafe { bytes.bytes() }].concat())
+}
+
 /// Key of a code object.
 pub fn code_key(code: &Object) -> u64 {
     match encode::code_identity(code) {
@@ -81,6 +87,10 @@ impl Walk<'_> {
             // SAFETY: a str.
             Some(Kind::Str) if unsafe { archived::is_hashed(object.as_ptr()) } => {
                 self.keys.insert(string_key(object));
+            }
+            // SAFETY: a bytes object.
+            Some(Kind::Bytes) if unsafe { archived::is_hashed_bytes(object.as_ptr()) } => {
+                self.keys.insert(bytes_key(object));
             }
             Some(Kind::Code) => {
                 if self.has_run(object) {

@@ -1,5 +1,7 @@
 //! Runs the built interpreter on little programs, with and without an archive.
 
+pub mod workload;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -112,7 +112,8 @@ impl SectionKind {
         matches!(self, Self::Constants | Self::Text | Self::Lazy | Self::Code)
     }
 
-    /// No CPython operation writes to it; a measurement must find its pages clean.
+    /// A measurement must find its pages clean. Nothing in CPython writes to constants and tables; to text only what
+    /// asks for a hash, of which a training run knows.
     pub fn is_never_written(self) -> bool {
         matches!(self, Self::Constants | Self::Text | Self::Tables)
     }

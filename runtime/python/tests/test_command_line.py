@@ -142,6 +142,7 @@ class Dump(CommandTestCase):
             {
                 "archive": "app.img",
                 "modules": 1,
+                "shared": 0,
                 "directories": 4,
                 "bytes": 6_543_210,
                 "sections": {"never written": 6_543_000, "tables": 210},

@@ -121,6 +121,15 @@ pub unsafe fn is_hashed(string: *mut raw::PyObject) -> bool {
     unsafe { (*string.cast::<raw::PyASCIIObject>()).hash != -1 }
 }
 
+/// Whether the hash of a bytes object has been asked for.
+///
+/// # Safety
+/// `bytes` is a bytes object.
+pub unsafe fn is_hashed_bytes(bytes: *mut raw::PyObject) -> bool {
+    // SAFETY: as promised.
+    unsafe { (*bytes.cast::<raw::PyBytesObject>()).ob_shash != -1 }
+}
+
 /// Size of an entry of a frozenset's hash table.
 pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();
 

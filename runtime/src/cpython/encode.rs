@@ -214,29 +214,37 @@ pub fn is_interned(object: &Object) -> bool {
 /// Marks an encoded str as interned for good: like the static strings of the interpreter, it is shared by
 /// all interpreters of the process and never on the heap.
 pub fn mark_interned(encoded: &mut Encoded) {
-    let place = offset_of!(raw::PyASCIIObject, state);
-    let bytes: [u8; 4] = std::array::from_fn(|index| encoded.bytes[place + index]);
-    // SAFETY: these are the bytes that `State` made.
-    let mut state: raw::PyASCIIObject__bindgen_ty_1 = unsafe { std::mem::transmute(bytes) };
+    let mut state = state(encoded);
     // SAFETY: a constant that the C side initialises statically.
     state.set_interned(unsafe { raw::cds_glue_interned_static });
     state.set_statically_allocated(1);
-    encoded.put(place, &State::bytes(state));
+    encoded.put(offset_of!(raw::PyASCIIObject, state), &State::bytes(state));
+}
+
+/// Whether an encoded object may get a cache of its UTF-8 form: a class takes its docstring in UTF-8, which an ASCII
+/// str is already (`PyUnicode_AsUTF8`).
+pub fn has_utf8_cache(encoded: &Encoded) -> bool {
+    encoded.kind == Kind::Str && state(encoded).ascii() == 0
 }
 
 /// The characters of an encoded or archived str as they lie in memory, which is what its
 /// [`cds_format::content_hash`] is made of.
 pub fn characters(encoded: &Encoded) -> &[u8] {
-    let state: [u8; 4] =
-        std::array::from_fn(|i| encoded.bytes[offset_of!(raw::PyASCIIObject, state) + i]);
-    // SAFETY: these are the bytes that `State` made.
-    let state: raw::PyASCIIObject__bindgen_ty_1 = unsafe { std::mem::transmute(state) };
+    let state = state(encoded);
     let start = if state.ascii() == 1 {
         size_of::<raw::PyASCIIObject>()
     } else {
         size_of::<raw::PyCompactUnicodeObject>()
     };
     &encoded.bytes[start..encoded.bytes.len() - state.kind() as usize]
+}
+
+/// The bit fields of an encoded str.
+fn state(encoded: &Encoded) -> raw::PyASCIIObject__bindgen_ty_1 {
+    let place = offset_of!(raw::PyASCIIObject, state);
+    let bytes: [u8; 4] = std::array::from_fn(|index| encoded.bytes[place + index]);
+    // SAFETY: the struct is one unsigned int of bit fields.
+    unsafe { std::mem::transmute(bytes) }
 }
 
 /// A tuple, in the state that the garbage collector leaves tuples of constants in: untracked, with a GC
@@ -436,7 +444,10 @@ pub fn docstring_index(object: &Object) -> Result<Option<usize>> {
     // SAFETY: a code object.
     let names = unsafe { Object::from_borrowed((*code).co_names) };
     if is_function(object) {
-        return Ok(Some(0));
+        // SAFETY: a code object.
+        let name = unsafe { Object::from_borrowed((*code).co_name) };
+        // A lambda or a generator expression has none, and any constant comes first.
+        return Ok((!name.to_str()?.starts_with('<')).then_some(0));
     }
     let doc = names
         .to_items()?

@@ -227,6 +227,7 @@ impl Collector<'_> {
     fn heat(&self, object: &Object) -> Heat {
         let key = match object.kind() {
             Some(Kind::Str) => profile::string_key(object),
+            Some(Kind::Bytes) => profile::bytes_key(object),
             Some(Kind::Code) => profile::code_key(object),
             _ => return Heat::Function,
         };

@@ -7,6 +7,7 @@
 use cds_format::{Layout, OBJECT_ALIGNMENT, SectionKind};
 
 use super::collect::{Graph, Heat, Node};
+use crate::cpython::encode;
 use crate::cpython::object::Kind;
 
 /// Where everything goes.
@@ -50,11 +51,11 @@ pub fn plan(graph: &Graph) -> Plan {
 }
 
 fn section(node: &Node) -> SectionKind {
+    let is_trained = matches!(node.heat, Heat::Trained { .. });
+    let is_text = node.is_text && !node.interned && !is_trained;
     match node.encoded.kind {
         Kind::Int | Kind::Float | Kind::Complex | Kind::Tuple => SectionKind::Constants,
-        Kind::Str | Kind::Bytes
-            if node.is_text && !node.interned && !matches!(node.heat, Heat::Trained { .. }) =>
-        {
+        Kind::Str | Kind::Bytes if is_text && !encode::has_utf8_cache(&node.encoded) => {
             SectionKind::Text
         }
         Kind::Str | Kind::Bytes | Kind::FrozenSet => SectionKind::Lazy,
