@@ -18,13 +18,15 @@ use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Profile};
 
 /// A non-PIE interpreter has all its static objects at addresses that the link decides, and archives refer to them.
-/// This goes in on make's command line, where it reaches every sub-make, and by variables that the Makefile itself
-/// assigns: from there, not from make, sysconfig takes their values, and extension modules have to be compiled as for
-/// stock. (The shared modules of the standard library are PIC all the same: their -fPIC comes later.)
+/// This goes in on make's command line, where it reaches every sub-make. It must not reach sysconfig, for extension
+/// modules have to be compiled as for stock: sysconfig reads the Makefile, which does not say it, but completes that
+/// from the environment, and so the variable stays out of there. (The shared modules of the standard library are PIC
+/// all the same: their -fPIC comes later.)
 /// The unwinder that the Rust library needs is linked in, so that the interpreter depends on no library that stock
 /// does not need; and the build id ties an archive to the interpreter that wrote it.
-const MAKE_VARIABLES: [&str; 2] = [
+const MAKE_ARGUMENTS: [&str; 3] = [
     "EXTRA_CFLAGS=-fno-pie",
+    "--eval=unexport EXTRA_CFLAGS",
     "LINKCC=$(PURIFY) $(CC) -no-pie -static-libgcc -Wl,--build-id=sha1",
 ];
 
@@ -50,8 +52,8 @@ pub fn configure(build: &Build, again: bool) -> Result<()> {
     for argument in configure_arguments(build) {
         inputs.add(argument);
     }
-    for variable in MAKE_VARIABLES {
-        inputs.add(variable);
+    for argument in MAKE_ARGUMENTS {
+        inputs.add(argument);
     }
     for variable in CONFIGURE_ENVIRONMENT {
         inputs.add(env::var(variable).unwrap_or_default());
@@ -136,7 +138,7 @@ fn make(objects: &Path, jobs: usize) -> Command {
     make.current_dir(objects)
         .env_remove("MAKEFLAGS")
         .arg(format!("-j{jobs}"))
-        .args(MAKE_VARIABLES);
+        .args(MAKE_ARGUMENTS);
     make
 }
 

@@ -1,6 +1,7 @@
 //! The tasks of this repository: `cargo xtask <command>`.
 
 mod build_python;
+mod demo;
 mod deps;
 mod digest;
 mod fetch;
@@ -31,6 +32,8 @@ use clap::Parser;
 enum Task {
     /// Build the interpreter and leave it as ./python
     BuildPython(build_python::Args),
+    /// Build the interpreter and show what an archive does for real programs
+    Demo(demo::Args),
     /// Fetch the tarball of a pinned version of CPython
     Fetch(fetch::Args),
     /// Install the interpreter, with pip and headers, to a directory of its own
@@ -45,6 +48,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::BuildPython(args) => build_python::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Fetch(args) => fetch::run(&args),
         Task::Install(args) => install::run(&args),
         Task::Patch(command) => patch::run(&command),

@@ -1,0 +1,66 @@
+//! `cargo xtask demo`: builds the interpreter and shows what an archive does for real programs.
+//!
+//! The programs and the checks are those of the tests, so it is their crate that runs them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::build_python::{self, Choice};
+use crate::workspace::Workspace;
+use crate::{interpreter, runtime};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+    /// Build stock CPython with the same flags too, and compare with it
+    #[arg(long)]
+    stock: bool,
+    /// Only these workloads [default: all]
+    #[arg(long, value_name = "NAME")]
+    workload: Vec<String>,
+    /// Pairs of runs to time
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    runs: usize,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::new();
+    let (build, stock) = {
+        let _lock = workspace.lock()?;
+        let build = build_python::build(&workspace, &args.choice, false)?;
+        let stock = if args.stock {
+            let stock = build_python::build(&workspace, &args.choice, true)?;
+            Some(interpreter::program(&stock.installation())?)
+        } else {
+            None
+        };
+        (build, stock)
+    };
+    let mut demo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    demo.current_dir(workspace.root())
+        .envs(runtime::environment(&build));
+    demo.args([
+        "run",
+        "--quiet",
+        "--package",
+        "cpython-cds-tests",
+        "--bin",
+        "demo",
+        "--",
+    ]);
+    demo.args(["--runs", &args.runs.to_string()]);
+    for name in &args.workload {
+        demo.args(["--workload", name]);
+    }
+    if let Some(stock) = stock {
+        demo.arg("--against").arg(stock);
+    }
+    let status = demo.status().context("cannot run cargo")?;
+    ensure!(
+        status.success(),
+        "the demonstration found something wrong ({status})"
+    );
+    Ok(())
+}
