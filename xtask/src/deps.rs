@@ -28,6 +28,15 @@ enum Probe {
     Libclang,
 }
 
+impl Need {
+    fn header(&self) -> Option<&'static str> {
+        match self.probe {
+            Probe::Header(lines) => Some(lines),
+            _ => None,
+        }
+    }
+}
+
 const fn program(name: &'static str, package: &'static str) -> Need {
     Need {
         what: name,
@@ -107,7 +116,8 @@ pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
     if !install || !is_root {
         let sudo = if is_root { "" } else { "sudo " };
         bail!(
-            "missing: {}\nRun this command, then try again:\n    {sudo}apt-get install -y --no-install-recommends {}",
+            "missing: {}\nRun this command, then try again:\n    \
+             {sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {}",
             names.join(", "),
             packages.join(" ")
         );
@@ -162,32 +172,14 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
 }
 
 fn missing() -> Vec<&'static Need> {
-    let headers = |needs: &[&Need]| -> String {
-        needs
-            .iter()
-            .filter_map(|need| {
-                if let Probe::Header(lines) = need.probe {
-                    Some(lines)
-                } else {
-                    None
-                }
-            })
-            .fold(String::new(), |mut source, lines| {
-                source.push_str(lines);
-                source.push('\n');
-                source
-            })
-    };
-    let all: Vec<_> = NEEDS.iter().collect();
     // One run of the compiler answers the usual case, in which nothing is missing.
-    let all_compile = compiles(&headers(&all));
-    all.into_iter()
-        .filter(|need| match need.probe {
-            Probe::Program(name) => !runs(name),
-            Probe::Libclang => libclang().is_none(),
-            Probe::Header(_) => !all_compile && !compiles(&headers(&[need])),
-        })
-        .collect()
+    let all_compile = compiles(&NEEDS.iter().filter_map(Need::header).collect::<Vec<_>>());
+    let is_met = |need: &Need| match need.probe {
+        Probe::Program(name) => runs(name),
+        Probe::Libclang => libclang().is_some(),
+        Probe::Header(lines) => all_compile || compiles(&[lines]),
+    };
+    NEEDS.iter().filter(|need| !is_met(need)).collect()
 }
 
 fn runs(program: &str) -> bool {
@@ -213,7 +205,8 @@ fn compiler() -> String {
         .unwrap_or("gcc".to_owned())
 }
 
-fn compiles(source: &str) -> bool {
+fn compiles(lines: &[&str]) -> bool {
+    let source = lines.join("\n") + "\n";
     let flags = env::var("CPPFLAGS").unwrap_or_default();
     let child = Command::new(compiler())
         .args(flags.split_whitespace())
