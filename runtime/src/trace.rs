@@ -25,6 +25,10 @@ impl Trace {
             Some(file) if !is_where_expected(name, file, standard) => format!("{name}  # {file}\n"),
             _ => format!("{name}\n"),
         };
+        // A line break in a path would make two entries of one.
+        if line.matches('\n').count() != 1 {
+            return;
+        }
         // A full disk must not change the program that is traced.
         let _ = (&self.0).write_all(line.as_bytes());
     }
