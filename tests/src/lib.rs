@@ -1,5 +1,8 @@
 //! Runs the built interpreter on little programs, with and without an archive.
 
+pub mod environment;
+pub mod progress;
+pub mod report;
 pub mod workload;
 
 use std::ffi::OsStr;

@@ -1,12 +1,19 @@
 //! Real programs, run with and without an archive.
 //!
-//! `cargo test` checks them; `cargo xtask demo` shows the same checks and measures.
+//! `cargo test` checks them; `cargo xtask demo` shows the same checks and measures. Both are in this crate because
+//! the checks are tests in the first place; `xtask` runs this crate's program, and depends on nothing in it.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{Outcome, clean, python, repository, take_addresses};
+use anyhow::{Context, Result};
+use similar::TextDiff;
+
+use crate::environment::{Environment, succeed, workloads};
+use crate::report::Report;
+use crate::{Outcome, take_addresses};
 
 /// A program to run: its name, and what follows the interpreter on the command line.
 pub struct Workload {
@@ -17,243 +24,249 @@ pub struct Workload {
 /// Arguments that name a file of `tests/workloads` begin with this.
 const SCRIPTS: &str = "@";
 
-/// The programs. `django` works on a new project in the directory of the environment.
+const fn workload(name: &'static str, arguments: &'static [&'static str]) -> Workload {
+    Workload { name, arguments }
+}
+
+/// The programs. `django` works on the new project in the working directory of the environment.
 pub const ALL: [Workload; 10] = [
-    Workload {
-        name: "stdlib30",
-        arguments: &["@stdlib30.py"],
-    },
-    Workload {
-        name: "django",
-        arguments: &[
-            "-m",
-            "django",
-            "check",
-            "--settings",
-            "site30.settings",
-            "--pythonpath",
-            ".",
-        ],
-    },
-    Workload {
-        name: "pip",
-        arguments: &["-m", "pip", "--version"],
-    },
-    Workload {
-        name: "boto3",
-        arguments: &["@use_boto3.py"],
-    },
-    Workload {
-        name: "sqlalchemy",
-        arguments: &["@use_sqlalchemy.py"],
-    },
-    Workload {
-        name: "flask",
-        arguments: &["@use_flask.py"],
-    },
-    Workload {
-        name: "requests",
-        arguments: &["@use_requests.py"],
-    },
-    Workload {
-        name: "rich",
-        arguments: &["@use_rich.py"],
-    },
-    Workload {
-        name: "numpy",
-        arguments: &["@use_numpy.py"],
-    },
-    Workload {
-        name: "pandas",
-        arguments: &["@use_pandas.py"],
-    },
+    workload("stdlib30", &["@stdlib30.py"]),
+    workload("django", &["manage.py", "check"]),
+    workload("pip", &["-m", "pip", "--version"]),
+    workload("boto3", &["@use_boto3.py"]),
+    workload("sqlalchemy", &["@use_sqlalchemy.py"]),
+    workload("flask", &["@use_flask.py"]),
+    workload("requests", &["@use_requests.py"]),
+    workload("rich", &["@use_rich.py"]),
+    workload("numpy", &["@use_numpy.py"]),
+    workload("pandas", &["@use_pandas.py"]),
 ];
-
-/// A virtual environment with the pinned packages.
-pub struct Environment {
-    directory: PathBuf,
-}
-
-impl Environment {
-    /// Makes the environment for an interpreter, or takes the one that was made for it before.
-    pub fn new(interpreter: &Path, name: &str) -> Self {
-        let directory = repository().join("target/workloads").join(name);
-        let requirements = repository().join("tests/workloads/requirements.txt");
-        let wanted = format!(
-            "{}\n{}",
-            fs::canonicalize(interpreter)
-                .expect("the interpreter exists")
-                .display(),
-            fs::read_to_string(&requirements).expect("the requirements can be read")
-        );
-        let stamp = directory.join("made-for.txt");
-        let environment = Self { directory };
-        if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-            return environment;
-        }
-        let _ = fs::remove_dir_all(&environment.directory);
-        eprintln!("installing the packages of tests/workloads/requirements.txt ({name})");
-        let mut venv = Command::new(interpreter);
-        clean(&mut venv);
-        Outcome::of(venv.args(["-m", "venv"]).arg(&environment.directory)).success();
-        let mut pip = environment.command(&[
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--only-binary",
-            ":all:",
-            "-r",
-        ]);
-        // Where packages come from is the system's affair.
-        pip.envs(
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PIP_")),
-        );
-        Outcome::of(pip.arg(&requirements)).success();
-        Outcome::of(&mut environment.command(&["-m", "django", "startproject", "site30", "."]))
-            .success();
-        fs::write(stamp, wanted).expect("the stamp can be written");
-        environment
-    }
-
-    /// The environment of the interpreter under test.
-    pub fn patched() -> Self {
-        Self::new(&python(), "patched")
-    }
-
-    /// The environment's interpreter, in its directory.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.directory.join("bin/python"));
-        clean(&mut command);
-        for argument in arguments {
-            match argument.strip_prefix(SCRIPTS) {
-                Some(script) => command.arg(repository().join("tests/workloads").join(script)),
-                None => command.arg(argument),
-            };
-        }
-        command.current_dir(&self.directory);
-        command
-    }
-}
 
 /// What running a workload in all ways showed.
 pub struct Findings {
+    /// Modules that the trace names: all that have Python code.
+    pub traced: usize,
     /// Modules whose code came from an archive.
-    pub from_archive: u64,
-    /// Modules whose code did not, with the reasons.
-    pub from_elsewhere: Vec<String>,
+    pub from_archive: usize,
     /// Kilobytes that the process wrote to sections which are never written.
     pub never_written_kb: u64,
-    /// Differences in what the program did, each with the way it was run.
+    /// Ways of running it in which the program did something else.
     pub differences: Vec<String>,
+    /// What else is not as it should be.
+    pub problems: Vec<String>,
 }
 
 impl Findings {
     pub fn is_good(&self) -> bool {
-        self.from_archive > 0
-            && self.from_elsewhere.is_empty()
-            && self.never_written_kb == 0
-            && self.differences.is_empty()
+        self.complaints().next().is_none()
+    }
+
+    /// All that is wrong.
+    pub fn complaints(&self) -> impl Iterator<Item = &String> {
+        self.differences.iter().chain(&self.problems)
     }
 }
 
 impl Workload {
-    fn archive(&self) -> String {
-        format!("{}.img", self.name)
+    /// The command as any interpreter runs it.
+    pub fn command(&self, environment: &Environment) -> Command {
+        self.command_with(environment, &[])
     }
 
-    /// The command without any archive (`options` empty is the way of any stock interpreter).
-    pub fn command(&self, environment: &Environment, options: &[&str]) -> Command {
-        environment.command(&[options, self.arguments].concat())
+    /// The command with no archive, not even the standard library's.
+    pub fn command_off(&self, environment: &Environment) -> Command {
+        self.command_with(environment, &["cds=off"])
     }
 
-    /// The command with its archive.
-    pub fn command_with_archive(&self, environment: &Environment, options: &[&str]) -> Command {
-        let archive = format!("cds={}", self.archive());
-        self.command(environment, &[&["-X", &archive], options].concat())
+    /// The command with its archive, which [`Self::check`] has made.
+    pub fn command_on(&self, environment: &Environment) -> Command {
+        self.command_archived(environment, &[])
     }
 
-    /// Traces, dumps, and runs in all ways.
-    pub fn check(&self, environment: &Environment) -> Findings {
-        let off = ["-X", "cds=off"];
+    fn command_archived(&self, environment: &Environment, options: &[&str]) -> Command {
+        let archive = format!("cds={}", self.file(environment, "img").display());
+        self.command_with(environment, &[&[&*archive], options].concat())
+    }
+
+    /// The command with `-X` options.
+    fn command_with(&self, environment: &Environment, options: &[&str]) -> Command {
+        let options = Vec::from_iter(options.iter().map(|option| format!("-X{option}")));
+        let mut command = environment.command(&options);
+        for argument in self.arguments {
+            match argument.strip_prefix(SCRIPTS) {
+                Some(script) => command.arg(workloads().join(script)),
+                None => command.arg(argument),
+            };
+        }
+        command
+    }
+
+    fn file(&self, environment: &Environment, suffix: &str) -> PathBuf {
+        let name = format!("{}.{suffix}", self.name);
+        environment.archives().join(name)
+    }
+
+    /// Traces, dumps, and runs in all ways, in `control`, the environment of stock CPython, too.
+    /// `say` is told what comes next.
+    pub fn check(
+        &self,
+        environment: &Environment,
+        control: Option<&Environment>,
+        say: impl Fn(&str),
+    ) -> Result<Findings> {
+        say("run without an archive");
         // The first run writes .pyc files.
-        Outcome::of(&mut self.command(environment, &off));
-        let expected = Outcome::of(&mut self.command(environment, &off));
+        Outcome::of(&mut self.command_off(environment));
+        let expected = Outcome::of(&mut self.command_off(environment));
 
-        let list = format!("{}.lst", self.name);
-        let _ = fs::remove_file(environment.directory.join(&list));
-        let trace = format!("cds_trace={list}");
-        Outcome::of(&mut self.command(environment, &["-X", &trace]));
-        let archive = self.archive();
-        let dump = ["-m", "cds", "dump", "--quiet", &list, &archive];
-        Outcome::of(&mut environment.command(&dump)).success();
-        // jinja2 hashes code objects, and with them line tables and docstrings: a training run tells which.
-        let profile = format!("{}.profile", self.name);
-        let train = format!("cds_profile={profile}");
-        Outcome::of(&mut self.command_with_archive(environment, &["-X", &train]));
-        let dump = [&dump[..], &["--profile", &profile]].concat();
-        Outcome::of(&mut environment.command(&dump)).success();
+        let traced = self.dump(environment, &say)?;
 
-        let strict = ["-X", "cds_strict"];
-        let mut relocated = self.command_with_archive(environment, &strict);
+        say("run in all ways");
+        let strict = ["cds_strict"];
+        let mut relocated = self.command_archived(environment, &strict);
         take_addresses(&mut relocated);
         let runs = [
-            ("standard archive", self.command(environment, &[])),
-            ("archive", self.command_with_archive(environment, &[])),
+            ("the standard library's archive", self.command(environment)),
+            ("the archive", self.command_on(environment)),
             (
-                "archive, strict",
-                self.command_with_archive(environment, &strict),
+                "the archive, strictly",
+                self.command_archived(environment, &strict),
             ),
-            ("archive, relocated", relocated),
+            ("the archive, relocated", relocated),
         ];
         let mut differences = Vec::new();
-        if expected.status != 0 {
-            differences.push(format!("fails by itself: {expected:?}"));
-        }
         for (way, mut command) in runs {
             let outcome = Outcome::of(&mut command);
-            if outcome != expected {
-                differences.push(format!("{way}: {outcome:?} in place of {expected:?}"));
+            differences.extend(difference(way, &expected, &outcome));
+        }
+        if let Some(control) = control {
+            Outcome::of(&mut self.command(control));
+            let outcome = Outcome::of(&mut self.command(control));
+            // What the programs print names their own environment.
+            let [expected, outcome] =
+                [(&expected, environment), (&outcome, control)].map(|(outcome, environment)| {
+                    elsewhere(outcome, &environment.directory().to_string_lossy())
+                });
+            differences.extend(difference("stock CPython", &expected, &outcome));
+        }
+
+        say("read the counters");
+        let mut problems = Vec::new();
+        if expected.status != 0 {
+            problems.push(format!("the program fails by itself: {expected:#?}"));
+        }
+        let report = self.report(environment, &expected, false)?;
+        let relocated = self.report(environment, &expected, true)?;
+        for (report, is_relocated) in [(&report, false), (&relocated, true)] {
+            if report.from_archive != traced || !report.missed.is_empty() {
+                problems.push(format!(
+                    "{} modules of {traced} came from an archive; others: [{}]",
+                    report.from_archive,
+                    report.missed.join(", ")
+                ));
+            }
+            // Its own, and the standard library's.
+            let layers = report.layers.iter();
+            if layers
+                .filter(|layer| layer.relocated == is_relocated)
+                .count()
+                != 2
+            {
+                problems.push(format!(
+                    "two archives should be in use, relocated: {is_relocated}; there are {:?}",
+                    report.layers
+                ));
             }
         }
-        let report =
-            Outcome::of(&mut self.command_with_archive(environment, &["-X", "cds_stats"])).stderr;
-        Findings {
-            differences,
-            ..Findings::parse(&report)
+        if report.never_written_kb() != 0 {
+            problems.push(format!(
+                "never-written sections are dirty: {:?}",
+                report.layers
+            ));
         }
+        Ok(Findings {
+            traced,
+            from_archive: report.from_archive,
+            never_written_kb: report.never_written_kb(),
+            differences,
+            problems,
+        })
+    }
+
+    /// Traces a run and makes an archive of it; returns how many modules the trace names.
+    fn dump(&self, environment: &Environment, say: impl Fn(&str)) -> Result<usize> {
+        let [list, archive, profile] =
+            ["lst", "img", "profile"].map(|suffix| self.file(environment, suffix));
+        for file in [&list, &archive, &profile] {
+            if file.exists() {
+                fs::remove_file(file)
+                    .with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+        say("trace");
+        let trace = format!("cds_trace={}", list.display());
+        Outcome::of(&mut self.command_with(environment, &[&trace]));
+        let dump = || {
+            let mut dump = environment.command(&[]);
+            dump.args(["-m", "cds", "dump", "--quiet"]);
+            dump.arg(&list).arg(&archive);
+            dump
+        };
+        say("dump");
+        succeed(&mut dump())?;
+        // jinja2 hashes code objects, and with them line tables and docstrings: a training run tells which.
+        say("train, and dump again");
+        let train = format!("cds_profile={}", profile.display());
+        Outcome::of(&mut self.command_archived(environment, &[&train]));
+        succeed(dump().arg("--profile").arg(&profile))?;
+
+        let list = fs::read_to_string(&list)
+            .with_context(|| format!("cannot read the trace {}", list.display()))?;
+        Ok(BTreeSet::from_iter(list.lines()).len())
+    }
+
+    /// Runs once more for the report of `-X cds_stats`, which follows what the program says itself.
+    fn report(
+        &self,
+        environment: &Environment,
+        expected: &Outcome,
+        relocated: bool,
+    ) -> Result<Report> {
+        let mut command = self.command_archived(environment, &["cds_stats"]);
+        if relocated {
+            take_addresses(&mut command);
+        }
+        let said = Outcome::of(&mut command).stderr;
+        let report = said.strip_prefix(&expected.stderr).unwrap_or(&said);
+        Report::parse(report).with_context(|| format!("{}: -X cds_stats", self.name))
     }
 }
 
-impl Findings {
-    /// Reads the report of `-X cds_stats`.
-    fn parse(report: &str) -> Self {
-        let mut findings = Self {
-            from_archive: 0,
-            from_elsewhere: Vec::new(),
-            never_written_kb: 0,
-            differences: Vec::new(),
-        };
-        let number = |text: &str| {
-            text.split(' ')
-                .next()
-                .and_then(|number| number.parse().ok())
-                .unwrap_or(0)
-        };
-        for line in report.lines() {
-            if let Some(counts) = line.strip_prefix("cds: modules from the archive: ") {
-                findings.from_archive = number(counts);
-            } else if let Some(usage) = line.strip_prefix("cds:   written to, of memory in use: ") {
-                for section in usage.split(", ") {
-                    let (kind, kilobytes) = section.split_once(' ').unwrap_or((section, ""));
-                    if ["constants", "text", "tables"].contains(&kind) {
-                        findings.never_written_kb += number(kilobytes);
-                    }
-                }
-            } else if let Some(missed) = line.strip_prefix("cds:   ") {
-                findings.from_elsewhere.push(missed.to_owned());
-            }
-        }
-        findings
+/// The difference between two outcomes, for people.
+fn difference(way: &str, expected: &Outcome, outcome: &Outcome) -> Option<String> {
+    if outcome == expected {
+        return None;
+    }
+    let [expected, outcome] = [expected, outcome].map(|outcome| {
+        format!(
+            "status {}\nstdout:\n{}\nstderr:\n{}\n",
+            outcome.status, outcome.stdout, outcome.stderr
+        )
+    });
+    let diff = TextDiff::from_lines(&expected, &outcome);
+    let diff = diff
+        .unified_diff()
+        .header("without an archive", way)
+        .to_string();
+    Some(diff)
+}
+
+/// An outcome that does not say in which directory it was.
+fn elsewhere(outcome: &Outcome, directory: &str) -> Outcome {
+    let replace = |text: &str| text.replace(directory, "DIRECTORY");
+    Outcome {
+        stdout: replace(&outcome.stdout),
+        stderr: replace(&outcome.stderr),
+        status: outcome.status,
     }
 }

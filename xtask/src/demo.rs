@@ -2,6 +2,7 @@
 //!
 //! The programs and the checks are those of the tests, so it is their crate that runs them.
 
+use std::path::{self, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -14,15 +15,18 @@ use crate::{interpreter, runtime};
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Build stock CPython with the same flags too, and compare with it
+    /// Build stock CPython with the same flags too, and compare with both
     #[arg(long)]
     stock: bool,
     /// Only these workloads [default: all]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
     workload: Vec<String>,
-    /// Pairs of runs to time
+    /// Rounds of runs to time
     #[arg(long, value_name = "N", default_value_t = 15)]
-    runs: usize,
+    runs: u32,
+    /// Write what was found to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -40,7 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut demo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     demo.current_dir(workspace.root())
-        .envs(runtime::environment(&build));
+        .envs(runtime::environment(&build))
+        .env(
+            "CPYTHON_CDS_PYTHON",
+            interpreter::program(&build.installation())?,
+        );
     demo.args([
         "run",
         "--quiet",
@@ -55,7 +63,11 @@ pub fn run(args: &Args) -> Result<()> {
         demo.args(["--workload", name]);
     }
     if let Some(stock) = stock {
-        demo.arg("--against").arg(stock);
+        demo.arg("--stock").arg(stock);
+    }
+    if let Some(file) = &args.json {
+        demo.arg("--json")
+            .arg(path::absolute(file).context("--json is no path")?);
     }
     let status = demo.status().context("cannot run cargo")?;
     ensure!(

@@ -1,178 +1,276 @@
 //! What `cargo xtask demo` runs: the workloads, checked and timed.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use cpython_cds_tests::workload::{ALL, Environment, Findings, Workload};
+use clap::builder::PossibleValuesParser;
+use cpython_cds_tests::environment::Environment;
+use cpython_cds_tests::progress::Progress;
+use cpython_cds_tests::python;
+use cpython_cds_tests::workload::{ALL, Findings, Workload};
+use serde_json::{Value, json};
 
 /// Run real programs with and without an archive
 #[derive(Parser)]
 struct Args {
     /// Only these workloads [default: all]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", num_args = 1..,
+          value_parser = PossibleValuesParser::new(ALL.each_ref().map(|workload| workload.name)))]
     workload: Vec<String>,
-    /// Pairs of runs to time
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    runs: usize,
-    /// Compare with this interpreter, stock CPython of the same flags, instead of the same one with its archives off
+    /// Rounds of runs to time
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Compare with this interpreter too: stock CPython of the same version and flags
     #[arg(long, value_name = "PYTHON")]
-    against: Option<PathBuf>,
+    stock: Option<PathBuf>,
+    /// Write what was found to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let unknown = args
-        .workload
-        .iter()
-        .find(|name| ALL.iter().all(|workload| workload.name != **name));
-    if let Some(name) = unknown {
-        let names: Vec<&str> = ALL.iter().map(|workload| workload.name).collect();
-        eprintln!(
-            "error: there is no workload {name:?}; there are {}",
-            names.join(", ")
-        );
-        return ExitCode::from(2);
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let patched = Environment::patched();
-    let control = args
-        .against
-        .as_ref()
-        .map(|python| Environment::new(python, "stock"));
-    pin();
-    println!(
-        "Each program is traced, its modules are dumped to an archive, and it is run from there."
-    );
-    println!(
-        "same:     stdout, stderr and exit status are those of a run without an archive, relocated or not"
-    );
-    println!(
-        "archived: modules whose code came from the archive, of all that were loaded from source or frozen"
-    );
-    println!(
-        "dirty:    kB that the program wrote to sections of the archive which are never written"
-    );
-    match &args.against {
-        Some(python) => println!(
-            "ms:       medians of {} interleaved pairs: {}, then ./python with the archive",
-            args.runs,
-            python.display()
-        ),
-        None => println!(
-            "ms:       medians of {} interleaved pairs: ./python -X cds=off, then with the archive",
-            args.runs
-        ),
-    }
-    println!(
-        "\n{:<11} {:>5} {:>12} {:>6} {:>9} {:>9} {:>7}  range",
-        "", "same", "archived", "dirty", "ms off", "ms on", "ratio"
-    );
+}
+
+/// Whether everything was found as it should be.
+fn run(args: &Args) -> Result<bool> {
+    let patched = Environment::new(&python())?;
+    let stock = args.stock.as_deref().map(Environment::new).transpose()?;
+    let cpu = pin();
+    explain(args, cpu);
     let mut good = true;
+    let mut results = Vec::new();
     let chosen = ALL.iter().filter(|workload| {
-        args.workload.is_empty() || args.workload.iter().any(|n| n == workload.name)
+        args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name)
     });
     for workload in chosen {
-        let findings = workload.check(&patched);
-        let timed = time(workload, &patched, control.as_ref(), args.runs);
-        report(workload, &findings, &timed);
+        let progress = Progress::start(workload.name);
+        let findings = workload.check(&patched, stock.as_ref(), |what| progress.say(what))?;
+        let timed = findings
+            .is_good()
+            .then(|| {
+                progress.say(&format!("time {} rounds", args.runs));
+                progress.pause();
+                Timed::measure(workload, &patched, stock.as_ref(), args.runs)
+            })
+            .transpose()?;
+        drop(progress);
+        show(workload, &findings, timed.as_ref());
         good &= findings.is_good();
+        results.push(record(workload, &findings, timed.as_ref()));
     }
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    if let Some(file) = &args.json {
+        let document = json!({
+            "python": python(),
+            "stock": args.stock,
+            "cpu": cpu,
+            "rounds": args.runs,
+            "workloads": results,
+        });
+        fs::write(file, format!("{document:#}\n"))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
+    Ok(good)
 }
 
-fn report(workload: &Workload, findings: &Findings, timed: &Timed) {
-    let loaded = findings.from_archive + findings.from_elsewhere.len() as u64;
+/// Says what the numbers mean.
+fn explain(args: &Args, cpu: Option<usize>) {
+    let stock = args.stock.is_some();
+    let also = if stock { ", and of stock CPython" } else { "" };
     println!(
-        "{:<11} {:>5} {:>12} {:>6} {:>9.1} {:>9.1} {:>6.2}x  {:.2}-{:.2}",
-        workload.name,
-        if findings.differences.is_empty() {
-            "yes"
-        } else {
-            "NO"
-        },
-        format!("{} of {loaded}", findings.from_archive),
-        findings.never_written_kb,
-        timed.off.as_secs_f64() * 1e3,
-        timed.on.as_secs_f64() * 1e3,
-        timed.ratio,
-        timed.lowest,
-        timed.highest
+        "\
+Each program is traced, its modules are dumped to an archive laid out by a training run, and it is run from there.
+
+  same      stdout, stderr and exit status are those of a run without any archive (-X cds=off){also};
+            with the archive in place, relocated, and with the standard library's archive alone
+  archived  modules whose code came from an archive, of those that the trace names
+  dirty     kB that the program wrote to those sections of its archives which are never written
+  off, on   ms from start to end of the same interpreter with -X cds=off, and with the program's archive"
     );
-    for line in findings.differences.iter().chain(&findings.from_elsewhere) {
-        println!("  {line}");
+    if let Some(stock) = &args.stock {
+        println!(
+            "  stock     ms of {}, which is not patched",
+            stock.display()
+        );
+    }
+    let place = cpu.map_or("on any processor".to_owned(), |cpu| {
+        format!("all on processor {cpu}")
+    });
+    println!(
+        "
+Times are medians of {} rounds in which each runs once, one after the other, {place}, with warm caches and .pyc
+files. Ratios are medians of the ratios of each round, with the smallest and the largest: above 1 the archive is faster.
+",
+        args.runs
+    );
+    print!("{:<11}{:>5}{:>12}{:>7}", "", "same", "archived", "dirty");
+    if stock {
+        print!("{:>9}", "stock");
+    }
+    print!("{:>9}{:>9}", "off", "on");
+    if stock {
+        print!("{:>20}", "stock / on");
+    }
+    println!("{:>20}", "off / on");
+}
+
+fn show(workload: &Workload, findings: &Findings, timed: Option<&Timed>) {
+    let same = if findings.differences.is_empty() {
+        "yes"
+    } else {
+        "NO"
+    };
+    let archived = format!("{} of {}", findings.from_archive, findings.traced);
+    print!(
+        "{:<11}{same:>5}{archived:>12}{:>7}",
+        workload.name, findings.never_written_kb
+    );
+    match timed {
+        Some(timed) => {
+            for times in timed.columns() {
+                print!("{:>9.1}", median(times));
+            }
+            for ratio in timed.ratios() {
+                let range = format!("({:.2}-{:.2})", ratio.lowest, ratio.highest);
+                print!("{:>8.2} {range:>11}", ratio.median);
+            }
+            println!();
+        }
+        None => println!("  not timed"),
+    }
+    for complaint in findings.complaints() {
+        for line in complaint.lines() {
+            println!("    {line}");
+        }
     }
 }
 
-/// Medians of interleaved pairs.
+fn record(workload: &Workload, findings: &Findings, timed: Option<&Timed>) -> Value {
+    let mut value = json!({
+        "name": workload.name,
+        "differences": findings.differences,
+        "problems": findings.problems,
+        "traced": findings.traced,
+        "from_archive": findings.from_archive,
+        "never_written_kb": findings.never_written_kb,
+    });
+    if let Some(timed) = timed {
+        value["ms"] = json!({ "stock": timed.stock, "off": timed.off, "on": timed.on });
+    }
+    value
+}
+
+/// Times in ms, one a round.
 struct Timed {
-    off: Duration,
-    on: Duration,
-    /// Off by on: how many times as fast.
-    ratio: f64,
+    stock: Option<Vec<f64>>,
+    off: Vec<f64>,
+    on: Vec<f64>,
+}
+
+struct Ratio {
+    median: f64,
     lowest: f64,
     highest: f64,
 }
 
-fn time(
-    workload: &Workload,
-    patched: &Environment,
-    control: Option<&Environment>,
-    runs: usize,
-) -> Timed {
-    let off = || match control {
-        Some(control) => workload.command(control, &[]),
-        None => workload.command(patched, &["-X", "cds=off"]),
-    };
-    let on = || workload.command_with_archive(patched, &[]);
-    // Warm up: .pyc files, page cache.
-    for _ in 0..2 {
-        elapsed(off());
-        elapsed(on());
+impl Timed {
+    fn measure(
+        workload: &Workload,
+        patched: &Environment,
+        stock: Option<&Environment>,
+        rounds: u32,
+    ) -> Result<Self> {
+        let mut timed = Self {
+            stock: stock.map(|_| Vec::new()),
+            off: Vec::new(),
+            on: Vec::new(),
+        };
+        // The first round warms up.
+        for round in 0..=rounds {
+            let control = stock
+                .map(|stock| elapsed(workload.command(stock)))
+                .transpose()?;
+            let off = elapsed(workload.command_off(patched))?;
+            let on = elapsed(workload.command_on(patched))?;
+            if round > 0 {
+                if let (Some(times), Some(time)) = (&mut timed.stock, control) {
+                    times.push(time);
+                }
+                timed.off.push(off);
+                timed.on.push(on);
+            }
+        }
+        Ok(timed)
     }
-    let pairs: Vec<(Duration, Duration)> = (0..runs.max(1))
-        .map(|_| (elapsed(off()), elapsed(on())))
-        .collect();
-    let mut ratios: Vec<f64> = pairs
-        .iter()
-        .map(|(off, on)| off.as_secs_f64() / on.as_secs_f64())
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    Timed {
-        off: median(pairs.iter().map(|(off, _)| *off).collect()),
-        on: median(pairs.iter().map(|(_, on)| *on).collect()),
-        ratio: ratios[ratios.len() / 2],
-        lowest: ratios[0],
-        highest: ratios[ratios.len() - 1],
+
+    fn columns(&self) -> impl Iterator<Item = &[f64]> {
+        self.stock
+            .as_deref()
+            .into_iter()
+            .chain([&self.off[..], &self.on])
+    }
+
+    /// Of stock, if there is one, and of the same interpreter without archives.
+    fn ratios(&self) -> impl Iterator<Item = Ratio> {
+        let slower = self.stock.as_deref().into_iter().chain([&self.off[..]]);
+        slower.map(|slower| {
+            let pairs = slower.iter().zip(&self.on);
+            let ratios: Vec<f64> = pairs.map(|(slow, fast)| slow / fast).collect();
+            Ratio {
+                median: median(&ratios),
+                lowest: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+                highest: ratios.iter().copied().fold(0.0, f64::max),
+            }
+        })
     }
 }
 
-fn elapsed(mut command: Command) -> Duration {
+/// The time that a command takes, which has to succeed: a program that fails is soon done.
+fn elapsed(mut command: Command) -> Result<f64> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let start = Instant::now();
-    command.status().expect("the command can be run");
-    start.elapsed()
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let elapsed = start.elapsed();
+    ensure!(status.success(), "{command:?} failed ({status})");
+    Ok(elapsed.as_secs_f64() * 1e3)
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
 }
 
 /// Keeps this process and its children on one processor, where that is allowed: moving between two costs time.
-fn pin() {
+fn pin() -> Option<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)) {
-        let mut one = CpuSet::new();
-        one.set(last);
-        let _ = sched_setaffinity(None, &one);
-    }
+    let allowed = sched_getaffinity(None).ok()?;
+    let last = (0..CpuSet::MAX_CPU)
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu))?;
+    let mut one = CpuSet::new();
+    one.set(last);
+    sched_setaffinity(None, &one).ok()?;
+    Some(last)
 }

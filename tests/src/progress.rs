@@ -1,0 +1,69 @@
+//! What the user sees while something takes its time.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A spinner with what is being done, or, where stderr is no terminal, a line at the beginning.
+pub struct Progress {
+    title: String,
+    bar: Option<ProgressBar>,
+    start: Instant,
+}
+
+impl Progress {
+    pub fn start(title: impl Into<String>) -> Self {
+        let title = title.into();
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>5}  {wide_msg}");
+            bar.set_style(style.expect("a valid template"));
+            bar.set_prefix(title.clone());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        if bar.is_none() {
+            eprintln!("{title} ...");
+        }
+        Self {
+            title,
+            bar,
+            start: Instant::now(),
+        }
+    }
+
+    /// Says what is being done now.
+    pub fn say(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    /// Keeps still: nothing is drawn until [`Self::say`], so that drawing costs a measurement nothing.
+    pub fn pause(&self) {
+        if let Some(bar) = &self.bar {
+            bar.disable_steady_tick();
+        }
+    }
+
+    /// Ends with a line that says how long it took.
+    pub fn done(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!(
+            "{}: {:.1} s",
+            self.title,
+            self.start.elapsed().as_secs_f64()
+        );
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
