@@ -131,8 +131,6 @@ fn main() -> Result<()> {
         .includes(&includes)
         .define("Py_BUILD_CORE", "1")
         .std("c11")
-        .pic(false)
-        .flag("-fno-pie")
         .flag("-fvisibility=hidden")
         .warnings(true)
         .compile("cds_glue");
