@@ -121,7 +121,7 @@ impl Phase {
             if let Some(bar) = &self.bar {
                 bar.set_message(text.trim().to_owned());
             } else if Instant::now() >= due {
-                due += HEARTBEAT;
+                due = Instant::now() + HEARTBEAT;
                 eprintln!(
                     "  {:<34} {:>7.1} s  ...",
                     self.title,
