@@ -1,7 +1,8 @@
 //! SHA-256 of files, and of the inputs that a stamp stands for.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -29,6 +30,21 @@ impl Inputs {
         self.0.update((input.len() as u64).to_le_bytes());
         self.0.update(input);
         self
+    }
+
+    /// Adds the path, modification time and size of a file or directory, in place of its content.
+    pub fn add_times(&mut self, path: &Path) -> Result<()> {
+        let metadata =
+            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.add(path.to_string_lossy().as_bytes());
+        for number in [
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.size() as i64,
+        ] {
+            self.add(number.to_le_bytes());
+        }
+        Ok(())
     }
 
     pub fn finish(self) -> String {

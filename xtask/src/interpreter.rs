@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -256,16 +255,7 @@ fn products(build: &Build) -> Result<String> {
         }
     }
     for file in files {
-        let metadata =
-            fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        inputs.add(file.to_string_lossy().as_bytes());
-        for number in [
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.size() as i64,
-        ] {
-            inputs.add(number.to_le_bytes());
-        }
+        inputs.add_times(&file)?;
     }
     Ok(inputs.finish())
 }

@@ -2,8 +2,6 @@
 //!
 //! It is dumped twice: what the training runs wrote to in the first archive is put together in the second.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,27 +71,14 @@ fn path(library: &Path) -> Result<PathBuf> {
 /// The interpreter, and everything whose modification time is in the archive.
 fn inputs(program: &Path, library: &Path, training: &Path) -> Result<String> {
     let mut inputs = Inputs::new();
-    let mut add = |path: &Path| -> Result<()> {
-        let metadata =
-            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        inputs.add(path.to_string_lossy().as_bytes());
-        for number in [
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.size() as i64,
-        ] {
-            inputs.add(number.to_le_bytes());
-        }
-        Ok(())
-    };
-    add(program)?;
-    add(training)?;
+    inputs.add_times(program)?;
+    inputs.add_times(training)?;
     let entries = WalkDir::new(library).sort_by_file_name().into_iter();
     let left_out = ["__pycache__", "site-packages"];
     for entry in
         entries.filter_entry(|entry| left_out.iter().all(|name| entry.file_name() != *name))
     {
-        add(entry.context("cannot read the standard library")?.path())?;
+        inputs.add_times(entry.context("cannot read the standard library")?.path())?;
     }
     Ok(inputs.finish())
 }
