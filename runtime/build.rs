@@ -21,6 +21,7 @@ const TYPES: &[&str] = &[
     "PyMethodDef",     // methodobject.h
     "PyModuleDef",     // moduleobject.h
     "PyModuleDef_Slot",
+    "_PyCDS_LinkedExtension", // internal/pycore_cds.h
 ];
 
 const VARIABLES: &[&str] = &[
@@ -43,15 +44,18 @@ const VARIABLES: &[&str] = &[
     "_Py_TrueStruct",
     "_Py_FalseStruct",
     "_PyImport_DynLoadFiletab",
+    "_PyCDS_LinkedExtensions",
     "CO_OPTIMIZED",
     "EXTENDED_ARG",
     "LOAD_CONST",
     "STORE_NAME",
     "PySet_MINSIZE",
+    "Py_EQ",
     "Py_mod_multiple_interpreters",
 ];
 
 const FUNCTIONS: &[&str] = &[
+    "PyDict_MergeFromSeq2",
     "PyDict_New",
     "PyDict_SetItemString",
     "PyErr_Clear",
@@ -65,7 +69,11 @@ const FUNCTIONS: &[&str] = &[
     "PyMarshal_ReadObjectFromString",
     "PyMarshal_WriteObjectToString",
     "PyModuleDef_Init",
-    "PySequence_Fast",
+    "PyObject_ASCII",
+    "PyObject_CallObject",
+    "PyObject_GetAttrString",
+    "PyObject_RichCompareBool",
+    "PySequence_List",
     "PySequence_Tuple",
     "PyTuple_New",
     "PyTuple_SetItem",

@@ -7,9 +7,10 @@ use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::ffi::{arguments, fenced_call};
 use crate::fingerprint;
+use crate::patterns::{self, Key};
 use crate::reader::Mapped;
-use crate::writer::{self, Directory, Interpreter, Module, Touched};
-use crate::{memory, roots, runtime};
+use crate::writer::{self, Directory, Interpreter, Module, Pattern, Touched};
+use crate::{extensions, memory, roots, runtime};
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
 pub fn init() -> *mut PyObject {
@@ -26,7 +27,12 @@ pub fn init() -> *mut PyObject {
             method(
                 c"write",
                 write,
-                c"write(path, modules, directories, profiles)\n--\n\nWrite an archive and return a summary.",
+                c"write(path, modules, patterns, directories, profiles)\n--\n\nWrite an archive and return a summary.",
+            ),
+            method(
+                c"is_linked",
+                is_linked,
+                c"is_linked(name, path)\n--\n\nWhether a file is the extension module that is linked into the interpreter.",
             ),
             method(
                 c"status",
@@ -81,9 +87,11 @@ unsafe extern "C" fn write(
 ) -> *mut PyObject {
     fenced_call(|| {
         // SAFETY: the calling convention METH_FASTCALL.
-        let [path, modules, directories, profiles] = unsafe { arguments(args, count) }?;
+        let [path, modules, patterns, directories, profiles] = unsafe { arguments(args, count) }?;
         let modules = modules.to_items()?;
         let modules = modules.iter().map(module).collect::<Result<Vec<_>>>()?;
+        let patterns = patterns.to_items()?;
+        let patterns = patterns.into_iter().map(pattern).collect::<Result<_>>()?;
         let directories = directories.to_items()?;
         let directories = directories
             .iter()
@@ -109,6 +117,7 @@ unsafe extern "C" fn write(
         let summary = writer::write(
             Path::new(path),
             modules,
+            patterns,
             directories,
             &interpreter,
             &touched,
@@ -128,6 +137,8 @@ unsafe extern "C" fn write(
         Object::dict([
             ("modules", Object::int(summary.modules as i64)?),
             ("shared", Object::int(summary.shared as i64)?),
+            ("patterns", Object::int(summary.patterns as i64)?),
+            ("extensions", Object::int(summary.extensions as i64)?),
             ("directories", Object::int(summary.directories as i64)?),
             ("bytes", Object::int(summary.bytes as i64)?),
             ("objects", counts(&summary.objects)?),
@@ -140,7 +151,18 @@ unsafe extern "C" fn write(
     })
 }
 
-/// `(name, origin or None, mtime_ns, size, code)`
+/// `(pattern, flags, …)`, see [`crate::patterns`].
+fn pattern(fields: Object) -> Result<Pattern> {
+    let [pattern, flags, ..] = self::fields::<{ patterns::FIELDS }>(&fields)?;
+    let key = Key { pattern, flags };
+    let hash = key
+        .hash()
+        .ok_or_else(|| Raised::new(Exception::Value, "not a pattern"))?;
+    Ok(Pattern { key, hash, fields })
+}
+
+/// `(name, origin or None, mtime_ns, size, code)`; code is None for an extension module that is linked into the
+/// interpreter.
 fn module(item: &Object) -> Result<Module> {
     let [name, origin, mtime_ns, size, code] = fields(item)?;
     Ok(Module {
@@ -153,7 +175,7 @@ fn module(item: &Object) -> Result<Module> {
         mtime_ns: mtime_ns.to_i64()?,
         size: u64::try_from(size.to_i64()?)
             .map_err(|_| Raised::new(Exception::Value, "negative size"))?,
-        code,
+        code: (!code.is_none()).then_some(code),
     })
 }
 
@@ -216,6 +238,22 @@ fn fields<const N: usize>(item: &Object) -> Result<[Object; N]> {
     })
 }
 
+unsafe extern "C" fn is_linked(
+    _: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [name, path] = unsafe { arguments(args, count) }?;
+        let path = Path::new(path.to_str()?);
+        Ok(Object::bool(extensions::is_built_from_linked(
+            name.to_str()?,
+            path,
+        )))
+    })
+}
+
 unsafe extern "C" fn status(
     _: *mut PyObject,
     _: *const *mut PyObject,
@@ -249,7 +287,13 @@ fn archive_status(archive: &Mapped) -> Result<Object> {
         ("relocated", Object::bool(archive.relocated)),
         (
             "modules",
-            Object::int(archive.tables.modules().count() as i64)?,
+            Object::int(
+                archive
+                    .tables
+                    .modules()
+                    .filter(|module| module.code.is_some())
+                    .count() as i64,
+            )?,
         ),
         (
             "sections",

@@ -97,31 +97,46 @@ pub type Answer = std::result::Result<Object, Miss>;
 
 /// The code of a source file that has not changed since the dump.
 pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answer> {
-    for layer in layers.iter() {
+    let (archive, module) = match unchanged_file(layers, config, path) {
+        Ok(found) => found,
+        Err(miss) => return Ok(Err(miss)),
+    };
+    let answer = code(archive, &module)?;
+    if let Ok(code) = &answer
+        && module.origin != path
+    {
+        archived::set_file_name(code, &Object::str(path)?)?;
+    }
+    Ok(answer)
+}
+
+/// Whether a file is the extension module that was linked into the interpreter, as the dump found.
+pub fn is_linked_extension(layers: &Layers, config: &Config, path: &str) -> bool {
+    unchanged_file(layers, config, path).is_ok_and(|(_, module)| module.code.is_none())
+}
+
+/// The first layer that has the module of a file, if the file has not changed since the dump.
+fn unchanged_file<'a>(
+    layers: &'a Layers,
+    config: &Config,
+    path: &str,
+) -> std::result::Result<(&'a Mapped, Module<'static>), Miss> {
+    let find = |layer: &'a Layer| {
         let tables = &layer.archive.tables;
         let module = tables.module(path).or_else(|| {
             let mut names = layer.roots(config).former_names(path);
             names.find_map(|name| tables.module(&name))
         });
-        let Some(module) = module else {
-            continue;
-        };
-        let Some(stat) = stat(path) else {
-            return Ok(Err(Miss::SourceGone));
-        };
-        let same_size = u64::try_from(stat.st_size) == Ok(module.size);
-        if modified_ns(&stat) != Some(module.mtime_ns) || !same_size {
-            return Ok(Err(Miss::SourceChanged));
-        }
-        let answer = code(&layer.archive, &module)?;
-        if let Ok(code) = &answer
-            && module.origin != path
-        {
-            archived::set_file_name(code, &Object::str(path)?)?;
-        }
-        return Ok(answer);
+        module.map(|module| (&layer.archive, module))
+    };
+    let (archive, module) = layers.iter().find_map(find).ok_or(Miss::NotInArchive)?;
+    let stat = stat(path).ok_or(Miss::SourceGone)?;
+    let same_size = u64::try_from(stat.st_size) == Ok(module.size);
+    if modified_ns(&stat) == Some(module.mtime_ns) && same_size {
+        Ok((archive, module))
+    } else {
+        Err(Miss::SourceChanged)
     }
-    Ok(Err(Miss::NotInArchive))
 }
 
 /// The code of a frozen module. That it is the same follows from the build of the interpreter, which is one of
@@ -168,7 +183,7 @@ fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
             return Ok(Err(Miss::Damaged));
         }
     }
-    let Some((code, _)) = archive.object(module.code) else {
+    let Some((code, _)) = module.code.and_then(|code| archive.object(code)) else {
         return Ok(Err(Miss::Damaged));
     };
     // SAFETY: inside a section of objects, which begin with a header.

@@ -3,17 +3,19 @@
 //! Each is fenced the same way: what goes wrong, panics included, ends as the answer that makes the
 //! interpreter go on without the archive.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::slice;
 
 use crate::catalog::{self, Found};
 use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
+use crate::cpython::linked::Init;
 use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
 use crate::stats::Origin;
-use crate::{archive_module, intern, loaders};
+use crate::{archive_module, extensions, intern, loaders, patterns};
 
 /// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
 fn fenced<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
@@ -132,6 +134,7 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
             return Ok(Object::none());
         };
         let answer = catalog::source_code(layers, &runtime.config, path)?;
+        runtime.compiler.loaded(name, answer.as_ref().ok(), layers);
         Ok(counted(runtime, name, Origin::Source, answer).unwrap_or_else(Object::none))
     })
 }
@@ -199,6 +202,63 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
                 Object::tuple(vec![loader, Object::str(&path)?, search_path])
             }
         }
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindPattern(
+    module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let Some(runtime) = runtime::current() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [key, function] = unsafe { arguments(args, count) }?;
+        let Some(key) = Key::new(&key)? else {
+            return Ok(Object::none());
+        };
+        runtime.trace_pattern(&key)?;
+        let Some(layers) = runtime.layers_for_code() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: a function of a module is called with the module.
+        let sre = unsafe { Object::from_borrowed(module) };
+        let found = patterns::find(layers, &runtime.compiler, &key, &function, &sre);
+        Ok(found
+            .unwrap_or_else(|raised| {
+                raised.clear();
+                None
+            })
+            .unwrap_or_else(Object::none))
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> c_int {
+    fenced(0, || {
+        // SAFETY: C passes the calling thread's interpreter.
+        c_int::from(
+            runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
+        )
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const c_char) -> Init {
+    fenced(None, || {
+        let runtime = runtime::current()?;
+        // SAFETY: C passes strings that outlive the call.
+        let (name, path) = unsafe { (CStr::from_ptr(name), CStr::from_ptr(path)) };
+        extensions::init(&runtime.layers, &runtime.config, name, path.to_str().ok()?)
     })
 }
 

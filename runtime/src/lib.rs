@@ -10,6 +10,7 @@
 mod archive_module;
 mod catalog;
 mod cpython;
+mod extensions;
 mod ffi;
 mod fingerprint;
 mod intern;
@@ -17,6 +18,8 @@ mod layers;
 mod loaders;
 mod memory;
 mod options;
+mod patterns;
+mod postpone;
 mod profile;
 mod reader;
 mod report;

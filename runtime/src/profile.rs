@@ -54,7 +54,7 @@ pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
             keys: &mut keys,
         };
         for module in layer.archive.tables.modules() {
-            if let Some((code, _)) = layer.archive.object(module.code) {
+            if let Some((code, _)) = module.code.and_then(|code| layer.archive.object(code)) {
                 // SAFETY: an archive in use has code objects where its catalog says.
                 let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
                 let _ = walk.visit(&code).map_err(Raised::clear);

@@ -8,6 +8,8 @@ use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
 use crate::fingerprint::Image;
 use crate::layers::{Layers, Unusable};
 use crate::options::Options;
+use crate::patterns::{Compiler, Key};
+use crate::postpone::Postponer;
 use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::{profile, report};
@@ -19,6 +21,8 @@ pub struct Runtime {
     pub layers: Layers,
     pub stats: Stats,
     trace: Option<Trace>,
+    postponer: Postponer,
+    pub compiler: Compiler,
 }
 
 /// The process ends with exit status 1; the reason is on stderr.
@@ -84,6 +88,9 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         layers,
         stats,
         trace,
+        compiler: Compiler::default(),
+        // SAFETY: as promised.
+        postponer: unsafe { Postponer::new(interp) },
     });
     // Leaked: a daemon thread may still be using an earlier one when an embedding program starts anew.
     CURRENT.store(Box::into_raw(runtime), Ordering::Release);
@@ -96,6 +103,15 @@ impl Runtime {
     pub fn layers_for_code(&self) -> Option<&Layers> {
         (!self.layers.is_empty() && is_main_interpreter() && !has_code_watchers())
             .then_some(&self.layers)
+    }
+
+    /// Whether the garbage collection that is due can wait.
+    ///
+    /// # Safety
+    /// `interp` is the interpreter of the calling thread.
+    pub unsafe fn postpones_gc(&self, interp: *mut bindings::PyInterpreterState) -> bool {
+        // SAFETY: as promised.
+        is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 
     /// Writes what the options ask for at exit.
@@ -118,6 +134,14 @@ impl Runtime {
         if let Some(trace) = &self.trace {
             trace.record(name, file, &self.standard_directories());
         }
+    }
+
+    /// Adds a pattern to the trace list, if one is written.
+    pub fn trace_pattern(&self, key: &Key) -> object::Result<()> {
+        if let Some(trace) = &self.trace {
+            trace.record_pattern(key.flags.ascii()?.to_str()?, key.pattern.ascii()?.to_str()?);
+        }
+        Ok(())
     }
 
     /// The standard library and site-packages.

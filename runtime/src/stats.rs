@@ -50,6 +50,11 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many modules got their code from an archive.
+    pub fn hits(&self) -> u64 {
+        self.source.load(Ordering::Relaxed) + self.frozen.load(Ordering::Relaxed)
+    }
+
     pub fn miss(&self, name: &str, miss: Miss) {
         self.missed.fetch_add(1, Ordering::Relaxed);
         if let Some(names) = &self.missed_names

@@ -25,12 +25,20 @@ impl Trace {
             Some(file) if !is_where_expected(name, file, standard) => format!("{name}  # {file}\n"),
             _ => format!("{name}\n"),
         };
+        self.append(&line);
+    }
+
+    /// Appends a regular expression, as a comment to the module that compiles it. Both are Python literals.
+    pub fn record_pattern(&self, flags: &str, pattern: &str) {
+        self.append(&format!("re  # {flags} {pattern}\n"));
+    }
+
+    fn append(&self, line: &str) {
         // A line break in a path would make two entries of one.
-        if line.matches('\n').count() != 1 {
-            return;
+        if line.matches('\n').count() == 1 {
+            // A full disk must not change the program that is traced.
+            let _ = (&self.0).write_all(line.as_bytes());
         }
-        // A full disk must not change the program that is traced.
-        let _ = (&self.0).write_all(line.as_bytes());
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use walkdir::WalkDir;
 
 use crate::digest::{self, Inputs};
+use crate::extensions;
 use crate::mirror::{self, Extra};
 use crate::progress::Phase;
 use crate::runtime;
@@ -148,7 +149,7 @@ pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     if build.profile == Profile::Release {
         train(build, jobs)?;
     }
-    runtime::place(build)?;
+    place_objects(build)?;
     let title = match build.profile {
         Profile::Dev => "compile",
         Profile::Release => "compile with the profile",
@@ -156,7 +157,18 @@ pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     let phase = Phase::start(title);
     phase.run(make(&objects, jobs).arg("all"), &build.log("make"))?;
     phase.done();
+    if extensions::link(build)? {
+        let phase = Phase::start("link again");
+        phase.run(make(&objects, jobs).arg("all"), &build.log("make-again"))?;
+        phase.done();
+    }
     Ok(())
+}
+
+/// Puts the objects that do not come from make where make expects them.
+fn place_objects(build: &Build) -> Result<()> {
+    runtime::place(build)?;
+    extensions::place(build)
 }
 
 /// Makes the profile for the optimised build.
@@ -181,7 +193,7 @@ fn train(build: &Build, jobs: usize) -> Result<()> {
             make(&objects, jobs).arg("profile-clean-stamp"),
             &build.log("profile-clean"),
         )?;
-        runtime::place(build)?;
+        place_objects(build)?;
         phase.run(
             make(&objects, jobs).arg("profile-gen-stamp"),
             &build.log("profile-gen"),

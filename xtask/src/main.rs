@@ -4,6 +4,7 @@ mod build_python;
 mod demo;
 mod deps;
 mod digest;
+mod extensions;
 mod fetch;
 mod install;
 mod interpreter;

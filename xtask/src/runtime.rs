@@ -122,7 +122,8 @@ fn exports(library: &Path) -> Result<Vec<String>> {
     Ok(exports)
 }
 
-fn run(command: &mut Command) -> Result<String> {
+/// Runs a command and returns its output.
+pub fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()

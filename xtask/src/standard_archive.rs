@@ -1,6 +1,7 @@
 //! The archive of the standard library, `lib/python3.13-stdlib.img`, which the interpreter uses without being asked.
 //!
-//! It is dumped twice: what the training runs wrote to in the first archive is put together in the second.
+//! It is dumped twice: what the training runs wrote to in the first archive is put together in the second, which also
+//! has the regular expressions that they compiled.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,15 +35,17 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
         command.arg("-I").args(arguments);
         command
     };
-    let dump = |profiles: &[String]| -> Result<()> {
+    let dump = |profiles: &[String], lists: &[&Path]| -> Result<()> {
         let mut command = python(&["-X", "cds=off", "-m", "cds", "dump", "--quiet", "--stdlib"]);
         for profile in profiles {
             command.args(["--profile", profile]);
         }
-        phase.run(command.arg(&archive), &log)
+        phase.run(command.args(lists).arg(&archive), &log)
     };
-    dump(&[])?;
+    dump(&[], &[])?;
     let directory = tempfile::tempdir().context("cannot create a directory for the profiles")?;
+    let list = directory.path().join("list");
+    let trace = format!("cds_trace={}", list.display());
     let training = training.to_string_lossy();
     let mut profiles = Vec::new();
     for (name, run) in [
@@ -51,11 +54,11 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     ] {
         let profile = directory.path().join(name).to_string_lossy().into_owned();
         let option = format!("cds_profile={profile}");
-        let mut command: Command = python(&["-X", &option]);
+        let mut command: Command = python(&["-X", &option, "-X", &trace]);
         phase.run(command.args(run), &log)?;
         profiles.push(profile);
     }
-    dump(&profiles)?;
+    dump(&profiles, &[&list])?;
     phase.done();
     stamp.set(&inputs)
 }

@@ -1,4 +1,4 @@
-//! The tables: the module catalog, the directory index, the intern table, the frozensets.
+//! The tables: the module catalog, the directory index, the intern table, the compiled patterns, the frozensets.
 //!
 //! Each look-up is one probe of an open-addressing table that lies in the file as it is used, so opening
 //! an archive costs the same however much it holds. Integers are in the byte order of the machine; the
@@ -37,6 +37,7 @@ struct Contents {
     directory_slots: Span,
     entries: Span,
     intern_slots: Span,
+    pattern_slots: Span,
     frozensets: Span,
     frozenset_uses: Span,
 }
@@ -82,7 +83,7 @@ struct EntryRecord {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct InternSlot {
+struct ObjectSlot {
     /// High half of the hash: most of what does not match is seen here.
     hash: u32,
     /// Memory offset of the string divided by [`OBJECT_ALIGNMENT`], 0 if the slot is free.
@@ -108,18 +109,21 @@ const NONE: u32 = u32::MAX;
 /// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
 pub const OBJECT_ALIGNMENT: u64 = 16;
 
+/// In place of the code of an extension module that is linked into the interpreter: the header lies there.
+const NO_CODE: u64 = 0;
+
 /// A module of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Module<'a> {
-    /// Path of the source file, or `<frozen NAME>`.
+    /// Path of the source file or of the extension module, or `<frozen NAME>`.
     pub origin: &'a str,
     pub name: &'a str,
-    /// Source's modification time in nanoseconds since the epoch; for a frozen module 0.
+    /// File's modification time in nanoseconds since the epoch; for a frozen module 0.
     pub mtime_ns: i64,
-    /// Source's size in bytes; for a frozen module 0.
+    /// File's size in bytes; for a frozen module 0.
     pub size: u64,
-    /// Memory offset of the code object.
-    pub code: u64,
+    /// Memory offset of the code object; none for an extension module that is linked into the interpreter.
+    pub code: Option<u64>,
     uses: (u32, u32),
 }
 
@@ -160,6 +164,7 @@ pub struct TablesBuilder {
     directory_index: HashMap<String, u32>,
     entries: Vec<EntryRecord>,
     interned: Vec<(u64, u32)>,
+    patterns: Vec<(u64, u32)>,
     frozensets: Vec<FrozenSet>,
     frozenset_uses: Vec<u32>,
 }
@@ -213,6 +218,11 @@ impl TablesBuilder {
             first_use,
             uses: frozensets.len() as u32,
         });
+    }
+
+    /// Adds an extension module that is linked into the interpreter.
+    pub fn extension(&mut self, name: &str, origin: &str, mtime_ns: i64, size: u64) {
+        self.module(name, origin, mtime_ns, size, NO_CODE, &[]);
     }
 
     /// Announces all directories, before the first [`Self::entries`].
@@ -270,6 +280,12 @@ impl TablesBuilder {
             .push((hash, (object / OBJECT_ALIGNMENT) as u32));
     }
 
+    /// Adds a compiled pattern: the hash it is looked up by, and the memory offset of its tuple.
+    pub fn pattern(&mut self, hash: u64, object: u64) {
+        self.patterns
+            .push((hash, (object / OBJECT_ALIGNMENT) as u32));
+    }
+
     /// Adds a frozenset and returns its index.
     pub fn frozenset(&mut self, set: FrozenSet) -> u32 {
         self.frozensets.push(set);
@@ -282,7 +298,8 @@ impl TablesBuilder {
         let contents = Contents {
             module_slots: append(&mut bytes, &index_slots(&self.module_keys)),
             directory_slots: append(&mut bytes, &index_slots(&self.directory_keys)),
-            intern_slots: append(&mut bytes, &intern_slots(&self.interned)),
+            intern_slots: append(&mut bytes, &object_slots(&self.interned)),
+            pattern_slots: append(&mut bytes, &object_slots(&self.patterns)),
             modules: append(&mut bytes, &self.modules),
             directories: append(&mut bytes, &self.directories),
             entries: append(&mut bytes, &self.entries),
@@ -332,15 +349,15 @@ fn index_slots(keys: &[u64]) -> Vec<u32> {
     slots
 }
 
-fn intern_slots(strings: &[(u64, u32)]) -> Vec<InternSlot> {
-    let mut slots = vec![InternSlot { hash: 0, object: 0 }; slot_count(strings.len())];
+fn object_slots(objects: &[(u64, u32)]) -> Vec<ObjectSlot> {
+    let mut slots = vec![ObjectSlot { hash: 0, object: 0 }; slot_count(objects.len())];
     let mask = slots.len() - 1;
-    for &(hash, object) in strings {
+    for &(hash, object) in objects {
         let mut slot = hash as usize & mask;
         while slots[slot].object != 0 {
             slot = (slot + 1) & mask;
         }
-        slots[slot] = InternSlot {
+        slots[slot] = ObjectSlot {
             hash: (hash >> 32) as u32,
             object,
         };
@@ -358,7 +375,8 @@ pub struct Tables<'a> {
     directories: &'a [DirectoryRecord],
     directory_slots: &'a [u32],
     entries: &'a [EntryRecord],
-    intern_slots: &'a [InternSlot],
+    intern_slots: &'a [ObjectSlot],
+    pattern_slots: &'a [ObjectSlot],
     frozensets: &'a [FrozenSet],
     frozenset_uses: &'a [u32],
 }
@@ -387,6 +405,7 @@ impl<'a> Tables<'a> {
             directory_slots: records(section, slots(contents.directory_slots)?)?,
             entries: records(section, contents.entries)?,
             intern_slots: records(section, slots(contents.intern_slots)?)?,
+            pattern_slots: records(section, slots(contents.pattern_slots)?)?,
             frozensets: records(section, contents.frozensets)?,
             frozenset_uses: records(section, contents.frozenset_uses)?,
         })
@@ -456,13 +475,12 @@ impl<'a> Tables<'a> {
 
     /// Memory offsets of the interned strings that may have this content hash.
     pub fn interned(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
-        let slots = self.intern_slots;
-        let mask = slots.len() - 1;
-        (0..slots.len())
-            .map(move |step| slots[(hash as usize).wrapping_add(step) & mask])
-            .take_while(|slot| slot.object != 0)
-            .filter(move |slot| slot.hash == (hash >> 32) as u32)
-            .map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+        candidates(self.intern_slots, hash)
+    }
+
+    /// Memory offsets of the tuples of the compiled patterns that may have this hash.
+    pub fn patterns(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
+        candidates(self.pattern_slots, hash)
     }
 
     /// The frozensets that a module's code can reach.
@@ -492,7 +510,7 @@ impl<'a> Tables<'a> {
             name: self.text_at(record.name)?,
             mtime_ns: record.mtime_ns,
             size: record.size,
-            code: record.code,
+            code: (record.code != NO_CODE).then_some(record.code),
             uses: (record.first_use, record.uses),
         })
     }
@@ -521,6 +539,15 @@ fn records<T: FromBytes + Immutable + KnownLayout>(
     <[T]>::ref_from_prefix_with_elems(bytes, count)
         .map(|(records, _)| records)
         .map_err(|_| outside)
+}
+
+fn candidates(slots: &[ObjectSlot], hash: u64) -> impl Iterator<Item = u64> {
+    let mask = slots.len() - 1;
+    (0..slots.len())
+        .map(move |step| slots[(hash as usize).wrapping_add(step) & mask])
+        .take_while(|slot| slot.object != 0)
+        .filter(move |slot| slot.hash == (hash >> 32) as u32)
+        .map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
 }
 
 fn probe<T>(slots: &[u32], hash: u64, found: impl Fn(u32) -> Option<T>) -> Option<T> {

@@ -151,27 +151,34 @@ proptest! {
         for (index, string) in strings.iter().enumerate() {
             let offset = (index as u64 + 1) * OBJECT_ALIGNMENT;
             tables.interned(content_hash(string.as_bytes()), offset);
+            tables.pattern(content_hash(string.as_bytes()), offset);
             offsets.insert(string, offset);
         }
         let set = FrozenSet { object: 16, elements: 32, table: 48, slots: 8 };
         let set_index = tables.frozenset(set);
         for (index, (origin, (mtime, size))) in modules.iter().enumerate() {
             let sets = if index % 2 == 0 { vec![set_index] } else { vec![] };
-            tables.module("name", origin, *mtime, *size, index as u64, &sets);
+            if index % 3 == 2 {
+                tables.extension("name", origin, *mtime, *size);
+            } else {
+                tables.module("name", origin, *mtime, *size, index as u64 + 1, &sets);
+            }
         }
         let bytes = tables.finish();
         let tables = Tables::parse(&bytes).unwrap();
         for (index, (origin, (mtime, size))) in modules.iter().enumerate() {
             let module = tables.module(origin).unwrap();
+            let code = (index % 3 != 2).then_some(index as u64 + 1);
             prop_assert_eq!((module.origin, module.mtime_ns, module.size, module.code),
-                            (origin.as_str(), *mtime, *size, index as u64));
+                            (origin.as_str(), *mtime, *size, code));
             prop_assert_eq!(tables.frozensets(&module).collect::<Vec<_>>(),
-                            if index % 2 == 0 { vec![set] } else { vec![] });
+                            if index % 2 == 0 && code.is_some() { vec![set] } else { vec![] });
         }
         prop_assert_eq!(tables.module(&absent), None);
         prop_assert_eq!(tables.modules().count(), modules.len());
         for (string, offset) in offsets {
             prop_assert!(tables.interned(content_hash(string.as_bytes())).any(|found| found == offset));
+            prop_assert!(tables.patterns(content_hash(string.as_bytes())).any(|found| found == offset));
         }
     }
 
@@ -188,6 +195,7 @@ proptest! {
         tables.entries("/lib", &[("json", Some("json/__init__.py")), ("abc", Some("abc.py"))]);
         tables.module("abc", "/lib/abc.py", 1, 2, 3, &[]);
         tables.interned(content_hash(b"x"), 16);
+        tables.pattern(content_hash(b"x"), 32);
         let mut bytes = tables.finish();
         for (place, value) in changes {
             let place = place.index(bytes.len());
@@ -209,6 +217,7 @@ proptest! {
             }
             tables.directories().count();
             tables.interned(content_hash(b"x")).count();
+            tables.patterns(content_hash(b"x")).count();
         }
     }
 

@@ -219,6 +219,8 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "archive": summary.archive,
         "modules": summary.modules,
         "shared": summary.shared,
+        "patterns": summary.patterns,
+        "extensions": summary.extensions,
         "directories": summary.directories,
         "bytes": summary.bytes,
         "sections": summary.sections,

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cds.directories import Directory, DirectoryIndex
 from cds.installation import (
@@ -22,18 +22,19 @@ from cds.installation import (
     stdlib_directory,
     stdlib_extension_directories,
 )
-from cds.listing import Listings
+from cds.listing import Listings, join
+from cds.patterns import compiled
 from cds.progress import Progress
-from cds.resolve import Found, Origin, Resolver
+from cds.resolve import Found, Origin, Resolver, origin_of_file
 from cds.source import SourceCode, Unusable, load
-from cds.tracelist import Entry
+from cds.tracelist import Entry, Pattern
 from cds.walk import modules_below
 
 # Writing takes about a millisecond for each, all in one call.
 _MANY_MODULES = 1500
 _TEXT_PROBE_SIZE = 4096
 
-Module = tuple[str, str | None, int, int, CodeType]
+Module = tuple[str, str | None, int, int, CodeType | None]
 
 
 class Skipped(NamedTuple):
@@ -61,6 +62,8 @@ class Summary:
     archive: str
     modules: int
     shared: int
+    patterns: int
+    extensions: int
     directories: int
     bytes: int
     objects: dict[str, int]
@@ -111,13 +114,17 @@ def dump(
     if len(modules) >= _MANY_MODULES:
         progress.announce(f"writing {len(modules)} modules")
     try:
-        written = write(archive, modules, collector.directories(), profiles)
+        written = write(
+            archive, modules, collector.patterns(), collector.directories(), profiles
+        )
     except (OSError, ValueError) as error:
         raise DumpError(str(error)) from error
     return Summary(
         archive,
         written["modules"],
         written["shared"],
+        written["patterns"],
+        written["extensions"],
         written["directories"],
         written["bytes"],
         written["objects"],
@@ -138,6 +145,8 @@ class _Collector:
         self._sources: dict[str, SourceCode | Unusable] = {}
         # By (file or "", name): that is the order in the archive.
         self._modules: dict[tuple[str, str], Module] = {}
+        # By flags and literal.
+        self._patterns: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._skipped: set[Skipped] = set()
 
     def collect(self, selection: Selection) -> None:
@@ -156,6 +165,9 @@ class _Collector:
 
     def modules(self) -> list[Module]:
         return [self._modules[key] for key in sorted(self._modules)]
+
+    def patterns(self) -> list[tuple[Any, ...]]:
+        return [self._patterns[key] for key in sorted(self._patterns)]
 
     def directories(self) -> list[Directory]:
         return self._index.directories()
@@ -178,7 +190,9 @@ class _Collector:
                 yield from modules_below(directory, "", self._listings)
 
     def _listed(self, entries: Sequence[Entry]) -> Iterator[tuple[str, Found]]:
-        for name, file in entries:
+        for name, file, pattern in entries:
+            if pattern is not None:
+                self._add_pattern(pattern)
             found = self._resolver.find_traced(file) if file else self._resolver.find(name)
             if found is None:
                 self._skip(name, "not found", file)
@@ -212,6 +226,7 @@ class _Collector:
         self._index.add(directory)
         for extensions in stdlib_extension_directories(self._path, self._listings):
             self._index.add(extensions)
+            self._add_linked_extensions(extensions)
         yield from modules_below(directory, "", self._listings, leave_out=STDLIB_LEFT_OUT)
 
     def _add(self, name: str, found: Found) -> None:
@@ -236,6 +251,22 @@ class _Collector:
             self._skip(name, source.reason, source.detail)
         else:
             self._modules[file, name] = (name, file, source.mtime_ns, source.size, source.code)
+
+    def _add_linked_extensions(self, directory: str) -> None:
+        from _cds_archive import is_linked
+
+        listing = self._listings.get(directory)
+        for file_name in sorted(listing.kinds) if listing is not None else ():
+            file = join(directory, file_name)
+            name = file_name.partition(".")[0]
+            if origin_of_file(file) is Origin.EXTENSION and is_linked(name, file):
+                status = os.stat(file)
+                self._modules[file, name] = (name, file, status.st_mtime_ns, status.st_size, None)
+
+    def _add_pattern(self, pattern: Pattern) -> None:
+        fields = compiled(pattern)
+        if fields is not None:
+            self._patterns[pattern.flags, ascii(pattern.pattern)] = fields
 
     def _skip(self, name: str, reason: str, detail: str | None = None) -> None:
         self._skipped.add(Skipped(name, reason, detail))

@@ -10,11 +10,17 @@ that file: modules beside a script, editable installs, packages that change thei
     json.decoder
     utils  # /srv/app/utils.py
 
+A comment of `re` may be a regular expression that a program compiled: the flags, and
+the pattern as a Python literal.
+
+    re  # 32 '[^/]+'
+
 A component of a name need not be an identifier, since import_module() takes any:
 Django's migrations are called `0001_initial`.  With the file, the name is a label, and
 may be whatever a program called the module when it loaded that file itself.
 """
 
+import ast
 import re
 import sys
 from typing import NamedTuple
@@ -22,11 +28,19 @@ from typing import NamedTuple
 _MODULE_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
+class Pattern(NamedTuple):
+    """A regular expression with the flags that it was compiled with."""
+
+    flags: int
+    pattern: str | bytes
+
+
 class Entry(NamedTuple):
-    """One line: a module's name, and its file if the list gives it."""
+    """One line: a module's name, and what the list gives besides."""
 
     name: str
     file: str | None
+    pattern: Pattern | None = None
 
 
 class TraceListError(ValueError):
@@ -74,7 +88,17 @@ def _parse_line(line: bytes) -> Entry | None:
         return Entry(name, comment)
     if not is_module_name(name):
         raise ValueError(f"not a module name: {_shortened(name)}")
-    return Entry(name, None)
+    return Entry(name, None, _parse_pattern(comment) if name == "re" else None)
+
+
+def _parse_pattern(comment: str) -> Pattern | None:
+    flags, _, literal = comment.partition(" ")
+    try:
+        pattern = ast.literal_eval(literal)
+        return Pattern(int(flags), pattern) if isinstance(pattern, str | bytes) else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        # Somebody's own comment.
+        return None
 
 
 def _shortened(text: str) -> str:

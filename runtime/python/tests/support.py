@@ -67,9 +67,10 @@ def file_finder(directory: str) -> FileFinder:
 
 @contextlib.contextmanager
 def archive_writer(writer: object) -> Iterator[None]:
-    """Let the interpreter have `_cds_archive.write`."""
+    """Let the interpreter have `_cds_archive.write`, and no linked extension module."""
     module = types.ModuleType("_cds_archive")
     module.write = writer
+    module.is_linked = lambda name, path: False
     with mock.patch.dict(sys.modules, {"_cds_archive": module}):
         yield
 
@@ -81,15 +82,18 @@ class RecordingWriter:
         self._skipped = skipped or []
 
     def __call__(
-        self, path: str, modules: list, directories: list, profiles: list
+        self, path: str, modules: list, patterns: list, directories: list, profiles: list
     ) -> dict[str, object]:
         self.modules = modules
+        self.patterns = patterns
         self.directories = directories
         with open(path, "wb") as file:
             file.write(b"\0archive")
         return {
             "modules": len(modules),
             "shared": 0,
+            "patterns": len(patterns),
+            "extensions": 0,
             "directories": len(directories),
             "bytes": 8,
             "objects": {"code": len(modules)},

@@ -17,16 +17,17 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WRITER = """
 import sys, types
 
-def write(path, modules, directories, profiles):
+def write(path, modules, patterns, directories, profiles):
     with open(path, "wb") as file:
         file.write(b"\\0" + "\\n".join(module[0] for module in modules).encode())
     return {
-        "modules": len(modules), "shared": 0, "directories": len(directories), "bytes": 6_543_210,
+        "modules": len(modules), "shared": 0, "patterns": len(patterns), "extensions": 0,
+        "directories": len(directories), "bytes": 6_543_210,
         "objects": {"code": 3}, "sections": {"never written": 6_543_000, "tables": 210},
         "skipped": [],
     }
 
-sys.modules["_cds_archive"] = types.SimpleNamespace(write=write)
+sys.modules["_cds_archive"] = types.SimpleNamespace(write=write, is_linked=lambda *_: False)
 """
 NO_WRITER = "import sys; sys.modules['_cds_archive'] = None"
 
@@ -143,6 +144,8 @@ class Dump(CommandTestCase):
                 "archive": "app.img",
                 "modules": 1,
                 "shared": 0,
+                "patterns": 0,
+                "extensions": 0,
                 "directories": 4,
                 "bytes": 6_543_210,
                 "sections": {"never written": 6_543_000, "tables": 210},

@@ -35,6 +35,16 @@ class ReadingAList(unittest.TestCase):
             with self.subTest(comment):
                 self.assertEqual(parse(f"a #{comment}".encode(), "l"), [Entry("a", None)])
 
+    def test_a_regular_expression_is_a_comment_of_re(self) -> None:
+        text = rb"""re  # 32 '[^#/]+ \\d'
+re  # 0 b'\xff'
+re  # 2 apples
+re  # 0 __import__('os')
+json  # 0 'a'
+"""
+        patterns = [entry.pattern for entry in parse(text, "l")]
+        self.assertEqual(patterns, [(32, r"[^#/]+ \d"), (0, b"\xff"), None, None])
+
     def test_names_that_only_import_module_can_import(self) -> None:
         for name in ("app.migrations.0001_initial", "foo-bar", "naïve.modül"):
             with self.subTest(name):

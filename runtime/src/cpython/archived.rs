@@ -49,6 +49,25 @@ pub unsafe fn is_same_string(
     }
 }
 
+/// The tuple at `candidate`, if one lies there.
+///
+/// # Safety
+/// `candidate` points to at least `room` readable bytes of an archive, 8-byte aligned.
+pub unsafe fn tuple(candidate: *mut raw::PyObject, room: usize) -> Option<Object> {
+    let head = std::mem::offset_of!(raw::PyTupleObject, ob_item);
+    if room < head {
+        return None;
+    }
+    let tuple = candidate.cast::<raw::PyTupleObject>();
+    // SAFETY: the head is readable, and so are the items if there is room for them.
+    unsafe {
+        let items = usize::try_from((*tuple).ob_base.ob_size).ok()?;
+        let is_tuple = (*candidate).ob_type as u64 == Kind::Tuple.type_address();
+        let fits = items <= (room - head) / size_of::<*mut raw::PyObject>();
+        (is_tuple && fits).then(|| Object::from_borrowed(candidate))
+    }
+}
+
 /// The characters of a live exact str, as they lie in memory.
 ///
 /// # Safety

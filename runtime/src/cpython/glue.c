@@ -1,8 +1,11 @@
 #include "glue.h"
 #include "pycore_code.h"
+#include "pycore_import.h"
 #include "pycore_interp.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
+
+#include <dlfcn.h>
 
 const Py_ssize_t cds_glue_immortal_refcount = _Py_IMMORTAL_REFCNT;
 const void *const cds_glue_anchor = &_PyRuntime;
@@ -55,4 +58,30 @@ const void *
 cds_glue_characters(PyObject *string)
 {
     return PyUnicode_DATA(string);
+}
+
+PyObject *
+cds_glue_function_code(PyObject *object)
+{
+    return PyFunction_Check(object) ? PyFunction_GET_CODE(object) : NULL;
+}
+
+int
+cds_glue_has_default_dlopen_flags(void)
+{
+    return _PyImport_GetDLOpenFlags(_PyInterpreterState_GET()) == RTLD_NOW;
+}
+
+int
+cds_glue_gc_threshold(PyInterpreterState *interp)
+{
+    return interp->gc.generations[0].threshold;
+}
+
+int
+cds_glue_gc_is_observed(PyInterpreterState *interp)
+{
+    PyObject *callbacks = interp->gc.callbacks;
+    return interp->gc.debug != 0
+        || (callbacks != NULL && PyList_GET_SIZE(callbacks) != 0);
 }

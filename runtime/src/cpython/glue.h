@@ -38,3 +38,15 @@ const void *cds_glue_characters(PyObject *string);
 /* Values of PyASCIIObject.state.interned (cpython/unicodeobject.h). */
 extern const unsigned int cds_glue_not_interned;
 extern const unsigned int cds_glue_interned_static;
+
+/* The code object of a function, or NULL if it is something else. */
+PyObject *cds_glue_function_code(PyObject *object);
+
+/* Whether dlopen() gets the flags that sys.setdlopenflags() has not changed. */
+int cds_glue_has_default_dlopen_flags(void);
+
+/* How many allocations make a garbage collection due (gc.get_threshold()[0]). */
+int cds_glue_gc_threshold(PyInterpreterState *interp);
+
+/* Whether the program looks at collections (gc.callbacks, gc.set_debug()). */
+int cds_glue_gc_is_observed(PyInterpreterState *interp);

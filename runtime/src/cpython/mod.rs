@@ -4,11 +4,15 @@
 //! - [`object`]: references to live objects, with the calls that the rest of the library needs,
 //! - [`encode`]: live objects to bytes as they lie in an archive,
 //! - [`archived`]: objects as they lie in a mapped archive,
+//! - [`collector`]: the garbage collector's settings,
+//! - [`linked`]: extension modules that are part of the interpreter,
 //! - [`config`]: what the interpreter was told at start-up.
 
 pub mod archived;
+pub mod collector;
 pub mod config;
 pub mod encode;
+pub mod linked;
 pub mod object;
 
 /// Raw declarations; see `build.rs`.

@@ -295,6 +295,58 @@ impl Object {
         }
     }
 
+    /// A list of the items of any iterable.
+    pub fn to_list(&self) -> Result<Self> {
+        // SAFETY: any object may be passed; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PySequence_List(self.as_ptr())) }
+    }
+
+    /// A dict of the pairs of any iterable.
+    pub fn to_dict(&self) -> Result<Self> {
+        // SAFETY: any object may be passed as the pairs.
+        unsafe {
+            let dict = Self::from_new(raw::PyDict_New())?;
+            if raw::PyDict_MergeFromSeq2(dict.as_ptr(), self.as_ptr(), 1) < 0 {
+                return Err(Raised);
+            }
+            Ok(dict)
+        }
+    }
+
+    pub fn attribute(&self, name: &CStr) -> Result<Self> {
+        // SAFETY: the name is NUL-terminated; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
+    }
+
+    pub fn call(&self, arguments: Vec<Self>) -> Result<Self> {
+        let arguments = Self::tuple(arguments)?;
+        // SAFETY: the arguments are a tuple; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyObject_CallObject(self.as_ptr(), arguments.as_ptr())) }
+    }
+
+    /// Whether it is equal to another object of the same type, whose comparison runs no Python code and cannot fail.
+    pub fn equals(&self, other: &Self) -> bool {
+        // SAFETY: both are alive.
+        unsafe {
+            raw::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), raw::Py_EQ as _) == 1
+        }
+    }
+
+    /// What `ascii()` gives for it.
+    pub fn ascii(&self) -> Result<Self> {
+        // SAFETY: any object may be passed; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyObject_ASCII(self.as_ptr())) }
+    }
+
+    /// The code of a function written in Python; none if it is something else.
+    pub fn function_code(&self) -> Option<Self> {
+        // SAFETY: any object may be passed; returns a borrowed reference or NULL.
+        unsafe {
+            let code = raw::cds_glue_function_code(self.as_ptr());
+            (!code.is_null()).then(|| Self::from_borrowed(code))
+        }
+    }
+
     /// What `marshal.dumps()` gives for it.
     pub fn marshal(&self) -> Result<Vec<u8>> {
         // SAFETY: the result is a bytes object.

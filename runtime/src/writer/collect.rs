@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Interpreter, Module, Touched};
+use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::fingerprint::Image;
@@ -13,6 +13,10 @@ use crate::reader::Mapped;
 pub struct Graph {
     pub nodes: Vec<Node>,
     pub modules: Vec<Root>,
+    /// Extension modules that are linked into the interpreter.
+    pub extensions: Vec<Module>,
+    /// Compiled patterns: what they are looked up by, and the number of their tuple.
+    pub patterns: Vec<(u64, u32)>,
     /// Modules that cannot be archived: name and reason.
     pub skipped: Vec<(String, String)>,
 }
@@ -72,7 +76,12 @@ impl From<Raised> for Refusal {
     }
 }
 
-pub fn collect(modules: Vec<Module>, interpreter: &Interpreter, touched: &Touched) -> Graph {
+pub fn collect(
+    modules: Vec<Module>,
+    patterns: Vec<Pattern>,
+    interpreter: &Interpreter,
+    touched: &Touched,
+) -> Graph {
     let mut collector = Collector {
         image: interpreter.image,
         lower: interpreter.lower,
@@ -84,9 +93,14 @@ pub fn collect(modules: Vec<Module>, interpreter: &Interpreter, touched: &Touche
     };
     collector.add_lower_constants();
     let mut roots = Vec::new();
+    let mut extensions = Vec::new();
     let mut skipped = Vec::new();
     for module in modules {
-        match collector.module(&module.code) {
+        let Some(code) = &module.code else {
+            extensions.push(module);
+            continue;
+        };
+        match collector.module(code) {
             Ok(code) => roots.push(Root {
                 origin: module.origin(),
                 name: module.name,
@@ -98,9 +112,18 @@ pub fn collect(modules: Vec<Module>, interpreter: &Interpreter, touched: &Touche
             Err(refusal) => skipped.push((module.name, refusal.reason().to_owned())),
         }
     }
+    let mut places = Vec::new();
+    for Pattern { hash, fields, .. } in patterns {
+        if let Ok(reference @ Reference::Archive(number)) = collector.reference(&fields) {
+            collector.mark_used(reference, Heat::Function);
+            places.push((hash, number));
+        }
+    }
     Graph {
+        patterns: places,
         nodes: collector.nodes,
         modules: roots,
+        extensions,
         skipped,
     }
 }
@@ -134,7 +157,7 @@ impl Collector<'_> {
         let Some(lower) = self.lower else { return };
         let mut visited = HashSet::new();
         for module in lower.tables.modules() {
-            if let Some((code, _)) = lower.object(module.code) {
+            if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
                 // SAFETY: the layer is in use, so its modules have been taken for code objects already.
                 let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
                 // What cannot be encoded is not known, and stored again.

@@ -27,6 +27,10 @@ pub struct Summary {
     pub modules: usize,
     /// Modules that the lower layer has already.
     pub shared: usize,
+    /// Compiled regular expressions.
+    pub patterns: usize,
+    /// Extension modules that are linked into the interpreter.
+    pub extensions: usize,
     pub directories: usize,
     pub bytes: usize,
     /// Number of objects by type.
@@ -74,6 +78,8 @@ pub fn emit(
     let summary = Summary {
         modules: graph.modules.len(),
         shared: 0,
+        patterns: graph.patterns.len(),
+        extensions: graph.extensions.len(),
         directories: directories.len(),
         bytes: file.len(),
         objects: by_type,
@@ -169,6 +175,17 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
             module.size,
             code,
             &sets,
+        );
+    }
+    for &(hash, number) in &graph.patterns {
+        tables.pattern(hash, plan.memory_offset(number));
+    }
+    for extension in &graph.extensions {
+        tables.extension(
+            &extension.name,
+            &extension.origin(),
+            extension.mtime_ns,
+            extension.size,
         );
     }
     for directory in directories {

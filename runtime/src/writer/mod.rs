@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::cpython::object::Object;
 use crate::fingerprint::Image;
+use crate::patterns::{self, Key};
 use crate::reader::Mapped;
 
 pub use emit::Summary;
@@ -29,7 +30,8 @@ pub struct Module {
     pub mtime_ns: i64,
     /// Of the source file, in bytes.
     pub size: u64,
-    pub code: Object,
+    /// None for an extension module that is linked into the interpreter.
+    pub code: Option<Object>,
 }
 
 impl Module {
@@ -39,6 +41,15 @@ impl Module {
             .clone()
             .unwrap_or_else(|| format!("<frozen {}>", self.name))
     }
+}
+
+/// A compiled pattern to archive.
+pub struct Pattern {
+    pub key: Key,
+    /// What it is looked up by.
+    pub hash: u64,
+    /// As [`crate::patterns`] reads it.
+    pub fields: Object,
 }
 
 /// A directory to put into the index.
@@ -89,6 +100,7 @@ pub struct Interpreter<'a> {
 pub fn write(
     path: &Path,
     modules: Vec<Module>,
+    mut patterns: Vec<Pattern>,
     mut directories: Vec<Directory>,
     interpreter: &Interpreter,
     touched: &Touched,
@@ -98,9 +110,10 @@ pub fn write(
             let found = lower.tables.directory(&directory.path);
             found.is_none_or(|found| found.mtime_ns != directory.mtime_ns)
         });
+        patterns.retain(|pattern| !patterns::is_in(lower, &pattern.key));
     }
     let (modules, shared) = without_shared(modules, interpreter.lower);
-    let graph = collect::collect(modules, interpreter, touched);
+    let graph = collect::collect(modules, patterns, interpreter, touched);
     let plan = layout::plan(&graph);
     let (file, mut summary) = emit::emit(&graph, &plan, &directories, interpreter);
     summary.shared = shared;

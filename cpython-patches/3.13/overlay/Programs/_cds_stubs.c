@@ -51,3 +51,23 @@ PyInit__cds_archive(void)
                     "_cds_archive is not part of this program");
     return NULL;
 }
+
+int
+_PyCDS_PostponesGC(PyInterpreterState *Py_UNUSED(interp))
+{
+    return 0;
+}
+
+PyModInitFunction
+_PyCDS_FindLinkedInit(const char *Py_UNUSED(name), const char *Py_UNUSED(path))
+{
+    return NULL;
+}
+
+PyObject *
+_PyCDS_FindPattern(PyObject *Py_UNUSED(module),
+                   PyObject *const *Py_UNUSED(args),
+                   Py_ssize_t Py_UNUSED(nargs))
+{
+    Py_RETURN_NONE;
+}

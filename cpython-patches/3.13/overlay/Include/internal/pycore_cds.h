@@ -8,6 +8,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include "pycore_importdl.h"      // PyModInitFunction
+
 /* Everything the interpreter may ask of the archive runtime.
 
    The functions are written in Rust (runtime/src/ffi.rs).  None of them
@@ -49,6 +51,36 @@ extern PyObject *_PyCDS_GetCode(PyObject *module, PyObject *const *args,
      PyDoc_STR("What an archived directory holds under a name.")}, \
     {"_cds_get_code", _PyCFunction_CAST(_PyCDS_GetCode), METH_FASTCALL, \
      PyDoc_STR("The archived code of an unchanged source file.")},
+
+/* _sre._cds_find_pattern((type, pattern, flags), compiler)
+   What compiler, re._compiler.compile(), would return for an archived pattern,
+   or None. */
+extern PyObject *_PyCDS_FindPattern(PyObject *module, PyObject *const *args,
+                                    Py_ssize_t nargs);
+
+#define _PyCDS_SRE_METHODS \
+    {"_cds_find_pattern", _PyCFunction_CAST(_PyCDS_FindPattern), \
+     METH_FASTCALL, PyDoc_STR("An archived compiled pattern.")},
+
+/* Whether an automatic garbage collection that is due can wait: archived code
+   has been handed out since the last one was due. */
+extern int _PyCDS_PostponesGC(PyInterpreterState *interp);
+
+/* An extension module of the standard library whose objects are linked in. */
+struct _PyCDS_LinkedExtension {
+    const char *name;           // NULL ends the list
+    uint64_t bytes;             // Of the file built from the same objects,
+    uint64_t checksum;          // and its XXH3.
+    PyModInitFunction init;
+};
+
+/* Modules/cds_extensions.o */
+extern const struct _PyCDS_LinkedExtension _PyCDS_LinkedExtensions[];
+
+/* The init function of an extension module that is linked in and whose file
+   at path is unchanged, or NULL. */
+extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
+                                               const char *path);
 
 /* The builtin module _cds_archive: writing archives, and what became of the
    mapped one. */
