@@ -161,10 +161,10 @@ fn pattern(fields: Object) -> Result<Pattern> {
     Ok(Pattern { key, hash, fields })
 }
 
-/// `(name, origin or None, mtime_ns, size, code)`; code is None for an extension module that is linked into the
+/// `(name, origin or None, mtime_ns, size, code, is hot)`; code is None for an extension module that is linked into the
 /// interpreter.
 fn module(item: &Object) -> Result<Module> {
-    let [name, origin, mtime_ns, size, code] = fields(item)?;
+    let [name, origin, mtime_ns, size, code, is_hot] = fields(item)?;
     Ok(Module {
         name: name.to_str()?.to_owned(),
         source: if origin.is_none() {
@@ -176,6 +176,7 @@ fn module(item: &Object) -> Result<Module> {
         size: u64::try_from(size.to_i64()?)
             .map_err(|_| Raised::new(Exception::Value, "negative size"))?,
         code: (!code.is_none()).then_some(code),
+        is_hot: is_hot.is_true(),
     })
 }
 

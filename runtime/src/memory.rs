@@ -28,12 +28,15 @@ pub fn usage(archive: &Mapped) -> Vec<Usage> {
         .iter()
         .filter(|s| s.kind.is_mapped() && s.bytes > 0)
     {
-        let start = archive.base() + section.memory_offset;
-        if let Some((resident, private_dirty)) = counts(&smaps, start) {
+        let starts = section
+            .extents()
+            .map(|extent| archive.base() + extent.memory_offset);
+        let counts: Option<Vec<_>> = starts.map(|start| counts(&smaps, start)).collect();
+        if let Some(counts) = counts {
             found.push(Usage {
                 kind: section.kind,
-                resident,
-                private_dirty,
+                resident: counts.iter().map(|(resident, _)| resident).sum(),
+                private_dirty: counts.iter().map(|(_, dirty)| dirty).sum(),
             });
         }
     }

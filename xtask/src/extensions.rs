@@ -3,7 +3,7 @@
 //! Loading one of them as a file costs a `dlopen()`. What make has compiled for the file is put into one relocatable
 //! object, with a list of what is in it (`struct _PyCDS_LinkedExtension`), from which the runtime takes the init
 //! function of an unchanged file. Modules that need a shared library stay out: linked in, they would load it at
-//! every start. So do those that only serve CPython's tests.
+//! every start. So do those that hardly a program needs: the interpreter's size shows when it starts with a cold page cache.
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,6 +27,9 @@ const FREE_LIBRARIES: [&str; 3] = ["-lm", "-ldl", "-lpthread"];
 
 /// What links the same code a second time, and would be taken for a reason to compile it again.
 const LINK_TIME_CODE: [&str; 2] = [".gnu.lto_*", ".gnu.debuglto_*"];
+
+/// How the names of modules begin that stay out: those for CPython's tests, and the codecs of East Asia.
+const RARE: [&str; 5] = ["_test", "_xx", "xx", "_codecs_", "_multibytecodec"];
 
 /// An extension module, as the Makefile has it.
 struct Extension {
@@ -192,15 +195,12 @@ impl Makefile {
                 file: objects.join(file),
             })
         };
-        let is_for_tests = |name: &str| {
-            name.starts_with("_test")
-                || name.starts_with("_xx")
-                || name.starts_with("xx")
-                || name.ends_with("_test")
+        let is_rare = |name: &str| {
+            RARE.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("_test")
         };
         let extensions = self.text.lines().filter_map(extension);
         extensions
-            .filter(|extension| !is_for_tests(&extension.name) && extension.file.exists())
+            .filter(|extension| !is_rare(&extension.name) && extension.file.exists())
             .collect()
     }
 

@@ -58,13 +58,15 @@ struct Fixed {
 struct SectionRecord {
     kind: u32,
     reserved: u32,
-    file_offset: u64,
     memory_offset: u64,
     bytes: u64,
+    hot_bytes: u64,
+    hot_file_offset: u64,
+    cold_file_offset: u64,
     checksum: u64,
 }
 
-/// The sections in file order. They are grouped by who writes to their pages in a running process.
+/// The sections in the order of memory. They are grouped by who writes to their pages in a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SectionKind {
     /// int, float, complex, tuple: never written.
@@ -89,6 +91,16 @@ impl SectionKind {
         Self::Lazy,
         Self::Code,
         Self::Tables,
+        Self::Relocations,
+    ];
+
+    /// In the order of the file: what every program needs comes first.
+    const IN_FILE: [Self; 6] = [
+        Self::Tables,
+        Self::Code,
+        Self::Lazy,
+        Self::Constants,
+        Self::Text,
         Self::Relocations,
     ];
 
@@ -126,23 +138,75 @@ impl fmt::Display for SectionKind {
 }
 
 /// A section's place. All offsets are multiples of [`PAGE`].
+///
+/// In memory a section is in one piece. In the file it is in two: what programs are expected to use, its hot part,
+/// lies with the hot parts of the other sections, so that starting with a cold page cache reads one piece of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
     pub kind: SectionKind,
+    /// Meaningless for a section that is not mapped.
+    pub memory_offset: u64,
+    pub bytes: u64,
+    /// Length of the hot part, with which it begins: a multiple of [`PAGE`], or all of it.
+    pub hot_bytes: u64,
+    hot_file_offset: u64,
+    cold_file_offset: u64,
+    checksum: u64,
+}
+
+/// A piece of a section that is in one piece in the file too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
     pub file_offset: u64,
     /// Meaningless for a section that is not mapped.
     pub memory_offset: u64,
     pub bytes: u64,
-    checksum: u64,
 }
 
 impl Section {
+    /// Its pieces that are not empty, in order.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> + use<> {
+        let hot = Extent {
+            file_offset: self.hot_file_offset,
+            memory_offset: self.memory_offset,
+            bytes: self.hot_bytes,
+        };
+        let cold = Extent {
+            file_offset: self.cold_file_offset,
+            memory_offset: self.memory_offset.wrapping_add(self.hot_bytes),
+            bytes: self.bytes - self.hot_bytes,
+        };
+        [hot, cold].into_iter().filter(|extent| extent.bytes > 0)
+    }
+
     /// Whether `bytes`, the section's contents, are what was written.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), Rejection> {
         if xxh3_64(bytes) == self.checksum {
             Ok(())
         } else {
             Err(Rejection::SectionChecksum(self.kind))
+        }
+    }
+}
+
+/// Length of a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    pub kind: SectionKind,
+    pub bytes: u64,
+    /// Length of its hot part, see [`Section`].
+    pub hot_bytes: u64,
+}
+
+impl Length {
+    /// Of a section of which all is hot, or nothing.
+    fn all(kind: SectionKind, contents: &[u8], is_hot: bool) -> Self {
+        let bytes = contents.len() as u64;
+        let hot_bytes = if is_hot { bytes } else { 0 };
+        Self {
+            kind,
+            bytes,
+            hot_bytes,
         }
     }
 }
@@ -158,16 +222,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Places the sections that hold objects, given all of them in the order of [`SectionKind::ALL`] with
-    /// their lengths in bytes.
-    pub fn new(lengths: &[(SectionKind, u64)]) -> Self {
+    /// Places the sections that hold objects, given all of them in the order of [`SectionKind::ALL`].
+    pub fn new(lengths: &[Length]) -> Self {
         let mut layout = Self {
             sections: Vec::new(),
             next_memory: PAGE,
         };
-        for &(kind, bytes) in lengths {
-            assert_eq!(kind as usize, layout.sections.len(), "sections in order");
-            layout.append(kind, bytes);
+        for &length in lengths {
+            let order = length.kind as usize;
+            assert_eq!(order, layout.sections.len(), "sections in order");
+            layout.append(length);
         }
         layout
     }
@@ -182,7 +246,16 @@ impl Layout {
         self.next_memory
     }
 
-    fn append(&mut self, kind: SectionKind, bytes: u64) {
+    fn append(&mut self, length: Length) {
+        let Length {
+            kind,
+            bytes,
+            hot_bytes,
+        } = length;
+        assert!(
+            hot_bytes == bytes || hot_bytes < bytes && hot_bytes.is_multiple_of(PAGE),
+            "the parts of a section are divided at a page"
+        );
         let memory_offset = if kind.is_mapped() {
             self.next_memory
         } else {
@@ -193,9 +266,11 @@ impl Layout {
         }
         self.sections.push(Section {
             kind,
-            file_offset: 0,
             memory_offset,
             bytes,
+            hot_bytes,
+            hot_file_offset: 0,
+            cold_file_offset: 0,
             checksum: 0,
         });
     }
@@ -224,9 +299,10 @@ impl Archive<'_> {
     pub fn encode(self) -> Vec<u8> {
         let mut layout = self.layout;
         let mut contents = self.objects;
-        layout.append(SectionKind::Tables, self.tables.len() as u64);
+        layout.append(Length::all(SectionKind::Tables, &self.tables, true));
         contents.push(self.tables);
-        layout.append(SectionKind::Relocations, self.relocations.len() as u64);
+        let relocations = Length::all(SectionKind::Relocations, &self.relocations, false);
+        layout.append(relocations);
         contents.push(self.relocations);
         assert_eq!(
             layout.sections.len(),
@@ -248,9 +324,17 @@ impl Archive<'_> {
                 "contents as long as laid out"
             );
             section.checksum = xxh3_64(bytes);
-            section.file_offset = file_offset;
-            file_offset += round_up(section.bytes);
             identity.update(&section.checksum.to_le_bytes());
+        }
+        for kind in SectionKind::IN_FILE {
+            let section = &mut layout.sections[kind as usize];
+            section.hot_file_offset = file_offset;
+            file_offset += round_up(section.hot_bytes);
+        }
+        for kind in SectionKind::IN_FILE {
+            let section = &mut layout.sections[kind as usize];
+            section.cold_file_offset = file_offset;
+            file_offset += round_up(section.bytes - section.hot_bytes);
         }
 
         let fixed = Fixed {
@@ -277,9 +361,11 @@ impl Archive<'_> {
             let record = SectionRecord {
                 kind: section.kind as u32,
                 reserved: 0,
-                file_offset: section.file_offset,
                 memory_offset: section.memory_offset,
                 bytes: section.bytes,
+                hot_bytes: section.hot_bytes,
+                hot_file_offset: section.hot_file_offset,
+                cold_file_offset: section.cold_file_offset,
                 checksum: section.checksum,
             };
             file.extend_from_slice(record.as_bytes());
@@ -287,9 +373,20 @@ impl Archive<'_> {
         file.extend_from_slice(self.facts.as_bytes());
         let checksum = xxh3_64(&file);
         file[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
-        for (section, bytes) in layout.sections.iter().zip(&contents) {
-            file.resize(section.file_offset as usize, 0);
-            file.extend_from_slice(bytes);
+        let parts = || {
+            SectionKind::IN_FILE.into_iter().map(|kind| {
+                let section = &layout.sections[kind as usize];
+                let bytes = &contents[kind as usize];
+                (section, bytes.split_at(section.hot_bytes as usize))
+            })
+        };
+        for (section, (hot, _)) in parts() {
+            file.resize(section.hot_file_offset as usize, 0);
+            file.extend_from_slice(hot);
+        }
+        for (section, (_, cold)) in parts() {
+            file.resize(section.cold_file_offset as usize, 0);
+            file.extend_from_slice(cold);
         }
         file.resize(file_offset as usize, 0);
         file
@@ -386,6 +483,14 @@ impl Header {
         let end_of =
             |offset: u64, bytes: u64| offset.checked_add(bytes)?.checked_next_multiple_of(PAGE);
         let aligned = |offset: u64| offset.is_multiple_of(PAGE);
+        let follows = |offset: u64, bytes: u64, file_end: u64| {
+            if offset != file_end {
+                return Err(Rejection::Header("sections overlap in the file"));
+            }
+            end_of(offset, bytes)
+                .filter(|&end| end <= fixed.file_bytes)
+                .ok_or(Rejection::Header("a section lies outside the file"))
+        };
         if !aligned(fixed.requested_base)
             || !aligned(fixed.mapped_bytes)
             || fixed
@@ -402,12 +507,10 @@ impl Header {
             if record.kind != kind as u32 {
                 return Err(Rejection::Header("sections are missing or out of order"));
             }
-            if record.file_offset != file_end {
-                return Err(Rejection::Header("sections overlap in the file"));
+            let parts = (record.hot_bytes, record.bytes);
+            if parts.0 != parts.1 && (parts.0 > parts.1 || !aligned(parts.0)) {
+                return Err(Rejection::Header("a section is divided where it cannot be"));
             }
-            file_end = end_of(record.file_offset, record.bytes)
-                .filter(|&end| end <= fixed.file_bytes)
-                .ok_or(Rejection::Header("a section lies outside the file"))?;
             if kind.is_mapped() {
                 if !aligned(record.memory_offset) || record.memory_offset < memory_end {
                     return Err(Rejection::Header("sections overlap in memory"));
@@ -418,11 +521,22 @@ impl Header {
             }
             sections.push(Section {
                 kind,
-                file_offset: record.file_offset,
                 memory_offset: record.memory_offset,
                 bytes: record.bytes,
+                hot_bytes: record.hot_bytes,
+                hot_file_offset: record.hot_file_offset,
+                cold_file_offset: record.cold_file_offset,
                 checksum: record.checksum,
             });
+        }
+        for kind in SectionKind::IN_FILE {
+            let section = &sections[kind as usize];
+            file_end = follows(section.hot_file_offset, section.hot_bytes, file_end)?;
+        }
+        for kind in SectionKind::IN_FILE {
+            let section = &sections[kind as usize];
+            let cold_bytes = section.bytes - section.hot_bytes;
+            file_end = follows(section.cold_file_offset, cold_bytes, file_end)?;
         }
         Ok(sections)
     }
@@ -434,6 +548,15 @@ impl Header {
 
     pub fn section(&self, kind: SectionKind) -> &Section {
         &self.sections[kind as usize]
+    }
+
+    /// Bytes from the start of the file to the end of the hot parts.
+    pub fn hot_file_bytes(&self) -> u64 {
+        let ends = self
+            .sections
+            .iter()
+            .map(|section| section.hot_file_offset + section.hot_bytes);
+        ends.max().unwrap_or(0)
     }
 
     /// The value of a fact.

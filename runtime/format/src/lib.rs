@@ -18,7 +18,9 @@ mod rejection;
 mod relocation;
 mod tables;
 
-pub use header::{Archive, Header, Layout, MAX_HEADER_BYTES, PAGE, Section, SectionKind, VERSION};
+pub use header::{
+    Archive, Extent, Header, Layout, Length, MAX_HEADER_BYTES, PAGE, Section, SectionKind, VERSION,
+};
 pub use rejection::Rejection;
 pub use relocation::{Bitmap, BitmapBuilder};
 pub use tables::{

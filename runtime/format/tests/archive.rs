@@ -1,8 +1,8 @@
 //! What is written can be read, and what was damaged is refused by name.
 
 use cds_format::{
-    Archive, BitmapBuilder, Entry, FrozenSet, Header, Layout, OBJECT_ALIGNMENT, PAGE, Rejection,
-    SectionKind, Tables, TablesBuilder, content_hash,
+    Archive, BitmapBuilder, Entry, Extent, FrozenSet, Header, Layout, Length, OBJECT_ALIGNMENT,
+    PAGE, Rejection, Section, SectionKind, Tables, TablesBuilder, content_hash,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -11,11 +11,16 @@ const FACTS: &str = "python version=3.13.5\noptimization level=0\n";
 
 fn sample() -> Vec<u8> {
     let lengths = [
-        (SectionKind::Constants, 100),
-        (SectionKind::Text, PAGE),
-        (SectionKind::Lazy, 0),
-        (SectionKind::Code, PAGE + 1),
+        (SectionKind::Constants, 100, 100),
+        (SectionKind::Text, PAGE, 0),
+        (SectionKind::Lazy, 0, 0),
+        (SectionKind::Code, PAGE + 1, PAGE),
     ];
+    let lengths = lengths.map(|(kind, bytes, hot_bytes)| Length {
+        kind,
+        bytes,
+        hot_bytes,
+    });
     let layout = Layout::new(&lengths);
     let mut relocations = BitmapBuilder::new(layout.mapped_bytes());
     relocations.mark(layout.memory_offset(SectionKind::Code) + 8);
@@ -26,7 +31,7 @@ fn sample() -> Vec<u8> {
         facts: FACTS,
         objects: lengths
             .iter()
-            .map(|&(kind, bytes)| vec![kind as u8 + 1; bytes as usize])
+            .map(|length| vec![length.kind as u8 + 1; length.bytes as usize])
             .collect(),
         tables: TablesBuilder::new().finish(),
         relocations: relocations.finish(),
@@ -35,15 +40,19 @@ fn sample() -> Vec<u8> {
     .encode()
 }
 
+fn contents(file: &[u8], section: &Section) -> Vec<u8> {
+    let piece = |extent: Extent| &file[extent.file_offset as usize..][..extent.bytes as usize];
+    section.extents().map(piece).collect::<Vec<_>>().concat()
+}
+
 /// All that opening a file and verifying it looks at.
 fn check(file: &[u8]) -> Result<Header, Rejection> {
     let header = Header::parse(file, file.len() as u64)?;
     for section in header.sections() {
-        let start = section.file_offset as usize;
-        section.verify(&file[start..start + section.bytes as usize])?;
+        section.verify(&contents(file, section))?;
     }
     let tables = header.section(SectionKind::Tables);
-    Tables::parse(&file[tables.file_offset as usize..][..tables.bytes as usize])?;
+    Tables::parse(&contents(file, tables))?;
     header.check_facts(FACTS)?;
     Ok(header)
 }
@@ -84,9 +93,11 @@ fn each_damage_has_a_name() {
         f[place] ^= 1;
     });
     let header = check(&file).unwrap();
-    for section in header.sections().iter().filter(|section| section.bytes > 0) {
-        let place = section.file_offset as usize;
-        damage(&format!("flipped in {}", section.kind), &|f| f[place] ^= 1);
+    for section in header.sections() {
+        for extent in section.extents() {
+            let place = extent.file_offset as usize;
+            damage(&format!("flipped in {}", section.kind), &|f| f[place] ^= 1);
+        }
     }
     insta::assert_snapshot!(report);
 }
@@ -237,7 +248,9 @@ proptest! {
         if let Ok(header) = Header::parse(&file, file.len() as u64) {
             let mut memory = 0;
             for section in header.sections() {
-                prop_assert!(section.file_offset + section.bytes <= file.len() as u64);
+                for extent in section.extents() {
+                    prop_assert!(extent.file_offset + extent.bytes <= file.len() as u64);
+                }
                 if section.kind.is_mapped() {
                     prop_assert!(section.memory_offset >= memory);
                     memory = section.memory_offset + section.bytes;

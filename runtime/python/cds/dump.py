@@ -34,7 +34,10 @@ from cds.walk import modules_below
 _MANY_MODULES = 1500
 _TEXT_PROBE_SIZE = 4096
 
-Module = tuple[str, str | None, int, int, CodeType | None]
+Module = tuple[str, str | None, int, int, CodeType | None, bool]
+
+# The same without the last, whether programs are known to load it.
+_Loaded = tuple[str, str | None, int, int, CodeType | None]
 
 
 class Skipped(NamedTuple):
@@ -143,8 +146,10 @@ class _Collector:
         self._index = DirectoryIndex(self._listings)
         self._resolver = Resolver(path, self._listings, entries)
         self._sources: dict[str, SourceCode | Unusable] = {}
-        # By (file or "", name): that is the order in the archive.
-        self._modules: dict[tuple[str, str], Module] = {}
+        names = dict.fromkeys(entry.name for entry in entries)
+        self._ranks = {name: rank for rank, name in enumerate(names)}
+        # By (file or "", name).
+        self._modules: dict[tuple[str, str], _Loaded] = {}
         # By flags and literal.
         self._patterns: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._skipped: set[Skipped] = set()
@@ -164,7 +169,21 @@ class _Collector:
             self._index.add(directory)
 
     def modules(self) -> list[Module]:
-        return [self._modules[key] for key in sorted(self._modules)]
+        """Return the listed modules in the order of the lists, then the others.
+
+        That is the order in which a traced run loaded them, and so in which one that
+        starts with cold caches will want them.
+        """
+
+        def order(key: tuple[str, str]) -> tuple[int, str, str]:
+            file, name = key
+            return self._ranks.get(name, len(self._ranks)), file, name
+
+        # Without lists nothing is known of what programs load.
+        keys = sorted(self._modules, key=order)
+        return [
+            (*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys
+        ]
 
     def patterns(self) -> list[tuple[Any, ...]]:
         return [self._patterns[key] for key in sorted(self._patterns)]

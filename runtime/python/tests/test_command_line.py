@@ -102,7 +102,7 @@ class Dump(CommandTestCase):
         self.write("a.lst", "app\n")
         self.write("b.lst", "app\napp.views\n")
         self.cds("dump", "a.lst", "b.lst", "-", "app.img", stdin="zipimport\n")
-        self.assertEqual(self.archived(), ["zipimport", "app", "app.views"])
+        self.assertEqual(self.archived(), ["app", "app.views", "zipimport"])
 
     def test_options_go_anywhere(self) -> None:
         self.write("a.lst", "zipimport\n")

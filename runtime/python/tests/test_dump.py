@@ -41,27 +41,37 @@ class WhatATraceLists(DumpTestCase):
     def test_module_goes_in_with_its_stamp_and_code(self) -> None:
         file = self.write("lib/a.py", "x = 1")
         self.dump("a")
-        ((name, origin, mtime_ns, size, code),) = self.writer.modules
+        ((name, origin, mtime_ns, size, code, is_hot),) = self.writer.modules
         self.assertEqual((name, origin, mtime_ns, size), ("a", file, LONG_AGO_NS, 5))
         self.assertIsInstance(code, CodeType)
         self.assertEqual(code.co_filename, file)
+        self.assertIs(is_hot, True)
 
     def test_frozen_module_has_no_file(self) -> None:
         self.dump("zipimport\n_frozen_importlib")
         self.assertEqual(
             [module[:4] for module in self.writer.modules],
-            [("_frozen_importlib", None, 0, 0), ("zipimport", None, 0, 0)],
+            [("zipimport", None, 0, 0), ("_frozen_importlib", None, 0, 0)],
         )
-        self.assertEqual(self.writer.modules[1][4].co_filename, "<frozen zipimport>")
+        self.assertEqual(self.writer.modules[0][4].co_filename, "<frozen zipimport>")
 
-    def test_order_is_by_file_then_name_whatever_the_list(self) -> None:
+    def test_order_is_that_of_the_list(self) -> None:
         for name in ("b", "a", "c/__init__", "c/a"):
             self.write(f"lib/{name}.py")
-        self.dump("c.a\nb\nzipimport\nc\na")
+        self.dump("c.a\nb\nzipimport\nc\na\nb")
         first = (self.writer.modules, self.writer.directories)
-        self.assertEqual(self.writer.names, ["zipimport", "a", "b", "c", "c.a"])
-        self.dump("a\nb\nc\nzipimport\nc.a")
+        self.assertEqual(self.writer.names, ["c.a", "b", "zipimport", "c", "a"])
+        self.dump("c.a\nb\nzipimport\nc\na")
         self.assertEqual((self.writer.modules, self.writer.directories), first)
+
+    def test_what_no_list_names_follows_by_file_and_is_not_hot(self) -> None:
+        for name in ("c/__init__", "c/b", "c/a"):
+            self.write(f"lib/{name}.py")
+        self.dump("c.b", packages=["c"])
+        self.assertEqual(
+            [(module[0], module[-1]) for module in self.writer.modules],
+            [("c.b", True), ("c", False), ("c.a", False)],
+        )
 
     def test_directories_are_those_searched_and_those_of_packages(self) -> None:
         self.write("early/other.py")

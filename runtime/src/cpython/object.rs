@@ -160,6 +160,11 @@ impl Object {
         }
     }
 
+    /// Whether it is the object True.
+    pub fn is_true(&self) -> bool {
+        self.as_ptr() == (&raw mut raw::_Py_TrueStruct).cast()
+    }
+
     pub fn int(value: i64) -> Result<Self> {
         // SAFETY: returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyLong_FromLongLong(value)) }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use cds_format::{Header, MAX_HEADER_BYTES, Rejection};
+use cds_format::{Header, MAX_HEADER_BYTES, PAGE, Rejection};
 use rustix::fs::{Mode, OFlags};
 
 use super::OpenError;
@@ -35,10 +35,20 @@ pub fn header(file: &File) -> Result<Header, OpenError> {
         .metadata()
         .map_err(|e| OpenError::System("stat it", e))?
         .len();
-    let mut start = vec![0; length.min(u64::from(MAX_HEADER_BYTES)) as usize];
-    file.read_exact_at(&mut start, 0)
-        .map_err(|e| OpenError::System("read it", e))?;
-    Ok(Header::parse(&start, length)?)
+    let read = |bytes: u64| -> Result<Vec<u8>, OpenError> {
+        let mut start = vec![0; length.min(bytes) as usize];
+        file.read_exact_at(&mut start, 0)
+            .map_err(|e| OpenError::System("read it", e))?;
+        Ok(start)
+    };
+    let start = read(PAGE)?;
+    match Header::parse(&start, length) {
+        // Its facts may be long.
+        Err(Rejection::Length { .. }) => {
+            Ok(Header::parse(&read(u64::from(MAX_HEADER_BYTES))?, length)?)
+        }
+        parsed => Ok(parsed?),
+    }
 }
 
 /// Reads the whole file.
@@ -58,7 +68,12 @@ pub fn section_bytes(file: &File, section: &cds_format::Section) -> Result<Vec<u
         .try_reserve_exact(length)
         .map_err(|_| Rejection::Header("a section is too long"))?;
     bytes.resize(length, 0);
-    file.read_exact_at(&mut bytes, section.file_offset)
-        .map_err(|e| OpenError::System("read it", e))?;
+    let mut rest = &mut bytes[..];
+    for extent in section.extents() {
+        let (piece, after) = rest.split_at_mut(extent.bytes as usize);
+        file.read_exact_at(piece, extent.file_offset)
+            .map_err(|e| OpenError::System("read it", e))?;
+        rest = after;
+    }
     Ok(bytes)
 }

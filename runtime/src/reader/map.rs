@@ -1,4 +1,4 @@
-//! Mapping: one reservation at the address that the archive asks for, one private mapping a section in it.
+//! Mapping: one reservation at the address that the archive asks for, one private mapping for each piece of a section in it.
 //!
 //! Pages cost memory only in the process that writes to them. The pages between sections stay reserved and
 //! inaccessible.
@@ -49,7 +49,7 @@ impl Drop for Mapping {
 pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
     let mapping = reserve(header.requested_base, header.mapped_bytes as usize)?;
     for section in header.sections() {
-        if !section.kind.is_mapped() || section.bytes == 0 {
+        if !section.kind.is_mapped() {
             continue;
         }
         let protection = if section.kind.has_objects() {
@@ -57,18 +57,20 @@ pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
         } else {
             ProtFlags::READ
         };
-        // SAFETY: replaces a part of our own reservation; the header keeps sections inside it.
-        unsafe {
-            rustix::mm::mmap(
-                mapping.at(section.memory_offset).cast(),
-                section.bytes as usize,
-                protection,
-                MapFlags::PRIVATE | MapFlags::FIXED,
-                file,
-                section.file_offset,
-            )
+        for extent in section.extents() {
+            // SAFETY: replaces a part of our own reservation; the header keeps sections inside it.
+            unsafe {
+                rustix::mm::mmap(
+                    mapping.at(extent.memory_offset).cast(),
+                    extent.bytes as usize,
+                    protection,
+                    MapFlags::PRIVATE | MapFlags::FIXED,
+                    file,
+                    extent.file_offset,
+                )
+            }
+            .map_err(|e| OpenError::System("map it", e.into()))?;
         }
-        .map_err(|e| OpenError::System("map it", e.into()))?;
     }
     Ok(mapping)
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod map;
+mod prefetch;
 mod relocate;
 
 use std::fs::File;
@@ -84,6 +85,7 @@ impl Candidate {
         if strict {
             check::all_sections(&file, &header)?;
         }
+        prefetch::hot_part(&file, &header);
         let mapping = map::map(&file, &header)?;
         let tables = header.section(SectionKind::Tables);
         // SAFETY: the section was just mapped read-only, and the mapping is never undone.

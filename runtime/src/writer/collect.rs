@@ -12,6 +12,8 @@ use crate::reader::Mapped;
 /// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.
 pub struct Graph {
     pub nodes: Vec<Node>,
+    /// The first so many nodes are all that modules need which programs are known to load.
+    pub hot_nodes: usize,
     pub modules: Vec<Root>,
     /// Extension modules that are linked into the interpreter.
     pub extensions: Vec<Module>,
@@ -92,6 +94,14 @@ pub fn collect(
         alive: Vec::new(),
     };
     collector.add_lower_constants();
+    let mut places = Vec::new();
+    for Pattern { hash, fields, .. } in patterns {
+        if let Ok(reference @ Reference::Archive(number)) = collector.reference(&fields) {
+            collector.mark_used(reference, Heat::Function);
+            places.push((hash, number));
+        }
+    }
+    let mut hot_nodes = collector.nodes.len();
     let mut roots = Vec::new();
     let mut extensions = Vec::new();
     let mut skipped = Vec::new();
@@ -100,6 +110,7 @@ pub fn collect(
             extensions.push(module);
             continue;
         };
+        let is_hot = module.is_hot;
         match collector.module(code) {
             Ok(code) => roots.push(Root {
                 origin: module.origin(),
@@ -111,15 +122,12 @@ pub fn collect(
             }),
             Err(refusal) => skipped.push((module.name, refusal.reason().to_owned())),
         }
-    }
-    let mut places = Vec::new();
-    for Pattern { hash, fields, .. } in patterns {
-        if let Ok(reference @ Reference::Archive(number)) = collector.reference(&fields) {
-            collector.mark_used(reference, Heat::Function);
-            places.push((hash, number));
+        if is_hot {
+            hot_nodes = collector.nodes.len();
         }
     }
     Graph {
+        hot_nodes,
         patterns: places,
         nodes: collector.nodes,
         modules: roots,

@@ -59,7 +59,7 @@ pub fn emit(
     let mut sections: BTreeMap<_, _> = plan
         .lengths
         .iter()
-        .map(|&(kind, bytes)| (kind.name(), bytes as usize))
+        .map(|length| (length.kind.name(), length.bytes as usize))
         .collect();
     sections.insert(SectionKind::Tables.name(), tables.len());
     sections.insert(SectionKind::Relocations.name(), relocations.len());
@@ -99,7 +99,7 @@ fn objects(
     let mut sections: Vec<Vec<u8>> = plan
         .lengths
         .iter()
-        .map(|&(_, bytes)| vec![0; bytes as usize])
+        .map(|length| vec![0; length.bytes as usize])
         .collect();
     let mut relocations = BitmapBuilder::new(plan.layout.mapped_bytes());
     let mut code_count = 0;

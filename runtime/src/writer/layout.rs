@@ -1,10 +1,13 @@
 //! Phase 2: a section and a memory offset for each object.
 //!
-//! Objects are grouped by who writes to them. Within a section those come first that a training run wrote to,
-//! then those that loading a module writes to: pages with such objects are few, and the rest stays clean.
-//! Otherwise they lie in the order in which they were found, so that what belongs to a module lies together.
+//! Objects are grouped by who writes to them. Within a section those come first that belong to modules which programs
+//! are known to load: they are the hot part. Within a part those come first that a training run wrote to, then those
+//! that loading a module writes to: pages with such objects are few, and the rest stays clean. Otherwise they lie in
+//! the order in which they were found, so that what belongs to a module lies together.
 
-use cds_format::{Layout, OBJECT_ALIGNMENT, SectionKind};
+use std::ops::Range;
+
+use cds_format::{Layout, Length, OBJECT_ALIGNMENT, PAGE, SectionKind};
 
 use super::collect::{Graph, Heat, Node};
 use crate::cpython::encode;
@@ -15,8 +18,8 @@ pub struct Plan {
     pub layout: Layout,
     /// Section of each object and its offset in it, of the object itself: its GC header lies before.
     pub places: Vec<(SectionKind, u64)>,
-    /// Length of each section of objects in bytes, in the order of the layout.
-    pub lengths: Vec<(SectionKind, u64)>,
+    /// Length of each section of objects, in the order of the layout.
+    pub lengths: Vec<Length>,
 }
 
 impl Plan {
@@ -31,18 +34,32 @@ pub fn plan(graph: &Graph) -> Plan {
     let object_sections = SectionKind::ALL
         .into_iter()
         .filter(|kind| kind.has_objects());
-    let mut lengths: Vec<(SectionKind, u64)> = object_sections.map(|kind| (kind, 0)).collect();
+    let mut lengths: Vec<Length> = object_sections
+        .map(|kind| Length {
+            kind,
+            bytes: 0,
+            hot_bytes: 0,
+        })
+        .collect();
     let mut places = vec![(SectionKind::Constants, 0); graph.nodes.len()];
-    let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
-    order.sort_by_key(|&number| graph.nodes[number].heat);
-    for number in order {
-        let node = &graph.nodes[number];
-        let kind = section(node);
-        let length = &mut lengths[kind as usize].1;
-        let object = (*length + node.encoded.head as u64).next_multiple_of(OBJECT_ALIGNMENT);
-        *length = object + (node.encoded.bytes.len() - node.encoded.head) as u64;
-        places[number] = (kind, object);
+    let mut place = |numbers: Range<usize>, lengths: &mut [Length]| {
+        let mut order = Vec::from_iter(numbers);
+        order.sort_by_key(|&number| graph.nodes[number].heat);
+        for number in order {
+            let node = &graph.nodes[number];
+            let kind = section(node);
+            let length = &mut lengths[kind as usize].bytes;
+            let object = (*length + node.encoded.head as u64).next_multiple_of(OBJECT_ALIGNMENT);
+            *length = object + (node.encoded.bytes.len() - node.encoded.head) as u64;
+            places[number] = (kind, object);
+        }
+    };
+    place(0..graph.hot_nodes, &mut lengths);
+    for length in &mut lengths {
+        length.bytes = length.bytes.next_multiple_of(PAGE);
+        length.hot_bytes = length.bytes;
     }
+    place(graph.hot_nodes..graph.nodes.len(), &mut lengths);
     Plan {
         layout: Layout::new(&lengths),
         places,

@@ -32,6 +32,8 @@ pub struct Module {
     pub size: u64,
     /// None for an extension module that is linked into the interpreter.
     pub code: Option<Object>,
+    /// Whether programs are known to load it, as a traced run did.
+    pub is_hot: bool,
 }
 
 impl Module {
