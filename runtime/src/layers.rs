@@ -50,68 +50,19 @@ impl Layers {
     /// Opens what the options ask for. Nothing is said of a standard library archive that cannot be used: it
     /// was not asked for.
     pub fn open(options: &Options, config: &Config, image: &Image) -> (Self, Option<Unusable>) {
-        if options.archive == Choice::Off {
-            return (Self::default(), None);
-        }
-        let standard = standard_archive().and_then(|path| {
-            let facts = fingerprint::facts(config, image, None)?;
-            let archive = Candidate::open(&path).ok()?;
-            archive.map(&facts, image, None, options.strict).ok()
-        });
-        let Choice::File(path) = &options.archive else {
-            return (
-                Self {
-                    standard: standard.map(Layer::new),
-                    named: None,
-                },
-                None,
-            );
+        let opener = Opener {
+            strict: options.strict,
+            config,
+            image,
         };
-        match Self::open_named(path, standard.as_ref(), options, config, image) {
-            Ok((archive, is_upper)) => {
-                // An archive that stands by itself has its own copies of strings that the other has too, of
-                // which only one can be interned.
-                let standard = standard.filter(|_| is_upper);
-                (
-                    Self {
-                        standard: standard.map(Layer::new),
-                        named: Some(Layer::new(archive)),
-                    },
-                    None,
-                )
-            }
-            Err(reason) => {
-                let layers = Self {
-                    standard: standard.map(Layer::new),
-                    named: None,
-                };
-                (
-                    layers,
-                    Some(Unusable {
-                        path: path.clone(),
-                        reason,
-                    }),
-                )
-            }
+        match &options.archive {
+            Choice::Off => (Self::default(), None),
+            Choice::Standard => (opener.standard(), None),
+            Choice::File(path) => opener.named(path).unwrap_or_else(|reason| {
+                let path = path.clone();
+                (opener.standard(), Some(Unusable { path, reason }))
+            }),
         }
-    }
-
-    fn open_named(
-        path: &Path,
-        standard: Option<&Mapped>,
-        options: &Options,
-        config: &Config,
-        image: &Image,
-    ) -> Result<(Mapped, bool), OpenError> {
-        let candidate = Candidate::open(path)?;
-        let is_upper = fingerprint::has_lower_layer(&candidate.header);
-        let lower = standard.filter(|_| is_upper);
-        let facts = fingerprint::facts(config, image, lower.map(|lower| &lower.header));
-        let facts = facts.ok_or(OpenError::NoBuildId)?;
-        Ok((
-            candidate.map(&facts, image, lower, options.strict)?,
-            is_upper,
-        ))
     }
 
     /// The layers, from the one that is asked first.
@@ -128,6 +79,55 @@ impl Layers {
         self.iter()
             .map(|layer| layer.archive.header.code_count)
             .sum()
+    }
+}
+
+struct Opener<'a> {
+    strict: bool,
+    config: &'a Config,
+    image: &'a Image,
+}
+
+impl Opener<'_> {
+    fn standard(&self) -> Layers {
+        let open = || {
+            let candidate = Candidate::open(&standard_archive()?).ok()?;
+            self.map(candidate, None).ok()
+        };
+        Layers {
+            standard: open().map(Layer::new),
+            named: None,
+        }
+    }
+
+    /// An archive that stands by itself is used without the standard library's: it has its own copies of strings that
+    /// the other has too, of which only one can be interned, and it wants to lie at the same address.
+    fn named(&self, path: &Path) -> Result<(Layers, Option<Unusable>), OpenError> {
+        let candidate = Candidate::open(path)?;
+        let is_upper = fingerprint::has_lower_layer(&candidate.header);
+        let mut layers = if is_upper {
+            self.standard()
+        } else {
+            Layers::default()
+        };
+        let lower = layers.standard.as_ref().map(|layer| &layer.archive);
+        match self.map(candidate, lower) {
+            Ok(archive) => {
+                layers.named = Some(Layer::new(archive));
+                Ok((layers, None))
+            }
+            Err(reason) if is_upper => {
+                let path = path.to_owned();
+                Ok((layers, Some(Unusable { path, reason })))
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    fn map(&self, candidate: Candidate, lower: Option<&Mapped>) -> Result<Mapped, OpenError> {
+        let facts = fingerprint::facts(self.config, self.image, lower.map(|lower| &lower.header));
+        let facts = facts.ok_or(OpenError::NoBuildId)?;
+        candidate.map(&facts, self.image, lower, self.strict)
     }
 }
 

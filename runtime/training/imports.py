@@ -2,7 +2,7 @@
 """What many programs import: a training run for the standard library's archive.
 
 Objects that this run writes to are put together (`cds dump --profile`).  Which modules
-it has decides how many pages a program dirties, and nothing else.
+it has decides how many pages a program writes to and reads, and nothing else.
 """
 
 import argparse

@@ -20,7 +20,7 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     let program = interpreter::program(&build.installation())?;
     let library = interpreter::library(&build.installation())?;
     let archive = path(&library)?;
-    let training = workspace.root().join("runtime/training/imports.py");
+    let training = workspace.root().join("runtime/training");
     let inputs = inputs(&program, &library, &training)?;
     let stamp = Stamp::new(build.objects().join("standard-archive.stamp"));
     if stamp.is(&inputs) && archive.is_file() {
@@ -46,11 +46,13 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     let directory = tempfile::tempdir().context("cannot create a directory for the profiles")?;
     let list = directory.path().join("list");
     let trace = format!("cds_trace={}", list.display());
-    let training = training.to_string_lossy();
     let mut profiles = Vec::new();
+    let script = |name: &str| training.join(name).to_string_lossy().into_owned();
+    let (imports, wider) = (script("imports.py"), script("wider_imports.py"));
     for (name, run) in [
         ("start", &["-c", "pass"][..]),
-        ("imports", &[&*training][..]),
+        ("imports", &[&*imports][..]),
+        ("wider", &[&*wider][..]),
     ] {
         let profile = directory.path().join(name).to_string_lossy().into_owned();
         let option = format!("cds_profile={profile}");
@@ -75,7 +77,9 @@ fn path(library: &Path) -> Result<PathBuf> {
 fn inputs(program: &Path, library: &Path, training: &Path) -> Result<String> {
     let mut inputs = Inputs::new();
     inputs.add_times(program)?;
-    inputs.add_times(training)?;
+    for entry in WalkDir::new(training).sort_by_file_name() {
+        inputs.add_times(entry.context("cannot read the training programs")?.path())?;
+    }
     let entries = WalkDir::new(library).sort_by_file_name().into_iter();
     let left_out = ["__pycache__", "site-packages"];
     for entry in
