@@ -43,6 +43,7 @@ const VARIABLES: &[&str] = &[
     "_Py_NoneStruct",
     "_Py_TrueStruct",
     "_Py_FalseStruct",
+    "_Py_EllipsisObject",
     "_PyImport_DynLoadFiletab",
     "_PyCDS_LinkedExtensions",
     "CO_OPTIMIZED",
@@ -55,12 +56,15 @@ const VARIABLES: &[&str] = &[
 ];
 
 const FUNCTIONS: &[&str] = &[
+    "PyBytes_FromStringAndSize",
     "PyDict_MergeFromSeq2",
     "PyDict_New",
     "PyDict_SetItemString",
     "PyErr_Clear",
     "PyErr_Occurred",
     "PyErr_SetString",
+    "PyErr_WriteUnraisable",
+    "PyImport_ImportModule",
     "PyFrozenSet_New",
     "PyList_Append",
     "PyList_New",

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
+use crate::cpython::is_main_interpreter;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::ffi::{arguments, fenced_call};
 use crate::fingerprint;
 use crate::patterns::{self, Key};
 use crate::reader::Mapped;
-use crate::writer::{self, Directory, Interpreter, Module, Pattern, Touched};
-use crate::{extensions, memory, roots, runtime};
+use crate::writer::{self, Directory, Interpreter, Module, Pattern, Touched, base};
+use crate::{extensions, memory, objects, roots, runtime};
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
 pub fn init() -> *mut PyObject {
@@ -30,6 +31,21 @@ pub fn init() -> *mut PyObject {
                 c"write(path, modules, patterns, directories, profiles)\n--\n\nWrite an archive and return a summary.",
             ),
             method(
+                c"write_object",
+                write_object,
+                c"write_object(path, items)\n--\n\nWrite an archive of the item of a tuple, or of none.",
+            ),
+            method(
+                c"load_object",
+                load_object,
+                c"load_object(path)\n--\n\nMap such an archive and return a tuple of its object, or an empty one.",
+            ),
+            method(
+                c"find_unsuitable",
+                find_unsuitable,
+                c"find_unsuitable(object)\n--\n\nName the type of what cannot be archived of an object, or None.",
+            ),
+            method(
                 c"is_linked",
                 is_linked,
                 c"is_linked(name, path)\n--\n\nWhether a file is the extension module that is linked into the interpreter.",
@@ -38,6 +54,11 @@ pub fn init() -> *mut PyObject {
                 c"status",
                 status,
                 c"status()\n--\n\nThe archives in use, upper layer first.",
+            ),
+            method(
+                c"module_names",
+                module_names,
+                c"module_names()\n--\n\nThe modules of the archives in use.",
             ),
             method(
                 c"stats",
@@ -113,6 +134,11 @@ unsafe extern "C" fn write(
             image: &runtime.image,
             roots: &roots::current(&runtime.config),
             lower,
+            base: if lower.is_some() {
+                base::UPPER
+            } else {
+                base::LOWEST
+            },
         };
         let summary = writer::write(
             Path::new(path),
@@ -239,6 +265,64 @@ fn fields<const N: usize>(item: &Object) -> Result<[Object; N]> {
     })
 }
 
+unsafe extern "C" fn write_object(
+    _: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [path, items] = unsafe { arguments(args, count) }?;
+        let path = path.to_str()?;
+        let error =
+            |text: &str| Raised::new(Exception::Os, &format!("cannot write {path}: {text}"));
+        let runtime =
+            runtime::current().ok_or_else(|| error("the archive runtime has been disabled"))?;
+        let facts = fingerprint::facts(&runtime.config, &runtime.image, None)
+            .ok_or_else(|| error("this interpreter has no build id"))?;
+        let interpreter = Interpreter {
+            facts: &facts,
+            image: &runtime.image,
+            roots: &[],
+            lower: None,
+            base: base::OBJECT,
+        };
+        let items = items.to_items()?;
+        writer::write_object(Path::new(path), items.first(), &interpreter)
+            .map_err(|text| error(&text))?;
+        Ok(Object::none())
+    })
+}
+
+unsafe extern "C" fn load_object(
+    _: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [path] = unsafe { arguments(args, count) }?;
+        let runtime = runtime::current()
+            .filter(|_| is_main_interpreter())
+            .ok_or_else(|| Raised::new(Exception::Os, "only the main interpreter uses archives"))?;
+        let object = objects::load(runtime, path.to_str()?)?;
+        Object::tuple(object.into_iter().collect())
+    })
+}
+
+unsafe extern "C" fn find_unsuitable(
+    _: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [object] = unsafe { arguments(args, count) }?;
+        objects::find_unsuitable(&object)
+            .map_or_else(|| Ok(Object::none()), |name| Object::str(&name))
+    })
+}
+
 unsafe extern "C" fn is_linked(
     _: *mut PyObject,
     args: *const *mut PyObject,
@@ -269,6 +353,21 @@ unsafe extern "C" fn status(
                 .map(|layer| archive_status(&layer.archive))
                 .collect::<Result<Vec<_>>>()?,
         )
+    })
+}
+
+unsafe extern "C" fn module_names(
+    _: *mut PyObject,
+    _: *const *mut PyObject,
+    _: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_call(|| {
+        let layers = runtime::current()
+            .into_iter()
+            .flat_map(|runtime| runtime.layers.iter());
+        let names = layers.flat_map(|layer| layer.archive.tables.modules());
+        let names = names.map(|module| Object::str(module.name));
+        Object::list(names.collect::<Result<Vec<_>>>()?)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cds_format::{Entry, Module};
+use cds_format::{Entry, FrozenSet, Module};
 use rustix::fs::Stat;
 
 use crate::cpython::archived;
@@ -153,33 +153,7 @@ pub fn frozen_code(layers: &Layers, name: &str) -> Result<Answer> {
 
 fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
     for set in archive.tables.frozensets(module) {
-        let places = (
-            archive.object(set.object),
-            archive.object(set.elements),
-            archive.object(set.table),
-        );
-        let (Some((object, _)), Some((elements, _)), Some((table, room))) = places else {
-            return Ok(Err(Miss::Damaged));
-        };
-        let slots = usize::try_from(set.slots).unwrap_or(usize::MAX);
-        if slots
-            .checked_mul(archived::FROZENSET_ENTRY_BYTES)
-            .is_none_or(|bytes| bytes > room)
-        {
-            return Ok(Err(Miss::Damaged));
-        }
-        // SAFETY: the places are in writable sections, the caller holds the GIL and has not handed out the
-        // code yet. That the first two are a frozenset and a tuple is what the writer wrote; the
-        // checksums, not this function, tell whether it still stands there.
-        let filled = unsafe {
-            archived::fill_frozenset(
-                object.cast().as_ptr(),
-                elements.cast().as_ptr(),
-                table.as_ptr(),
-                slots,
-            )
-        };
-        if !filled? {
+        if !fill_frozenset(archive, set)? {
             return Ok(Err(Miss::Damaged));
         }
     }
@@ -193,6 +167,36 @@ fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
         } else {
             Ok(Err(Miss::Damaged))
         }
+    }
+}
+
+/// Gives a frozenset its hash table. Returns false if the archive is damaged.
+pub fn fill_frozenset(archive: &Mapped, set: FrozenSet) -> Result<bool> {
+    let places = (
+        archive.object(set.object),
+        archive.object(set.elements),
+        archive.object(set.table),
+    );
+    let (Some((object, _)), Some((elements, _)), Some((table, room))) = places else {
+        return Ok(false);
+    };
+    let slots = usize::try_from(set.slots).unwrap_or(usize::MAX);
+    if slots
+        .checked_mul(archived::FROZENSET_ENTRY_BYTES)
+        .is_none_or(|bytes| bytes > room)
+    {
+        return Ok(false);
+    }
+    // SAFETY: the places are in writable sections, the caller holds the GIL and has not handed out what refers to the
+    // set yet. That the first two are a frozenset and a tuple is what the writer wrote; the checksums, not this
+    // function, tell whether it still stands there.
+    unsafe {
+        archived::fill_frozenset(
+            object.cast().as_ptr(),
+            elements.cast().as_ptr(),
+            table.as_ptr(),
+            slots,
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use std::slice;
 
 use crate::catalog::{self, Found};
 use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
+use crate::cpython::is_main_interpreter;
 use crate::cpython::linked::Init;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::patterns::Key;
@@ -54,6 +55,27 @@ pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_SiteImported() {
+    fenced((), || {
+        if runtime::current().is_some_and(|runtime| runtime.options.pycds)
+            && is_main_interpreter()
+            && let Err(raised) = start_pycds()
+        {
+            raised.report();
+        }
+    });
+}
+
+/// What the start-up file of code-data-share does.
+fn start_pycds() -> Result<()> {
+    let environment = Object::import(c"cds.environment")?;
+    environment.attribute(c"start")?.call(Vec::new())?;
+    Ok(())
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
     fenced((), || {
         if let Some(runtime) = runtime::current() {
@@ -66,7 +88,7 @@ pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
-    let Some(runtime) = runtime::current().filter(|runtime| !runtime.layers.is_empty()) else {
+    let Some(runtime) = runtime::current() else {
         return ptr::null_mut();
     };
     fenced(ptr::null_mut(), || {

@@ -19,6 +19,7 @@ pub unsafe fn find(
     layers.iter().find_map(|layer| {
         let candidates = layer.archive.tables.interned(hash);
         candidates
+            .filter(|offset| !layer.hides(*offset))
             .filter_map(|offset| layer.archive.object(offset))
             .find_map(|(candidate, room)| {
                 // SAFETY: `room` bytes from there on are mapped.

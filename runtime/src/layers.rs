@@ -1,5 +1,6 @@
 //! The archives in use: that of the standard library, and on top of it the one that the user named.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -14,14 +15,22 @@ use crate::roots::Roots;
 pub struct Layer {
     pub archive: Mapped,
     roots: OnceLock<Roots>,
+    /// Memory offsets of interned strings that are not to be found, since the interpreter has them elsewhere.
+    hidden: HashSet<u64>,
 }
 
 impl Layer {
-    fn new(archive: Mapped) -> Self {
+    pub fn new(archive: Mapped) -> Self {
         Self {
             archive,
             roots: OnceLock::new(),
+            hidden: HashSet::new(),
         }
+    }
+
+    /// Whether the interned string at a memory offset has a twin that was there first.
+    pub fn hides(&self, offset: u64) -> bool {
+        self.hidden.contains(&offset)
     }
 
     /// The roots of its paths. Only after the paths of the interpreter have been configured.
@@ -38,6 +47,8 @@ pub struct Layers {
     pub standard: Option<Layer>,
     /// The one that the user asked for.
     pub named: Option<Layer>,
+    /// One that the program has loaded.
+    late: OnceLock<Layer>,
 }
 
 /// What could not be used.
@@ -67,7 +78,14 @@ impl Layers {
 
     /// The layers, from the one that is asked first.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
-        self.named.iter().chain(&self.standard)
+        let late = self.late.get().into_iter();
+        late.chain(&self.named).chain(&self.standard)
+    }
+
+    /// Adds an archive that the program has loaded; none if there is one already.
+    pub fn add_late(&self, layer: Layer, hidden: HashSet<u64>) -> Option<&Layer> {
+        self.late.set(Layer { hidden, ..layer }).ok()?;
+        self.late.get()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -96,7 +114,7 @@ impl Opener<'_> {
         };
         Layers {
             standard: open().map(Layer::new),
-            named: None,
+            ..Layers::default()
         }
     }
 

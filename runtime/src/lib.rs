@@ -17,6 +17,7 @@ mod intern;
 mod layers;
 mod loaders;
 mod memory;
+mod objects;
 mod options;
 mod patterns;
 mod postpone;

@@ -19,6 +19,8 @@ pub struct Options {
     pub profile: Option<PathBuf>,
     /// Report at exit what came from the archive (`-X cds_stats`).
     pub stats: bool,
+    /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
+    pub pycds: bool,
 }
 
 /// Which archives to use.
@@ -36,8 +38,7 @@ pub enum Choice {
 impl Options {
     pub fn read(config: &Config) -> Self {
         let options = config.x_options();
-        let environment = |name: &str| {
-            let name = format!("PYTHON_{}", name.to_uppercase());
+        let variable = |name: &str| {
             // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
             let trusted = config.uses_environment() && !is_set_user_id();
             trusted
@@ -45,6 +46,10 @@ impl Options {
                 .flatten()
                 .filter(|value| !value.is_empty())
         };
+        let environment = |name: &str| variable(&format!("PYTHON_{}", name.to_uppercase()));
+        let pycds_mode = variable("PYCDSMODE");
+        let pycds_archive =
+            variable("PYCDSARCHIVE").filter(|_| pycds_mode.as_deref() == Some("SHARE"));
         let value = |name: &str| {
             let option = options.iter().rev().find(|(option, _)| option == name);
             option.map_or_else(
@@ -59,7 +64,7 @@ impl Options {
         };
         let flag = |name: &str| value(name).is_some_and(|value| value != "0");
         Self {
-            archive: match file("cds") {
+            archive: match file("cds").or(pycds_archive.map(PathBuf::from)) {
                 None => Choice::Standard,
                 Some(path) if path.as_os_str() == "off" => Choice::Off,
                 Some(path) => Choice::File(path),
@@ -68,6 +73,7 @@ impl Options {
             trace: file("cds_trace"),
             profile: file("cds_profile"),
             stats: flag("cds_stats"),
+            pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
         }
     }
 }

@@ -43,11 +43,7 @@ pub fn prepare(
         unpack(&tarball, &fresh, |_| true)?;
         if let Some(series) = &series {
             series.apply(&fresh)?;
-            mirror::mirror(
-                &workspace.python_package(),
-                &fresh.join("Lib/cds"),
-                Extra::Keep,
-            )?;
+            add_python(workspace, &fresh)?;
         }
         if source.exists() {
             mirror::mirror(&fresh, &source, Extra::Remove)?;
@@ -59,12 +55,16 @@ pub fn prepare(
         stamp.set(&inputs)?;
         phase.done();
     } else if series.is_some() {
-        mirror::mirror(
-            &workspace.python_package(),
-            &source.join("Lib/cds"),
-            Extra::Remove,
-        )?;
+        add_python(workspace, &source)?;
     }
+    Ok(())
+}
+
+/// Puts the project's own Python into the library: the package `cds` and the module `_cds`.
+fn add_python(workspace: &Workspace, source: &Path) -> Result<()> {
+    let (from, to) = (workspace.python_modules(), source.join("Lib"));
+    mirror::mirror(&from.join("cds"), &to.join("cds"), Extra::Remove)?;
+    mirror::update(&from.join("_cds.py"), &to.join("_cds.py"))?;
     Ok(())
 }
 

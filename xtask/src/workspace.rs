@@ -32,9 +32,9 @@ impl Workspace {
         self.root.join("cpython-patches/3.13")
     }
 
-    /// The pure-Python package that the interpreter ships with.
-    pub fn python_package(&self) -> PathBuf {
-        self.root.join("runtime/python/cds")
+    /// The pure-Python modules that the interpreter ships with.
+    pub fn python_modules(&self) -> PathBuf {
+        self.root.join("runtime/python")
     }
 
     /// Everything that is built, and nothing else.

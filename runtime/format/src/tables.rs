@@ -40,6 +40,8 @@ struct Contents {
     pattern_slots: Span,
     frozensets: Span,
     frozenset_uses: Span,
+    /// Memory offset of the object of an archive of one object, [`NOTHING`] if there is none.
+    object: u64,
 }
 
 /// UTF-8 text, as a byte range of the text table.
@@ -109,8 +111,9 @@ const NONE: u32 = u32::MAX;
 /// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
 pub const OBJECT_ALIGNMENT: u64 = 16;
 
-/// In place of the code of an extension module that is linked into the interpreter: the header lies there.
-const NO_CODE: u64 = 0;
+/// A memory offset at which no object lies, but the header. In place of the code of an extension module that is linked
+/// into the interpreter.
+const NOTHING: u64 = 0;
 
 /// A module of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +170,7 @@ pub struct TablesBuilder {
     patterns: Vec<(u64, u32)>,
     frozensets: Vec<FrozenSet>,
     frozenset_uses: Vec<u32>,
+    object: u64,
 }
 
 impl TablesBuilder {
@@ -222,7 +226,7 @@ impl TablesBuilder {
 
     /// Adds an extension module that is linked into the interpreter.
     pub fn extension(&mut self, name: &str, origin: &str, mtime_ns: i64, size: u64) {
-        self.module(name, origin, mtime_ns, size, NO_CODE, &[]);
+        self.module(name, origin, mtime_ns, size, NOTHING, &[]);
     }
 
     /// Announces all directories, before the first [`Self::entries`].
@@ -286,6 +290,11 @@ impl TablesBuilder {
             .push((hash, (object / OBJECT_ALIGNMENT) as u32));
     }
 
+    /// Says where the object of an archive of one object lies.
+    pub fn object(&mut self, offset: u64) {
+        self.object = offset;
+    }
+
     /// Adds a frozenset and returns its index.
     pub fn frozenset(&mut self, set: FrozenSet) -> u32 {
         self.frozensets.push(set);
@@ -307,6 +316,7 @@ impl TablesBuilder {
             frozenset_uses: append(&mut bytes, &self.frozenset_uses),
             roots: append(&mut bytes, &self.roots),
             text: append(&mut bytes, &self.text),
+            object: self.object,
         };
         bytes[..size_of::<Contents>()].copy_from_slice(contents.as_bytes());
         bytes
@@ -379,6 +389,7 @@ pub struct Tables<'a> {
     pattern_slots: &'a [ObjectSlot],
     frozensets: &'a [FrozenSet],
     frozenset_uses: &'a [u32],
+    object: u64,
 }
 
 impl<'a> Tables<'a> {
@@ -408,6 +419,7 @@ impl<'a> Tables<'a> {
             pattern_slots: records(section, slots(contents.pattern_slots)?)?,
             frozensets: records(section, contents.frozensets)?,
             frozenset_uses: records(section, contents.frozenset_uses)?,
+            object: contents.object,
         })
     }
 
@@ -478,6 +490,22 @@ impl<'a> Tables<'a> {
         candidates(self.intern_slots, hash)
     }
 
+    /// Memory offsets of all interned strings.
+    pub fn all_interned(&self) -> impl Iterator<Item = u64> + use<'a> {
+        let taken = self.intern_slots.iter().filter(|slot| slot.object != 0);
+        taken.map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+    }
+
+    /// All frozensets; one that is an element of another comes before it.
+    pub fn all_frozensets(&self) -> impl Iterator<Item = FrozenSet> + use<'a> {
+        self.frozensets.iter().copied()
+    }
+
+    /// Memory offset of the object of an archive of one object.
+    pub fn object(&self) -> Option<u64> {
+        (self.object != NOTHING).then_some(self.object)
+    }
+
     /// Memory offsets of the tuples of the compiled patterns that may have this hash.
     pub fn patterns(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
         candidates(self.pattern_slots, hash)
@@ -510,7 +538,7 @@ impl<'a> Tables<'a> {
             name: self.text_at(record.name)?,
             mtime_ns: record.mtime_ns,
             size: record.size,
-            code: (record.code != NO_CODE).then_some(record.code),
+            code: (record.code != NOTHING).then_some(record.code),
             uses: (record.first_use, record.uses),
         })
     }

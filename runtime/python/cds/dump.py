@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from cds.directories import Directory, DirectoryIndex
 from cds.installation import (
@@ -134,6 +134,21 @@ def dump(
         written["sections"],
         collector.skipped(Skipped(*left_out) for left_out in written["skipped"]),
     )
+
+
+def run_dump(class_list: str, archive: str) -> NoReturn:
+    """Archive the modules of a list and exit, as code-data-share 0.1.0 does, but run none of them."""
+    from cds import manual, tracelist
+    from cds.environment import tell
+
+    manual._enter(manual.DUMPER)
+    try:
+        summary = dump(archive, Selection(tracelist.read(class_list)))
+    except DumpError as error:
+        raise manual.CDSException(str(error)) from error
+    for name, reason, _ in summary.skipped:
+        tell(f"no module named {name}" if reason == "not found" else f"{name}: {reason}", 1)
+    sys.exit(0)
 
 
 class _Collector:
@@ -337,3 +352,12 @@ def _is_text(path: str) -> bool:
     except OSError:
         return False
     return bool(start) and b"\0" not in start
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m cds.dump LIST ARCHIVE (python -m cds dump --help knows more)")
+    # Not of this module but of the one that others import.
+    import cds.dump
+
+    cds.dump.run_dump(*sys.argv[1:])

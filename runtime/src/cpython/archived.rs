@@ -152,6 +152,23 @@ pub unsafe fn is_hashed_bytes(bytes: *mut raw::PyObject) -> bool {
 /// Size of an entry of a frozenset's hash table.
 pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();
 
+/// Takes the version away from archived code and all code inside it, so that the interpreter gives it one when it needs
+/// one (`_PyFunction_GetVersionForCurrentState` in Objects/funcobject.c).
+pub fn forget_version(code: &Object) -> Result<()> {
+    // SAFETY: archived code lies in writable memory; the caller holds the GIL.
+    let constants = unsafe {
+        let code = code.as_ptr().cast::<raw::PyCodeObject>();
+        (*code).co_version = 0;
+        Object::from_borrowed((*code).co_consts)
+    };
+    for constant in constants.to_items()? {
+        if constant.kind() == Some(Kind::Code) {
+            forget_version(&constant)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives archived code, and all code inside it, another file name, unless it has it already. As
 /// `_imp._fix_co_filename` does for a `.pyc` file that was moved (`update_code_filenames` in Python/import.c).
 pub fn set_file_name(code: &Object, name: &Object) -> Result<()> {

@@ -1,6 +1,7 @@
 #include "glue.h"
 #include "pycore_code.h"
 #include "pycore_import.h"
+#include "pycore_global_objects.h"
 #include "pycore_interp.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
@@ -58,6 +59,20 @@ const void *
 cds_glue_characters(PyObject *string)
 {
     return PyUnicode_DATA(string);
+}
+
+const char *
+cds_glue_type_name(PyObject *object)
+{
+    return Py_TYPE(object)->tp_name;
+}
+
+PyObject *
+cds_glue_find_interned(PyObject *string)
+{
+    PyObject *dict = _Py_INTERP_CACHED_OBJECT(_PyInterpreterState_GET(),
+                                              interned_strings);
+    return PyDict_GetItem(dict, string);
 }
 
 PyObject *

@@ -39,6 +39,13 @@ const void *cds_glue_characters(PyObject *string);
 extern const unsigned int cds_glue_not_interned;
 extern const unsigned int cds_glue_interned_static;
 
+/* tp_name of an object's type. */
+const char *cds_glue_type_name(PyObject *object);
+
+/* The string in the dict of interned strings that is equal to one, or NULL;
+   borrowed. */
+PyObject *cds_glue_find_interned(PyObject *string);
+
 /* The code object of a function, or NULL if it is something else. */
 PyObject *cds_glue_function_code(PyObject *object);
 

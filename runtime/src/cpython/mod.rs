@@ -5,6 +5,7 @@
 //! - [`encode`]: live objects to bytes as they lie in an archive,
 //! - [`archived`]: objects as they lie in a mapped archive,
 //! - [`collector`]: the garbage collector's settings,
+//! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
 //! - [`config`]: what the interpreter was told at start-up.
 
@@ -12,6 +13,7 @@ pub mod archived;
 pub mod collector;
 pub mod config;
 pub mod encode;
+pub mod interned;
 pub mod linked;
 pub mod object;
 

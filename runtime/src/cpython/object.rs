@@ -39,6 +39,12 @@ impl Raised {
         Self
     }
 
+    /// Shows the exception on stderr, for a caller that can do without (`sys.unraisablehook`).
+    pub fn report(self) {
+        // SAFETY: an exception is set.
+        unsafe { raw::PyErr_WriteUnraisable(std::ptr::null_mut()) }
+    }
+
     /// Drops the exception, for a caller that can do without.
     pub fn clear(self) {
         // SAFETY: needs only the GIL.
@@ -148,6 +154,24 @@ impl Object {
         self.as_ptr() == &raw mut raw::_Py_NoneStruct
     }
 
+    /// Whether it is None, True, False or Ellipsis.
+    pub fn is_constant(&self) -> bool {
+        let constants: [*mut raw::PyObject; 4] = [
+            &raw mut raw::_Py_NoneStruct,
+            (&raw mut raw::_Py_TrueStruct).cast(),
+            (&raw mut raw::_Py_FalseStruct).cast(),
+            &raw mut raw::_Py_EllipsisObject,
+        ];
+        constants.contains(&self.as_ptr())
+    }
+
+    /// The name of its type as C code gives it: with the module for a type that is not built in.
+    pub fn type_name(&self) -> String {
+        // SAFETY: every type has a name.
+        let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(self.as_ptr())) };
+        name.to_string_lossy().into_owned()
+    }
+
     pub fn bool(value: bool) -> Self {
         // SAFETY: True and False are static objects (Include/boolobject.h).
         unsafe {
@@ -174,6 +198,16 @@ impl Object {
         // SAFETY: the bytes are UTF-8 and as long as said.
         unsafe {
             Self::from_new(raw::PyUnicode_FromStringAndSize(
+                value.as_ptr().cast(),
+                value.len() as _,
+            ))
+        }
+    }
+
+    pub fn from_bytes(value: &[u8]) -> Result<Self> {
+        // SAFETY: the bytes are as many as said; returns a new reference or NULL.
+        unsafe {
+            Self::from_new(raw::PyBytes_FromStringAndSize(
                 value.as_ptr().cast(),
                 value.len() as _,
             ))
@@ -316,6 +350,12 @@ impl Object {
             }
             Ok(dict)
         }
+    }
+
+    /// Imports a module.
+    pub fn import(name: &CStr) -> Result<Self> {
+        // SAFETY: the name is NUL-terminated; returns a new reference or NULL.
+        unsafe { Self::from_new(raw::PyImport_ImportModule(name.as_ptr())) }
     }
 
     pub fn attribute(&self, name: &CStr) -> Result<Self> {

@@ -71,6 +71,16 @@ impl Candidate {
         })
     }
 
+    /// Memory offsets of all pointers in its objects.
+    pub fn pointers(&self) -> Result<Vec<u64>, OpenError> {
+        let mut pointers = Vec::new();
+        relocate::visit_pointers(&self.file, &self.header, |offset| {
+            pointers.push(offset);
+            Ok(())
+        })?;
+        Ok(pointers)
+    }
+
     /// Maps it, if it was made for an interpreter with these facts, on top of the layer that it refers into.
     /// If `strict`, all of it is verified first, and what is never written is mapped read-only.
     pub fn map(

@@ -33,41 +33,51 @@ pub fn relocate(
     if archive_shift == 0 && interpreter_shift == 0 && lower_shift == 0 {
         return Ok(false);
     }
+    let archive = header.requested_base..header.requested_base + header.mapped_bytes;
+    visit_pointers(file, header, |offset| {
+        let place = mapping.at(offset).cast::<u64>();
+        // SAFETY: inside a writable section, aligned as all bits of the bitmap are; nobody else knows of the mapping
+        // yet.
+        let value = unsafe { *place };
+        let moved = if archive.contains(&value) {
+            value.wrapping_add(archive_shift)
+        } else if let Some((range, shift)) = &lower
+            && range.contains(&value)
+        {
+            value.wrapping_add(*shift)
+        } else {
+            let moved = value.wrapping_add(interpreter_shift);
+            if !image.contains(moved) {
+                return Err(Rejection::Tables("a pointer goes nowhere").into());
+            }
+            moved
+        };
+        // SAFETY: as above.
+        unsafe { *place = moved };
+        Ok(())
+    })?;
+    Ok(true)
+}
+
+/// Calls `visit` with the memory offset of each pointer in the objects of an archive.
+pub fn visit_pointers(
+    file: &File,
+    header: &Header,
+    mut visit: impl FnMut(u64) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
     let section = header.section(SectionKind::Relocations);
     let bitmap = check::section_bytes(file, section)?;
     section.verify(&bitmap)?;
     let bitmap = Bitmap(&bitmap);
-    let archive = header.requested_base..header.requested_base + header.mapped_bytes;
-    for section in header
-        .sections()
-        .iter()
-        .filter(|section| section.kind.has_objects())
-    {
+    let sections = header.sections().iter();
+    for section in sections.filter(|section| section.kind.has_objects()) {
         let end = section.memory_offset + section.bytes;
         for offset in bitmap.pointers(section.memory_offset, section.bytes) {
             if offset + 8 > end {
                 return Err(Rejection::Tables("a relocation lies outside its section").into());
             }
-            let place = mapping.at(offset).cast::<u64>();
-            // SAFETY: inside a writable section, aligned as all bits of the bitmap are; nobody else knows of
-            // the mapping yet.
-            let value = unsafe { *place };
-            let moved = if archive.contains(&value) {
-                value.wrapping_add(archive_shift)
-            } else if let Some((range, shift)) = &lower
-                && range.contains(&value)
-            {
-                value.wrapping_add(*shift)
-            } else {
-                let moved = value.wrapping_add(interpreter_shift);
-                if !image.contains(moved) {
-                    return Err(Rejection::Tables("a pointer goes nowhere").into());
-                }
-                moved
-            };
-            // SAFETY: as above.
-            unsafe { *place = moved };
+            visit(offset)?;
         }
     }
-    Ok(true)
+    Ok(())
 }

@@ -19,6 +19,8 @@ pub struct Graph {
     pub extensions: Vec<Module>,
     /// Compiled patterns: what they are looked up by, and the number of their tuple.
     pub patterns: Vec<(u64, u32)>,
+    /// The tuple that holds the object of an archive of one object.
+    pub object: Option<u32>,
     /// Modules that cannot be archived: name and reason.
     pub skipped: Vec<(String, String)>,
 }
@@ -84,15 +86,7 @@ pub fn collect(
     interpreter: &Interpreter,
     touched: &Touched,
 ) -> Graph {
-    let mut collector = Collector {
-        image: interpreter.image,
-        lower: interpreter.lower,
-        touched,
-        nodes: Vec::new(),
-        known: HashMap::new(),
-        seen: HashMap::new(),
-        alive: Vec::new(),
-    };
+    let mut collector = Collector::new(interpreter, touched);
     collector.add_lower_constants();
     let mut places = Vec::new();
     for Pattern { hash, fields, .. } in patterns {
@@ -128,11 +122,50 @@ pub fn collect(
     }
     Graph {
         hot_nodes,
+        object: None,
         patterns: places,
         nodes: collector.nodes,
         modules: roots,
         extensions,
         skipped,
+    }
+}
+
+/// The graph of one object, or of none.
+pub fn collect_object(object: Option<&Object>, interpreter: &Interpreter) -> Result<Graph, String> {
+    let untouched = Touched::default();
+    let mut collector = Collector::new(interpreter, &untouched);
+    let object = object.map(|object| collector.object(object));
+    let object = object
+        .transpose()
+        .map_err(|refusal| refusal.reason().to_owned())?;
+    Ok(Graph {
+        hot_nodes: collector.nodes.len(),
+        nodes: collector.nodes,
+        object,
+        modules: Vec::new(),
+        extensions: Vec::new(),
+        patterns: Vec::new(),
+        skipped: Vec::new(),
+    })
+}
+
+/// The object as the interpreter would make it: code that has never run, and the one object that it keeps for each byte.
+fn as_made(object: &Object) -> Result<Object, Raised> {
+    let items = || {
+        object
+            .to_items()?
+            .iter()
+            .map(as_made)
+            .collect::<Result<_, _>>()
+    };
+    match object.kind() {
+        Some(Kind::Code) => Object::unmarshal(&object.marshal()?),
+        Some(Kind::Tuple) => Object::tuple(items()?),
+        Some(Kind::FrozenSet) => Object::frozenset(&Object::tuple(items()?)?),
+        // SAFETY: it is a bytes object.
+        Some(Kind::Bytes) => Object::from_bytes(unsafe { object.bytes() }),
+        _ => Ok(object.clone()),
     }
 }
 
@@ -157,7 +190,31 @@ enum Known {
     Lower { address: u64, interned: bool },
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(interpreter: &Interpreter<'a>, touched: &'a Touched) -> Self {
+        Self {
+            image: interpreter.image,
+            lower: interpreter.lower,
+            touched,
+            nodes: Vec::new(),
+            known: HashMap::new(),
+            seen: HashMap::new(),
+            alive: Vec::new(),
+        }
+    }
+
+    /// Adds any object, in a tuple, and returns the tuple's number.
+    fn object(&mut self, object: &Object) -> Result<u32, Refusal> {
+        let tuple = Object::tuple(vec![as_made(object)?])?;
+        match self.reference(&tuple)? {
+            reference @ Reference::Archive(number) => {
+                self.mark_used(reference, Heat::Function);
+                Ok(number)
+            }
+            _ => Err(Refusal::Type),
+        }
+    }
+
     /// Makes the constants of the lower layer known, so that they are not stored again. They are found as the
     /// program finds them, from the code of the modules. Frozensets are left out: only the layer that has one
     /// knows that its hash table must be filled in.
@@ -363,14 +420,13 @@ impl Collector<'_> {
         let built = Object::frozenset(&sorted)?;
         match self.reference(&sorted)? {
             elements @ Reference::Archive(_) => Ok(encode::frozenset(&built, elements)),
-            Reference::Lower(_) => {
-                // The table of sets must be able to name the tuple, so it is stored here as well.
+            // The empty tuple, or one of the layer below: the table of sets must be able to name the tuple, so it is
+            // stored here as well.
+            Reference::Lower(_) | Reference::Interpreter(_) => {
                 let elements = self.encode(&sorted)?;
                 let elements = Reference::Archive(self.add(elements));
                 Ok(encode::frozenset(&built, elements))
             }
-            // The empty tuple. No constant is an empty frozenset (Python/flowgraph.c folds none).
-            Reference::Interpreter(_) => Err(Refusal::Type),
         }
     }
 

@@ -10,17 +10,6 @@ use super::{Directory, Interpreter};
 use crate::cpython::anchor;
 use crate::cpython::encode::{self, Reference};
 use crate::cpython::object::Kind;
-use crate::reader::Mapped;
-
-/// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE
-/// executable (low) or mappings (high, 0x7f…). The layers are 64 GiB apart.
-fn requested_base(lower: Option<&Mapped>) -> u64 {
-    if lower.is_some() {
-        0x2810_0000_0000
-    } else {
-        0x2800_0000_0000
-    }
-}
 
 /// What was written.
 pub struct Summary {
@@ -47,7 +36,7 @@ pub fn emit(
     directories: &[Directory],
     interpreter: &Interpreter,
 ) -> (Vec<u8>, Summary) {
-    let base = requested_base(interpreter.lower);
+    let base = interpreter.base;
     let versions_below = interpreter.lower.map_or(0, |lower| lower.header.code_count);
     let (objects, relocations, code_count) = objects(graph, plan, base, versions_below);
     let tables = tables(graph, plan, directories, interpreter.roots);
@@ -110,7 +99,12 @@ fn objects(
         }
         if encoded.kind == Kind::Code {
             code_count += 1;
-            encode::set_code_version(&mut encoded, versions_below + code_count);
+            // An archive of an object is loaded when the interpreter has given versions to others: it shall give them.
+            let version = match graph.object {
+                Some(_) => 0,
+                None => versions_below + code_count,
+            };
+            encode::set_code_version(&mut encoded, version);
         }
         let (section, offset) = plan.places[number];
         let start = offset - encoded.head as u64;
@@ -176,6 +170,9 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
             code,
             &sets,
         );
+    }
+    if let Some(number) = graph.object {
+        tables.object(plan.memory_offset(number));
     }
     for &(hash, number) in &graph.patterns {
         tables.pattern(hash, plan.memory_offset(number));

@@ -96,6 +96,19 @@ pub struct Interpreter<'a> {
     pub roots: &'a [String],
     /// The layer that the archive goes on top of: what it has is referred to.
     pub lower: Option<&'a Mapped>,
+    /// Address to ask for.
+    pub base: u64,
+}
+
+/// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE executable (low)
+/// or mappings (high, 0x7f…). They are 64 GiB apart.
+pub mod base {
+    /// The standard library's archive, and those that stand alone.
+    pub const LOWEST: u64 = 0x2800_0000_0000;
+    /// A layer over it.
+    pub const UPPER: u64 = 0x2810_0000_0000;
+    /// An archive of one object.
+    pub const OBJECT: u64 = 0x2820_0000_0000;
 }
 
 /// Writes an archive. `touched` is what training runs recorded.
@@ -121,6 +134,21 @@ pub fn write(
     summary.shared = shared;
     save::save(path, &file)?;
     Ok(summary)
+}
+
+/// Writes an archive of one object, or of none.
+///
+/// # Errors
+/// A text, if the object cannot be archived or the file not be written.
+pub fn write_object(
+    path: &Path,
+    object: Option<&Object>,
+    interpreter: &Interpreter,
+) -> std::result::Result<(), String> {
+    let graph = collect::collect_object(object, interpreter)?;
+    let plan = layout::plan(&graph);
+    let (file, _) = emit::emit(&graph, &plan, &[], interpreter);
+    save::save(path, &file).map_err(|error| error.to_string())
 }
 
 /// The modules that the lower layer does not have already, and the number of those that it has.

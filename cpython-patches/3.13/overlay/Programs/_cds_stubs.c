@@ -14,6 +14,11 @@ _PyCDS_Initialize(PyInterpreterState *Py_UNUSED(interp))
 }
 
 void
+_PyCDS_SiteImported(void)
+{
+}
+
+void
 _PyCDS_Finalize(PyInterpreterState *Py_UNUSED(interp))
 {
 }

@@ -23,6 +23,11 @@ extern "C" {
    and no usable archive; the reason is on stderr). */
 extern int _PyCDS_Initialize(PyInterpreterState *interp);
 
+/* Called after the module site has been imported: starts the drop-in for
+   PyPI's code-data-share if the environment asks for it.  What goes wrong is
+   shown on stderr. */
+extern void _PyCDS_SiteImported(void);
+
 /* Called once when Py_FinalizeEx() starts, after the atexit callbacks. */
 extern void _PyCDS_Finalize(PyInterpreterState *interp);
 

@@ -1,0 +1,157 @@
+"""The functions of the module `_cds`: archives of one object, and who may do what when.
+
+A process is in one mode at a time, and can use one archive.  It begins as if the
+start-up hook of code-data-share 0.1.0 had run and found nothing in the environment:
+initialized and disabled.  The archive of the standard library, and that of `-X cds=`,
+have nothing to do with this.
+"""
+
+from typing import Any, SupportsIndex
+
+MANUAL = -1
+DISABLED = 0
+TRACER = 1
+DUMPER = 2
+# Set by loading only.
+SHARER = 3
+
+_SETTABLE = (MANUAL, DISABLED, TRACER, DUMPER)
+
+
+class CDSException(RuntimeError):
+    """What cannot be done now, or not with this archive or object."""
+
+    __module__ = "_cds"
+
+
+class _Flags:
+    """The mode and the verbosity, as they are now."""
+
+    __slots__ = ("mode", "verbose")
+    mode: int
+    verbose: int
+
+    def __repr__(self) -> str:
+        return f"_cds.flags(mode={self.mode}, verbose={self.verbose})"
+
+
+_Flags.__name__ = _Flags.__qualname__ = "flags"
+_Flags.__module__ = "_cds"
+
+flags = _Flags()
+flags.mode = DISABLED
+flags.verbose = 0
+
+
+class _State:
+    """The archive that this process writes to or has loaded."""
+
+    def __init__(self) -> None:
+        self.target: str | None = None
+        self.loaded: tuple[Any, ...] = ()
+
+
+_state = _State()
+
+
+def _set_mode(mode: SupportsIndex) -> None:
+    """Set the mode: manual (-1), disabled (0), tracer (1) or dumper (2)."""
+    mode = mode.__index__() if hasattr(mode, "__index__") else _refuse_integer(mode)
+    if mode not in _SETTABLE:
+        raise CDSException(
+            f"invalid mode: {mode}, only disabled ({DISABLED}), tracer ({TRACER}), dumper ({DUMPER}) "
+            f"and manual mode ({MANUAL}) can be set with _cds._set_mode."
+        )
+    _enter(mode)
+
+
+def _set_verbose(mode: SupportsIndex) -> None:
+    """Set how much is told: 0, 1 or 2."""
+    verbose = mode.__index__() if hasattr(mode, "__index__") else _refuse_integer(mode)
+    if not 0 <= verbose <= 2:
+        raise CDSException(f"invalid verbose: {verbose}.")
+    flags.verbose = verbose
+
+
+def _get_initialized() -> bool:
+    """Tell whether a mode has been set."""
+    return True
+
+
+def _create_archive(archive: str) -> None:
+    """Begin an archive, empty as yet."""
+    path = _checked_path("_create_archive", archive)
+    _enter(DUMPER)
+    from _cds_archive import write_object
+
+    try:
+        write_object(path, ())
+    except OSError as error:
+        raise CDSException("create mmap file failed.") from error
+    _state.target = path
+
+
+def _move_in(op: object) -> None:
+    """Write an object to the archive: once."""
+    if _state.target is None:
+        raise CDSException("move in already finished or archive file not opened.")
+    from _cds_archive import find_unsuitable, write_object
+
+    unsuitable = find_unsuitable(op)
+    if unsuitable is not None:
+        raise CDSException(f"Trying to move in a {unsuitable} object.")
+    target, _state.target = _state.target, None
+    try:
+        write_object(target, (op,))
+    except OSError as error:
+        raise CDSException(f"writing the archive failed: {error}") from error
+
+
+def _load_archive(archive: str) -> None:
+    """Map an archive that `_move_in()` has written."""
+    path = _checked_path("_load_archive", archive)
+    if flags.mode != MANUAL:
+        raise _already_initialized()
+    flags.mode = SHARER
+    from _cds_archive import load_object
+
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise CDSException("open mmap file failed.") from error
+    try:
+        _state.loaded = load_object(path)
+    except OSError as error:
+        raise CDSException("read archive header failed.") from error
+
+
+def _get_obj() -> Any:
+    """Return the object of the archive that was loaded."""
+    if not _state.loaded:
+        raise CDSException("No object in heap.")
+    return _state.loaded[0]
+
+
+def _enter(mode: int) -> None:
+    """Change the mode, if it may be changed to that."""
+    allowed = flags.mode == MANUAL or (flags.mode, mode) == (DISABLED, DUMPER)
+    if not allowed:
+        raise _already_initialized()
+    flags.mode = mode
+
+
+def _already_initialized() -> CDSException:
+    return CDSException(f"cds already initialized, current mode: {flags.mode}.")
+
+
+def _checked_path(function: str, path: object) -> str:
+    if not isinstance(path, str):
+        kind = "None" if path is None else type(path).__name__
+        raise TypeError(f"{function}() argument 'archive' must be str, not {kind}")
+    if "\0" in path:
+        raise ValueError("embedded null character")
+    return path
+
+
+def _refuse_integer(value: object) -> int:
+    raise TypeError(f"{type(value).__name__!r} object cannot be interpreted as an integer")
