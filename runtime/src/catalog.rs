@@ -35,6 +35,7 @@ pub enum Miss {
     SourceChanged,
     SourceGone,
     Damaged,
+    CannotBe,
 }
 
 impl Miss {
@@ -44,6 +45,7 @@ impl Miss {
             Self::SourceChanged => "source changed",
             Self::SourceGone => "source gone",
             Self::Damaged => "archive damaged",
+            Self::CannotBe => "cannot be archived",
         }
     }
 }
@@ -101,6 +103,9 @@ pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answe
         Ok(found) => found,
         Err(miss) => return Ok(Err(miss)),
     };
+    if module.code.is_none() {
+        return Ok(Err(Miss::CannotBe));
+    }
     let answer = code(archive, &module)?;
     if let Ok(code) = &answer
         && module.origin != path

@@ -8,6 +8,7 @@
 //! "not from the archive" when in doubt, and a panic ends as that answer too.
 
 mod archive_module;
+mod auto;
 mod catalog;
 mod cpython;
 mod extensions;

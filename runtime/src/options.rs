@@ -10,6 +10,8 @@ use crate::cpython::config::Config;
 pub struct Options {
     /// The archive to use (`-X cds=FILE`).
     pub archive: Choice,
+    /// The same archive, to be written or renewed at exit if it lacked something (`-X cds_auto=FILE`).
+    pub auto: Option<PathBuf>,
     /// Exit if the archive cannot be used, verify all of it, and map what must never be written
     /// read-only (`-X cds_strict`).
     pub strict: bool,
@@ -63,12 +65,16 @@ impl Options {
                 .map(PathBuf::from)
         };
         let flag = |name: &str| value(name).is_some_and(|value| value != "0");
+        let archive = file("cds").or(pycds_archive.map(PathBuf::from));
+        // An archive that was chosen stays as it is.
+        let auto = file("cds_auto").filter(|_| archive.is_none());
         Self {
-            archive: match file("cds").or(pycds_archive.map(PathBuf::from)) {
+            archive: match archive.or_else(|| auto.clone()) {
                 None => Choice::Standard,
                 Some(path) if path.as_os_str() == "off" => Choice::Off,
                 Some(path) => Choice::File(path),
             },
+            auto,
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             profile: file("cds_profile"),

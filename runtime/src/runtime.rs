@@ -4,6 +4,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::cpython::config::{self, Config};
+use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
 use crate::fingerprint::Image;
 use crate::layers::{Layers, Unusable};
@@ -12,7 +13,7 @@ use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
 use crate::stats::Stats;
 use crate::trace::Trace;
-use crate::{profile, report};
+use crate::{auto, profile, report};
 
 pub struct Runtime {
     pub options: Options,
@@ -20,7 +21,7 @@ pub struct Runtime {
     pub image: Image,
     pub layers: Layers,
     pub stats: Stats,
-    trace: Option<Trace>,
+    trace: Trace,
     postponer: Postponer,
     pub compiler: Compiler,
 }
@@ -56,9 +57,12 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     };
     let (layers, unusable) = Layers::open(&options, &config, &image);
     if let Some(Unusable { path, reason }) = unusable {
-        complain(&format!("{} is not used: {reason}", path.display()));
-        if options.strict {
-            return Err(Exit);
+        // One that renews itself is missing at first, and stale now and then.
+        if options.auto.is_none() {
+            complain(&format!("{} is not used: {reason}", path.display()));
+            if options.strict {
+                return Err(Exit);
+            }
         }
     }
     // SAFETY: as promised.
@@ -67,11 +71,11 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     } else {
         Layers::default()
     };
-    let trace = options
+    let trace_file = options
         .trace
         .as_ref()
         .and_then(|path| match Trace::open(path) {
-            Ok(trace) => Some(trace),
+            Ok(file) => Some(file),
             Err(error) => {
                 complain(&format!(
                     "cannot write the trace list {}: {error}",
@@ -80,6 +84,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
                 None
             }
         });
+    let trace = Trace::new(trace_file, options.auto.is_some());
     let stats = Stats::new(options.stats);
     let runtime = Box::new(Runtime {
         options,
@@ -114,8 +119,30 @@ impl Runtime {
         is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 
+    /// Has the archive of `-X cds_auto` written anew, if that would help the next run. Never fails the run.
+    fn refresh(&self) -> object::Result<()> {
+        let Some(archive) = self.options.auto.as_ref().and_then(|path| path.to_str()) else {
+            return Ok(());
+        };
+        if !is_main_interpreter() || !self.stats.is_archive_incomplete() {
+            return Ok(());
+        }
+        let mut lines = self.trace.lines();
+        if let Some(layer) = &self.layers.named {
+            lines.extend(auto::lines(layer)?);
+        }
+        let lines = lines.iter().map(|line| Object::str(line));
+        let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
+        let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
+        refresh.call(vec![Object::str(archive)?, lines])?;
+        Ok(())
+    }
+
     /// Writes what the options ask for at exit.
     pub fn finish(&self) {
+        if let Err(raised) = self.refresh() {
+            raised.clear();
+        }
         if let Some(path) = &self.options.profile
             && let Err(error) = profile::write(path, &self.layers)
         {
@@ -131,15 +158,16 @@ impl Runtime {
 
     /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.
     pub fn trace(&self, name: &str, file: Option<&str>) {
-        if let Some(trace) = &self.trace {
-            trace.record(name, file, &self.standard_directories());
+        if self.trace.is_wanted() {
+            self.trace.record(name, file, &self.standard_directories());
         }
     }
 
     /// Adds a pattern to the trace list, if one is written.
     pub fn trace_pattern(&self, key: &Key) -> object::Result<()> {
-        if let Some(trace) = &self.trace {
-            trace.record_pattern(key.flags.ascii()?.to_str()?, key.pattern.ascii()?.to_str()?);
+        if self.trace.is_wanted() {
+            self.trace
+                .record_pattern(key.flags.ascii()?.to_str()?, key.pattern.ascii()?.to_str()?);
         }
         Ok(())
     }

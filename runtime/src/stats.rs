@@ -12,6 +12,8 @@ pub struct Stats {
     source: AtomicU64,
     frozen: AtomicU64,
     missed: AtomicU64,
+    /// Of these, what a new archive would have.
+    missed_needlessly: AtomicU64,
     missed_names: Option<Mutex<BTreeMap<String, Miss>>>,
 }
 
@@ -50,6 +52,11 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether the program loaded a module that a new archive would have.
+    pub fn is_archive_incomplete(&self) -> bool {
+        self.missed_needlessly.load(Ordering::Relaxed) > 0
+    }
+
     /// How many modules got their code from an archive.
     pub fn hits(&self) -> u64 {
         self.source.load(Ordering::Relaxed) + self.frozen.load(Ordering::Relaxed)
@@ -57,6 +64,12 @@ impl Stats {
 
     pub fn miss(&self, name: &str, miss: Miss) {
         self.missed.fetch_add(1, Ordering::Relaxed);
+        if matches!(
+            miss,
+            Miss::NotInArchive | Miss::SourceChanged | Miss::Damaged
+        ) {
+            self.missed_needlessly.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(names) = &self.missed_names
             && let Ok(mut names) = names.lock()
         {

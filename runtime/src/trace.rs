@@ -1,45 +1,78 @@
-//! Recording the modules that a program loads, for a later dump.
+//! Recording what a program loads, for a later dump.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
 
-/// An open trace list.
-pub struct Trace(File);
+/// Where a program's modules are recorded: in a list that many processes share, and in memory.
+pub struct Trace {
+    file: Option<File>,
+    lines: Option<Mutex<BTreeSet<String>>>,
+}
 
 impl Trace {
-    /// Opens a list for appending, so that any number of processes can share it.
-    pub fn open(path: &Path) -> std::io::Result<Self> {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map(Self)
-    }
-
-    /// Appends a module's name, in one write (`write(2)` with `O_APPEND` does not interleave). `standard` are
-    /// the directories in which a dump looks without being told; a file found elsewhere is named in a
-    /// comment.
-    pub fn record(&self, name: &str, file: Option<&str>, standard: &[String]) {
-        let line = match file {
-            Some(file) if !is_where_expected(name, file, standard) => format!("{name}  # {file}\n"),
-            _ => format!("{name}\n"),
-        };
-        self.append(&line);
-    }
-
-    /// Appends a regular expression, as a comment to the module that compiles it. Both are Python literals.
-    pub fn record_pattern(&self, flags: &str, pattern: &str) {
-        self.append(&format!("re  # {flags} {pattern}\n"));
-    }
-
-    fn append(&self, line: &str) {
-        // A line break in a path would make two entries of one.
-        if line.matches('\n').count() == 1 {
-            // A full disk must not change the program that is traced.
-            let _ = (&self.0).write_all(line.as_bytes());
+    pub fn new(file: Option<File>, in_memory: bool) -> Self {
+        Self {
+            file,
+            lines: in_memory.then(Mutex::default),
         }
     }
+
+    /// Opens a list for appending, so that any number of processes can share it.
+    pub fn open(path: &Path) -> std::io::Result<File> {
+        OpenOptions::new().append(true).create(true).open(path)
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.file.is_some() || self.lines.is_some()
+    }
+
+    /// What was recorded in memory.
+    pub fn lines(&self) -> BTreeSet<String> {
+        let lines = self.lines.as_ref().and_then(|lines| lines.lock().ok());
+        lines.map_or_else(BTreeSet::new, |lines| lines.clone())
+    }
+
+    /// Records a module. `standard` are the directories in which a dump looks without being told.
+    pub fn record(&self, name: &str, file: Option<&str>, standard: &[String]) {
+        let file = file.filter(|file| !is_where_expected(name, file, standard));
+        self.append(module_line(name, file));
+    }
+
+    /// Records a regular expression. Both are Python literals.
+    pub fn record_pattern(&self, flags: &str, pattern: &str) {
+        self.append(pattern_line(flags, pattern));
+    }
+
+    /// Appends a line in one write (`write(2)` with `O_APPEND` does not interleave).
+    fn append(&self, line: String) {
+        // A line break in a path would make two entries of one.
+        if line.contains('\n') {
+            return;
+        }
+        if let Some(file) = &self.file {
+            // A full disk must not change the program that is traced.
+            let _ = (&*file).write_all(format!("{line}\n").as_bytes());
+        }
+        if let Some(Ok(mut lines)) = self.lines.as_ref().map(Mutex::lock) {
+            lines.insert(line);
+        }
+    }
+}
+
+/// A line for a module; a file that a dump would not find by the name is a comment.
+pub fn module_line(name: &str, file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("{name}  # {file}"),
+        None => name.to_owned(),
+    }
+}
+
+/// A line for a regular expression: a comment to the module that compiles it.
+pub fn pattern_line(flags: &str, pattern: &str) -> String {
+    format!("re  # {flags} {pattern}")
 }
 
 fn is_where_expected(name: &str, file: &str, standard: &[String]) -> bool {

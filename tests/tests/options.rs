@@ -229,3 +229,15 @@ fn the_package_passes_its_own_tests() {
     ]);
     Outcome::of(command.current_dir(tests)).success();
 }
+
+#[test]
+fn the_help_of_the_interpreter_knows_them() {
+    let project = Project::new(&[]);
+    let lines = |option: &str, wanted: &str| {
+        let help = project.run([option]).success().stdout;
+        let lines = help.lines().filter(|line| line.contains(wanted));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    insta::assert_snapshot!(lines("--help-xoptions", "-X cds"));
+    insta::assert_snapshot!(lines("--help-env", "PYTHON_CDS"));
+}

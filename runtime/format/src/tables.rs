@@ -111,8 +111,7 @@ const NONE: u32 = u32::MAX;
 /// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
 pub const OBJECT_ALIGNMENT: u64 = 16;
 
-/// A memory offset at which no object lies, but the header. In place of the code of an extension module that is linked
-/// into the interpreter.
+/// A memory offset at which no object lies, but the header.
 const NOTHING: u64 = 0;
 
 /// A module of the catalog.
@@ -125,7 +124,8 @@ pub struct Module<'a> {
     pub mtime_ns: i64,
     /// File's size in bytes; for a frozen module 0.
     pub size: u64,
-    /// Memory offset of the code object; none for an extension module that is linked into the interpreter.
+    /// Memory offset of the code object; none for an extension module that is linked into the interpreter, and for a
+    /// source file that cannot be archived.
     pub code: Option<u64>,
     uses: (u32, u32),
 }
@@ -224,8 +224,9 @@ impl TablesBuilder {
         });
     }
 
-    /// Adds an extension module that is linked into the interpreter.
-    pub fn extension(&mut self, name: &str, origin: &str, mtime_ns: i64, size: u64) {
+    /// Adds a module without code: an extension module that is linked into the interpreter, or a source file that
+    /// cannot be archived.
+    pub fn without_code(&mut self, name: &str, origin: &str, mtime_ns: i64, size: u64) {
         self.module(name, origin, mtime_ns, size, NOTHING, &[]);
     }
 
@@ -493,6 +494,12 @@ impl<'a> Tables<'a> {
     /// Memory offsets of all interned strings.
     pub fn all_interned(&self) -> impl Iterator<Item = u64> + use<'a> {
         let taken = self.intern_slots.iter().filter(|slot| slot.object != 0);
+        taken.map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+    }
+
+    /// Memory offsets of the tuples of all compiled patterns.
+    pub fn all_patterns(&self) -> impl Iterator<Item = u64> + use<'a> {
+        let taken = self.pattern_slots.iter().filter(|slot| slot.object != 0);
         taken.map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
     }
 

@@ -170,7 +170,7 @@ proptest! {
         for (index, (origin, (mtime, size))) in modules.iter().enumerate() {
             let sets = if index % 2 == 0 { vec![set_index] } else { vec![] };
             if index % 3 == 2 {
-                tables.extension("name", origin, *mtime, *size);
+                tables.without_code("name", origin, *mtime, *size);
             } else {
                 tables.module("name", origin, *mtime, *size, index as u64 + 1, &sets);
             }

@@ -5,6 +5,7 @@ a file, is `_cds_archive.write()` of the interpreter.
 """
 
 import _imp
+import contextlib
 import marshal
 import os
 import stat
@@ -92,11 +93,14 @@ def dump(
     *,
     path: Sequence[str] | None = None,
     profiles: Sequence[Sequence[str]] = (),
+    note_skipped: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Archive the selected modules, found along `path` (by default sys.path).
 
     What the `profiles` name, lines of `-X cds_profile` files, is put together.
+    `note_skipped` notes source files in the archive that cannot be archived, so that a
+    program that misses them knows that dumping again is no use.
     Modules that cannot be archived are left out and told in the summary.  Raise
     DumpError if no archive was written.
     """
@@ -112,6 +116,8 @@ def dump(
     collector = _Collector(sys.path if path is None else path, selection.entries, progress)
     collector.collect(selection)
     modules = collector.modules()
+    if note_skipped:
+        modules += collector.skipped_files()
     if not modules:
         raise NothingToArchive(collector.skipped())
     if len(modules) >= _MANY_MODULES:
@@ -199,6 +205,16 @@ class _Collector:
         return [
             (*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys
         ]
+
+    def skipped_files(self) -> list[Module]:
+        found = []
+        for file, source in sorted(self._sources.items()):
+            if isinstance(source, Unusable):
+                with contextlib.suppress(OSError, UnicodeEncodeError):
+                    file.encode()
+                    status = os.stat(file)
+                    found.append((file, file, status.st_mtime_ns, status.st_size, None, False))
+        return found
 
     def patterns(self) -> list[tuple[Any, ...]]:
         return [self._patterns[key] for key in sorted(self._patterns)]

@@ -15,8 +15,8 @@ pub struct Graph {
     /// The first so many nodes are all that modules need which programs are known to load.
     pub hot_nodes: usize,
     pub modules: Vec<Root>,
-    /// Extension modules that are linked into the interpreter.
-    pub extensions: Vec<Module>,
+    /// Extension modules that are linked into the interpreter, and source files that cannot be archived.
+    pub without_code: Vec<Module>,
     /// Compiled patterns: what they are looked up by, and the number of their tuple.
     pub patterns: Vec<(u64, u32)>,
     /// The tuple that holds the object of an archive of one object.
@@ -97,11 +97,11 @@ pub fn collect(
     }
     let mut hot_nodes = collector.nodes.len();
     let mut roots = Vec::new();
-    let mut extensions = Vec::new();
+    let mut without_code = Vec::new();
     let mut skipped = Vec::new();
     for module in modules {
         let Some(code) = &module.code else {
-            extensions.push(module);
+            without_code.push(module);
             continue;
         };
         let is_hot = module.is_hot;
@@ -126,7 +126,7 @@ pub fn collect(
         patterns: places,
         nodes: collector.nodes,
         modules: roots,
-        extensions,
+        without_code,
         skipped,
     }
 }
@@ -144,7 +144,7 @@ pub fn collect_object(object: Option<&Object>, interpreter: &Interpreter) -> Res
         nodes: collector.nodes,
         object,
         modules: Vec::new(),
-        extensions: Vec::new(),
+        without_code: Vec::new(),
         patterns: Vec::new(),
         skipped: Vec::new(),
     })

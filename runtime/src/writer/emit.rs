@@ -68,7 +68,7 @@ pub fn emit(
         modules: graph.modules.len(),
         shared: 0,
         patterns: graph.patterns.len(),
-        extensions: graph.extensions.len(),
+        extensions: graph.without_code.len(),
         directories: directories.len(),
         bytes: file.len(),
         objects: by_type,
@@ -177,13 +177,8 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
     for &(hash, number) in &graph.patterns {
         tables.pattern(hash, plan.memory_offset(number));
     }
-    for extension in &graph.extensions {
-        tables.extension(
-            &extension.name,
-            &extension.origin(),
-            extension.mtime_ns,
-            extension.size,
-        );
+    for module in &graph.without_code {
+        tables.without_code(&module.name, &module.origin(), module.mtime_ns, module.size);
     }
     for directory in directories {
         tables.directory(&directory.path, directory.mtime_ns);

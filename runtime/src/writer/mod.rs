@@ -30,7 +30,7 @@ pub struct Module {
     pub mtime_ns: i64,
     /// Of the source file, in bytes.
     pub size: u64,
-    /// None for an extension module that is linked into the interpreter.
+    /// None for an extension module that is linked into the interpreter, and for a source file that cannot be archived.
     pub code: Option<Object>,
     /// Whether programs are known to load it, as a traced run did.
     pub is_hot: bool,

@@ -1,0 +1,91 @@
+"""`-X cds_auto=FILE`: an archive that renews itself.
+
+A run that had to do without the archive for some module hands the names of its modules
+to a process that outlives it, which writes the archive while nobody waits for it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+_NICENESS = 19
+
+
+def refresh(archive: str, lines: Iterable[str]) -> None:
+    """Start writing the archive, from the lines of a trace list, and do not wait for it.
+
+    The interpreter calls this when it is about to end.  What it needs is imported
+    already: it shall end soon.
+    """
+    listing = os.memfd_create("cds_auto")
+    try:
+        _write_all(listing, "".join(f"{line}\n" for line in lines).encode())
+        os.lseek(listing, 0, os.SEEK_SET)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.posix_spawn(
+                sys.executable,
+                [sys.executable, *_options(), "-m", "cds.auto", os.path.abspath(archive)],
+                {name: os.environ[name] for name in os.environ if not _is_ours(name)},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, listing, 0),
+                    (os.POSIX_SPAWN_DUP2, nowhere, 1),
+                    (os.POSIX_SPAWN_DUP2, nowhere, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(nowhere)
+    finally:
+        os.close(listing)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _options() -> Iterator[str]:
+    """Yield the options on which it depends whether an archive fits."""
+    flags = sys.flags
+    if flags.optimize:
+        yield "-" + "O" * flags.optimize
+    for option, is_set in (
+        ("-I", flags.isolated),
+        ("-E", flags.ignore_environment),
+        ("-s", flags.no_user_site),
+        ("-S", flags.no_site),
+    ):
+        if is_set:
+            yield option
+    # Modules beside a script are in the list with their files.
+    yield "-P"
+    for name in ("pycache_prefix", "no_debug_ranges", "frozen_modules"):
+        value = sys._xoptions.get(name)
+        if value is not None:
+            yield f"-X{name}" if value is True else f"-X{name}={value}"
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(("PYTHON_CDS", "PYCDS"))
+
+
+def _write(archive: str) -> None:
+    import fcntl
+
+    from cds import tracelist
+    from cds.dump import Selection, dump
+
+    os.nice(_NICENESS)
+    directory = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Somebody writes an archive here; the next run that misses something is soon enough.
+        return
+    entries = tracelist.read("-")
+    dump(archive, Selection(entries), note_skipped=True)
+
+
+if __name__ == "__main__":
+    _write(sys.argv[1])
