@@ -1,8 +1,9 @@
 //! What the archive answers to the import system.
 
+use std::fs;
 use std::path::Path;
 
-use cds_format::{Entry, FrozenSet, Module};
+use cds_format::{Entry, Freshness, FrozenSet, Module, content_hash};
 use rustix::fs::Stat;
 
 use crate::cpython::archived;
@@ -63,18 +64,22 @@ pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str
 /// must be unchanged too, since an extension module may have been put before its `__init__.py`.
 fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -> Found<'a> {
     let tables = &layer.archive.tables;
-    let unchanged =
-        |path: &str, mtime_ns| stat(path).is_some_and(|stat| modified_ns(&stat) == Some(mtime_ns));
+    let is_unchanged =
+        |path: &str, mtime_ns| stat(path).is_some_and(|stat| is_from(&stat, mtime_ns));
+    let is_unchecked = layer.archive.header.freshness == Freshness::Unchecked;
+    let is_valid = |path: &str, mtime_ns| is_unchecked || is_unchanged(path, mtime_ns);
     let record = tables.directory(directory).or_else(|| {
         let mut names = layer.roots(config).former_names(directory);
         names.find_map(|name| tables.directory(&name))
     });
-    let Some(record) = record.filter(|d| unchanged(directory, d.mtime_ns)) else {
+    let Some(record) = record.filter(|d| is_valid(directory, d.mtime_ns)) else {
         return Found::Unknown;
     };
     // As `_path_join` in Lib/importlib/_bootstrap_external.py spells it.
     let join = |file: &str| format!("{}/{file}", directory.trim_end_matches('/'));
     let found = match tables.entry(record, name) {
+        // What is new must be found even where what is old is believed to be as it was.
+        None if is_unchecked && !is_unchanged(directory, record.mtime_ns) => return Found::Unknown,
         None => return Found::Nothing,
         Some(Entry::Unknown) => None,
         Some(Entry::Module { file }) => file.strip_prefix(name).map(|suffix| (file, suffix, None)),
@@ -83,7 +88,7 @@ fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -
             let suffix = file
                 .strip_prefix(name)
                 .and_then(|file| file.strip_prefix("/__init__"));
-            let suffix = suffix.filter(|_| unchanged(&package, directory.mtime_ns));
+            let suffix = suffix.filter(|_| is_valid(&package, directory.mtime_ns));
             suffix.map(|suffix| (file, suffix, Some(package)))
         }
     };
@@ -135,13 +140,25 @@ fn unchanged_file<'a>(
         module.map(|module| (&layer.archive, module))
     };
     let (archive, module) = layers.iter().find_map(find).ok_or(Miss::NotInArchive)?;
+    if archive.header.freshness == Freshness::Unchecked {
+        return Ok((archive, module));
+    }
     let stat = stat(path).ok_or(Miss::SourceGone)?;
     let same_size = u64::try_from(stat.st_size) == Ok(module.size);
-    if modified_ns(&stat) == Some(module.mtime_ns) && same_size {
+    let is_fresh = same_size
+        && match archive.header.freshness {
+            Freshness::Hash => has_hash(path, module.content_hash),
+            _ => is_from(&stat, module.mtime_ns),
+        };
+    if is_fresh {
         Ok((archive, module))
     } else {
         Err(Miss::SourceChanged)
     }
+}
+
+fn has_hash(path: &str, hash: u64) -> bool {
+    fs::read(path).is_ok_and(|contents| content_hash(&contents) == hash)
 }
 
 /// The code of a frozen module. That it is the same follows from the build of the interpreter, which is one of
@@ -209,8 +226,20 @@ fn stat(path: &str) -> Option<Stat> {
     rustix::fs::stat(Path::new(path)).ok()
 }
 
-fn modified_ns(stat: &Stat) -> Option<i64> {
+/// Whether a file or directory has a modification time. A copy that keeps whole seconds only, as one that went through
+/// the layers of a container image, is as good as for a `.pyc` file, which records no more.
+fn is_from(stat: &Stat, mtime_ns: i64) -> bool {
+    let Some(found) = modified_ns(stat) else {
+        return false;
+    };
+    found == mtime_ns || found == mtime_ns - mtime_ns.rem_euclid(SECOND_NS)
+}
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// When a file was modified, in nanoseconds since the epoch.
+pub fn modified_ns(stat: &Stat) -> Option<i64> {
     stat.st_mtime
-        .checked_mul(1_000_000_000)?
+        .checked_mul(SECOND_NS)?
         .checked_add(i64::try_from(stat.st_mtime_nsec).ok()?)
 }

@@ -12,7 +12,7 @@ use crate::Rejection;
 
 /// Version of everything after the prologue. A reader accepts exactly its own version: an archive is a
 /// cache, cheaper to make again than to convert. It changes whenever the meaning of a byte changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Alignment of sections in the file and in memory, in bytes: the largest page of the architecture.
 pub const PAGE: u64 = if cfg!(target_arch = "x86_64") {
@@ -50,7 +50,7 @@ struct Fixed {
     code_count: u32,
     section_count: u32,
     facts_bytes: u32,
-    reserved: u32,
+    freshness: u32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -189,6 +189,30 @@ impl Section {
     }
 }
 
+/// What tells that a source file is the one that was dumped, as for `.pyc` files (PEP 552).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// Its modification time and size.
+    #[default]
+    Mtime,
+    /// A hash of its contents, which survives copying.
+    Hash,
+    /// Nothing: a file that was there is taken to be as it was.
+    Unchecked,
+}
+
+impl Freshness {
+    pub const ALL: [Self; 3] = [Self::Mtime, Self::Hash, Self::Unchecked];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mtime => "mtime",
+            Self::Hash => "hash",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
 /// Length of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
@@ -285,6 +309,7 @@ pub struct Archive<'a> {
     pub anchor: u64,
     /// Number of code objects; their versions are 1 to this number.
     pub code_count: u32,
+    pub freshness: Freshness,
     /// `key=value` lines; each must be the same where the archive is used.
     pub facts: &'a str,
     /// From [`Layout::new`], with the sections' contents in the same order.
@@ -346,7 +371,7 @@ impl Archive<'_> {
             code_count: self.code_count,
             section_count: layout.sections.len() as u32,
             facts_bytes: self.facts.len() as u32,
-            reserved: 0,
+            freshness: self.freshness as u32,
         };
         let mut file = Vec::with_capacity(file_offset as usize);
         let prologue = Prologue {
@@ -405,6 +430,7 @@ pub struct Header {
     /// Names these exact contents; equal for byte-identical archives only.
     pub identity: [u8; 16],
     pub code_count: u32,
+    pub freshness: Freshness,
     pub facts: String,
     sections: Vec<Section>,
 }
@@ -464,12 +490,16 @@ impl Header {
         let facts =
             std::str::from_utf8(rest).map_err(|_| Rejection::Header("its facts are not text"))?;
         let sections = Self::check_sections(records, &fixed, header_bytes as u64)?;
+        let freshness = *Freshness::ALL
+            .get(fixed.freshness as usize)
+            .ok_or(Rejection::Header("its freshness policy is unknown"))?;
         Ok(Self {
             requested_base: fixed.requested_base,
             mapped_bytes: fixed.mapped_bytes,
             anchor: fixed.anchor,
             identity: fixed.identity,
             code_count: fixed.code_count,
+            freshness,
             facts: facts.to_owned(),
             sections,
         })

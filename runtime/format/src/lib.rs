@@ -19,10 +19,12 @@ mod relocation;
 mod tables;
 
 pub use header::{
-    Archive, Extent, Header, Layout, Length, MAX_HEADER_BYTES, PAGE, Section, SectionKind, VERSION,
+    Archive, Extent, Freshness, Header, Layout, Length, MAX_HEADER_BYTES, PAGE, Section,
+    SectionKind, VERSION,
 };
 pub use rejection::Rejection;
 pub use relocation::{Bitmap, BitmapBuilder};
 pub use tables::{
-    Directory, Entry, FrozenSet, Module, OBJECT_ALIGNMENT, Tables, TablesBuilder, content_hash,
+    Directory, Entry, FrozenSet, Module, NewModule, OBJECT_ALIGNMENT, Tables, TablesBuilder,
+    content_hash,
 };

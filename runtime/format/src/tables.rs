@@ -4,6 +4,8 @@
 //! an archive costs the same however much it holds. Integers are in the byte order of the machine; the
 //! header's facts bind a file to it.
 
+mod audit;
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -59,6 +61,7 @@ struct ModuleRecord {
     name: Text,
     mtime_ns: i64,
     size: u64,
+    content_hash: u64,
     code: u64,
     first_use: u32,
     uses: u32,
@@ -124,10 +127,23 @@ pub struct Module<'a> {
     pub mtime_ns: i64,
     /// File's size in bytes; for a frozen module 0.
     pub size: u64,
+    /// [`content_hash`] of the file, where freshness goes by it; otherwise 0.
+    pub content_hash: u64,
     /// Memory offset of the code object; none for an extension module that is linked into the interpreter, and for a
     /// source file that cannot be archived.
     pub code: Option<u64>,
     uses: (u32, u32),
+}
+
+/// A module to be added to the catalog; the fields are those of [`Module`].
+#[derive(Debug, Clone, Copy)]
+pub struct NewModule<'a> {
+    pub name: &'a str,
+    pub origin: &'a str,
+    pub mtime_ns: i64,
+    pub size: u64,
+    pub content_hash: u64,
+    pub code: Option<u64>,
 }
 
 /// A directory of the index.
@@ -198,36 +214,25 @@ impl TablesBuilder {
         self.roots.push(text);
     }
 
-    /// Adds a module. `frozensets` are indices that [`Self::frozenset`] returned, of all sets that its
-    /// code can reach.
-    pub fn module(
-        &mut self,
-        name: &str,
-        origin: &str,
-        mtime_ns: i64,
-        size: u64,
-        code: u64,
-        frozensets: &[u32],
-    ) {
+    /// Adds a module. Without code it is an extension module that is linked into the interpreter, or a source file that
+    /// cannot be archived. `frozensets` are indices that [`Self::frozenset`] returned, of all sets that its code can
+    /// reach.
+    pub fn module(&mut self, module: NewModule, frozensets: &[u32]) {
         let first_use = self.frozenset_uses.len() as u32;
         self.frozenset_uses.extend_from_slice(frozensets);
-        let (origin_text, name) = (self.text(origin), self.text(name));
-        self.module_keys.push(content_hash(origin.as_bytes()));
+        let (origin, name) = (self.text(module.origin), self.text(module.name));
+        self.module_keys
+            .push(content_hash(module.origin.as_bytes()));
         self.modules.push(ModuleRecord {
-            origin: origin_text,
+            origin,
             name,
-            mtime_ns,
-            size,
-            code,
+            mtime_ns: module.mtime_ns,
+            size: module.size,
+            content_hash: module.content_hash,
+            code: module.code.unwrap_or(NOTHING),
             first_use,
             uses: frozensets.len() as u32,
         });
-    }
-
-    /// Adds a module without code: an extension module that is linked into the interpreter, or a source file that
-    /// cannot be archived.
-    pub fn without_code(&mut self, name: &str, origin: &str, mtime_ns: i64, size: u64) {
-        self.module(name, origin, mtime_ns, size, NOTHING, &[]);
     }
 
     /// Announces all directories, before the first [`Self::entries`].
@@ -545,6 +550,7 @@ impl<'a> Tables<'a> {
             name: self.text_at(record.name)?,
             mtime_ns: record.mtime_ns,
             size: record.size,
+            content_hash: record.content_hash,
             code: (record.code != NOTHING).then_some(record.code),
             uses: (record.first_use, record.uses),
         })

@@ -1,8 +1,8 @@
 //! What is written can be read, and what was damaged is refused by name.
 
 use cds_format::{
-    Archive, BitmapBuilder, Entry, Extent, FrozenSet, Header, Layout, Length, OBJECT_ALIGNMENT,
-    PAGE, Rejection, Section, SectionKind, Tables, TablesBuilder, content_hash,
+    Archive, BitmapBuilder, Entry, Extent, Freshness, FrozenSet, Header, Layout, Length, NewModule,
+    OBJECT_ALIGNMENT, PAGE, Rejection, Section, SectionKind, Tables, TablesBuilder, content_hash,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn sample() -> Vec<u8> {
         requested_base: 0x2800_0000_0000,
         anchor: 0x98_7654,
         code_count: 3,
+        freshness: Freshness::Hash,
         facts: FACTS,
         objects: lengths
             .iter()
@@ -38,6 +39,17 @@ fn sample() -> Vec<u8> {
         layout,
     }
     .encode()
+}
+
+fn module(origin: &str, mtime_ns: i64, size: u64, code: Option<u64>) -> NewModule<'_> {
+    NewModule {
+        name: "name",
+        origin,
+        mtime_ns,
+        size,
+        content_hash: size ^ 1,
+        code,
+    }
 }
 
 fn contents(file: &[u8], section: &Section) -> Vec<u8> {
@@ -169,11 +181,8 @@ proptest! {
         let set_index = tables.frozenset(set);
         for (index, (origin, (mtime, size))) in modules.iter().enumerate() {
             let sets = if index % 2 == 0 { vec![set_index] } else { vec![] };
-            if index % 3 == 2 {
-                tables.without_code("name", origin, *mtime, *size);
-            } else {
-                tables.module("name", origin, *mtime, *size, index as u64 + 1, &sets);
-            }
+            let code = (index % 3 != 2).then_some(index as u64 + 1);
+            tables.module(module(origin, *mtime, *size, code), &sets);
         }
         let bytes = tables.finish();
         let tables = Tables::parse(&bytes).unwrap();
@@ -183,9 +192,10 @@ proptest! {
             prop_assert_eq!((module.origin, module.mtime_ns, module.size, module.code),
                             (origin.as_str(), *mtime, *size, code));
             prop_assert_eq!(tables.frozensets(&module).collect::<Vec<_>>(),
-                            if index % 2 == 0 && code.is_some() { vec![set] } else { vec![] });
+                            if index % 2 == 0 { vec![set] } else { vec![] });
         }
         prop_assert_eq!(tables.module(&absent), None);
+        prop_assert_eq!(tables.audit(), Vec::<String>::new());
         prop_assert_eq!(tables.modules().count(), modules.len());
         for (string, offset) in offsets {
             prop_assert!(tables.interned(content_hash(string.as_bytes())).any(|found| found == offset));
@@ -204,7 +214,7 @@ proptest! {
         tables.directory("/lib", 1);
         tables.directory("/lib/json", 2);
         tables.entries("/lib", &[("json", Some("json/__init__.py")), ("abc", Some("abc.py"))]);
-        tables.module("abc", "/lib/abc.py", 1, 2, 3, &[]);
+        tables.module(module("/lib/abc.py", 1, 2, Some(3)), &[]);
         tables.interned(content_hash(b"x"), 16);
         tables.pattern(content_hash(b"x"), 32);
         let mut bytes = tables.finish();
@@ -227,6 +237,7 @@ proptest! {
                 tables.frozensets(&module).count();
             }
             tables.directories().count();
+            tables.audit();
             tables.interned(content_hash(b"x")).count();
             tables.patterns(content_hash(b"x")).count();
         }

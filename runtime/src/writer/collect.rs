@@ -53,6 +53,11 @@ pub struct Root {
     pub origin: String,
     pub mtime_ns: i64,
     pub size: u64,
+    pub content_hash: u64,
+    /// Length of the code in a `.pyc` file, in bytes.
+    pub marshalled_bytes: usize,
+    /// Length of the objects that were not there before this module, in bytes.
+    pub added_bytes: usize,
     pub code: u32,
     /// Numbers of the frozensets that the code can reach.
     pub frozensets: Vec<u32>,
@@ -105,12 +110,19 @@ pub fn collect(
             continue;
         };
         let is_hot = module.is_hot;
+        let before = collector.nodes.len();
         match collector.module(code) {
-            Ok(code) => roots.push(Root {
+            Ok((code, marshalled_bytes)) => roots.push(Root {
+                marshalled_bytes,
+                added_bytes: collector.nodes[before..]
+                    .iter()
+                    .map(|node| node.encoded.bytes.len())
+                    .sum(),
                 origin: module.origin(),
                 name: module.name,
                 mtime_ns: module.mtime_ns,
                 size: module.size,
+                content_hash: module.content_hash,
                 code,
                 frozensets: collector.reachable_frozensets(code),
             }),
@@ -264,12 +276,15 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Adds a module's code and returns its number.
-    fn module(&mut self, code: &Object) -> Result<u32, Refusal> {
+    /// Adds a module's code and returns its number, and its length when it is marshalled.
+    fn module(&mut self, code: &Object) -> Result<(u32, usize), Refusal> {
         // Going through marshal gives code that has never run: not specialised, not instrumented.
-        let code = Object::unmarshal(&code.marshal()?)?;
+        let marshalled = code.marshal()?;
+        let code = Object::unmarshal(&marshalled)?;
         match self.reference(&code)? {
-            Reference::Archive(number) if code.kind() == Some(Kind::Code) => Ok(number),
+            Reference::Archive(number) if code.kind() == Some(Kind::Code) => {
+                Ok((number, marshalled.len()))
+            }
             _ => Err(Refusal::Type),
         }
     }

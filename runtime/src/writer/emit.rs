@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cds_format::{Archive, BitmapBuilder, FrozenSet, SectionKind, TablesBuilder, content_hash};
+use cds_format::{
+    Archive, BitmapBuilder, Freshness, FrozenSet, NewModule, SectionKind, TablesBuilder,
+    content_hash,
+};
 
-use super::collect::Graph;
+use super::collect::{Graph, Root};
 use super::layout::Plan;
 use super::{Directory, Interpreter};
 use crate::cpython::anchor;
@@ -28,12 +31,25 @@ pub struct Summary {
     pub sections: BTreeMap<&'static str, usize>,
     /// Modules that could not be archived: name and reason.
     pub skipped: Vec<(String, String)>,
+    pub sizes: Vec<Sizes>,
 }
+
+/// A module before and after, in bytes.
+pub struct Sizes {
+    pub name: String,
+    pub pyc: usize,
+    /// What it added to the archive; what an earlier module has too counts there.
+    pub archive: usize,
+}
+
+/// Length of the header of a `.pyc` file (PEP 552).
+const PYC_HEADER_BYTES: usize = 16;
 
 pub fn emit(
     graph: &Graph,
     plan: &Plan,
     directories: &[Directory],
+    freshness: Freshness,
     interpreter: &Interpreter,
 ) -> (Vec<u8>, Summary) {
     let base = interpreter.base;
@@ -57,6 +73,7 @@ pub fn emit(
         requested_base: base,
         anchor: anchor(),
         code_count,
+        freshness,
         facts: interpreter.facts,
         layout: plan.layout.clone(),
         objects,
@@ -74,8 +91,17 @@ pub fn emit(
         objects: by_type,
         sections,
         skipped: graph.skipped.clone(),
+        sizes: graph.modules.iter().map(sizes).collect(),
     };
     (file, summary)
+}
+
+fn sizes(module: &Root) -> Sizes {
+    Sizes {
+        name: module.name.clone(),
+        pyc: PYC_HEADER_BYTES + module.marshalled_bytes,
+        archive: module.added_bytes,
+    }
 }
 
 /// The sections of objects, the relocation bitmap, and the number of code objects.
@@ -161,15 +187,15 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
             .filter_map(|number| frozensets.get(number))
             .copied()
             .collect();
-        let code = plan.memory_offset(module.code);
-        tables.module(
-            &module.name,
-            &module.origin,
-            module.mtime_ns,
-            module.size,
-            code,
-            &sets,
-        );
+        let new = NewModule {
+            name: &module.name,
+            origin: &module.origin,
+            mtime_ns: module.mtime_ns,
+            size: module.size,
+            content_hash: module.content_hash,
+            code: Some(plan.memory_offset(module.code)),
+        };
+        tables.module(new, &sets);
     }
     if let Some(number) = graph.object {
         tables.object(plan.memory_offset(number));
@@ -178,7 +204,15 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
         tables.pattern(hash, plan.memory_offset(number));
     }
     for module in &graph.without_code {
-        tables.without_code(&module.name, &module.origin(), module.mtime_ns, module.size);
+        let new = NewModule {
+            name: &module.name,
+            origin: &module.origin(),
+            mtime_ns: module.mtime_ns,
+            size: module.size,
+            content_hash: module.content_hash,
+            code: None,
+        };
+        tables.module(new, &[]);
     }
     for directory in directories {
         tables.directory(&directory.path, directory.mtime_ns);

@@ -12,8 +12,12 @@ mod layout;
 mod save;
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 
+use cds_format::{Freshness, content_hash};
+
+use crate::catalog::modified_ns;
 use crate::cpython::object::Object;
 use crate::fingerprint::Image;
 use crate::patterns::{self, Key};
@@ -30,6 +34,8 @@ pub struct Module {
     pub mtime_ns: i64,
     /// Of the source file, in bytes.
     pub size: u64,
+    /// Of the source file, if freshness goes by it; otherwise 0.
+    pub content_hash: u64,
     /// None for an extension module that is linked into the interpreter, and for a source file that cannot be archived.
     pub code: Option<Object>,
     /// Whether programs are known to load it, as a traced run did.
@@ -100,6 +106,14 @@ pub struct Interpreter<'a> {
     pub base: u64,
 }
 
+/// What to write.
+pub struct Contents {
+    pub modules: Vec<Module>,
+    pub patterns: Vec<Pattern>,
+    pub directories: Vec<Directory>,
+    pub freshness: Freshness,
+}
+
 /// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE executable (low)
 /// or mappings (high, 0x7f…). They are 64 GiB apart.
 pub mod base {
@@ -114,26 +128,63 @@ pub mod base {
 /// Writes an archive. `touched` is what training runs recorded.
 pub fn write(
     path: &Path,
-    modules: Vec<Module>,
-    mut patterns: Vec<Pattern>,
-    mut directories: Vec<Directory>,
+    contents: Contents,
     interpreter: &Interpreter,
     touched: &Touched,
 ) -> std::io::Result<Summary> {
+    let Contents {
+        modules,
+        mut patterns,
+        mut directories,
+        freshness,
+    } = contents;
+    let mut shared = 0;
+    let mut modules = modules;
     if let Some(lower) = interpreter.lower {
-        directories.retain(|directory| {
-            let found = lower.tables.directory(&directory.path);
-            found.is_none_or(|found| found.mtime_ns != directory.mtime_ns)
-        });
         patterns.retain(|pattern| !patterns::is_in(lower, &pattern.key));
+        // What would be stale in the layer below under its own policy must be here.
+        if lower.header.freshness == freshness {
+            directories.retain(|directory| {
+                let found = lower.tables.directory(&directory.path);
+                found.is_none_or(|found| found.mtime_ns != directory.mtime_ns)
+            });
+            let all = modules.len();
+            modules.retain(|module| !is_shared(module, lower));
+            shared = all - modules.len();
+        }
     }
-    let (modules, shared) = without_shared(modules, interpreter.lower);
+    let mut changed = Vec::new();
+    if freshness == Freshness::Hash {
+        modules.retain_mut(|module| {
+            let is_hashed = hash_source(module).is_some();
+            if !is_hashed {
+                changed.push((module.name.clone(), "changed while it was read".to_owned()));
+            }
+            is_hashed
+        });
+    }
     let graph = collect::collect(modules, patterns, interpreter, touched);
     let plan = layout::plan(&graph);
-    let (file, mut summary) = emit::emit(&graph, &plan, &directories, interpreter);
+    let (file, mut summary) = emit::emit(&graph, &plan, &directories, freshness, interpreter);
     summary.shared = shared;
+    summary.skipped.extend(changed);
     save::save(path, &file)?;
     Ok(summary)
+}
+
+/// Fills in the hash of a module's file, if that is still the one that its code was made from: whoever changes a file
+/// afterwards changes its modification time.
+fn hash_source(module: &mut Module) -> Option<()> {
+    if let Some(source) = &module.source {
+        let contents = fs::read(source).ok()?;
+        let stat = rustix::fs::stat(source.as_str()).ok()?;
+        let (mtime_ns, size) = (modified_ns(&stat)?, u64::try_from(stat.st_size).ok()?);
+        if (mtime_ns, size) != (module.mtime_ns, module.size) {
+            return None;
+        }
+        module.content_hash = content_hash(&contents);
+    }
+    Some(())
 }
 
 /// Writes an archive of one object, or of none.
@@ -147,21 +198,12 @@ pub fn write_object(
 ) -> std::result::Result<(), String> {
     let graph = collect::collect_object(object, interpreter)?;
     let plan = layout::plan(&graph);
-    let (file, _) = emit::emit(&graph, &plan, &[], interpreter);
+    let (file, _) = emit::emit(&graph, &plan, &[], Freshness::default(), interpreter);
     save::save(path, &file).map_err(|error| error.to_string())
 }
 
-/// The modules that the lower layer does not have already, and the number of those that it has.
-fn without_shared(modules: Vec<Module>, lower: Option<&Mapped>) -> (Vec<Module>, usize) {
-    let all = modules.len();
-    let is_shared = |module: &Module| {
-        let found = lower.and_then(|lower| lower.tables.module(&module.origin()));
-        found.is_some_and(|found| (found.mtime_ns, found.size) == (module.mtime_ns, module.size))
-    };
-    let own: Vec<Module> = modules
-        .into_iter()
-        .filter(|module| !is_shared(module))
-        .collect();
-    let shared = all - own.len();
-    (own, shared)
+/// Whether the lower layer has a module already.
+fn is_shared(module: &Module, lower: &Mapped) -> bool {
+    let found = lower.tables.module(&module.origin());
+    found.is_some_and(|found| (found.mtime_ns, found.size) == (module.mtime_ns, module.size))
 }
