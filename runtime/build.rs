@@ -50,6 +50,7 @@ const VARIABLES: &[&str] = &[
     "EXTENDED_ARG",
     "LOAD_CONST",
     "STORE_NAME",
+    "PyLong_SHIFT",
     "PySet_MINSIZE",
     "Py_EQ",
     "Py_mod_multiple_interpreters",

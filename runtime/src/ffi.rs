@@ -15,7 +15,7 @@ use crate::cpython::linked::Init;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
-use crate::stats::Origin;
+use crate::stats::{Activity, Origin};
 use crate::{archive_module, extensions, intern, loaders, patterns};
 
 /// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
@@ -128,7 +128,9 @@ fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
     let Some(layers) = runtime.layers_for_code() else {
         return Ok(None);
     };
-    let answer = catalog::frozen_code(layers, name)?;
+    let answer = runtime
+        .stats
+        .timed(Activity::GetCode, || catalog::frozen_code(layers, name))?;
     Ok(counted(runtime, name, Origin::Frozen, answer))
 }
 
@@ -155,7 +157,9 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
         let Some(layers) = runtime.layers_for_code() else {
             return Ok(Object::none());
         };
-        let answer = catalog::source_code(layers, &runtime.config, path)?;
+        let answer = runtime.stats.timed(Activity::GetCode, || {
+            catalog::source_code(layers, &runtime.config, path)
+        })?;
         runtime.compiler.loaded(name, answer.as_ref().ok(), layers);
         Ok(counted(runtime, name, Origin::Source, answer).unwrap_or_else(Object::none))
     })
@@ -203,8 +207,14 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
         let Some(loaders) = loaders::standard(&loaders)? else {
             return Ok(Object::none());
         };
-        match catalog::find(&runtime.layers, &runtime.config, directory, name) {
-            Found::Unknown => Ok(Object::none()),
+        let found = runtime.stats.timed(Activity::FindModule, || {
+            catalog::find(&runtime.layers, &runtime.config, directory, name)
+        });
+        match found {
+            Found::Unknown => {
+                runtime.stats.unknown_directory(directory);
+                Ok(Object::none())
+            }
             Found::Nothing => Object::tuple(Vec::new()),
             Found::File {
                 path,
@@ -250,7 +260,9 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
         };
         // SAFETY: a function of a module is called with the module.
         let sre = unsafe { Object::from_borrowed(module) };
-        let found = patterns::find(layers, &runtime.compiler, &key, &function, &sre);
+        let found = runtime.stats.timed(Activity::FindPattern, || {
+            patterns::find(layers, &runtime.compiler, &key, &function, &sre)
+        });
         Ok(found
             .unwrap_or_else(|raised| {
                 raised.clear();

@@ -19,10 +19,18 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Record at exit which archived objects the run wrote to (`-X cds_profile=FILE`).
     pub profile: Option<PathBuf>,
-    /// Report at exit what came from the archive (`-X cds_stats`).
-    pub stats: bool,
+    /// Report at exit what came from the archive (`-X cds_stats`, `-X cds_stats=FILE`).
+    pub stats: Option<StatsTarget>,
     /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
     pub pycds: bool,
+}
+
+/// Where statistics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatsTarget {
+    Stderr,
+    /// As JSON if its name ends with `.json`.
+    File(PathBuf),
 }
 
 /// Which archives to use.
@@ -78,7 +86,11 @@ impl Options {
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             profile: file("cds_profile"),
-            stats: flag("cds_stats"),
+            stats: match value("cds_stats").as_deref() {
+                None | Some("0") => None,
+                Some("" | "1") => Some(StatsTarget::Stderr),
+                Some(path) => Some(StatsTarget::File(PathBuf::from(path))),
+            },
             pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
         }
     }

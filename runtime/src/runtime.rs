@@ -11,7 +11,7 @@ use crate::layers::{Layers, Unusable};
 use crate::options::Options;
 use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
-use crate::stats::Stats;
+use crate::stats::{Activity, Stats};
 use crate::trace::Trace;
 use crate::{auto, profile, report};
 
@@ -55,7 +55,9 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let Some(image) = Image::current() else {
         return Ok(());
     };
-    let (layers, unusable) = Layers::open(&options, &config, &image);
+    let stats = Stats::new(options.stats.is_some());
+    let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
+    let (layers, unusable) = opened;
     if let Some(Unusable { path, reason }) = unusable {
         // One that renews itself is missing at first, and stale now and then.
         if options.auto.is_none() {
@@ -85,7 +87,6 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
             }
         });
     let trace = Trace::new(trace_file, options.auto.is_some());
-    let stats = Stats::new(options.stats);
     let runtime = Box::new(Runtime {
         options,
         config,
@@ -151,8 +152,8 @@ impl Runtime {
                 path.display()
             ));
         }
-        if self.options.stats {
-            eprint!("{}", report::text(self));
+        if let Some(target) = &self.options.stats {
+            report::write(self, target);
         }
     }
 

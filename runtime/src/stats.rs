@@ -1,20 +1,28 @@
 //! What came from the archive in this process, and what did not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::catalog::Miss;
 
-/// Counters of one process. Names are kept only if somebody asked for statistics.
+/// Counters of one process.
 #[derive(Default)]
 pub struct Stats {
     source: AtomicU64,
     frozen: AtomicU64,
-    missed: AtomicU64,
-    /// Of these, what a new archive would have.
+    /// Modules that a new archive would have.
     missed_needlessly: AtomicU64,
-    missed_names: Option<Mutex<BTreeMap<String, Miss>>>,
+    details: Option<Details>,
+}
+
+/// What is kept only if somebody asked for statistics.
+#[derive(Default)]
+struct Details {
+    missed: Mutex<BTreeMap<String, Miss>>,
+    unknown_directories: Mutex<BTreeSet<String>>,
+    nanoseconds: [AtomicU64; Activity::COUNT],
 }
 
 /// Where a module's code was asked for.
@@ -24,22 +32,23 @@ pub enum Origin {
     Frozen,
 }
 
-/// The counters at one moment.
-pub struct Snapshot {
-    /// Modules whose code came from the archive instead of a source or `.pyc` file.
-    pub source: u64,
-    /// Frozen modules whose code came from the archive.
-    pub frozen: u64,
-    /// Modules whose code did not come from the archive.
-    pub missed: u64,
-    /// Which, and why; empty if names are not kept.
-    pub missed_names: Vec<(String, Miss)>,
+/// What time is spent on.
+#[derive(Debug, Clone, Copy)]
+pub enum Activity {
+    Open,
+    FindModule,
+    GetCode,
+    FindPattern,
+}
+
+impl Activity {
+    const COUNT: usize = 4;
 }
 
 impl Stats {
-    pub fn new(keep_names: bool) -> Self {
+    pub fn new(keep_details: bool) -> Self {
         Self {
-            missed_names: keep_names.then(Mutex::default),
+            details: keep_details.then(Details::default),
             ..Self::default()
         }
     }
@@ -59,36 +68,77 @@ impl Stats {
 
     /// How many modules got their code from an archive.
     pub fn hits(&self) -> u64 {
-        self.source.load(Ordering::Relaxed) + self.frozen.load(Ordering::Relaxed)
+        self.source_hits() + self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// How many of these would have got it from a source or `.pyc` file.
+    pub fn source_hits(&self) -> u64 {
+        self.source.load(Ordering::Relaxed)
     }
 
     pub fn miss(&self, name: &str, miss: Miss) {
-        self.missed.fetch_add(1, Ordering::Relaxed);
         if matches!(
             miss,
             Miss::NotInArchive | Miss::SourceChanged | Miss::Damaged
         ) {
             self.missed_needlessly.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(names) = &self.missed_names
-            && let Ok(mut names) = names.lock()
+        if let Some(details) = &self.details
+            && let Ok(mut missed) = details.missed.lock()
         {
-            names.insert(name.to_owned(), miss);
+            missed.insert(name.to_owned(), miss);
         }
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        let names = self
-            .missed_names
-            .as_ref()
-            .and_then(|names| names.lock().ok());
-        Snapshot {
-            source: self.source.load(Ordering::Relaxed),
-            frozen: self.frozen.load(Ordering::Relaxed),
-            missed: self.missed.load(Ordering::Relaxed),
-            missed_names: names.map_or_else(Vec::new, |n| {
-                n.iter().map(|(k, v)| (k.clone(), *v)).collect()
-            }),
+    /// Takes notice of a directory of which no archive could tell what it holds.
+    pub fn unknown_directory(&self, path: &str) {
+        if let Some(details) = &self.details
+            && let Ok(mut directories) = details.unknown_directories.lock()
+        {
+            directories.insert(path.to_owned());
         }
+    }
+
+    /// Runs `work`, and counts its time if statistics are wanted.
+    pub fn timed<T>(&self, activity: Activity, work: impl FnOnce() -> T) -> T {
+        let Some(details) = &self.details else {
+            return work();
+        };
+        let start = Instant::now();
+        let result = work();
+        details.add(activity, start.elapsed());
+        result
+    }
+
+    pub fn time(&self, activity: Activity) -> Duration {
+        let details = self.details.as_ref();
+        Duration::from_nanos(details.map_or(0, |details| {
+            details.nanoseconds[activity as usize].load(Ordering::Relaxed)
+        }))
+    }
+
+    /// The modules whose code did not come from the archive; none if details are not kept.
+    pub fn missed(&self) -> BTreeMap<String, Miss> {
+        self.detail(|details| &details.missed)
+    }
+
+    /// The directories of which no archive could tell what they hold; none if details are not kept.
+    pub fn unknown_directories(&self) -> BTreeSet<String> {
+        self.detail(|details| &details.unknown_directories)
+    }
+
+    fn detail<T: Clone + Default>(&self, of: impl Fn(&Details) -> &Mutex<T>) -> T {
+        let detail = self
+            .details
+            .as_ref()
+            .and_then(|details| of(details).lock().ok());
+        detail.map_or_else(T::default, |detail| detail.clone())
+    }
+}
+
+impl Details {
+    fn add(&self, activity: Activity, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds[activity as usize].fetch_add(nanoseconds, Ordering::Relaxed);
     }
 }
