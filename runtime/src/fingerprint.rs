@@ -38,13 +38,16 @@ pub fn facts(config: &Config, image: &Image, lower: Option<&Header>) -> Option<S
         "pycache prefix",
         &config.pycache_prefix().unwrap_or_default(),
     )?;
-    fact("interpreter build", image.build_id.as_ref()?)?;
+    fact(BUILD, image.build_id()?)?;
     fact(
         LOWER_LAYER,
         &lower.map_or_else(|| "none".to_owned(), identity),
     )?;
     Some(facts)
 }
+
+/// The fact that names the build of the interpreter.
+pub const BUILD: &str = "interpreter build";
 
 /// The fact that names the archive which another one refers into.
 const LOWER_LAYER: &str = "standard library archive";
@@ -79,6 +82,20 @@ impl Image {
         // SAFETY: the callback gets `found` and does not outlive this call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut found).cast()) };
         found
+    }
+
+    pub fn build_id(&self) -> Option<&str> {
+        self.build_id.as_deref()
+    }
+
+    /// Up to `bytes` bytes of it from an address on; none if they are not part of it.
+    pub fn copy(&self, address: u64, bytes: usize) -> Option<Vec<u8>> {
+        let mut segments = self.segments.iter();
+        let &(_, end) = segments.find(|&&(start, end)| (start..end).contains(&address))?;
+        let mut copy = vec![0; bytes.min((end - address) as usize)];
+        // SAFETY: so many bytes of a loaded segment follow. The GIL, which the caller holds, guards what changes.
+        unsafe { std::ptr::copy(address as *const u8, copy.as_mut_ptr(), copy.len()) };
+        Some(copy)
     }
 
     /// Whether an object lies in it, which makes its address known at link time.

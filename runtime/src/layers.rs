@@ -151,7 +151,7 @@ impl Opener<'_> {
 
 /// Where the archive of the standard library is, if there is one: beside `lib/pythonX.Y`, and not in it, since
 /// writing it there would change the directory that it describes.
-fn standard_archive() -> Option<PathBuf> {
+pub fn standard_archive() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let prefix = executable.parent()?.parent()?;
     Some(prefix.join(format!("lib/python{}-stdlib.img", object::minor_version())))

@@ -14,6 +14,7 @@ mod cpython;
 mod extensions;
 mod ffi;
 mod fingerprint;
+mod inspect;
 mod intern;
 mod layers;
 mod loaders;

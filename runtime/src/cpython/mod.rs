@@ -4,6 +4,7 @@
 //! - [`object`]: references to live objects, with the calls that the rest of the library needs,
 //! - [`encode`]: live objects to bytes as they lie in an archive,
 //! - [`archived`]: objects as they lie in a mapped archive,
+//! - [`stored`]: objects as they lie in a file,
 //! - [`collector`]: the garbage collector's settings,
 //! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
@@ -16,6 +17,7 @@ pub mod encode;
 pub mod interned;
 pub mod linked;
 pub mod object;
+pub mod stored;
 
 /// Raw declarations; see `build.rs`.
 #[allow(

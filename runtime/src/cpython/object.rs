@@ -95,6 +95,20 @@ impl Kind {
     }
 }
 
+/// None, True, False or Ellipsis, if that is the object at an address.
+pub fn constant_name(address: u64) -> Option<&'static str> {
+    let constants: [(*mut raw::PyObject, &str); 4] = [
+        (&raw mut raw::_Py_NoneStruct, "None"),
+        ((&raw mut raw::_Py_TrueStruct).cast(), "True"),
+        ((&raw mut raw::_Py_FalseStruct).cast(), "False"),
+        (&raw mut raw::_Py_EllipsisObject, "Ellipsis"),
+    ];
+    let mut constants = constants.into_iter();
+    constants
+        .find(|(object, _)| *object as u64 == address)
+        .map(|(_, name)| name)
+}
+
 /// An owned reference.
 pub struct Object(NonNull<raw::PyObject>);
 
@@ -156,13 +170,7 @@ impl Object {
 
     /// Whether it is None, True, False or Ellipsis.
     pub fn is_constant(&self) -> bool {
-        let constants: [*mut raw::PyObject; 4] = [
-            &raw mut raw::_Py_NoneStruct,
-            (&raw mut raw::_Py_TrueStruct).cast(),
-            (&raw mut raw::_Py_FalseStruct).cast(),
-            &raw mut raw::_Py_EllipsisObject,
-        ];
-        constants.contains(&self.as_ptr())
+        constant_name(self.as_ptr() as u64).is_some()
     }
 
     /// The name of its type as C code gives it: with the module for a type that is not built in.

@@ -1,6 +1,6 @@
 //! Who may have written the file, and whether it is what was written.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -9,32 +9,36 @@ use rustix::fs::{Mode, OFlags};
 
 use super::OpenError;
 
-/// Opens a file that only this user or root could have written: an archive is code.
-pub fn trusted_file(path: &Path) -> Result<File, OpenError> {
+/// Opens a regular file, whoever could have written it.
+pub fn file(path: &Path) -> Result<File, OpenError> {
     // NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|e| OpenError::System("open it", e.into()))?;
     let file = File::from(file);
-    let status = file
-        .metadata()
-        .map_err(|e| OpenError::System("stat it", e))?;
-    if !status.is_file() {
+    if !status(&file)?.is_file() {
         return Err(OpenError::NotRegular);
     }
+    Ok(file)
+}
+
+/// Checks that only this user or root could have written a file: an archive is code.
+pub fn trust(file: &File) -> Result<(), OpenError> {
+    let status = status(file)?;
     let (owner, mode) = (status.uid(), status.mode() & 0o777);
     let owned = owner == 0 || owner == rustix::process::geteuid().as_raw();
     if !owned || mode & 0o022 != 0 {
         return Err(OpenError::Untrusted { owner, mode });
     }
-    Ok(file)
+    Ok(())
+}
+
+fn status(file: &File) -> Result<Metadata, OpenError> {
+    file.metadata().map_err(|e| OpenError::System("stat it", e))
 }
 
 pub fn header(file: &File) -> Result<Header, OpenError> {
-    let length = file
-        .metadata()
-        .map_err(|e| OpenError::System("stat it", e))?
-        .len();
+    let length = status(file)?.len();
     let read = |bytes: u64| -> Result<Vec<u8>, OpenError> {
         let mut start = vec![0; length.min(bytes) as usize];
         file.read_exact_at(&mut start, 0)

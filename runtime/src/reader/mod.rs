@@ -17,6 +17,8 @@ use cds_format::{Header, Rejection, SectionKind, Tables};
 
 use crate::fingerprint::Image;
 
+pub use check::section_bytes;
+
 /// Why an archive is not used. With the path in front it is the line that a user reads.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -52,6 +54,18 @@ unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
 
+/// Opens a file only to look at it, whoever may have written it.
+pub fn open_untrusted(path: &Path) -> Result<(File, Header), OpenError> {
+    let file = check::file(path)?;
+    let header = check::header(&file)?;
+    Ok((file, header))
+}
+
+/// Whether the user of this process takes archives from whoever wrote the file.
+pub fn trust(path: &Path) -> Result<(), OpenError> {
+    check::trust(&check::file(path)?)
+}
+
 /// A file whose header has been checked.
 pub struct Candidate {
     path: PathBuf,
@@ -62,7 +76,8 @@ pub struct Candidate {
 impl Candidate {
     /// Opens a file that looks like an archive.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let file = check::trusted_file(path)?;
+        let file = check::file(path)?;
+        check::trust(&file)?;
         let header = check::header(&file)?;
         Ok(Self {
             path: path.to_owned(),
