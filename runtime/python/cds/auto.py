@@ -6,7 +6,9 @@ to a process that outlives it, which writes the archive while nobody waits for i
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+
+from cds.interpreter import environment, options
 
 _NICENESS = 19
 
@@ -25,8 +27,9 @@ def refresh(archive: str, lines: Iterable[str]) -> None:
         try:
             os.posix_spawn(
                 sys.executable,
-                [sys.executable, *_options(), "-m", "cds.auto", os.path.abspath(archive)],
-                {name: os.environ[name] for name in os.environ if not _is_ours(name)},
+                # -P: modules beside a script are in the list with their files.
+                [sys.executable, *options(), "-P", "-m", "cds.auto", os.path.abspath(archive)],
+                environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, listing, 0),
                     (os.POSIX_SPAWN_DUP2, nowhere, 1),
@@ -43,31 +46,6 @@ def refresh(archive: str, lines: Iterable[str]) -> None:
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _options() -> Iterator[str]:
-    """Yield the options on which it depends whether an archive fits."""
-    flags = sys.flags
-    if flags.optimize:
-        yield "-" + "O" * flags.optimize
-    for option, is_set in (
-        ("-I", flags.isolated),
-        ("-E", flags.ignore_environment),
-        ("-s", flags.no_user_site),
-        ("-S", flags.no_site),
-    ):
-        if is_set:
-            yield option
-    # Modules beside a script are in the list with their files.
-    yield "-P"
-    for name in ("pycache_prefix", "no_debug_ranges", "frozen_modules"):
-        value = sys._xoptions.get(name)
-        if value is not None:
-            yield f"-X{name}" if value is True else f"-X{name}={value}"
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(("PYTHON_CDS", "PYCDS"))
 
 
 def _write(archive: str) -> None:

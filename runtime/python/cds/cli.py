@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 _COMMANDS = {
     "dump": "write an archive of modules",
+    "inspect": "show what is in an archive",
+    "verify": "check an archive, and whether its sources are what they were",
+    "diff": "compare two archives",
+    "stats": "run a program and say what came from archives",
+    "merge": "unite trace lists",
 }
 
 _DESCRIPTION = """\

@@ -4,24 +4,38 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from cds import tracelist
-from cds.dump import DumpError, NothingToArchive, Selection, Skipped, Summary, dump
+from cds.dump import (
+    DumpError,
+    NothingToArchive,
+    PackageSizes,
+    Selection,
+    Skipped,
+    Summary,
+    dump,
+)
 from cds.progress import Progress, ProgressLine
+from cds.terminal import count, size, table
+from cds.tracelist import Entry
+from cds.tracing import trace_imports, trace_program
 
 EXIT_WRITTEN = 0
 EXIT_NOT_WRITTEN = 1
 
 _NAMES_SHOWN = 5
+_PACKAGES_SHOWN = 10
 
 _DESCRIPTION = """\
 Write the code of modules into ARCHIVE, for `python -X cds=ARCHIVE` to run.
 
 Which modules: those named in the LISTs, and those that the options add. Each is
-looked up the way an import would, and no module's code is run. What cannot be
-archived (extension modules, for one) is told, and imported as ever.
+looked up the way an import would, and no module's code is run, unless --import or
+--script say so. What cannot be archived (extension modules, for one) is told, and
+imported as ever.
 """
 
 _EPILOG = """\
@@ -29,7 +43,10 @@ A LIST has one module name a line, as `python -X cds_trace=LIST` writes it; `#` 
 a comment. LIST `-` is standard input.
 
 examples:
-  What a program imports:
+  What a program imports, in one step (--script and its arguments go last):
+    python -m cds dump app.img --script app.py --port 80
+    python -m cds dump app.img --script -m django check
+  The same with a trace list to keep:
     python -X cds_trace=app.lst app.py
     python -m cds dump app.lst app.img
     python -X cds=app.img app.py
@@ -39,6 +56,8 @@ examples:
     python -m cds dump --path /srv/app --package app,plugins app.img
   Everything that is installed:
     python -m cds dump --stdlib --site-packages all.img
+  For a container image, whose files get new timestamps and are never changed:
+    python -m cds dump --freshness unchecked app.lst app.img
 
 exit status:
   0  ARCHIVE was written, perhaps without some modules
@@ -50,26 +69,32 @@ exit status:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     parser = _parser()
-    options = parser.parse_intermixed_args(arguments)
+    own, script = _split(arguments)
+    options = parser.parse_intermixed_args(own)
     *lists, archive = options.files
-    if not (lists or options.package or options.stdlib or options.site_packages):
-        parser.error("name what to archive: a LIST, --package, --stdlib or --site-packages")
+    if script == []:
+        parser.error("--script needs a program: what would follow `python`")
+    if not (lists or options.package or options.stdlib or options.site_packages or script):
+        parser.error(
+            "name what to archive: a LIST, --package, --stdlib, --site-packages or --script"
+        )
     if archive in lists:
         parser.error(f"{archive} is given both as LIST and as ARCHIVE; the ARCHIVE goes last")
 
     progress = Progress() if options.quiet else ProgressLine("cds dump", sys.stderr)
     try:
-        selection = Selection(
-            [entry for path in lists for entry in tracelist.read(path)],
-            options.package,
-            options.stdlib,
-            options.site_packages,
-        )
+        entries = [entry for path in lists for entry in tracelist.read(path)]
+        if script is not None:
+            entries += _traced(script)
+        if options.do_import:
+            entries += _imported(entries, options)
+        selection = Selection(entries, options.package, options.stdlib, options.site_packages)
         summary = dump(
             archive,
             selection,
             path=[*options.path, *sys.path],
             profiles=[_lines(path) for path in options.profile],
+            freshness=options.freshness,
             progress=progress,
         )
     except NothingToArchive as error:
@@ -95,10 +120,35 @@ def run(arguments: Sequence[str]) -> int:
     return EXIT_WRITTEN
 
 
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """Divide the arguments at --script: what follows belongs to the program."""
+    if "--script" not in arguments:
+        return arguments, None
+    index = list(arguments).index("--script")
+    return arguments[:index], arguments[index + 1 :]
+
+
+def _traced(script: Sequence[str]) -> list[Entry]:
+    trace = trace_program(script)
+    if trace.status < 0:
+        _warn(f"the program was killed by {signal.Signals(-trace.status).name}")
+    elif trace.status:
+        _warn(f"the program ended with status {trace.status}")
+    return trace.entries
+
+
+def _imported(entries: Sequence[Entry], options: argparse.Namespace) -> list[Entry]:
+    names = [entry.name for entry in entries if entry.file is None and entry.pattern is None]
+    imports = trace_imports(dict.fromkeys([*names, *options.package]), options.path)
+    for name, reason in imports.failures:
+        _warn(f"cannot import {name}: {reason}")
+    return imports.entries
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cds dump",
-        usage="%(prog)s [options] [LIST ...] ARCHIVE",
+        usage="%(prog)s [options] [LIST ...] ARCHIVE [--script PROGRAM ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -132,6 +182,28 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="look for modules in DIR first, as a program does that lies there or has DIR in "
         "PYTHONPATH; may be repeated",
+    )
+    which.add_argument(
+        "--import",
+        dest="do_import",
+        action="store_true",
+        help="import the modules named in LISTs and by --package, in a process of their own, and "
+        "add what that loads: submodules that are chosen at run time, for one",
+    )
+    which.add_argument(
+        "--script",
+        nargs=argparse.REMAINDER,
+        metavar="PROGRAM ...",
+        help="run a program (a script, -m MODULE or -c CODE, with arguments) and add what it "
+        "loads; the last of all options",
+    )
+    parser.add_argument(
+        "--freshness",
+        choices=["mtime", "hash", "unchecked"],
+        default="mtime",
+        help="how to tell that a source is still the one archived, as PEP 552 has it: by "
+        "modification time and size (default), by a hash of its contents, or not at all, which "
+        "is for installations that nobody changes",
     )
     parser.add_argument(
         "--profile",
@@ -170,23 +242,55 @@ def _directory(text: str) -> str:
     return path
 
 
+def _warn(text: str) -> None:
+    print(f"cds dump: warning: {text}", file=sys.stderr)
+
+
 def _complain(text: str) -> None:
     print(f"cds dump: error: {text}", file=sys.stderr)
 
 
 def _report(summary: Summary, verbose: bool) -> Iterator[str]:
     yield (
-        f"{summary.archive}: {_count(summary.modules, 'module')}, "
-        f"{_count(summary.directories, 'directory', 'directories')}, {_size(summary.bytes)}"
+        f"{summary.archive}: {count(summary.modules, 'module')}, "
+        f"{count(summary.directories, 'directory', 'directories')}, {size(summary.bytes)}"
     )
     width = max(map(len, summary.sections), default=0)
-    for section, size in summary.sections.items():
-        yield f"  {section:{width}}  {_size(size):>10}"
+    for section, length in summary.sections.items():
+        yield f"  {section:{width}}  {size(length):>10}"
     if summary.shared:
-        yield f"In the standard library's archive already: {_count(summary.shared, 'module')}"
+        yield f"In the standard library's archive already: {count(summary.shared, 'module')}"
+    yield from _package_lines(summary.packages, verbose)
     yield from _skipped_lines(summary.skipped, verbose)
     python = sys.orig_argv[0] if sys.orig_argv else "python"
     yield f"Use it: {shlex.quote(python)} -X {shlex.quote(f'cds={summary.archive}')} ..."
+
+
+def _package_lines(packages: Sequence[PackageSizes], verbose: bool) -> Iterator[str]:
+    if not packages:
+        return
+    shown = packages if verbose else packages[:_PACKAGES_SHOWN]
+    rows: list[tuple[object, ...]] = [("Packages", "modules", ".pyc", "archive")]
+    for package in shown:
+        rows.append(
+            (
+                f"  {package.name}",
+                package.modules,
+                size(package.pyc_bytes),
+                size(package.archive_bytes),
+            )
+        )
+    rest = packages[len(shown) :]
+    if rest:
+        rows.append(
+            (
+                f"  {count(len(rest), 'other')} (--verbose)",
+                sum(package.modules for package in rest),
+                size(sum(package.pyc_bytes for package in rest)),
+                size(sum(package.archive_bytes for package in rest)),
+            )
+        )
+    yield from table(rows, "<>>>")
 
 
 def _skipped_lines(skipped: Iterable[Skipped], verbose: bool) -> Iterator[str]:
@@ -195,8 +299,8 @@ def _skipped_lines(skipped: Iterable[Skipped], verbose: bool) -> Iterator[str]:
         groups.setdefault(module.reason, []).append(module)
     if not groups:
         return
-    count = sum(map(len, groups.values()))
-    yield f"Not archived, and imported as ever: {_count(count, 'module')}"
+    number = sum(map(len, groups.values()))
+    yield f"Not archived, and imported as ever: {count(number, 'module')}"
     for reason, modules in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         if verbose:
             yield f"  {reason}: {len(modules)}"
@@ -225,17 +329,6 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "bytes": summary.bytes,
         "sections": summary.sections,
         "objects": summary.objects,
+        "packages": [package._asdict() for package in summary.packages],
         "skipped": [module._asdict() for module in summary.skipped],
     }
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _size(number: int) -> str:
-    if number < 1024:
-        return f"{number} B"
-    if number < 1024 * 1024:
-        return f"{number / 1024:.1f} KiB"
-    return f"{number / (1024 * 1024):.1f} MiB"

@@ -59,6 +59,18 @@ class Selection:
     site_packages: bool = False
 
 
+class PackageSizes(NamedTuple):
+    """The modules of a top-level package before and after, in bytes.
+
+    What several modules have in common counts for the first of them.
+    """
+
+    name: str
+    modules: int
+    pyc_bytes: int
+    archive_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What was written."""
@@ -73,6 +85,7 @@ class Summary:
     objects: dict[str, int]
     sections: dict[str, int]
     skipped: list[Skipped]
+    packages: list[PackageSizes]
 
 
 class DumpError(Exception):
@@ -93,11 +106,13 @@ def dump(
     *,
     path: Sequence[str] | None = None,
     profiles: Sequence[Sequence[str]] = (),
+    freshness: str = "mtime",
     note_skipped: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Archive the selected modules, found along `path` (by default sys.path).
 
+    `freshness` is the policy by which the archive knows source files again.
     What the `profiles` name, lines of `-X cds_profile` files, is put together.
     `note_skipped` notes source files in the archive that cannot be archived, so that a
     program that misses them knows that dumping again is no use.
@@ -124,7 +139,12 @@ def dump(
         progress.announce(f"writing {len(modules)} modules")
     try:
         written = write(
-            archive, modules, collector.patterns(), collector.directories(), profiles
+            archive,
+            modules,
+            collector.patterns(),
+            collector.directories(),
+            profiles,
+            freshness,
         )
     except (OSError, ValueError) as error:
         raise DumpError(str(error)) from error
@@ -139,6 +159,7 @@ def dump(
         written["objects"],
         written["sections"],
         collector.skipped(Skipped(*left_out) for left_out in written["skipped"]),
+        _packages(written["sizes"]),
     )
 
 
@@ -202,9 +223,7 @@ class _Collector:
 
         # Without lists nothing is known of what programs load.
         keys = sorted(self._modules, key=order)
-        return [
-            (*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys
-        ]
+        return [(*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys]
 
     def skipped_files(self) -> list[Module]:
         found = []
@@ -320,6 +339,17 @@ class _Collector:
 
     def _skip(self, name: str, reason: str, detail: str | None = None) -> None:
         self._skipped.add(Skipped(name, reason, detail))
+
+
+def _packages(modules: Iterable[tuple[str, int, int]]) -> list[PackageSizes]:
+    packages: dict[str, PackageSizes] = {}
+    for module, pyc_bytes, archive_bytes in modules:
+        name = module.partition(".")[0]
+        _, count, pyc_sum, archive_sum = packages.get(name, (name, 0, 0, 0))
+        packages[name] = PackageSizes(
+            name, count + 1, pyc_sum + pyc_bytes, archive_sum + archive_bytes
+        )
+    return sorted(packages.values(), key=lambda package: (-package.archive_bytes, package.name))
 
 
 def _loaded(file: str) -> SourceCode | Unusable:

@@ -73,6 +73,13 @@ def parse(data: bytes, filename: str) -> list[Entry]:
     return list(entries)
 
 
+def line(entry: Entry) -> str:
+    """Return the line of a list for an entry."""
+    if entry.pattern is not None:
+        return f"{entry.name}  # {entry.pattern.flags} {ascii(entry.pattern.pattern)}"
+    return entry.name if entry.file is None else f"{entry.name}  # {entry.file}"
+
+
 def _parse_line(line: bytes) -> Entry | None:
     try:
         text = line.decode()

@@ -82,7 +82,7 @@ class RecordingWriter:
         self._skipped = skipped or []
 
     def __call__(
-        self, path: str, modules: list, patterns: list, directories: list, profiles: list
+        self, path, modules, patterns, directories, profiles, freshness
     ) -> dict[str, object]:
         self.modules = modules
         self.patterns = patterns
@@ -99,6 +99,7 @@ class RecordingWriter:
             "objects": {"code": len(modules)},
             "sections": {"never written": 5, "written when run": 3},
             "skipped": self._skipped,
+            "sizes": [(module[0], 100, 250) for module in modules],
         }
 
     @property

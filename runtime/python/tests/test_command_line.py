@@ -17,7 +17,7 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WRITER = """
 import sys, types
 
-def write(path, modules, patterns, directories, profiles):
+def write(path, modules, patterns, directories, profiles, freshness):
     with open(path, "wb") as file:
         file.write(b"\\0" + "\\n".join(module[0] for module in modules).encode())
     return {
@@ -25,6 +25,7 @@ def write(path, modules, patterns, directories, profiles):
         "directories": len(directories), "bytes": 6_543_210,
         "objects": {"code": 3}, "sections": {"never written": 6_543_000, "tables": 210},
         "skipped": [],
+        "sizes": [(module[0], 1000, 2500) for module in modules],
     }
 
 sys.modules["_cds_archive"] = types.SimpleNamespace(write=write, is_linked=lambda *_: False)
@@ -89,6 +90,8 @@ class Dump(CommandTestCase):
                 "app.img: 2 modules, N directories, 6.2 MiB",
                 "  never written     6.2 MiB",
                 "  tables              210 B",
+                "Packages  modules     .pyc  archive",
+                "  app           2  2.0 KiB  4.9 KiB",
                 "Not archived, and imported as ever: 3 modules",
                 "  built-in module: 1: sys",
                 "  does not compile: 1: broken ('(' was never closed (line 1))",
@@ -150,6 +153,9 @@ class Dump(CommandTestCase):
                 "bytes": 6_543_210,
                 "sections": {"never written": 6_543_000, "tables": 210},
                 "objects": {"code": 3},
+                "packages": [
+                    {"name": "app", "modules": 1, "pyc_bytes": 1000, "archive_bytes": 2500}
+                ],
                 "skipped": [
                     {
                         "name": "broken",

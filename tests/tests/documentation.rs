@@ -1,0 +1,150 @@
+//! Every command that README and docs show works.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cpython_cds_tests::document::{blocks, indented_commands};
+use cpython_cds_tests::environment::Environment;
+use cpython_cds_tests::{Outcome, Project, clean, python, repository};
+
+/// A shell in a directory, for which `python` is an interpreter.
+fn shell(directory: &Path, bin: &Path, commands: &str) -> Outcome {
+    let mut command = Command::new("sh");
+    clean(&mut command);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .current_dir(directory)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .args(["-eu", "-c", commands]);
+    Outcome::of(&mut command)
+}
+
+fn guide() -> PathBuf {
+    repository().join("docs/guide.md")
+}
+
+#[test]
+fn the_guide_works_from_start_to_end() {
+    let project = Project::new(&[("bin/.keep", "")]);
+    symlink(
+        fs::canonicalize(python()).unwrap(),
+        project.path("bin/python"),
+    )
+    .unwrap();
+    let mut ran = 0;
+    for block in blocks(&guide()).unwrap() {
+        match block.info.split_once(' ') {
+            Some(("python", file)) => project.write(file, &block.text),
+            None if block.info == "sh" => {
+                let outcome = shell(&project.path(""), &project.path("bin"), &block.text);
+                assert_eq!(outcome.status, 0, "{}\n{outcome:?}", block.text);
+                // Archives are used without a complaint.
+                assert!(!outcome.stderr.contains("is not used"), "{outcome:?}");
+                ran += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(ran, 7);
+    let picture = fs::read_to_string(project.path("archives/workers.svg")).unwrap();
+    assert!(picture.starts_with("<svg "));
+    let stats = "PYTHON_CDS=archives/workers.img PYTHON_CDS_STATS=1 python worker.py count total";
+    let outcome = shell(&project.path(""), &project.path("bin"), stats);
+    assert!(
+        outcome.stderr.contains("from elsewhere: 0\n"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn the_guide_works_for_a_django_project() {
+    let environment = Environment::new(&python()).unwrap();
+    let project = Project::new(&[]);
+    let bin = environment.directory().join("venv/bin");
+    for block in blocks(&guide()).unwrap() {
+        if block.info == "sh django" {
+            let outcome = shell(&project.path(""), &bin, &block.text);
+            assert_eq!(outcome.status, 0, "{}\n{outcome:?}", block.text);
+        }
+    }
+    let command = "python -X cds=archives/shop.img -X cds_stats manage.py check";
+    let outcome = shell(&project.path(""), &bin, command);
+    assert!(
+        outcome.stderr.contains("from elsewhere: 0\n"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+/// What the image does when it is built, and when it is run.
+#[test]
+fn the_guide_works_for_a_container_image() {
+    let project = Project::new(&[
+        ("main.py", "import greeting\nprint(greeting.TEXT)\n"),
+        ("greeting.py", "TEXT = 'hello'\n"),
+        ("bin/.keep", ""),
+    ]);
+    symlink(
+        fs::canonicalize(python()).unwrap(),
+        project.path("bin/python"),
+    )
+    .unwrap();
+    let blocks = blocks(&guide()).unwrap();
+    let dockerfile = blocks
+        .iter()
+        .find(|block| block.info == "dockerfile")
+        .unwrap();
+    let mut ran = Vec::new();
+    let mut environment = String::new();
+    for line in dockerfile.text.lines() {
+        let (instruction, rest) = line.split_once(' ').unwrap();
+        let rest = rest.replace("/srv/app/", "");
+        match instruction {
+            "RUN" => ran.push(rest),
+            "ENV" => environment = rest,
+            "CMD" => {
+                let words: Vec<String> = serde_json::from_str(&rest).unwrap();
+                ran.push(format!(
+                    "{environment} PYTHON_CDS_STATS=1 {}",
+                    words.join(" ")
+                ));
+            }
+            "FROM" | "COPY" | "WORKDIR" | "USER" => {}
+            _ => panic!("{line}"),
+        }
+    }
+    let outcome = shell(&project.path(""), &project.path("bin"), &ran.join("\n")).success();
+    assert!(
+        outcome.stderr.contains("from elsewhere: 0\n"),
+        "{ran:?}: {}",
+        outcome.stderr
+    );
+    assert!(outcome.stdout.ends_with("hello\n"), "{}", outcome.stdout);
+}
+
+#[test]
+fn the_commands_of_the_readme_work() {
+    let project = Project::new(&[("app.py", "import helper\n"), ("helper.py", "")]);
+    symlink(fs::canonicalize(python()).unwrap(), project.path("python")).unwrap();
+    let commands = indented_commands(&repository().join("README.md")).unwrap();
+    assert!(commands.len() > 8, "{commands:?}");
+    for command in commands {
+        let outcome = match command.strip_prefix("cargo ") {
+            None => shell(&project.path(""), &project.path(""), &command),
+            // Whether there is such a command; what they do is tested elsewhere.
+            Some(arguments) => {
+                let mut cargo = Command::new(env!("CARGO"));
+                cargo.current_dir(repository()).args(arguments.split(' '));
+                Outcome::of(cargo.arg("--help"))
+            }
+        };
+        assert_eq!(outcome.status, 0, "{command}\n{outcome:?}");
+        assert!(
+            !outcome.stderr.contains("is not used"),
+            "{command}\n{outcome:?}"
+        );
+    }
+}
