@@ -59,7 +59,8 @@ pub fn has_lower_layer(header: &Header) -> bool {
         .is_some_and(|lower| lower != "none")
 }
 
-fn identity(header: &Header) -> String {
+/// The identity of an archive as text.
+pub fn identity(header: &Header) -> String {
     header
         .identity
         .iter()

@@ -135,7 +135,7 @@ fn key(text: &str) -> String {
         .collect()
 }
 
-fn lock(path: &Path) -> Result<File> {
+pub fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
         eprintln!("waiting for another run of the workloads to finish");

@@ -1,5 +1,6 @@
 //! Runs the built interpreter on little programs, with and without an archive.
 
+pub mod ancestor;
 pub mod document;
 pub mod environment;
 pub mod progress;

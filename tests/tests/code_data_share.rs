@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cpython_cds_tests::ancestor::Ancestor;
 use cpython_cds_tests::{Outcome, Project};
 
 /// Runs a program with the variables of code-data-share.
@@ -386,4 +387,83 @@ fn dump_is_a_command_too() {
         missing.stderr
     );
     assert_eq!(run(&project, &[], &["-m", "cds.dump"]).status, 1);
+}
+
+/// Each line is a program for a fresh process, where `T` tells what a call gives or raises and `R` runs more code in
+/// another process.
+const PROGRAMS: &str = r#"
+print(sorted(n for n in dir(_cds) if not n.startswith('__')), _cds.flags, _cds.flags.mode, _cds.flags.verbose)
+print(_cds._get_initialized(), _cds.CDSException.__mro__, _cds.CDSException.__module__)
+for m in (-1, 0, 1, 2, 3, 99, -2): T(lambda: _cds._set_mode(m))
+T(lambda: _cds._set_mode(2)); print(_cds.flags); [T(lambda: _cds._set_mode(m)) for m in (-1, 0, 1, 2, 3, 99)]
+T(lambda: _cds._set_mode(1.5)); T(lambda: _cds._set_mode('x'))
+for v in (-1, 0, 1, 2, 3, 'a'): T(lambda: _cds._set_verbose(v)); print(_cds.flags.verbose)
+T(lambda: _cds._load_archive('/nonexistent')); print(_cds.flags); T(lambda: _cds._load_archive('/nonexistent'))
+T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._create_archive('b.img'))
+T(lambda: _cds._create_archive('/nonexistent/a.img')); print(_cds.flags); T(lambda: _cds._create_archive('a.img'))
+T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._load_archive('a.img')); T(lambda: _cds._set_mode(0))
+T(lambda: _cds._create_archive(1)); T(lambda: _cds._load_archive(None))
+T(lambda: _cds._set_mode(0)); print(_cds.flags); T(lambda: _cds._set_mode(2)); T(lambda: _cds._create_archive('a.img'))
+T(lambda: _cds._set_mode(1)); print(_cds.flags); T(lambda: _cds._create_archive('a.img'))
+M(); T(lambda: _cds._set_mode(-1)); T(lambda: _cds._create_archive('a.img')); print(_cds.flags); T(lambda: _cds._move_in(('x', 1)))
+M(); T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._move_in([1]))
+M(); T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._move_in((1, [2])))
+M(); T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._move_in({1: 2}))
+M(); T(lambda: _cds._create_archive('a.img')); T(lambda: _cds._move_in(int))
+M(); T(lambda: _cds._create_archive('a.img')); R('T(lambda: _cds._load_archive("a.img")); print(_cds.flags)')
+M(); _cds._create_archive('a.img'); _cds._move_in(None); R('T(lambda: _cds._load_archive("a.img")); T(lambda: _cds._get_obj())')
+M(); _cds._create_archive('a.img'); _cds._move_in((1, 'name', b'x', b'xyz', -0.0, 2**100, 1j, ..., True, (), '', '\xe4', '\u1234' * 3)); R('_cds._load_archive("a.img"); o = _cds._get_obj(); print(o, o is _cds._get_obj(), hex(id(o))[:4], len(hex(id(o)))); import sys; print(o[1] is sys.intern("name"))')
+M(); _cds._create_archive('a.img'); _cds._move_in((lambda x, y=2: [x, y]).__code__); R('_cds._load_archive("a.img"); c = _cds._get_obj(); import types; print(types.FunctionType(c, {})(1, 2), c.co_varnames)')
+M(); open('t.img', 'w').write('x'); T(lambda: _cds._load_archive('nothing.img')); print(_cds.flags)
+"#;
+
+const HARNESS: &str = r#"
+import _cds, os, subprocess, sys
+def T(call):
+    try: print('->', repr(call())[:150])
+    except BaseException as error: print('!!', type(error).__name__, error)
+def R(code):
+    sys.stdout.flush()
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', HARNESS + 'M()\n' + code])
+def M():
+    "Manual mode: before anything else has been done."
+    if os.environ.get('PYCDSMODE') != 'MANUALLY':
+        os.environ['PYCDSMODE'] = 'MANUALLY'
+        os.execv(sys.executable, [sys.executable, '-W', 'ignore', '-c', SOURCE])
+"#;
+
+/// The same programs with the wheel and here, side by side; what makes the wheel crash is passed over.
+#[test]
+fn the_wheel_does_the_same() {
+    let ancestor = match Ancestor::new() {
+        Ok(ancestor) => ancestor,
+        Err(reason) => {
+            eprintln!("not compared with code-data-share: {reason:#}");
+            return;
+        }
+    };
+    let project = Project::new(&[]);
+    let mut compared = 0;
+    for program in PROGRAMS.trim().lines() {
+        let code = format!("{HARNESS}{program}");
+        let source = format!(
+            "HARNESS = {HARNESS:?}\nSOURCE = {code:?}\nSOURCE = 'HARNESS = %r\\nSOURCE = %r\\n' % (HARNESS, SOURCE) + SOURCE\n{code}"
+        );
+        let run = |mut command: std::process::Command| {
+            command
+                .current_dir(project.path(""))
+                .args(["-W", "ignore", "-c", &source]);
+            Outcome::of(&mut command)
+        };
+        let (theirs, ours) = (
+            run(ancestor.command()),
+            run(project.command([] as [&str; 0])),
+        );
+        if theirs.status < 0 {
+            continue;
+        }
+        assert_eq!(ours, theirs, "{program}");
+        compared += 1;
+    }
+    assert!(compared >= 15, "{compared} programs ran with the wheel");
 }

@@ -24,6 +24,19 @@ commands:
 """
 
 
+def command_parser(
+    command: str, description: str, epilog: str, usage: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a command, whose texts are shown as they are written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m cds {command}",
+        usage=usage,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     parser = argparse.ArgumentParser(

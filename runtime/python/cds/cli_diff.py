@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cds.cli import command_parser
 from cds.inspection import Inspection, InspectionError, Module, inspect
 from cds.terminal import Style, size, table
 
@@ -88,12 +89,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds diff",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("diff", _DESCRIPTION, _EPILOG)
     parser.add_argument("old", metavar="OLD")
     parser.add_argument("new", metavar="NEW")
     parser.add_argument("--json", action="store_true", help="print the differences as JSON")

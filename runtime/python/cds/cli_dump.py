@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from cds import tracelist
+from cds.cli import command_parser
 from cds.dump import (
     DumpError,
     NothingToArchive,
@@ -146,12 +147,11 @@ def _imported(entries: Sequence[Entry], options: argparse.Namespace) -> list[Ent
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds dump",
-        usage="%(prog)s [options] [LIST ...] ARCHIVE [--script PROGRAM ...]",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "dump",
+        _DESCRIPTION,
+        _EPILOG,
+        "%(prog)s [options] [LIST ...] ARCHIVE [--script PROGRAM ...]",
     )
     parser.add_argument("files", nargs="+", metavar="LIST ... ARCHIVE", help=argparse.SUPPRESS)
     which = parser.add_argument_group("which modules")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from cds.cli import command_parser
 from cds.inspection import (
     WRITTEN,
     DamagedError,
@@ -85,12 +86,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds inspect",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("inspect", _DESCRIPTION, _EPILOG)
     parser.add_argument("archive", metavar="ARCHIVE")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 
 from cds import tracelist
+from cds.cli import command_parser
 
 EXIT_MERGED = 0
 EXIT_FAILED = 1
@@ -55,12 +56,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds merge",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("merge", _DESCRIPTION, _EPILOG)
     parser.add_argument("lists", nargs="+", metavar="LIST")
     parser.add_argument(
         "-o",

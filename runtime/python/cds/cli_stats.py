@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 
 from cds import interpreter
+from cds.cli import command_parser
 
 EXIT_TROUBLE = 125
 
@@ -86,12 +87,11 @@ def _fail(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds stats",
-        usage="%(prog)s [-h] [--archive FILE] [--json] [-o OUT] PROGRAM ...",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "stats",
+        _DESCRIPTION,
+        _EPILOG,
+        "%(prog)s [-h] [--archive FILE] [--json] [-o OUT] PROGRAM ...",
     )
     parser.add_argument("--archive", metavar="FILE", help="run it with -X cds=FILE")
     parser.add_argument("--json", action="store_true", help="report as JSON")

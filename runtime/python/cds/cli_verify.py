@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from cds.cli import command_parser
 from cds.inspection import DamagedError, Inspection, InspectionError, inspect, verify
 from cds.staleness import Stale, changed_directories, stale_modules
 from cds.terminal import Style, count
@@ -65,12 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cds verify",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("verify", _DESCRIPTION, _EPILOG)
     parser.add_argument("archive", metavar="ARCHIVE")
     parser.add_argument("--json", action="store_true", help="print the lists as JSON")
     amount = parser.add_mutually_exclusive_group()

@@ -3,16 +3,36 @@
 
 mod inspection;
 mod object_archives;
+mod object_walk;
 mod status;
 mod write;
 
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
-use inspection::{hash_file, inspect, verify, walk};
+use crate::ffi::{arguments, fenced_call};
+use inspection::{hash_file, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
+use object_walk::walk;
 use status::{is_linked, module_names, status};
 use write::write;
+
+/// The definition of a method: its documentation, beginning with its name and signature, and the function that takes an
+/// array of arguments.
+macro_rules! method {
+    ($name:literal, $function:path, $doc:literal $(,)?) => {{
+        unsafe extern "C" fn call(
+            _: *mut PyObject,
+            args: *const *mut PyObject,
+            count: Py_ssize_t,
+        ) -> *mut PyObject {
+            // SAFETY: the calling convention METH_FASTCALL.
+            fenced_call(|| $function(unsafe { arguments(args, count) }?))
+        }
+        method($name, call, $doc)
+    }};
+}
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
 pub fn init() -> *mut PyObject {
@@ -26,57 +46,57 @@ pub fn init() -> *mut PyObject {
 
     let definition = DEFINITION.get_or_init(|| {
         let methods = Box::leak(Box::new([
-            method(
+            method!(
                 c"write",
                 write,
                 c"write(path, modules, patterns, directories, profiles, freshness)\n--\n\nWrite an archive and return a summary.",
             ),
-            method(
+            method!(
                 c"write_object",
                 write_object,
                 c"write_object(path, items)\n--\n\nWrite an archive of the item of a tuple, or of none.",
             ),
-            method(
+            method!(
                 c"load_object",
                 load_object,
                 c"load_object(path)\n--\n\nMap such an archive and return a tuple of its object, or an empty one.",
             ),
-            method(
+            method!(
                 c"find_unsuitable",
                 find_unsuitable,
                 c"find_unsuitable(object)\n--\n\nName the type of what cannot be archived of an object, or None.",
             ),
-            method(
+            method!(
                 c"is_linked",
                 is_linked,
                 c"is_linked(name, path)\n--\n\nWhether a file is the extension module that is linked into the interpreter.",
             ),
-            method(
+            method!(
                 c"status",
                 status,
                 c"status()\n--\n\nThe archives in use, upper layer first.",
             ),
-            method(
+            method!(
                 c"module_names",
                 module_names,
                 c"module_names()\n--\n\nThe modules of the archives in use.",
             ),
-            method(
+            method!(
                 c"inspect",
                 inspect,
                 c"inspect(path)\n--\n\nWhat an archive file holds.",
             ),
-            method(
+            method!(
                 c"walk",
                 walk,
                 c"walk(path, address)\n--\n\nThe objects that one in an archive file refers to, by address.",
             ),
-            method(
+            method!(
                 c"hash_file",
                 hash_file,
                 c"hash_file(path)\n--\n\nThe hash by which an archive knows a file's contents.",
             ),
-            method(
+            method!(
                 c"verify",
                 verify,
                 c"verify(path)\n--\n\nWhat is broken in an archive file.",
@@ -98,11 +118,7 @@ pub fn init() -> *mut PyObject {
 type FastCall =
     unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
 
-fn method(
-    name: &'static std::ffi::CStr,
-    call: FastCall,
-    doc: &'static std::ffi::CStr,
-) -> raw::PyMethodDef {
+fn method(name: &'static CStr, call: FastCall, doc: &'static CStr) -> raw::PyMethodDef {
     raw::PyMethodDef {
         ml_name: name.as_ptr(),
         // SAFETY: with METH_FASTCALL the interpreter calls it by the type that it has.

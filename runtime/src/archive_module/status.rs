@@ -2,58 +2,36 @@
 
 use std::path::Path;
 
-use crate::cpython::bindings::{Py_ssize_t, PyObject};
 use crate::cpython::object::{Object, Result};
-use crate::ffi::{arguments, fenced_call};
 use crate::reader::Mapped;
 use crate::{extensions, memory, runtime};
 
-pub(super) unsafe extern "C" fn is_linked(
-    _: *mut PyObject,
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    fenced_call(|| {
-        // SAFETY: the calling convention METH_FASTCALL.
-        let [name, path] = unsafe { arguments(args, count) }?;
-        let path = Path::new(path.to_str()?);
-        Ok(Object::bool(extensions::is_built_from_linked(
-            name.to_str()?,
-            path,
-        )))
-    })
+pub fn is_linked([name, path]: [Object; 2]) -> Result<Object> {
+    let path = Path::new(path.to_str()?);
+    Ok(Object::bool(extensions::is_built_from_linked(
+        name.to_str()?,
+        path,
+    )))
 }
 
-pub(super) unsafe extern "C" fn status(
-    _: *mut PyObject,
-    _: *const *mut PyObject,
-    _: Py_ssize_t,
-) -> *mut PyObject {
-    fenced_call(|| {
-        let layers = runtime::current()
-            .into_iter()
-            .flat_map(|runtime| runtime.layers.iter());
-        Object::list(
-            layers
-                .map(|layer| archive_status(&layer.archive))
-                .collect::<Result<Vec<_>>>()?,
-        )
-    })
+pub fn status([]: [Object; 0]) -> Result<Object> {
+    let layers = runtime::current()
+        .into_iter()
+        .flat_map(|runtime| runtime.layers.iter());
+    Object::list(
+        layers
+            .map(|layer| archive_status(&layer.archive))
+            .collect::<Result<Vec<_>>>()?,
+    )
 }
 
-pub(super) unsafe extern "C" fn module_names(
-    _: *mut PyObject,
-    _: *const *mut PyObject,
-    _: Py_ssize_t,
-) -> *mut PyObject {
-    fenced_call(|| {
-        let layers = runtime::current()
-            .into_iter()
-            .flat_map(|runtime| runtime.layers.iter());
-        let names = layers.flat_map(|layer| layer.archive.tables.modules());
-        let names = names.map(|module| Object::str(module.name));
-        Object::list(names.collect::<Result<Vec<_>>>()?)
-    })
+pub fn module_names([]: [Object; 0]) -> Result<Object> {
+    let layers = runtime::current()
+        .into_iter()
+        .flat_map(|runtime| runtime.layers.iter());
+    let names = layers.flat_map(|layer| layer.archive.tables.modules());
+    let names = names.map(|module| Object::str(module.name));
+    Object::list(names.collect::<Result<Vec<_>>>()?)
 }
 
 fn archive_status(archive: &Mapped) -> Result<Object> {

@@ -4,98 +4,87 @@ use std::path::Path;
 
 use cds_format::Freshness;
 
-use crate::cpython::bindings::{Py_ssize_t, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
-use crate::ffi::{arguments, fenced_call};
 use crate::patterns::{self, Key};
 use crate::writer::{self, Contents, Directory, Interpreter, Module, Pattern, Touched, base};
 use crate::{fingerprint, roots, runtime};
 
-pub(super) unsafe extern "C" fn write(
-    _: *mut PyObject,
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    fenced_call(|| {
-        // SAFETY: the calling convention METH_FASTCALL.
-        let [path, modules, patterns, directories, profiles, freshness] =
-            unsafe { arguments(args, count) }?;
-        let modules = modules.to_items()?;
-        let modules = modules.iter().map(module).collect::<Result<Vec<_>>>()?;
-        let patterns = patterns.to_items()?;
-        let patterns = patterns.into_iter().map(pattern).collect::<Result<_>>()?;
-        let directories = directories.to_items()?;
-        let directories = directories
-            .iter()
-            .map(directory)
-            .collect::<Result<Vec<_>>>()?;
-        let touched = touched_by(&profiles)?;
-        let freshness = self::freshness(freshness.to_str()?)?;
-        let runtime = runtime::current()
-            .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
-        let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
-        let facts = fingerprint::facts(
-            &runtime.config,
-            &runtime.image,
-            lower.map(|lower| &lower.header),
+pub fn write(
+    [path, modules, patterns, directories, profiles, freshness]: [Object; 6],
+) -> Result<Object> {
+    let modules = modules.to_items()?;
+    let modules = modules.iter().map(module).collect::<Result<Vec<_>>>()?;
+    let patterns = patterns.to_items()?;
+    let patterns = patterns.into_iter().map(pattern).collect::<Result<_>>()?;
+    let directories = directories.to_items()?;
+    let directories = directories
+        .iter()
+        .map(directory)
+        .collect::<Result<Vec<_>>>()?;
+    let touched = touched_by(&profiles)?;
+    let freshness = self::freshness(freshness.to_str()?)?;
+    let runtime = runtime::current()
+        .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
+    let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
+    let facts = fingerprint::facts(
+        &runtime.config,
+        &runtime.image,
+        lower.map(|lower| &lower.header),
+    )
+    .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
+    let path = path.to_str()?;
+    let interpreter = Interpreter {
+        facts: &facts,
+        image: &runtime.image,
+        roots: &roots::current(&runtime.config),
+        lower,
+        base: if lower.is_some() {
+            base::UPPER
+        } else {
+            base::LOWEST
+        },
+    };
+    let contents = Contents {
+        modules,
+        patterns,
+        directories,
+        freshness,
+    };
+    let summary = writer::write(Path::new(path), contents, &interpreter, &touched)
+        .map_err(|error| Raised::new(Exception::Os, &format!("cannot write {path}: {error}")))?;
+    let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
+        Object::dict(
+            map.iter()
+                .map(|(k, v)| Ok((*k, Object::int(*v as i64)?)))
+                .collect::<Result<Vec<_>>>()?,
         )
-        .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
-        let path = path.to_str()?;
-        let interpreter = Interpreter {
-            facts: &facts,
-            image: &runtime.image,
-            roots: &roots::current(&runtime.config),
-            lower,
-            base: if lower.is_some() {
-                base::UPPER
-            } else {
-                base::LOWEST
-            },
-        };
-        let contents = Contents {
-            modules,
-            patterns,
-            directories,
-            freshness,
-        };
-        let summary =
-            writer::write(Path::new(path), contents, &interpreter, &touched).map_err(|error| {
-                Raised::new(Exception::Os, &format!("cannot write {path}: {error}"))
-            })?;
-        let counts = |map: &std::collections::BTreeMap<&'static str, usize>| {
-            Object::dict(
-                map.iter()
-                    .map(|(k, v)| Ok((*k, Object::int(*v as i64)?)))
-                    .collect::<Result<Vec<_>>>()?,
-            )
-        };
-        let skipped = summary
-            .skipped
-            .iter()
-            .map(|(name, reason)| Object::tuple(vec![Object::str(name)?, Object::str(reason)?]));
-        let sizes = summary.sizes.iter().map(|module| {
-            Object::tuple(vec![
-                Object::str(&module.name)?,
-                Object::int(module.pyc as i64)?,
-                Object::int(module.archive as i64)?,
-            ])
-        });
-        Object::dict([
-            ("sizes", Object::list(sizes.collect::<Result<Vec<_>>>()?)?),
-            ("modules", Object::int(summary.modules as i64)?),
-            ("shared", Object::int(summary.shared as i64)?),
-            ("patterns", Object::int(summary.patterns as i64)?),
-            ("extensions", Object::int(summary.extensions as i64)?),
-            ("directories", Object::int(summary.directories as i64)?),
-            ("bytes", Object::int(summary.bytes as i64)?),
-            ("objects", counts(&summary.objects)?),
-            ("sections", counts(&summary.sections)?),
-            (
-                "skipped",
-                Object::list(skipped.collect::<Result<Vec<_>>>()?)?,
-            ),
+    };
+    let skipped = summary
+        .skipped
+        .iter()
+        .map(|(name, reason)| Object::tuple(vec![Object::str(name)?, Object::str(reason)?]));
+    let sizes = summary.sizes.iter().map(|module| {
+        Object::tuple(vec![
+            Object::str(&module.name)?,
+            Object::int(module.pyc as i64)?,
+            Object::int(module.archive as i64)?,
         ])
-    })
+    });
+    Object::dict([
+        ("sizes", Object::list(sizes.collect::<Result<Vec<_>>>()?)?),
+        ("modules", Object::int(summary.modules as i64)?),
+        ("shared", Object::int(summary.shared as i64)?),
+        ("patterns", Object::int(summary.patterns as i64)?),
+        ("extensions", Object::int(summary.extensions as i64)?),
+        ("directories", Object::int(summary.directories as i64)?),
+        ("bytes", Object::int(summary.bytes as i64)?),
+        ("objects", counts(&summary.objects)?),
+        ("sections", counts(&summary.sections)?),
+        (
+            "skipped",
+            Object::list(skipped.collect::<Result<Vec<_>>>()?)?,
+        ),
+    ])
 }
 
 fn freshness(name: &str) -> Result<Freshness> {

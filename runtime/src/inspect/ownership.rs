@@ -37,4 +37,11 @@ impl Ownership {
         }
         Self { users, own_bytes }
     }
+
+    /// Bytes of the objects that several modules reach.
+    pub fn shared_bytes(&self, objects: &Objects) -> u64 {
+        let places = objects.places.iter().zip(&self.users);
+        let shared = places.filter(|(_, users)| **users > 1);
+        shared.map(|(place, _)| place.bytes).sum()
+    }
 }
