@@ -16,7 +16,8 @@ pub unsafe fn find(
 ) -> Option<Object> {
     // SAFETY: an exact str.
     let hash = content_hash(unsafe { archived::characters(string) });
-    layers.iter().find_map(|layer| {
+    // An interned string is in one layer only.
+    layers.iter_from_lowest().find_map(|layer| {
         let candidates = layer.archive.tables.interned(hash);
         candidates
             .filter(|offset| !layer.hides(*offset))

@@ -82,6 +82,12 @@ impl Layers {
         late.chain(&self.named).chain(&self.standard)
     }
 
+    /// The layers, from the lowest. What most programs share is found there, without looking into the others.
+    pub fn iter_from_lowest(&self) -> impl Iterator<Item = &Layer> {
+        let layers = self.standard.iter().chain(&self.named);
+        layers.chain(self.late.get())
+    }
+
     /// Adds an archive that the program has loaded; none if there is one already.
     pub fn add_late(&self, layer: Layer, hidden: HashSet<u64>) -> Option<&Layer> {
         self.late.set(Layer { hidden, ..layer }).ok()?;
@@ -122,6 +128,8 @@ impl Opener<'_> {
     /// the other has too, of which only one can be interned, and it wants to lie at the same address.
     fn named(&self, path: &Path) -> Result<(Layers, Option<Unusable>), OpenError> {
         let candidate = Candidate::open(path)?;
+        // Most of it is for this program, which cannot be said of the standard library's.
+        candidate.read_ahead();
         let is_upper = fingerprint::has_lower_layer(&candidate.header);
         let mut layers = if is_upper {
             self.standard()

@@ -1,7 +1,7 @@
 //! PyPI's code-data-share 0.1.0, to compare with, in a virtual environment of a Python that it supports.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -14,9 +14,10 @@ const REQUIREMENT: &str = "code-data-share==0.1.0";
 /// It has wheels for these.
 const INTERPRETERS: [&str; 2] = ["python3.11", "python3.12"];
 
-/// The interpreter of the virtual environment.
+/// Two virtual environments of one Python, with the package and without.
 pub struct Ancestor {
-    pub python: PathBuf,
+    python: PathBuf,
+    plain: PathBuf,
     /// `3.11`, say.
     pub version: &'static str,
 }
@@ -46,17 +47,20 @@ impl Ancestor {
         let _lock = lock(&directory.join("lock"))?;
         let ancestor = Self {
             python: directory.join("venv/bin/python"),
+            plain: directory.join("plain/bin/python"),
             version: name.trim_start_matches("python"),
         };
         if ancestor.is_complete() {
             return Ok(ancestor);
         }
-        let mut venv = Command::new(name);
-        clean(&mut venv);
-        succeed(
-            venv.args(["-m", "venv", "--clear"])
-                .arg(directory.join("venv")),
-        )?;
+        for (environment, option) in [("plain", "--without-pip"), ("venv", "--clear")] {
+            let mut venv = Command::new(name);
+            clean(&mut venv);
+            succeed(
+                venv.args(["-m", "venv", option])
+                    .arg(directory.join(environment)),
+            )?;
+        }
         let mut pip = Command::new(&ancestor.python);
         pip.args([
             "-m",
@@ -71,12 +75,23 @@ impl Ancestor {
     }
 
     fn is_complete(&self) -> bool {
-        self.python.exists() && Outcome::of(self.command().args(["-c", "import _cds"])).status == 0
+        self.plain.exists()
+            && self.python.exists()
+            && Outcome::of(self.command().args(["-c", "import _cds"])).status == 0
     }
 
-    /// Its interpreter, with no settings.
+    /// The interpreter with the package, and no settings.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.python);
+        Self::clean_command(&self.python)
+    }
+
+    /// The interpreter without it.
+    pub fn plain_command(&self) -> Command {
+        Self::clean_command(&self.plain)
+    }
+
+    fn clean_command(python: &Path) -> Command {
+        let mut command = Command::new(python);
         clean(&mut command);
         command
     }

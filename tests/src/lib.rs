@@ -3,6 +3,7 @@
 pub mod ancestor;
 pub mod document;
 pub mod environment;
+pub mod measure;
 pub mod progress;
 pub mod report;
 pub mod workload;

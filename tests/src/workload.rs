@@ -19,13 +19,19 @@ use crate::{Outcome, take_addresses};
 pub struct Workload {
     pub name: &'static str,
     arguments: &'static [&'static str],
+    /// A script that is not among those of this repository.
+    script: Option<PathBuf>,
 }
 
 /// Arguments that name a file of `tests/workloads` begin with this.
 const SCRIPTS: &str = "@";
 
 const fn workload(name: &'static str, arguments: &'static [&'static str]) -> Workload {
-    Workload { name, arguments }
+    Workload {
+        name,
+        arguments,
+        script: None,
+    }
 }
 
 /// The programs. `django` works on the new project in the working directory of the environment.
@@ -41,6 +47,9 @@ pub const ALL: [Workload; 10] = [
     workload("numpy", &["@use_numpy.py"]),
     workload("pandas", &["@use_pandas.py"]),
 ];
+
+/// The interpreter alone.
+pub const PASS: Workload = workload("pass", &["-c", "pass"]);
 
 /// What running a workload in all ways showed.
 pub struct Findings {
@@ -68,6 +77,27 @@ impl Findings {
 }
 
 impl Workload {
+    /// A script that was made for this run.
+    pub fn generated(name: &'static str, script: PathBuf) -> Self {
+        Self {
+            name,
+            arguments: &[],
+            script: Some(script),
+        }
+    }
+
+    /// What follows the interpreter and its options on the command line.
+    pub fn arguments(&self) -> Vec<PathBuf> {
+        let own = self.arguments.iter().map(|argument| {
+            let script = argument.strip_prefix(SCRIPTS);
+            script.map_or_else(
+                || PathBuf::from(argument),
+                |script| workloads().join(script),
+            )
+        });
+        self.script.iter().cloned().chain(own).collect()
+    }
+
     /// The command as any interpreter runs it.
     pub fn command(&self, environment: &Environment) -> Command {
         self.command_with(environment, &[])
@@ -83,6 +113,11 @@ impl Workload {
         self.command_archived(environment, &[])
     }
 
+    /// The option with which another program uses the archive of this one.
+    pub fn archive_options(&self, environment: &Environment) -> [String; 1] {
+        [format!("-Xcds={}", self.file(environment, "img").display())]
+    }
+
     fn command_archived(&self, environment: &Environment, options: &[&str]) -> Command {
         let archive = format!("cds={}", self.file(environment, "img").display());
         self.command_with(environment, &[&[&*archive], options].concat())
@@ -92,13 +127,13 @@ impl Workload {
     fn command_with(&self, environment: &Environment, options: &[&str]) -> Command {
         let options = Vec::from_iter(options.iter().map(|option| format!("-X{option}")));
         let mut command = environment.command(&options);
-        for argument in self.arguments {
-            match argument.strip_prefix(SCRIPTS) {
-                Some(script) => command.arg(workloads().join(script)),
-                None => command.arg(argument),
-            };
-        }
+        command.args(self.arguments());
         command
+    }
+
+    /// The list of what it loads, which [`Self::check`] has made.
+    pub fn trace_list(&self, environment: &Environment) -> PathBuf {
+        self.file(environment, "lst")
     }
 
     fn file(&self, environment: &Environment, suffix: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The tasks of this repository: `cargo xtask <command>`.
 
+mod bench;
 mod build_python;
 mod demo;
 mod deps;
@@ -31,6 +32,8 @@ use clap::Parser;
     about = "The tasks of this repository"
 )]
 enum Task {
+    /// Measure real programs with stock CPython and with archives
+    Bench(bench::Args),
     /// Build the interpreter and leave it as ./python
     BuildPython(build_python::Args),
     /// Build the interpreter and show what an archive does for real programs
@@ -48,6 +51,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Bench(args) => bench::run(args),
         Task::BuildPython(args) => build_python::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Fetch(args) => fetch::run(&args),

@@ -86,6 +86,11 @@ impl Candidate {
         })
     }
 
+    /// Has its hot part read, if it is not in memory.
+    pub fn read_ahead(&self) {
+        prefetch::hot_part(&self.file, &self.header);
+    }
+
     /// Memory offsets of all pointers in its objects.
     pub fn pointers(&self) -> Result<Vec<u64>, OpenError> {
         let mut pointers = Vec::new();
@@ -110,7 +115,6 @@ impl Candidate {
         if strict {
             check::all_sections(&file, &header)?;
         }
-        prefetch::hot_part(&file, &header);
         let mapping = map::map(&file, &header)?;
         let tables = header.section(SectionKind::Tables);
         // SAFETY: the section was just mapped read-only, and the mapping is never undone.

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use cpython_cds_tests::environment::Environment;
+use cpython_cds_tests::measure::{self, median, pin};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::python;
 use cpython_cds_tests::workload::{ALL, Findings, Workload};
@@ -51,7 +51,7 @@ fn run(args: &Args) -> Result<bool> {
     explain(args, cpu);
     let mut good = true;
     let mut results = Vec::new();
-    let chosen = ALL.iter().filter(|workload| {
+    let chosen = ALL.into_iter().filter(|workload| {
         args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name)
     });
     for workload in chosen {
@@ -62,13 +62,13 @@ fn run(args: &Args) -> Result<bool> {
             .then(|| {
                 progress.say(&format!("time {} rounds", args.runs));
                 progress.pause();
-                Timed::measure(workload, &patched, stock.as_ref(), args.runs)
+                Timed::measure(&workload, &patched, stock.as_ref(), args.runs)
             })
             .transpose()?;
         drop(progress);
-        show(workload, &findings, timed.as_ref());
+        show(&workload, &findings, timed.as_ref());
         good &= findings.is_good();
-        results.push(record(workload, &findings, timed.as_ref()));
+        results.push(record(&workload, &findings, timed.as_ref()));
     }
     if let Some(file) = &args.json {
         let document = json!({
@@ -199,10 +199,10 @@ impl Timed {
         // The first round warms up.
         for round in 0..=rounds {
             let control = stock
-                .map(|stock| elapsed(workload.command(stock)))
+                .map(|stock| elapsed(&mut workload.command(stock)))
                 .transpose()?;
-            let off = elapsed(workload.command_off(patched))?;
-            let on = elapsed(workload.command_on(patched))?;
+            let off = elapsed(&mut workload.command_off(patched))?;
+            let on = elapsed(&mut workload.command_on(patched))?;
             if round > 0 {
                 if let (Some(times), Some(time)) = (&mut timed.stock, control) {
                     times.push(time);
@@ -236,41 +236,6 @@ impl Timed {
     }
 }
 
-/// The time that a command takes, which has to succeed: a program that fails is soon done.
-fn elapsed(mut command: Command) -> Result<f64> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let start = Instant::now();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    let elapsed = start.elapsed();
-    ensure!(status.success(), "{command:?} failed ({status})");
-    Ok(elapsed.as_secs_f64() * 1e3)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
-    }
-}
-
-/// Keeps this process and its children on one processor, where that is allowed: moving between two costs time.
-fn pin() -> Option<usize> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let allowed = sched_getaffinity(None).ok()?;
-    let last = (0..CpuSet::MAX_CPU)
-        .rev()
-        .find(|cpu| allowed.is_set(*cpu))?;
-    let mut one = CpuSet::new();
-    one.set(last);
-    sched_setaffinity(None, &one).ok()?;
-    Some(last)
+fn elapsed(command: &mut Command) -> Result<f64> {
+    Ok(measure::run(command)?.wall_ms)
 }

@@ -1,0 +1,69 @@
+//! What an archive costs that a program does not use, by the number of modules in it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cpython_cds_tests::environment::{Environment, succeed};
+use cpython_cds_tests::measure;
+
+use crate::progress::Progress;
+use crate::results::LoadCost;
+use crate::{instructions, many_modules};
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+/// Times the interpreter alone with archives of all sizes, in turn.
+pub fn measure(
+    environment: &Environment,
+    directory: &Path,
+    rounds: u32,
+    with_instructions: bool,
+) -> Result<Vec<LoadCost>> {
+    let mut found = Vec::new();
+    let mut commands = Vec::new();
+    for modules in SIZES {
+        let package = many_modules::package(directory, modules)?;
+        // Not beside the package: that would change the directory that it describes.
+        let archive = directory.join(format!("cloud-{modules}.img"));
+        let mut dump = environment.command(&[]);
+        dump.args([
+            "-m",
+            "cds",
+            "dump",
+            "--quiet",
+            "--package",
+            "cloud",
+            "--path",
+        ]);
+        succeed(dump.arg(package).arg(&archive))?;
+        let metadata = archive
+            .metadata()
+            .with_context(|| format!("there is no {}", archive.display()))?;
+        let mut command = environment.command(&[format!("-Xcds={}", archive.display())]);
+        command.args(["-c", "pass"]);
+        let instructions = with_instructions
+            .then(|| instructions::count(&command))
+            .transpose()?;
+        commands.push(command);
+        found.push(LoadCost {
+            modules,
+            archive_bytes: metadata.len(),
+            runs: Vec::new(),
+            instructions,
+        });
+    }
+    // The differences are small, and so are the times.
+    let rounds = rounds * 4;
+    let progress = Progress::start("load cost", u64::from(rounds + 1));
+    for round in 0..=rounds {
+        for turn in 0..commands.len() {
+            let index = (round as usize + turn) % commands.len();
+            let run = measure::run(&mut commands[index])?;
+            if round > 0 {
+                found[index].runs.push(run);
+            }
+        }
+        progress.step();
+    }
+    Ok(found)
+}

@@ -1,0 +1,33 @@
+//! What `cargo xtask bench` asks for; it documents and checks the options (xtask/src/bench.rs).
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub struct Options {
+    /// Names of programs; all if empty.
+    pub workload: Vec<String>,
+    /// Rounds to time; each contender runs once in each.
+    pub runs: u32,
+    /// Only programs, warm, without peers.
+    pub quick: bool,
+    /// Count instructions too.
+    pub instructions: bool,
+    /// Measure stock against itself and nothing else.
+    pub against_itself: bool,
+    /// A file to keep the results in.
+    pub save: Option<PathBuf>,
+    /// Kept results to compare with.
+    pub compare: Option<PathBuf>,
+    /// Write the table into the README.
+    pub readme: bool,
+    /// Where results and pictures go.
+    pub output: PathBuf,
+    /// Run pyperformance's benchmarks instead.
+    pub pyperformance: bool,
+    /// Stock CPython of the same source, compiler and flags.
+    pub stock: PathBuf,
+    /// What compiler and flags these were.
+    pub build: String,
+}

@@ -1,0 +1,82 @@
+//! The table in the README.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::report;
+use crate::results::Results;
+
+const START: &str = "<!-- Written by `cargo xtask bench --readme` -->\n";
+const END: &str = "<!-- End of what it wrote -->\n";
+
+/// Puts the table of programs, with its circumstances, where the README has one.
+pub fn update(path: &Path, results: &Results) -> Result<()> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let section = format!(
+        "\n{}\n\n{}\n",
+        report::circumstances(results),
+        report::programs(results).to_markdown()
+    );
+    let text = replaced(&text, &section)
+        .with_context(|| format!("{} has no place for the table: {START}", path.display()))?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replaced(text: &str, section: &str) -> Option<String> {
+    let (before, rest) = text.split_once(START)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{START}{section}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_written_is_replaced() {
+        let text = format!("a\n{START}old\n{END}b\n");
+        assert_eq!(
+            replaced(&text, "new\n").unwrap(),
+            format!("a\n{START}new\n{END}b\n")
+        );
+        assert_eq!(replaced("a\n", "new\n"), None);
+    }
+
+    /// The README has a table as this program writes it, and says when, where and with what it was measured.
+    #[test]
+    fn the_readme_has_such_a_table() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) = readme
+            .split_once(START)
+            .expect("the README has a place for the table");
+        let (section, _) = rest.split_once(END).expect("the place ends");
+        let empty = report::programs(&Results::empty()).to_markdown();
+        let header = empty.lines().next().expect("a table has a header");
+        assert!(section.contains(header), "no line {header:?}");
+        let rows = section.lines().filter(|line| line.starts_with("| "));
+        for row in rows.clone() {
+            assert_eq!(
+                row.matches(" | ").count(),
+                header.matches(" | ").count(),
+                "{row}"
+            );
+        }
+        assert!(rows.count() > 10);
+        let circumstances = section.trim_start().lines().next().unwrap_or_default();
+        let (date, _) = circumstances.split_once(',').expect("a date comes first");
+        let is_date = |(index, c): (usize, char)| match index {
+            4 | 7 => c == '-',
+            _ => c.is_ascii_digit(),
+        };
+        assert!(
+            date.len() == 10 && date.char_indices().all(is_date),
+            "{date}"
+        );
+        for said in ["CPython 3.13.", "gcc", "Linux ", " rounds"] {
+            assert!(circumstances.contains(said), "{said} in {circumstances}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From pairs of measurements to a ratio that can be believed, or not.
+
+use cpython_cds_tests::measure::median;
+use serde::{Deserialize, Serialize};
+
+/// How many times the pairs are drawn again.
+const RESAMPLES: usize = 10_000;
+
+/// Half of the interval's width, relative to the ratio, above which a ratio says little.
+const NOISY: f64 = 0.05;
+
+/// By how much one thing is faster than another: the median of the ratios of pairs, with the interval in which it
+/// would be in 95 of 100 such measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Ratio {
+    /// Of pairs measured one right after the other. The interval is the percentile bootstrap's: pairs are drawn, with
+    /// replacement, as often as there are pairs, and the medians of many such draws are looked at. The draws are the
+    /// same each time.
+    ///
+    /// None if there are no pairs.
+    pub fn of_pairs(slow: &[f64], fast: &[f64]) -> Option<Self> {
+        let ratios: Vec<f64> = slow.iter().zip(fast).map(|(s, f)| s / f).collect();
+        if ratios.is_empty() {
+            return None;
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut medians: Vec<f64> = (0..RESAMPLES)
+            .map(|_| {
+                let draw: Vec<f64> = (0..ratios.len())
+                    .map(|_| ratios[random.usize(..ratios.len())])
+                    .collect();
+                median(&draw)
+            })
+            .collect();
+        medians.sort_by(f64::total_cmp);
+        let quantile = |part: f64| medians[((RESAMPLES - 1) as f64 * part).round() as usize];
+        Some(Self {
+            median: median(&ratios),
+            low: quantile(0.025),
+            high: quantile(0.975),
+        })
+    }
+
+    /// Whether the machine was too noisy for the ratio to mean much.
+    pub fn is_noisy(&self) -> bool {
+        (self.high - self.low) / 2.0 > NOISY * self.median
+    }
+
+    pub fn contains(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+}
+
+pub fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (mut sum, mut count) = (0.0, 0);
+    for value in values {
+        sum += value.ln();
+        count += 1;
+    }
+    (count > 0).then(|| (sum / f64::from(count)).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_constant_ratio_has_no_interval() {
+        let ratio = Ratio::of_pairs(&[2.0, 4.0, 6.0], &[1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 2.0, 2.0));
+        assert!(!ratio.is_noisy());
+        assert_eq!(Ratio::of_pairs(&[], &[]), None);
+    }
+
+    /// Drift that both of a pair have does not show.
+    #[test]
+    fn what_slows_both_of_a_pair_does_not_count() {
+        let fast: Vec<f64> = (0..20).map(|i| 1.0 + f64::from(i)).collect();
+        let slow: Vec<f64> = fast.iter().map(|time| time * 1.5).collect();
+        assert!(Ratio::of_pairs(&slow, &fast).unwrap().contains(1.5));
+        assert!(!Ratio::of_pairs(&slow, &fast).unwrap().is_noisy());
+    }
+
+    /// The interval of 95 % has the true ratio in it about that often.
+    #[test]
+    fn the_interval_has_the_truth_in_it() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let noise = |random: &mut fastrand::Rng| 1.0 + 0.1 * (random.f64() + random.f64() - 1.0);
+        let hits = (0..100)
+            .filter(|_| {
+                let slow: Vec<f64> = (0..15).map(|_| 2.0 * noise(&mut random)).collect();
+                let fast: Vec<f64> = (0..15).map(|_| noise(&mut random)).collect();
+                Ratio::of_pairs(&slow, &fast).unwrap().contains(2.0)
+            })
+            .count();
+        assert!(hits >= 88, "{hits} of 100");
+    }
+
+    proptest! {
+        #[test]
+        fn the_median_lies_in_its_interval(times in prop::collection::vec((0.1..100.0f64, 0.1..100.0f64), 1..40)) {
+            let (slow, fast): (Vec<f64>, Vec<f64>) = times.into_iter().unzip();
+            let ratio = Ratio::of_pairs(&slow, &fast).unwrap();
+            prop_assert!(ratio.low <= ratio.median && ratio.median <= ratio.high);
+        }
+
+        #[test]
+        fn the_geometric_mean_of_ratios_and_of_their_inverses_agree(ratios in prop::collection::vec(0.1..10.0f64, 1..20)) {
+            let mean = geometric_mean(ratios.iter().copied()).unwrap();
+            let inverse = geometric_mean(ratios.iter().map(|ratio| 1.0 / ratio)).unwrap();
+            prop_assert!((mean * inverse - 1.0).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask bench`: builds both interpreters and measures them.
+//!
+//! It is the crate in `tests/bench` that measures, with the programs and the checks of the tests; `xtask` runs it, and
+//! depends on nothing in it.
+
+use std::path::{self, Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::build_python::{self, Choice};
+use crate::workspace::Workspace;
+use crate::{interpreter, runtime};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Run a dozen of pyperformance's benchmarks: does archived code run as fast?
+    Pyperformance,
+}
+
+/// What the measuring program is told, as JSON.
+#[derive(clap::Args, Serialize)]
+struct Options {
+    /// Only these programs: pass, stdlib30, django, pip, boto3, sqlalchemy, flask, requests, rich, numpy, pandas, many
+    /// [default: all, with memory and load cost]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    workload: Vec<String>,
+    /// Rounds to time; each contender runs once in each
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Only stock and archives, warm: no peers, no cold cache, no memory, no load cost
+    #[arg(long)]
+    quick: bool,
+    /// Count instructions too, with valgrind
+    #[arg(long)]
+    instructions: bool,
+    /// Measure stock against stock: each interval should have 1.00 in it
+    #[arg(long)]
+    against_itself: bool,
+    /// Keep the results in a file
+    #[arg(long, value_name = "BASELINE")]
+    save: Option<PathBuf>,
+    /// Say what has changed since the results in a file
+    #[arg(long, value_name = "BASELINE")]
+    compare: Option<PathBuf>,
+    /// Write the table of programs into the README
+    #[arg(long, conflicts_with_all = ["workload", "against_itself"])]
+    readme: bool,
+    /// Where bench.json, bench.md and pictures go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    output: PathBuf,
+    #[arg(skip)]
+    pyperformance: bool,
+    #[arg(skip)]
+    stock: PathBuf,
+    #[arg(skip)]
+    build: String,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let workspace = Workspace::new();
+    let Args {
+        choice,
+        mut options,
+        what,
+    } = args;
+    let (build, stock) = {
+        let _lock = workspace.lock()?;
+        let build = build_python::build(&workspace, &choice, false)?;
+        let stock = build_python::build(&workspace, &choice, true)?;
+        (build, stock)
+    };
+    options.stock = interpreter::program(&stock.installation())?;
+    options.build = described(&options.stock)?;
+    options.pyperformance = matches!(what, Some(What::Pyperformance));
+    options.output = absolute(&options.output)?;
+    options.save = options.save.as_deref().map(absolute).transpose()?;
+    options.compare = options.compare.as_deref().map(absolute).transpose()?;
+    let options = serde_json::to_string(&options).context("cannot put the options in words")?;
+
+    let mut bench = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    bench
+        .current_dir(workspace.root())
+        .envs(runtime::environment(&build))
+        .env(
+            "CPYTHON_CDS_PYTHON",
+            interpreter::program(&build.installation())?,
+        )
+        .args(["run", "--quiet", "--package", "cpython-cds-bench", "--"])
+        .arg(options);
+    let status = bench.status().context("cannot run cargo")?;
+    ensure!(status.success(), "the benchmark failed ({status})");
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path::absolute(path).with_context(|| format!("{} is no path", path.display()))
+}
+
+/// Compiler and flags, as the interpreter itself knows them; those of the other one are the same.
+fn described(program: &Path) -> Result<String> {
+    const PROGRAM: &str = "\
+import platform, sysconfig
+optimised = 'PGO and LTO' if '--enable-optimizations' in sysconfig.get_config_var('CONFIG_ARGS') else 'no PGO'
+flags = [flag for flag in sysconfig.get_config_var('OPT').split() if flag.startswith('-O')]
+pie = 'non-PIE' if '-no-pie' in sysconfig.get_config_var('CONFIG_ARGS') else 'PIE'
+print(platform.python_compiler().replace('GCC', 'gcc'), *flags, optimised, pie, sep=', ')
+";
+    let mut command = interpreter::python_free(program);
+    let output = command
+        .args(["-I", "-c", PROGRAM])
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} does not run",
+        program.display()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
