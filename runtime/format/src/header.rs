@@ -24,6 +24,8 @@ pub const PAGE: u64 = if cfg!(target_arch = "x86_64") {
 /// The header with its section table and facts is never longer, in bytes.
 pub const MAX_HEADER_BYTES: u32 = 64 * 1024;
 
+const SECOND_NS: u32 = 1_000_000_000;
+
 /// High bit set as in PNG, so that no text file begins with it.
 const MAGIC: [u8; 8] = *b"\x89CPYCDS\n";
 
@@ -569,6 +571,13 @@ impl Header {
             file_end = follows(section.cold_file_offset, cold_bytes, file_end)?;
         }
         Ok(sections)
+    }
+
+    /// The nanoseconds that the modification time of the file has as long as it is as it was written: whoever writes to
+    /// it, or makes a copy with another time, is very unlikely to leave these. Never 0.
+    pub fn seal_ns(&self) -> u32 {
+        let [.., a, b, c, d] = self.identity;
+        u32::from_le_bytes([a, b, c, d]) % (SECOND_NS - 1) + 1
     }
 
     /// All sections, in the order of [`SectionKind::ALL`].

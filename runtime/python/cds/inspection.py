@@ -136,6 +136,11 @@ def inspect(path: str) -> Inspection:
 def verify(path: str) -> list[str]:
     """Return what is broken in an archive; raise InspectionError if it cannot be read."""
     faults: list[str] = _ask("verify", path)
+    if not faults:
+        try:
+            _ask("rehearse", path)
+        except InspectionError as error:
+            faults = [f"a start would not use it: {str(error).removeprefix(f'{path}: ')}"]
     return faults
 
 

@@ -12,7 +12,7 @@ use crate::inspect::objects::{Objects, Place};
 use crate::inspect::ownership::Ownership;
 use crate::inspect::stored_archive::StoredArchive;
 use crate::inspect::{self, Here};
-use crate::reader::{self, OpenError};
+use crate::reader::{self, Candidate, OpenError};
 use crate::{fingerprint, runtime};
 
 /// How many of the constants that modules share are told.
@@ -41,6 +41,25 @@ pub fn inspect([path]: [Object; 1]) -> Result<Object> {
     items.extend(about_objects(decoded.as_ref())?);
     items.push(("modules", modules(&archive, &tables, decoded)?));
     Object::dict(items)
+}
+
+/// Maps a file as a start would, looks up all that is in it, and lets go of it.
+///
+/// # Errors
+/// `OSError` or `ValueError` with the reason why it would not be used.
+pub fn rehearse([path]: [Object; 1]) -> Result<Object> {
+    let path = Path::new(path.to_str()?);
+    let here = here()?;
+    let candidate = Candidate::open(path).map_err(raised)?;
+    let layers = &runtime::current().ok_or_else(disabled)?.layers;
+    let lower = layers.standard.as_ref().map(|layer| &layer.archive);
+    let lower = lower.filter(|_| fingerprint::has_lower_layer(&candidate.header));
+    let facts = fingerprint::facts(here.config, here.image, lower.map(|lower| &lower.header));
+    let archive = candidate
+        .map(&facts.unwrap_or_default(), here.image, lower, false)
+        .map_err(raised)?;
+    // SAFETY: it was mapped for this alone.
+    Object::int(unsafe { archive.rehearse() } as i64)
 }
 
 /// What can only be said of an archive of this build of the interpreter.
@@ -244,21 +263,28 @@ fn shared(objects: &Objects, ownership: &Ownership) -> Result<Object> {
 }
 
 pub(super) fn here() -> Result<Here<'static>> {
-    let runtime = runtime::current()
-        .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
+    let runtime = runtime::current().ok_or_else(disabled)?;
     Ok(Here {
         config: &runtime.config,
         image: &runtime.image,
     })
 }
 
+fn disabled() -> Raised {
+    Raised::new(Exception::Os, "the archive runtime has been disabled")
+}
+
 /// # Errors
 /// `OSError` if the file cannot be read, `ValueError` if it is no good archive.
 pub(super) fn open(path: &Path) -> Result<StoredArchive> {
-    StoredArchive::open(path).map_err(|error| match error {
+    StoredArchive::open(path).map_err(raised)
+}
+
+fn raised(error: OpenError) -> Raised {
+    match error {
         OpenError::Rejected(_) => damaged(&error.to_string()),
         _ => Raised::new(Exception::Os, &error.to_string()),
-    })
+    }
 }
 
 pub(super) fn damaged(text: &str) -> Raised {

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_call};
-use inspection::{hash_file, inspect, verify};
+use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use status::{is_linked, module_names, status};
@@ -95,6 +95,11 @@ pub fn init() -> *mut PyObject {
                 c"hash_file",
                 hash_file,
                 c"hash_file(path)\n--\n\nThe hash by which an archive knows a file's contents.",
+            ),
+            method!(
+                c"rehearse",
+                rehearse,
+                c"rehearse(path)\n--\n\nMap a file as a start would, look everything up, and let go of it.",
             ),
             method!(
                 c"verify",

@@ -41,8 +41,18 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: nobody refers to a mapping that was not kept.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+        unsafe { unmap(self.base.as_ptr(), self.bytes) };
     }
+}
+
+/// Gives a mapping back.
+///
+/// # Safety
+/// It is one of this module, and nobody refers to it.
+pub unsafe fn unmap(base: *mut u8, bytes: usize) {
+    // It fails only for what is no mapping.
+    // SAFETY: as promised.
+    let _ = unsafe { rustix::mm::munmap(base.cast(), bytes) };
 }
 
 /// Maps all sections of a checked header.

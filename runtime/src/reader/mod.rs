@@ -101,8 +101,9 @@ impl Candidate {
         Ok(pointers)
     }
 
-    /// Maps it, if it was made for an interpreter with these facts, on top of the layer that it refers into.
-    /// If `strict`, all of it is verified first, and what is never written is mapped read-only.
+    /// Maps it, if it was made for an interpreter with these facts, on top of the layer that it refers into. All of it
+    /// is verified first if it may not be what was written. If `strict`, that is done in any case, and what is never
+    /// written is mapped read-only.
     pub fn map(
         self,
         facts: &str,
@@ -112,18 +113,25 @@ impl Candidate {
     ) -> Result<Mapped, OpenError> {
         let Self { path, file, header } = self;
         header.check_facts(facts)?;
-        if strict {
-            check::all_sections(&file, &header)?;
-        }
         let mapping = map::map(&file, &header)?;
-        let tables = header.section(SectionKind::Tables);
-        // SAFETY: the section was just mapped read-only, and the mapping is never undone.
-        let bytes = unsafe {
-            slice::from_raw_parts(mapping.at(tables.memory_offset), tables.bytes as usize)
+        let contents = |kind| {
+            let section = header.section(kind);
+            // SAFETY: the section was just mapped, and nobody else knows of it.
+            unsafe {
+                slice::from_raw_parts(
+                    mapping.at(section.memory_offset).cast_const(),
+                    section.bytes as usize,
+                )
+            }
         };
-        if strict {
-            tables.verify(bytes)?;
+        if strict || !check::is_sealed(&file, &header)? {
+            for section in header.sections().iter().filter(|s| s.kind.is_mapped()) {
+                section.verify(contents(section.kind))?;
+            }
+            let relocations = header.section(SectionKind::Relocations);
+            relocations.verify(&check::section_bytes(&file, relocations)?)?;
         }
+        let bytes: &'static [u8] = contents(SectionKind::Tables);
         let tables = Tables::parse(bytes)?;
         let relocated = relocate::relocate(&file, &header, &mapping, image, lower)?;
         if strict {
@@ -140,6 +148,35 @@ impl Candidate {
 }
 
 impl Mapped {
+    /// Looks up everything that is in it, as programs do that use all of it, and lets go of it. Returns how much was
+    /// found; what cannot be found is not an error, since programs then do without.
+    ///
+    /// # Safety
+    /// Nothing of it has been handed out.
+    pub unsafe fn rehearse(self) -> usize {
+        let tables = &self.tables;
+        let objects = tables.all_interned().chain(tables.all_patterns());
+        let mut found = objects
+            .filter(|&offset| self.object(offset).is_some())
+            .count();
+        for module in tables.modules() {
+            found += usize::from(tables.module(module.origin).is_some());
+            let sets = tables.frozensets(&module);
+            found += sets.filter(|set| self.object(set.object).is_some()).count();
+            found += usize::from(module.code.and_then(|code| self.object(code)).is_some());
+        }
+        for directory in tables.directories() {
+            found += usize::from(tables.directory(directory.path).is_some());
+            for name in ["", "a", "json", "~"] {
+                found += usize::from(tables.entry(directory, name).is_some());
+            }
+        }
+        let (base, bytes) = (self.base.as_ptr(), self.header.mapped_bytes as usize);
+        // SAFETY: as promised, nothing refers to it, and the tables are not used any more.
+        unsafe { map::unmap(base, bytes) };
+        found
+    }
+
     /// Address that the archive lies at.
     pub fn base(&self) -> u64 {
         self.base.as_ptr() as u64

@@ -1,0 +1,194 @@
+//! Files that are not what a dump has written: none of them is used, or it does no harm.
+
+use std::fs;
+
+use cpython_cds_tests::{Outcome, Project};
+
+/// Rounds of the fuzzer; `CDS_FUZZ_ROUNDS` asks for more.
+fn rounds() -> String {
+    std::env::var("CDS_FUZZ_ROUNDS").unwrap_or_else(|_| "20000".to_owned())
+}
+
+fn project() -> Project {
+    let project = Project::new(&[
+        (
+            "app.py",
+            "import re, shop.cart\nprint(shop.cart.total(), re.match('a+b', 'aab'))\n",
+        ),
+        (
+            "shop/__init__.py",
+            "NAMES = frozenset({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'})\n",
+        ),
+        (
+            "shop/cart.py",
+            "def total(x=(1, 'two', 3.0, b'4', 5j, None)):\n    \"\"\"Ünderstood.\"\"\"\n    return x, 2 ** 70, x[1] in {'two'}\n",
+        ),
+    ]);
+    project.dump(["app.py"]);
+    // Alone it is small, and has some of everything.
+    let dump = [
+        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.img",
+    ];
+    project.run(dump).success();
+    project
+}
+
+/// Changes that accidents make, and lies that no accident makes: in the header with its checksum made right again, and
+/// anywhere with a modification time that tells nothing, so that the contents are believed.
+const MUTATIONS: &str = r#"
+import _cds_archive, os, random, sys
+
+data = open("app.img", "rb").read()
+header_bytes = int.from_bytes(data[12:16], "little")
+sections = {s["name"]: s["extents"] for s in _cds_archive.inspect("app.img")["sections"]}
+used = bytearray(len(data))
+used[:header_bytes] = b"\1" * header_bytes
+for extents in sections.values():
+    for offset, length in extents:
+        used[offset:offset + length] = b"\1" * length
+VALUES = [0, 1, 7, 8, 15, 16, 4095, 4096, 2**31, 2**32 - 1, 2**63, 2**64 - 1, len(data), len(data) + 1]
+
+def word(choose):
+    return choose.choice([choose.choice(VALUES), choose.getrandbits(64), choose.randrange(len(data))])
+
+def anywhere(choose, broken, start=0, end=len(data)):
+    for _ in range(choose.randrange(1, 5)):
+        place = choose.randrange(start, end)
+        match choose.randrange(4):
+            case 0: broken[place] ^= 1 << choose.randrange(8)
+            case 1: broken[place:place + 64] = choose.randbytes(len(broken[place:place + 64]))
+            case 2: broken[place // 8 * 8:place // 8 * 8 + 8] = word(choose).to_bytes(8, "little")
+            case 3: broken[place // 4 * 4:place // 4 * 4 + 4] = (word(choose) & 0xffffffff).to_bytes(4, "little")
+    del broken[len(data):]
+
+def pages_swapped(choose, broken):
+    a, b = (choose.randrange(len(data) // 4096) * 4096 for _ in range(2))
+    broken[a:a + 4096], broken[b:b + 4096] = broken[b:b + 4096], broken[a:a + 4096]
+
+def truncated(choose, broken):
+    del broken[choose.randrange(len(data)):]
+
+def extended(choose, broken):
+    broken += choose.randbytes(choose.randrange(1, 5000))
+
+def in_header(choose, broken):
+    anywhere(choose, broken, 24, header_bytes)
+    make_right(broken)
+
+def make_right(broken):
+    "Gives the header its checksum."
+    broken[16:24] = bytes(8)
+    with open("header", "wb") as file: file.write(broken[:header_bytes])
+    broken[16:24] = int(_cds_archive.hash_file("header"), 16).to_bytes(8, "little")
+
+def in_tables(choose, broken):
+    offset, length = sections["tables"][0]
+    anywhere(choose, broken, offset, offset + length)
+
+def in_relocations(choose, broken):
+    offset, length = sections["relocations"][0]
+    anywhere(choose, broken, offset, offset + length)
+
+ACCIDENTS = [anywhere, anywhere, pages_swapped, truncated, extended, in_tables, in_relocations]
+LIES = [in_header, in_header, in_tables, in_tables, anywhere]
+
+def mutated(choose, mutations):
+    broken = bytearray(data)
+    choose.choice(mutations)(choose, broken)
+    return broken
+
+def write(broken, believed):
+    # Another file each time: this one may be mapped.
+    with open("broken.new", "wb") as file: file.write(broken)
+    if believed: os.utime("broken.new", (1_700_000_000, 1_700_000_000))
+    os.replace("broken.new", "broken.img")
+
+def matters(broken):
+    return len(broken) != len(data) or any(u and a != b for u, a, b in zip(used, data, broken))
+"#;
+
+#[test]
+fn what_a_start_looks_at_is_refused_or_harmless() {
+    let project = project();
+    let fuzz = r#"
+choose = random.Random(3)
+assert _cds_archive.rehearse("app.img") > 100
+reasons, taken = set(), 0
+for round in range(int(sys.argv[1])):
+    believed = round % 2 == 1
+    broken = mutated(choose, LIES if believed else ACCIDENTS)
+    write(broken, believed)
+    try:
+        _cds_archive.rehearse("broken.img")
+    except (OSError, ValueError) as error:
+        assert str(error)
+        reasons.add(type(error).__name__)
+    else:
+        taken += 1
+        if not believed and matters(broken):
+            os.rename("broken.img", "not-noticed.img")
+            raise SystemExit(f"round {round}: a change was not noticed")
+print(taken)
+"#;
+    let outcome = project.run([
+        "-X",
+        "cds=off",
+        "-c",
+        &format!("{MUTATIONS}{fuzz}"),
+        &rounds(),
+    ]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    // Lies are believed now and then, so the look-ups have been put to the test.
+    let taken: u32 = outcome.stdout.trim().parse().unwrap();
+    assert!(taken > 100, "{taken}");
+}
+
+/// Whole programs: each accident is told in a line, and the program does what it does without an archive.
+#[test]
+fn programs_do_the_same_with_bad_archives() {
+    let project = project();
+    let expected = project.run(["-X", "cds=off", "app.py"]).success();
+    let fuzz = r#"
+import subprocess
+choose = random.Random(4)
+for round in range(150):
+    broken = mutated(choose, ACCIDENTS)
+    write(broken, False)
+    command = [sys.executable, "-X", "cds=broken.img", "app.py"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, sys.argv[1]), (round, run)
+    if matters(broken):
+        assert run.stderr.startswith("cds: broken.img is not used: ") and run.stderr.count("\n") == 1, run
+    else:
+        assert run.stderr == "", run
+"#;
+    let outcome = project.run(["-c", &format!("{MUTATIONS}{fuzz}"), &expected.stdout]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+}
+
+/// A plain copy has a time of its own, which tells nothing about its contents; they do.
+#[test]
+fn a_copy_with_another_time_is_verified_and_used() {
+    let project = project();
+    fs::copy(project.path("app.img"), project.path("copy.img")).unwrap();
+    let run = |archive: &str| -> Outcome {
+        let option = format!("cds={archive}");
+        project
+            .run([
+                "-X",
+                &option,
+                "-X",
+                "cds_strict",
+                "-X",
+                "cds_stats",
+                "app.py",
+            ])
+            .success()
+    };
+    for archive in ["app.img", "copy.img"] {
+        assert!(
+            run(archive).stderr.contains("from elsewhere: 0\n"),
+            "{archive}"
+        );
+    }
+}
