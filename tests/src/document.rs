@@ -45,7 +45,7 @@ pub fn indented_commands(path: &Path) -> Result<Vec<String>> {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let commands = text.lines().filter_map(|line| line.strip_prefix("    "));
     Ok(commands
-        .map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned())
+        .map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned())
         .filter(|line| line.starts_with("./python") || line.starts_with("cargo"))
         .collect())
 }

@@ -125,6 +125,34 @@ fn the_guide_works_for_a_container_image() {
     assert!(outcome.stdout.ends_with("hello\n"), "{}", outcome.stdout);
 }
 
+/// Whether there is such a command; what it does is tested elsewhere.
+fn cargo_knows(command: &str) {
+    let arguments = command.strip_prefix("cargo ").unwrap_or(command);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(repository())
+        .args(arguments.split(' ').chain(["--help"]));
+    Outcome::of(&mut cargo).success();
+}
+
+#[test]
+fn the_commands_of_the_other_documents_exist() {
+    let documents = [
+        "docs/benchmarks.md",
+        "docs/architecture.md",
+        "docs/security.md",
+    ];
+    let mut found = 0;
+    for document in documents {
+        for command in indented_commands(&repository().join(document)).unwrap() {
+            assert!(command.starts_with("cargo "), "{document}: {command}");
+            cargo_knows(&command);
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "{found}");
+}
+
 #[test]
 fn the_commands_of_the_readme_work() {
     let project = Project::new(&[("app.py", "import helper\n"), ("helper.py", "")]);
@@ -132,15 +160,11 @@ fn the_commands_of_the_readme_work() {
     let commands = indented_commands(&repository().join("README.md")).unwrap();
     assert!(commands.len() > 8, "{commands:?}");
     for command in commands {
-        let outcome = match command.strip_prefix("cargo ") {
-            None => shell(&project.path(""), &project.path(""), &command),
-            // Whether there is such a command; what they do is tested elsewhere.
-            Some(arguments) => {
-                let mut cargo = Command::new(env!("CARGO"));
-                cargo.current_dir(repository()).args(arguments.split(' '));
-                Outcome::of(cargo.arg("--help"))
-            }
-        };
+        if command.starts_with("cargo ") {
+            cargo_knows(&command);
+            continue;
+        }
+        let outcome = shell(&project.path(""), &project.path(""), &command);
         assert_eq!(outcome.status, 0, "{command}\n{outcome:?}");
         assert!(
             !outcome.stderr.contains("is not used"),

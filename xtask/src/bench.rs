@@ -111,10 +111,11 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// Compiler and flags, as the interpreter itself knows them; those of the other one are the same.
 fn described(program: &Path) -> Result<String> {
     const PROGRAM: &str = "\
-import platform, sysconfig
+import platform, sys, sysconfig
 optimised = 'PGO and LTO' if '--enable-optimizations' in sysconfig.get_config_var('CONFIG_ARGS') else 'no PGO'
 flags = [flag for flag in sysconfig.get_config_var('OPT').split() if flag.startswith('-O')]
-pie = 'non-PIE' if '-no-pie' in sysconfig.get_config_var('CONFIG_ARGS') else 'PIE'
+ET_EXEC = 2
+with open(sys.executable, 'rb') as file: pie = 'non-PIE' if file.read(17)[16] == ET_EXEC else 'PIE'
 print(platform.python_compiler().replace('GCC', 'gcc'), *flags, optimised, pie, sep=', ')
 ";
     let mut command = interpreter::python_free(program);

@@ -30,7 +30,7 @@ pub struct Args {
 pub struct Choice {
     /// The pinned version of CPython [default: the first in pins.toml]
     #[arg(long, value_name = "VERSION")]
-    pub cpython: Option<String>,
+    pub pin: Option<String>,
     /// dev: -O3; release: profile-guided and link-time optimisation as well, which takes far longer
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     pub profile: Profile,
@@ -53,7 +53,7 @@ impl Choice {
     }
 
     pub fn pin<'a>(&self, pins: &'a Pins) -> Result<&'a Pin> {
-        pins.choose(self.cpython.as_deref())
+        pins.choose(self.pin.as_deref())
     }
 }
 

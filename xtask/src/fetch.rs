@@ -20,7 +20,7 @@ use crate::{digest, stamp};
 pub struct Args {
     /// The pinned version to fetch
     #[arg(long, value_name = "VERSION")]
-    cpython: Option<String>,
+    pin: Option<String>,
     /// The tarball, or a directory that has it
     #[arg(long, value_name = "TARBALL|DIR")]
     source: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pins = Pins::load(&workspace.patches())?;
     let tarball = tarball(
         &workspace.downloads(),
-        pins.choose(args.cpython.as_deref())?,
+        pins.choose(args.pin.as_deref())?,
         args.source.as_deref(),
     )?;
     println!("{}", tarball.display());

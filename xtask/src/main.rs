@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_python;
+mod cpython_tests;
 mod demo;
 mod deps;
 mod digest;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::build_python::{self, Choice};
+use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Workspace};
 use crate::{patch, runtime};
 
@@ -15,10 +16,16 @@ use crate::{patch, runtime};
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
+    /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived
+    #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
+    cpython: Option<Extent>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::new();
+    if let Some(extent) = args.cpython {
+        return cpython_tests::run(&workspace, &args.choice, extent);
+    }
     // The tests may run xtask themselves, so the lock is released before them.
     let build = {
         let _lock = workspace.lock()?;

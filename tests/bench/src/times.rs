@@ -9,6 +9,7 @@ use crate::contenders::{Contender, Interpreters};
 use crate::instructions;
 use crate::progress::Progress;
 use crate::results::Program;
+use crate::results::contender::{ARCHIVE, STOCK};
 
 /// How a program is measured.
 pub struct Plan {
@@ -41,7 +42,10 @@ pub fn measure(
     }
     interleave(&mut contenders, plan.rounds, &mut program, || Ok(()))?;
     if plan.instructions {
-        for contender in &contenders {
+        for contender in contenders
+            .iter()
+            .filter(|c| [STOCK, ARCHIVE].contains(&c.name))
+        {
             if let Some(command) = contender.as_command() {
                 let count = instructions::count(command)?;
                 program

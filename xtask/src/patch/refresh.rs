@@ -18,7 +18,7 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let tree = WorkTree::new(workspace, &pin.version)?;
     ensure!(
         tree.exists(),
-        "there is no work tree; `cargo xtask patch edit --cpython {}` makes it",
+        "there is no work tree; `cargo xtask patch edit --pin {}` makes it",
         pin.version
     );
     let uncommitted = tree.uncommitted()?;

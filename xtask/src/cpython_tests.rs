@@ -1,0 +1,266 @@
+//! CPython's own test suite, with stock and with archives: what fails with an archive must fail without.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build_python::{self, Choice};
+use crate::interpreter;
+use crate::progress::Phase;
+use crate::stamp;
+use crate::workspace::{Build, Workspace};
+
+/// How much of the suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Extent {
+    /// What archives could have to do with
+    Representative,
+    /// All files, with the resources that need no network: hours
+    Full,
+}
+
+/// Imports, code objects, start and end of an interpreter, threads, subinterpreters, strings, tracing.
+const REPRESENTATIVE: &[&str] = &[
+    "test_atexit",
+    "test_builtin",
+    "test_bytes",
+    "test_capi",
+    "test_cmd_line",
+    "test_cmd_line_script",
+    "test_code",
+    "test_code_module",
+    "test_compile",
+    "test_compileall",
+    "test_dict",
+    "test_dis",
+    "test_doctest",
+    "test_dynamicclassattribute",
+    "test_embed",
+    "test_ensurepip",
+    "test_exceptions",
+    "test_faulthandler",
+    "test_fork1",
+    "test_frame",
+    "test_frozen",
+    "test_funcattrs",
+    "test_gc",
+    "test_generators",
+    "test_import",
+    "test_importlib",
+    "test_inspect",
+    "test_interpreters",
+    "test_marshal",
+    "test_modulefinder",
+    "test_monitoring",
+    "test_multiprocessing_fork",
+    "test_opcache",
+    "test_pdb",
+    "test_pickle",
+    "test_pkgutil",
+    "test_py_compile",
+    "test_pyclbr",
+    "test_re",
+    "test_regrtest",
+    "test_reprlib",
+    "test_runpy",
+    "test_set",
+    "test_site",
+    "test_string",
+    "test_subprocess",
+    "test_super",
+    "test_support",
+    "test_sys",
+    "test_sys_setprofile",
+    "test_sys_settrace",
+    "test_sysconfig",
+    "test_threadedtempfile",
+    "test_threading",
+    "test_trace",
+    "test_traceback",
+    "test_tracemalloc",
+    "test_type_cache",
+    "test_types",
+    "test_typing",
+    "test_unicode_identifiers",
+    "test_unittest",
+    "test_utf8_mode",
+    "test_venv",
+    "test_warnings",
+    "test_weakref",
+    "test_zipimport",
+];
+
+/// How the interpreter under test is run.
+struct Way {
+    name: &'static str,
+    program: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// What a run found.
+struct Findings {
+    failed: BTreeSet<String>,
+    /// Last line: how many ran, failed, were skipped.
+    summary: String,
+}
+
+/// Runs the suite in all ways, and compares.
+pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()> {
+    let (build, stock) = {
+        let _lock = workspace.lock()?;
+        let build = build_python::build(workspace, choice, false)?;
+        let stock = build_python::build(workspace, choice, true)?;
+        (build, stock)
+    };
+    let directory = workspace.root().join("target/cpython-tests");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let ways = ways(&build, &stock, &directory)?;
+    let mut expected = BTreeSet::new();
+    let mut worse = Vec::new();
+    for (index, way) in ways.iter().enumerate() {
+        let findings = run_way(way, extent, &directory)?;
+        eprintln!("  {}: {}", way.name, findings.summary);
+        if index == 0 {
+            expected = findings.failed;
+        } else {
+            worse.extend(
+                findings
+                    .failed
+                    .difference(&expected)
+                    .map(|test| format!("{test} ({})", way.name)),
+            );
+        }
+    }
+    for test in &expected {
+        eprintln!("  fails with stock too: {test}");
+    }
+    if worse.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "these fail, and not with stock: {}; the logs are in {}",
+        worse.join(", "),
+        directory.display()
+    )
+}
+
+fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
+    let program = interpreter::program(&build.installation())?;
+    let archive = directory.join("everything.img");
+    stamp::remove_file(&archive)?;
+    let phase = Phase::start("archive the library and its tests");
+    let mut dump = interpreter::python_free(&program);
+    // Without the standard library's archive below it has everything itself.
+    dump.args(["-X", "cds=off", "-m", "cds", "dump", "--quiet"]);
+    dump.args(["--stdlib", "--package", "test,idlelib,ensurepip"]);
+    phase.run(dump.arg(&archive), &directory.join("dump.log"))?;
+    phase.done();
+    let way = |name, program: &Path, environment| Way {
+        name,
+        program: program.to_owned(),
+        environment,
+    };
+    Ok(vec![
+        way(
+            "stock",
+            &interpreter::program(&stock.installation())?,
+            vec![],
+        ),
+        way("standard archive", &program, vec![]),
+        way(
+            "everything archived",
+            &program,
+            vec![("PYTHON_CDS", archive.display().to_string())],
+        ),
+    ])
+}
+
+fn run_way(way: &Way, extent: Extent, directory: &Path) -> Result<Findings> {
+    let log = directory.join(format!("{}.log", way.name.replace(' ', "-")));
+    let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let mut command: Command = interpreter::python_free(&way.program);
+    command
+        .current_dir(scratch.path())
+        .envs(way.environment.iter().map(|(name, value)| (name, value)))
+        .args(["-m", "test", "-j2", "--timeout", "900", "--tempdir"])
+        .arg(scratch.path());
+    match extent {
+        Extent::Representative => command.args(REPRESENTATIVE),
+        Extent::Full => command.args(["-u", "all,-network,-urlfetch,-gui,-audio,-largefile"]),
+    };
+    let phase = Phase::start(format!("test suite, {}", way.name));
+    let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let errors = output.try_clone().context("cannot share the log")?;
+    // Failing tests are looked at below, not at the status.
+    command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .status()
+        .with_context(|| format!("cannot run {}", way.program.display()))?;
+    phase.done();
+    let text =
+        fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    findings(&text).with_context(|| format!("the suite did not come to its end: {}", log.display()))
+}
+
+/// Reads the end of regrtest's report.
+fn findings(text: &str) -> Option<Findings> {
+    let mut failed = BTreeSet::new();
+    let mut is_list = false;
+    for line in text.lines() {
+        if line.ends_with(" failed:")
+            || line.contains(" run no tests:")
+            || line.contains(" skipped")
+        {
+            is_list = line.ends_with(" failed:");
+        } else if is_list && line.starts_with("    ") {
+            failed.extend(line.split_whitespace().map(str::to_owned));
+        } else {
+            is_list = false;
+        }
+    }
+    let tests = text.lines().find(|line| line.starts_with("Total tests:"))?;
+    let files = text
+        .lines()
+        .find(|line| line.starts_with("Total test files:"))?;
+    Some(Findings {
+        failed,
+        summary: format!("{tests}; {files}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_report_is_understood() {
+        let report = "\
+0:01:00 load avg: 1.0 [3/3/1] test_b failed
+
+== Tests result: FAILURE ==
+
+2 tests failed:
+    test_b test_c
+
+3 tests skipped:
+    test_x test_y test_z
+
+1 test OK.
+
+Total duration: 1 min
+Total tests: run=44 failures=2 skipped=3
+Total test files: run=3/6 failed=2 skipped=3
+Result: FAILURE
+";
+        let found = findings(report).expect("a whole report");
+        assert_eq!(Vec::from_iter(found.failed), ["test_b", "test_c"]);
+        assert!(found.summary.starts_with("Total tests: run=44"));
+        assert!(findings("0:00:01 [1/3] test_a\n").is_none());
+    }
+}
