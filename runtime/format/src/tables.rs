@@ -38,6 +38,7 @@ struct Contents {
     directories: Span,
     directory_slots: Span,
     entries: Span,
+    intern_tags: Span,
     intern_slots: Span,
     pattern_slots: Span,
     frozensets: Span,
@@ -88,11 +89,12 @@ struct EntryRecord {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct ObjectSlot {
+struct Slot {
     /// High half of the hash: most of what does not match is seen here.
     hash: u32,
-    /// Memory offset of the string divided by [`OBJECT_ALIGNMENT`], 0 if the slot is free.
-    object: u32,
+    /// 0 if the slot is free. Of an object, its memory offset divided by [`OBJECT_ALIGNMENT`]; of a record, its index and
+    /// 1 more.
+    value: u32,
 }
 
 /// A frozenset whose hash table must be filled in before its first use.
@@ -110,6 +112,13 @@ pub struct FrozenSet {
 }
 
 const NONE: u32 = u32::MAX;
+
+impl Slot {
+    /// Memory offset of the object.
+    fn object(self) -> u64 {
+        u64::from(self.value) * OBJECT_ALIGNMENT
+    }
+}
 
 /// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
 pub const OBJECT_ALIGNMENT: u64 = 16;
@@ -310,11 +319,13 @@ impl TablesBuilder {
     /// The tables section.
     pub fn finish(self) -> Vec<u8> {
         let mut bytes = vec![0; size_of::<Contents>()];
+        let intern_slots = slots(&self.interned);
         let contents = Contents {
-            module_slots: append(&mut bytes, &index_slots(&self.module_keys)),
-            directory_slots: append(&mut bytes, &index_slots(&self.directory_keys)),
-            intern_slots: append(&mut bytes, &object_slots(&self.interned)),
-            pattern_slots: append(&mut bytes, &object_slots(&self.patterns)),
+            module_slots: append(&mut bytes, &slots(&numbered(&self.module_keys))),
+            directory_slots: append(&mut bytes, &slots(&numbered(&self.directory_keys))),
+            intern_tags: append(&mut bytes, &tags(&intern_slots)),
+            intern_slots: append(&mut bytes, &intern_slots),
+            pattern_slots: append(&mut bytes, &slots(&self.patterns)),
             modules: append(&mut bytes, &self.modules),
             directories: append(&mut bytes, &self.directories),
             entries: append(&mut bytes, &self.entries),
@@ -352,30 +363,22 @@ fn slot_count(keys: usize) -> usize {
     (keys + keys / 3 + 1).next_power_of_two()
 }
 
-fn index_slots(keys: &[u64]) -> Vec<u32> {
-    let mut slots = vec![NONE; slot_count(keys.len())];
-    let mask = slots.len() - 1;
-    for (index, key) in keys.iter().enumerate() {
-        let mut slot = *key as usize & mask;
-        while slots[slot] != NONE {
-            slot = (slot + 1) & mask;
-        }
-        slots[slot] = index as u32;
-    }
-    slots
+/// Keys of records with their indices, as slots have them.
+fn numbered(keys: &[u64]) -> Vec<(u64, u32)> {
+    keys.iter().copied().zip(1..).collect()
 }
 
-fn object_slots(objects: &[(u64, u32)]) -> Vec<ObjectSlot> {
-    let mut slots = vec![ObjectSlot { hash: 0, object: 0 }; slot_count(objects.len())];
+fn slots(keyed: &[(u64, u32)]) -> Vec<Slot> {
+    let mut slots = vec![Slot { hash: 0, value: 0 }; slot_count(keyed.len())];
     let mask = slots.len() - 1;
-    for &(hash, object) in objects {
+    for &(hash, value) in keyed {
         let mut slot = hash as usize & mask;
-        while slots[slot].object != 0 {
+        while slots[slot].value != 0 {
             slot = (slot + 1) & mask;
         }
-        slots[slot] = ObjectSlot {
-            hash: (hash >> 32) as u32,
-            object,
+        slots[slot] = Slot {
+            hash: half(hash),
+            value,
         };
     }
     slots
@@ -387,12 +390,13 @@ pub struct Tables<'a> {
     text: &'a [u8],
     roots: &'a [Text],
     modules: &'a [ModuleRecord],
-    module_slots: &'a [u32],
+    module_slots: &'a [Slot],
     directories: &'a [DirectoryRecord],
-    directory_slots: &'a [u32],
+    directory_slots: &'a [Slot],
     entries: &'a [EntryRecord],
-    intern_slots: &'a [ObjectSlot],
-    pattern_slots: &'a [ObjectSlot],
+    intern_tags: &'a [u8],
+    intern_slots: &'a [Slot],
+    pattern_slots: &'a [Slot],
     frozensets: &'a [FrozenSet],
     frozenset_uses: &'a [u32],
     object: u64,
@@ -413,6 +417,9 @@ impl<'a> Tables<'a> {
                 Err(Rejection::Tables("a hash table has an impossible size"))
             }
         };
+        if contents.intern_tags.count != contents.intern_slots.count {
+            return Err(Rejection::Tables("strings have other tags than slots"));
+        }
         Ok(Self {
             text: records(section, contents.text)?,
             roots: records(section, contents.roots)?,
@@ -421,6 +428,7 @@ impl<'a> Tables<'a> {
             directories: records(section, contents.directories)?,
             directory_slots: records(section, slots(contents.directory_slots)?)?,
             entries: records(section, contents.entries)?,
+            intern_tags: records(section, contents.intern_tags)?,
             intern_slots: records(section, slots(contents.intern_slots)?)?,
             pattern_slots: records(section, slots(contents.pattern_slots)?)?,
             frozensets: records(section, contents.frozensets)?,
@@ -439,11 +447,12 @@ impl<'a> Tables<'a> {
 
     /// The module whose source file is `origin`, or the frozen module whose origin is `<frozen NAME>`.
     pub fn module(&self, origin: &str) -> Option<Module<'a>> {
-        let found = |index: u32| {
-            let module = self.module_at(self.modules.get(index as usize)?)?;
-            (module.origin == origin).then_some(module)
+        let found = |slot: Slot| {
+            let record = self.modules.get((slot.value - 1) as usize)?;
+            self.module_at(record)
+                .filter(|module| module.origin == origin)
         };
-        probe(self.module_slots, content_hash(origin.as_bytes()), found)
+        candidates(self.module_slots, content_hash(origin.as_bytes())).find_map(found)
     }
 
     /// All modules, in the order in which they were added.
@@ -456,11 +465,11 @@ impl<'a> Tables<'a> {
 
     /// The directory with this path.
     pub fn directory(&self, path: &str) -> Option<Directory<'a>> {
-        let found = |index: u32| {
-            self.directory_at(index)
+        let found = |slot: Slot| {
+            self.directory_at(slot.value - 1)
                 .filter(|directory| directory.path == path)
         };
-        probe(self.directory_slots, content_hash(path.as_bytes()), found)
+        candidates(self.directory_slots, content_hash(path.as_bytes())).find_map(found)
     }
 
     /// All directories.
@@ -493,19 +502,27 @@ impl<'a> Tables<'a> {
 
     /// Memory offsets of the interned strings that may have this content hash.
     pub fn interned(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
-        candidates(self.intern_slots, hash)
+        let (tags, slots) = (self.intern_tags, self.intern_slots);
+        let mask = slots.len() - 1;
+        (0..slots.len())
+            .map(move |step| (hash as usize).wrapping_add(step) & mask)
+            .take_while(|&index| tags[index] != 0)
+            .filter(move |&index| tags[index] == tag(half(hash)))
+            .map(|index| slots[index])
+            .filter(move |slot| slot.hash == half(hash))
+            .map(Slot::object)
     }
 
     /// Memory offsets of all interned strings.
     pub fn all_interned(&self) -> impl Iterator<Item = u64> + use<'a> {
-        let taken = self.intern_slots.iter().filter(|slot| slot.object != 0);
-        taken.map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+        let taken = self.intern_slots.iter().filter(|slot| slot.value != 0);
+        taken.copied().map(Slot::object)
     }
 
     /// Memory offsets of the tuples of all compiled patterns.
     pub fn all_patterns(&self) -> impl Iterator<Item = u64> + use<'a> {
-        let taken = self.pattern_slots.iter().filter(|slot| slot.object != 0);
-        taken.map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
+        let taken = self.pattern_slots.iter().filter(|slot| slot.value != 0);
+        taken.copied().map(Slot::object)
     }
 
     /// All frozensets; one that is an element of another comes before it.
@@ -520,7 +537,7 @@ impl<'a> Tables<'a> {
 
     /// Memory offsets of the tuples of the compiled patterns that may have this hash.
     pub fn patterns(&self, hash: u64) -> impl Iterator<Item = u64> + use<'a> {
-        candidates(self.pattern_slots, hash)
+        candidates(self.pattern_slots, hash).map(Slot::object)
     }
 
     /// The frozensets that a module's code can reach.
@@ -582,19 +599,27 @@ fn records<T: FromBytes + Immutable + KnownLayout>(
         .map_err(|_| outside)
 }
 
-fn candidates(slots: &[ObjectSlot], hash: u64) -> impl Iterator<Item = u64> {
+/// The half of a hash that slots have; the other half says where to begin looking.
+fn half(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// What tells most slots that do not match, in a table of bytes: most strings that a program interns are not in the
+/// archive, and finding that out shall touch few pages. 0 is for free slots.
+fn tag(half: u32) -> u8 {
+    ((half >> 24) as u8).max(1)
+}
+
+fn tags(slots: &[Slot]) -> Vec<u8> {
+    let tag = |slot: &Slot| if slot.value == 0 { 0 } else { tag(slot.hash) };
+    slots.iter().map(tag).collect()
+}
+
+/// The slots that may be those of a hash.
+fn candidates(slots: &[Slot], hash: u64) -> impl Iterator<Item = Slot> {
     let mask = slots.len() - 1;
     (0..slots.len())
         .map(move |step| slots[(hash as usize).wrapping_add(step) & mask])
-        .take_while(|slot| slot.object != 0)
-        .filter(move |slot| slot.hash == (hash >> 32) as u32)
-        .map(|slot| u64::from(slot.object) * OBJECT_ALIGNMENT)
-}
-
-fn probe<T>(slots: &[u32], hash: u64, found: impl Fn(u32) -> Option<T>) -> Option<T> {
-    let mask = slots.len() - 1;
-    (0..slots.len())
-        .map(|step| slots[(hash as usize).wrapping_add(step) & mask])
-        .take_while(|&index| index != NONE)
-        .find_map(found)
+        .take_while(|slot| slot.value != 0)
+        .filter(move |slot| slot.hash == half(hash))
 }

@@ -2,6 +2,9 @@
 
 import argparse
 import importlib
+import os
+import signal
+import sys
 from collections.abc import Sequence
 
 _COMMANDS = {
@@ -53,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"cds.cli_{parsed.command}")
     try:
         status: int = command.run(parsed.arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         # 128 + SIGINT, as the shell says it.
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nor shall the interpreter write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return status

@@ -64,11 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         else:
             lines = _screen(archive, options.top)
         if options.svg is not None:
-            from cds.picture import draw
-
-            with open(options.svg, "w", encoding="utf-8") as file:
-                file.write(draw(archive))
-            lines = iter([f"{options.svg}: drawn"])
+            lines = _draw(archive, options.svg)
         for line in lines:
             print(line)
     except (DamagedError, NoSuchObject) as error:
@@ -77,12 +73,18 @@ def run(arguments: Sequence[str]) -> int:
     except InspectionError as error:
         print(f"cds inspect: error: {error}", file=sys.stderr)
         return EXIT_TROUBLE
-    except OSError as error:
-        print(
-            f"cds inspect: error: cannot write {error.filename}: {error.strerror}", file=sys.stderr
-        )
-        return EXIT_TROUBLE
     return EXIT_SHOWN
+
+
+def _draw(archive: Inspection, path: str) -> Iterator[str]:
+    from cds.picture import draw
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(draw(archive))
+    except OSError as error:
+        raise InspectionError(f"cannot write {path}: {error.strerror}") from error
+    yield f"{path}: drawn"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use cds_format::{Header, MAX_HEADER_BYTES, PAGE, Rejection};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::OpenError;
 
@@ -13,13 +14,26 @@ use super::OpenError;
 pub fn file(path: &Path) -> Result<File, OpenError> {
     // NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|e| OpenError::System("open it", e.into()))?;
-    let file = File::from(file);
+    let file = match rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::LOOP) if is_anybodys(path) => return Err(OpenError::AnybodysLink),
+        Err(Errno::LOOP) => rustix::fs::open(path, flags, Mode::empty()),
+        opened => opened,
+    };
+    let file = File::from(file.map_err(|e| OpenError::System("open it", e.into()))?);
     if !status(&file)?.is_file() {
         return Err(OpenError::NotRegular);
     }
     Ok(file)
+}
+
+/// Whether anybody may put a link where a file is expected, as in `/tmp` (`protected_symlinks` in proc_sys_fs(5), which
+/// is not set everywhere).
+fn is_anybodys(path: &Path) -> bool {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    rustix::fs::stat(parent).map_or(true, |status| status.st_mode & 0o002 != 0)
 }
 
 /// Checks that only this user or root could have written a file: an archive is code.

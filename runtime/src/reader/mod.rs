@@ -26,6 +26,8 @@ pub enum OpenError {
     System(&'static str, std::io::Error),
     #[error("not a regular file")]
     NotRegular,
+    #[error("it is a symbolic link in a directory that anybody may write to: name the file itself")]
+    AnybodysLink,
     #[error(
         "it could be changed by others (owner {owner}, mode {mode:03o}): own it and `chmod go-w` it"
     )]
