@@ -73,6 +73,36 @@ fn what_cannot_be_used_is_named_with_the_reason() {
     insta::assert_snapshot!(said);
 }
 
+/// A link of one's own is followed, not one in a place like `/tmp`.
+#[test]
+fn a_link_that_anybody_may_have_made_is_not_followed() {
+    let project = project();
+    let run = |archive: &str| {
+        let option = format!("cds={archive}");
+        project.run(["-X", &option, "app.py"]).success()
+    };
+    for (directory, mode, expected) in [
+        ("own", 0o755, ("2 2\n", "")),
+        (
+            "open",
+            0o1777,
+            (
+                "2 1\n",
+                "cds: open/link.img is not used: it is a symbolic link in a directory that anybody may write to: name the file itself\n",
+            ),
+        ),
+    ] {
+        fs::create_dir(project.path(directory)).unwrap();
+        fs::set_permissions(project.path(directory), fs::Permissions::from_mode(mode)).unwrap();
+        let link = format!("{directory}/link.img");
+        std::os::unix::fs::symlink("../app.img", project.path(&link)).unwrap();
+        let outcome = run(&link);
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), expected);
+    }
+    let directly = run("open/../app.img");
+    assert_eq!(directly.stdout, "2 2\n");
+}
+
 #[test]
 fn strict_verifies_all_sections() {
     let project = project();

@@ -32,8 +32,8 @@ enum What {
 /// What the measuring program is told, as JSON.
 #[derive(clap::Args, Serialize)]
 struct Options {
-    /// Only these programs: pass, stdlib30, django, pip, boto3, sqlalchemy, flask, requests, rich, numpy, pandas, many
-    /// [default: all, with memory and load cost]
+    /// Only these: pass, stdlib30, django, pip, boto3, sqlalchemy, flask, requests, rich, numpy, pandas, many,
+    /// load-cost, fleet [default: all]
     #[arg(long, value_name = "NAME", num_args = 1..)]
     workload: Vec<String>,
     /// Rounds to time; each contender runs once in each

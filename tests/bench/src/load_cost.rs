@@ -8,6 +8,7 @@ use cpython_cds_tests::measure;
 
 use crate::progress::Progress;
 use crate::results::LoadCost;
+use crate::times::Order;
 use crate::{instructions, many_modules};
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
@@ -55,9 +56,9 @@ pub fn measure(
     // The differences are small, and so are the times.
     let rounds = rounds * 4;
     let progress = Progress::start("load cost", u64::from(rounds + 1));
+    let mut order = Order::new(commands.len());
     for round in 0..=rounds {
-        for turn in 0..commands.len() {
-            let index = (round as usize + turn) % commands.len();
+        for index in order.next_round() {
             let run = measure::run(&mut commands[index])?;
             if round > 0 {
                 found[index].runs.push(run);

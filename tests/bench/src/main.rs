@@ -31,7 +31,7 @@ use cpython_cds_tests::workload::{ALL, PASS, Workload};
 use cpython_cds_tests::{Outcome, clean, python, repository};
 
 use contenders::Interpreters;
-use options::Options;
+use options::{FLEET, LOAD_COST, Options};
 use results::{Program, Results};
 use times::Plan;
 
@@ -99,18 +99,17 @@ fn chosen(options: &Options) -> Result<Vec<Workload>> {
     let mut all = vec![PASS];
     all.extend(ALL);
     all.push(Workload::generated("many", package.join("run.py")));
+    let mut names: Vec<&str> = all.iter().map(|workload| workload.name).collect();
+    names.extend([LOAD_COST, FLEET]);
     for name in &options.workload {
-        if !all.iter().any(|workload| workload.name == name) {
-            let names: Vec<&str> = all.iter().map(|workload| workload.name).collect();
+        if !names.contains(&name.as_str()) {
             bail!(
                 "there is no workload {name}; there are {}",
                 names.join(", ")
             );
         }
     }
-    if !options.workload.is_empty() {
-        all.retain(|workload| options.workload.iter().any(|name| name == workload.name));
-    }
+    all.retain(|workload| options.wants(workload.name));
     Ok(all)
 }
 
@@ -160,11 +159,13 @@ fn measure(options: &Options, workloads: &[Workload]) -> Result<Results> {
     }
     if everything {
         cold(&interpreters, workloads, &mut results)?;
-        if options.workload.is_empty() {
+        if options.wants(LOAD_COST) {
             let directory = generated()?;
             let environment = &interpreters.patched;
             results.load_cost =
                 load_cost::measure(environment, &directory, options.runs, options.instructions)?;
+        }
+        if options.wants(FLEET) {
             results.memory = memory::measure(&interpreters)?;
         }
     }

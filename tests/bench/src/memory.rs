@@ -16,12 +16,13 @@ const PROGRAM: &str = include_str!("fleet.py");
 
 const SIZES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
-/// Of stock, and with pandas' archive, which has been made.
+/// Of stock, and with pandas' archive.
 pub fn measure(interpreters: &Interpreters) -> Result<Vec<Memory>> {
     let mut workloads = ALL.into_iter();
     let pandas = workloads
         .find(|workload| workload.name == "pandas")
         .context("there is no workload pandas")?;
+    pandas.check(&interpreters.patched, None, |_| ())?;
     let mut found = fleet(STOCK, || stock(interpreters))?;
     found.extend(fleet(ARCHIVE, || archive(interpreters, &pandas))?);
     Ok(found)

@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+/// What can be asked for besides programs.
+pub const LOAD_COST: &str = "load-cost";
+pub const FLEET: &str = "fleet";
+
 #[derive(Debug, Deserialize)]
 pub struct Options {
-    /// Names of programs; all if empty.
+    /// Names of programs and of [`LOAD_COST`] and [`FLEET`]; all if empty.
     pub workload: Vec<String>,
     /// Rounds to time; each contender runs once in each.
     pub runs: u32,
@@ -30,4 +34,11 @@ pub struct Options {
     pub stock: PathBuf,
     /// What compiler and flags these were.
     pub build: String,
+}
+
+impl Options {
+    /// Whether something is to be measured.
+    pub fn wants(&self, name: &str) -> bool {
+        self.workload.is_empty() || self.workload.iter().any(|wanted| wanted == name)
+    }
 }

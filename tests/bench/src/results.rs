@@ -116,8 +116,13 @@ impl Program {
 
     /// How much faster one contender is than another.
     pub fn ratio(&self, slow: &str, fast: &str) -> Option<Ratio> {
+        self.ratio_of_many(1, slow, fast)
+    }
+
+    /// The same as one of so many ratios, see [`Ratio::of_pairs`].
+    pub fn ratio_of_many(&self, ratios: usize, slow: &str, fast: &str) -> Option<Ratio> {
         let wall = |contender| self.figures(contender, |run| run.wall_ms);
-        Ratio::of_pairs(&wall(slow), &wall(fast))
+        Ratio::of_pairs(ratios, &wall(slow), &wall(fast))
     }
 }
 

@@ -19,31 +19,35 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Of pairs measured one right after the other. The interval is the percentile bootstrap's: pairs are drawn, with
+    /// Of pairs measured in the same round, and one of so many ratios. The interval is the percentile bootstrap's: pairs are drawn, with
     /// replacement, as often as there are pairs, and the medians of many such draws are looked at. The draws are the
     /// same each time.
     ///
+    /// If there are several, their intervals shall all be right in 95 of 100 measurements, and each must be wider
+    /// (Bonferroni's correction).
+    ///
     /// None if there are no pairs.
-    pub fn of_pairs(slow: &[f64], fast: &[f64]) -> Option<Self> {
-        let ratios: Vec<f64> = slow.iter().zip(fast).map(|(s, f)| s / f).collect();
-        if ratios.is_empty() {
+    pub fn of_pairs(ratios: usize, slow: &[f64], fast: &[f64]) -> Option<Self> {
+        let pairs: Vec<f64> = slow.iter().zip(fast).map(|(s, f)| s / f).collect();
+        if pairs.is_empty() {
             return None;
         }
         let mut random = fastrand::Rng::with_seed(1);
         let mut medians: Vec<f64> = (0..RESAMPLES)
             .map(|_| {
-                let draw: Vec<f64> = (0..ratios.len())
-                    .map(|_| ratios[random.usize(..ratios.len())])
+                let draw: Vec<f64> = (0..pairs.len())
+                    .map(|_| pairs[random.usize(..pairs.len())])
                     .collect();
                 median(&draw)
             })
             .collect();
         medians.sort_by(f64::total_cmp);
+        let outside = 0.05 / ratios as f64;
         let quantile = |part: f64| medians[((RESAMPLES - 1) as f64 * part).round() as usize];
         Some(Self {
-            median: median(&ratios),
-            low: quantile(0.025),
-            high: quantile(0.975),
+            median: median(&pairs),
+            low: quantile(outside / 2.0),
+            high: quantile(1.0 - outside / 2.0),
         })
     }
 
@@ -73,10 +77,10 @@ mod tests {
 
     #[test]
     fn a_constant_ratio_has_no_interval() {
-        let ratio = Ratio::of_pairs(&[2.0, 4.0, 6.0], &[1.0, 2.0, 3.0]).unwrap();
+        let ratio = Ratio::of_pairs(1, &[2.0, 4.0, 6.0], &[1.0, 2.0, 3.0]).unwrap();
         assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 2.0, 2.0));
         assert!(!ratio.is_noisy());
-        assert_eq!(Ratio::of_pairs(&[], &[]), None);
+        assert_eq!(Ratio::of_pairs(1, &[], &[]), None);
     }
 
     /// Drift that both of a pair have does not show.
@@ -84,8 +88,8 @@ mod tests {
     fn what_slows_both_of_a_pair_does_not_count() {
         let fast: Vec<f64> = (0..20).map(|i| 1.0 + f64::from(i)).collect();
         let slow: Vec<f64> = fast.iter().map(|time| time * 1.5).collect();
-        assert!(Ratio::of_pairs(&slow, &fast).unwrap().contains(1.5));
-        assert!(!Ratio::of_pairs(&slow, &fast).unwrap().is_noisy());
+        assert!(Ratio::of_pairs(1, &slow, &fast).unwrap().contains(1.5));
+        assert!(!Ratio::of_pairs(1, &slow, &fast).unwrap().is_noisy());
     }
 
     /// The interval of 95 % has the true ratio in it about that often.
@@ -97,7 +101,7 @@ mod tests {
             .filter(|_| {
                 let slow: Vec<f64> = (0..15).map(|_| 2.0 * noise(&mut random)).collect();
                 let fast: Vec<f64> = (0..15).map(|_| noise(&mut random)).collect();
-                Ratio::of_pairs(&slow, &fast).unwrap().contains(2.0)
+                Ratio::of_pairs(1, &slow, &fast).unwrap().contains(2.0)
             })
             .count();
         assert!(hits >= 88, "{hits} of 100");
@@ -107,7 +111,7 @@ mod tests {
         #[test]
         fn the_median_lies_in_its_interval(times in prop::collection::vec((0.1..100.0f64, 0.1..100.0f64), 1..40)) {
             let (slow, fast): (Vec<f64>, Vec<f64>) = times.into_iter().unzip();
-            let ratio = Ratio::of_pairs(&slow, &fast).unwrap();
+            let ratio = Ratio::of_pairs(1, &slow, &fast).unwrap();
             prop_assert!(ratio.low <= ratio.median && ratio.median <= ratio.high);
         }
 

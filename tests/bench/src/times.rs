@@ -57,8 +57,9 @@ pub fn measure(
     Ok(program)
 }
 
-/// Runs all contenders in each round, beginning with another one each time, so that none always comes after the same.
-/// The first round warms up and does not count. `before` comes before each run.
+/// Runs all contenders in each round. The order is another one each time: who runs after a program of the same
+/// interpreter finds more in the processor's caches than who runs after another. The first round warms up and does not
+/// count. `before` comes before each run.
 pub fn interleave(
     contenders: &mut [Contender],
     rounds: u32,
@@ -67,9 +68,10 @@ pub fn interleave(
 ) -> Result<()> {
     let count = contenders.len();
     let progress = Progress::start(&program.name, u64::from(rounds + 1) * count as u64);
+    let mut order = Order::new(count);
     for round in 0..=rounds {
-        for turn in 0..count {
-            let contender = &mut contenders[(round as usize + turn) % count];
+        for index in order.next_round() {
+            let contender = &mut contenders[index];
             before()?;
             let run = contender.run().with_context(|| program.name.clone())?;
             if round > 0 {
@@ -80,6 +82,31 @@ pub fn interleave(
         }
     }
     Ok(())
+}
+
+/// In which order contenders run.
+pub struct Order {
+    random: fastrand::Rng,
+    indices: Vec<usize>,
+}
+
+impl Order {
+    pub fn new(count: usize) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(1),
+            indices: (0..count).collect(),
+        }
+    }
+
+    /// Two take turns in being the first; more are shuffled.
+    pub fn next_round(&mut self) -> Vec<usize> {
+        if self.indices.len() == 2 {
+            self.indices.reverse();
+        } else {
+            self.random.shuffle(&mut self.indices);
+        }
+        self.indices.clone()
+    }
 }
 
 /// Drops the page cache before a run; an error where that is not allowed.
