@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::slice;
 
-use cds_format::Header;
+use cds_format::{Header, Rejection};
 
 use crate::cpython::config::Config;
 use crate::cpython::{anchor, object};
@@ -22,28 +22,34 @@ pub fn facts(config: &Config, image: &Image, lower: Option<&Header>) -> Option<S
         writeln!(facts, "{key}={value}").ok()
     };
     fact("python version", object::version())?;
+    fact(OPTIONS[0], &config.optimization_level().to_string())?;
     fact(
-        "optimization level",
-        &config.optimization_level().to_string(),
-    )?;
-    fact(
-        "column numbers in code",
+        OPTIONS[1],
         if config.has_debug_ranges() {
             "yes"
         } else {
             "no"
         },
     )?;
-    fact(
-        "pycache prefix",
-        &config.pycache_prefix().unwrap_or_default(),
-    )?;
+    fact(OPTIONS[2], &config.pycache_prefix().unwrap_or_default())?;
     fact(BUILD, image.build_id()?)?;
     fact(
         LOWER_LAYER,
         &lower.map_or_else(|| "none".to_owned(), identity),
     )?;
     Some(facts)
+}
+
+/// The facts that options of one process decide.
+const OPTIONS: [&str; 3] = [
+    "optimization level",
+    "column numbers in code",
+    "pycache prefix",
+];
+
+/// Whether an archive is refused for an option of this process, and fits others of the same interpreter.
+pub fn is_option_mismatch(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::Fact { key, .. } if OPTIONS.contains(&key.as_str()))
 }
 
 /// The fact that names the build of the interpreter.

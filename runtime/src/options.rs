@@ -10,6 +10,8 @@ use crate::cpython::config::Config;
 pub struct Options {
     /// The archive to use (`-X cds=FILE`).
     pub archive: Choice,
+    /// Whether a variable names the archive, which processes inherit that have other options.
+    pub is_inherited: bool,
     /// The same archive, to be written or renewed at exit if it lacked something (`-X cds_auto=FILE`).
     pub auto: Option<PathBuf>,
     /// Exit if the archive cannot be used, verify all of it, and map what must never be written
@@ -76,7 +78,9 @@ impl Options {
         let archive = file("cds").or(pycds_archive.map(PathBuf::from));
         // An archive that was chosen stays as it is.
         let auto = file("cds_auto").filter(|_| archive.is_none());
+        let is_inherited = !options.iter().any(|(name, _)| name == "cds");
         Self {
+            is_inherited,
             archive: match archive.or_else(|| auto.clone()) {
                 None => Choice::Standard,
                 Some(path) if path.as_os_str() == "off" => Choice::Off,

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
-use crate::fingerprint::Image;
+use crate::fingerprint::{self, Image};
 use crate::layers::{Layers, Unusable};
 use crate::options::Options;
 use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
+use crate::reader::OpenError;
 use crate::stats::{Activity, Stats};
 use crate::trace::Trace;
 use crate::{auto, profile, report};
@@ -59,8 +60,13 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
     let (layers, unusable) = opened;
     if let Some(Unusable { path, reason }) = unusable {
-        // One that renews itself is missing at first, and stale now and then.
-        if options.auto.is_none() {
+        // One that renews itself is missing at first, and stale now and then. One that is inherited is not meant for
+        // processes with other options.
+        let is_expected = options.auto.is_some()
+            || options.is_inherited
+                && !options.strict
+                && matches!(&reason, OpenError::Rejected(r) if fingerprint::is_option_mismatch(r));
+        if !is_expected {
             complain(&format!("{} is not used: {reason}", path.display()));
             if options.strict {
                 return Err(Exit);

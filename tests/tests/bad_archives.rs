@@ -128,6 +128,8 @@ for round in range(int(sys.argv[1])):
         if not believed and matters(broken):
             os.rename("broken.img", "not-noticed.img")
             raise SystemExit(f"round {round}: a change was not noticed")
+# A panic would have ended all use of archives.
+assert _cds_archive.rehearse("app.img") > 100
 print(taken)
 "#;
     let outcome = project.run([

@@ -1,6 +1,6 @@
 //! What stock CPython does when it imports, it does with an archive too.
 
-use cpython_cds_tests::{Mode, Project};
+use cpython_cds_tests::{Mode, Outcome, Project};
 
 const PACKAGE: &[(&str, &str)] = &[
     (
@@ -350,6 +350,15 @@ fn an_archive_made_without_optimization_is_not_used_with_it() {
     assert_eq!(outcome.status, 0);
     insta::assert_snapshot!(outcome.stderr, @r#"cds: app.img is not used: it was made for optimization level "0", this interpreter has "1""#);
     assert_eq!(project.run(["-OO", "app.py"]).success().stderr, "");
+    // A variable is inherited by processes that it was not meant for.
+    let mut inherited = project.command(["-O", "app.py"]);
+    let outcome = Outcome::of(inherited.env("PYTHON_CDS", "app.img")).success();
+    assert_eq!(outcome.stderr, "");
+    let mut strict = project.command(["-O", "app.py"]);
+    strict
+        .env("PYTHON_CDS", "app.img")
+        .env("PYTHON_CDS_STRICT", "1");
+    assert_eq!(Outcome::of(&mut strict).status, 1);
 }
 
 #[test]
@@ -369,13 +378,13 @@ fn a_moved_tree_shows_its_own_paths() {
         let mut command = std::process::Command::new(project.path(environment).join("bin/python"));
         cpython_cds_tests::clean(&mut command);
         command.current_dir(project.path("")).args(options);
-        cpython_cds_tests::Outcome::of(&mut command)
+        Outcome::of(&mut command)
     };
     run("env", &["-c", show]).success();
     run("env", &["-X", "cds_trace=env.lst", "-c", show]).success();
     run("env", &["-m", "cds", "dump", "-q", "env.lst", "env.img"]).success();
     let copy = ["-a", "env", "moved"];
-    cpython_cds_tests::Outcome::of(
+    Outcome::of(
         std::process::Command::new("cp")
             .current_dir(project.path(""))
             .args(copy),

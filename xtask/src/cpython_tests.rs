@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::build_python::{self, Choice};
 use crate::interpreter;
@@ -115,14 +115,16 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
         let stock = build_python::build(workspace, choice, true)?;
         (build, stock)
     };
-    let directory = workspace.root().join("target/cpython-tests");
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let directory = logs(workspace)?;
     let ways = ways(&build, &stock, &directory)?;
     let mut expected = BTreeSet::new();
     let mut worse = Vec::new();
     for (index, way) in ways.iter().enumerate() {
-        let findings = run_way(way, extent, &directory)?;
+        let arguments = match extent {
+            Extent::Representative => REPRESENTATIVE,
+            Extent::Full => &["-u", "all,-network,-urlfetch,-gui,-audio,-largefile"],
+        };
+        let findings = run_way(way, arguments, &directory)?;
         eprintln!("  {}: {}", way.name, findings.summary);
         if index == 0 {
             expected = findings.failed;
@@ -148,17 +150,63 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
     )
 }
 
-fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
+/// Runs a representative part with everything archived. What fails must fail without any archive too.
+pub fn run_archived(workspace: &Workspace, build: &Build) -> Result<()> {
+    let directory = logs(workspace)?;
     let program = interpreter::program(&build.installation())?;
+    let way = |name, value: String| Way {
+        name,
+        program: program.clone(),
+        environment: vec![("PYTHON_CDS", value)],
+    };
+    let archive = archive_everything(&program, &directory)?;
+    let archived = way("everything archived", archive.display().to_string());
+    let findings = run_way(&archived, REPRESENTATIVE, &directory)?;
+    eprintln!("  {}", findings.summary);
+    if findings.failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<&str> = findings.failed.iter().map(String::as_str).collect();
+    let expected = run_way(&way("no archive", "off".to_owned()), &failed, &directory)?.failed;
+    for test in &expected {
+        eprintln!("  fails without archives too: {test}");
+    }
+    let worse: Vec<&str> = failed
+        .into_iter()
+        .filter(|&test| !expected.contains(test))
+        .collect();
+    ensure!(
+        worse.is_empty(),
+        "these fail only with archives: {}; the logs are in {}",
+        worse.join(", "),
+        directory.display()
+    );
+    Ok(())
+}
+
+fn logs(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.root().join("target/cpython-tests");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// An archive of the standard library and its tests that stands by itself.
+fn archive_everything(program: &Path, directory: &Path) -> Result<PathBuf> {
     let archive = directory.join("everything.img");
     stamp::remove_file(&archive)?;
     let phase = Phase::start("archive the library and its tests");
-    let mut dump = interpreter::python_free(&program);
-    // Without the standard library's archive below it has everything itself.
+    let mut dump = interpreter::python_free(program);
     dump.args(["-X", "cds=off", "-m", "cds", "dump", "--quiet"]);
     dump.args(["--stdlib", "--package", "test,idlelib,ensurepip"]);
     phase.run(dump.arg(&archive), &directory.join("dump.log"))?;
     phase.done();
+    Ok(archive)
+}
+
+fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
+    let program = interpreter::program(&build.installation())?;
+    let archive = archive_everything(&program, directory)?;
     let way = |name, program: &Path, environment| Way {
         name,
         program: program.to_owned(),
@@ -179,19 +227,19 @@ fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
     ])
 }
 
-fn run_way(way: &Way, extent: Extent, directory: &Path) -> Result<Findings> {
+fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> {
     let log = directory.join(format!("{}.log", way.name.replace(' ', "-")));
     let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
-    let mut command: Command = interpreter::python_free(&way.program);
+    // A shell lets what it runs in the background ignore SIGINT, and tests that send it would wait for ever.
+    let mut command: Command = interpreter::python_free(Path::new("env"));
     command
+        .arg("--default-signal=INT,QUIT")
+        .arg(&way.program)
         .current_dir(scratch.path())
         .envs(way.environment.iter().map(|(name, value)| (name, value)))
         .args(["-m", "test", "-j2", "--timeout", "900", "--tempdir"])
-        .arg(scratch.path());
-    match extent {
-        Extent::Representative => command.args(REPRESENTATIVE),
-        Extent::Full => command.args(["-u", "all,-network,-urlfetch,-gui,-audio,-largefile"]),
-    };
+        .arg(scratch.path())
+        .args(arguments);
     let phase = Phase::start(format!("test suite, {}", way.name));
     let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = output.try_clone().context("cannot share the log")?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Workspace};
-use crate::{patch, runtime};
+use crate::{interpreter, patch, runtime};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -19,12 +19,18 @@ pub struct Args {
     /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     cpython: Option<Extent>,
+    /// Run the test suites of some packages instead, with stock and with the packages archived
+    #[arg(long, conflicts_with = "cpython")]
+    packages: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::new();
     if let Some(extent) = args.cpython {
         return cpython_tests::run(&workspace, &args.choice, extent);
+    }
+    if args.packages {
+        return packages(&workspace, &args.choice);
     }
     // The tests may run xtask themselves, so the lock is released before them.
     let build = {
@@ -47,7 +53,32 @@ pub fn run(args: &Args) -> Result<()> {
             "warnings",
         ])
     })?;
-    step("cargo test", || cargo(&["test", "--workspace"]))
+    step("cargo test", || cargo(&["test", "--workspace"]))?;
+    step("CPython's tests", || {
+        cpython_tests::run_archived(&workspace, &build)
+    })
+}
+
+/// It is the crate of the tests that knows the suites.
+fn packages(workspace: &Workspace, choice: &Choice) -> Result<()> {
+    let (build, stock) = {
+        let _lock = workspace.lock()?;
+        let build = build_python::build(workspace, choice, false)?;
+        let stock = build_python::build(workspace, choice, true)?;
+        (build, interpreter::program(&stock.installation())?)
+    };
+    let stock = stock.to_string_lossy();
+    let arguments = [
+        "run",
+        "--quiet",
+        "--package",
+        "cpython-cds-tests",
+        "--bin",
+        "suites",
+        "--",
+        &*stock,
+    ];
+    cargo(workspace, &build, &arguments)
 }
 
 fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use cds_format::{Header, SectionKind};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
 
 use super::OpenError;
 
@@ -55,8 +56,25 @@ pub unsafe fn unmap(base: *mut u8, bytes: usize) {
     let _ = unsafe { rustix::mm::munmap(base.cast(), bytes) };
 }
 
+/// Where address space is limited an archive may take this part of it, since a program must be able to do all that it
+/// can do without.
+const SHARE_OF_LIMIT: u64 = 8;
+
+/// Refuses what would take too much of a limited address space. Private mappings that may be written to count as data
+/// too (setrlimit(2)).
+fn check_limits(header: &Header) -> Result<(), OpenError> {
+    let limits = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    match limits.into_iter().flatten().min() {
+        Some(limit) if header.mapped_bytes > limit / SHARE_OF_LIMIT => {
+            Err(OpenError::Limited { limit })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Maps all sections of a checked header.
 pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
+    check_limits(header)?;
     let mapping = reserve(header.requested_base, header.mapped_bytes as usize)?;
     for section in header.sections() {
         if !section.kind.is_mapped() {

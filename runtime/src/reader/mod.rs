@@ -34,6 +34,8 @@ pub enum OpenError {
     Untrusted { owner: u32, mode: u32 },
     #[error("{0}")]
     Rejected(#[from] Rejection),
+    #[error("address space is limited to {} kB (ulimit -v, ulimit -d), of which it would take too much", limit / 1024)]
+    Limited { limit: u64 },
     #[error("another archive has been put in its place")]
     Replaced,
     #[error("this interpreter has no build id, so nothing tells which archives fit it")]

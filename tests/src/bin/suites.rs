@@ -1,0 +1,301 @@
+//! What `cargo xtask test --packages` runs: the test suites of packages, with stock and with the packages archived.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use cpython_cds_tests::environment::succeed;
+use cpython_cds_tests::progress::Progress;
+use cpython_cds_tests::report::Report;
+use cpython_cds_tests::{Outcome, clean, python, repository};
+
+/// A package whose source distribution has its tests.
+struct Suite {
+    requirement: &'static str,
+    /// What its tests need besides pytest.
+    needs: &'static [&'static str],
+    /// Packages to archive.
+    packages: &'static str,
+    /// Arguments after `python`, in the unpacked distribution.
+    arguments: &'static [&'static str],
+}
+
+const PYTEST: &[&str] = &[
+    "-m",
+    "pytest",
+    "-q",
+    "-rA",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:randomly",
+];
+
+const SUITES: [Suite; 5] = [
+    Suite {
+        requirement: "jinja2==3.1.6",
+        needs: &["trio==0.31.0"],
+        packages: "jinja2,markupsafe",
+        arguments: &["tests"],
+    },
+    Suite {
+        requirement: "click==8.1.8",
+        needs: &[],
+        packages: "click",
+        arguments: &["tests"],
+    },
+    Suite {
+        requirement: "attrs==24.3.0",
+        needs: &["hypothesis==6.140.0", "cloudpickle==3.1.1"],
+        packages: "attr,attrs",
+        arguments: &[
+            "tests",
+            "--ignore=tests/test_mypy.yml",
+            "--hypothesis-seed=0",
+        ],
+    },
+    Suite {
+        requirement: "sqlalchemy==2.0.36",
+        needs: &[],
+        packages: "sqlalchemy",
+        arguments: &["test/base", "test/sql", "-p", "no:logging"],
+    },
+    Suite {
+        requirement: "django==5.1.4",
+        needs: &[],
+        packages: "django,asgiref,sqlparse",
+        arguments: &[
+            "tests/runtests.py",
+            "--parallel=1",
+            "utils_tests",
+            "template_tests",
+            "forms_tests",
+        ],
+    },
+];
+
+fn main() -> ExitCode {
+    let stock = std::env::args_os().nth(1).map(PathBuf::from);
+    let result = stock
+        .context("started by cargo xtask test --packages only")
+        .and_then(|stock| run(&stock));
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all suites give the same results.
+fn run(stock: &Path) -> Result<bool> {
+    let stock = Environment::new("stock", stock)?;
+    let patched = Environment::new("patched", &python())?;
+    let mut same = true;
+    println!(
+        "{:<20}{:>9}{:>9}{:>10}{:>12}",
+        "", "tests", "failed", "archived", "different"
+    );
+    for suite in &SUITES {
+        let progress = Progress::start(suite.requirement);
+        let source = source(&stock, suite)?;
+        progress.say("with stock");
+        let expected = stock.results(suite, &source, &[])?;
+        progress.say("archive");
+        let archive = patched.archive(suite)?;
+        progress.say("with the archive");
+        let stats = patched.directory.join("stats.json");
+        let option = |name: &str, value: &Path| (format!("PYTHON_CDS{name}"), value.to_owned());
+        let settings = [option("", &archive), option("_STATS", &stats)];
+        let found = patched.results(suite, &source, &settings)?;
+        drop(progress);
+        let from_archive = Report::read(&stats)?.modules.from_archive;
+        let different: Vec<&String> = expected
+            .keys()
+            .chain(found.keys())
+            .filter(|test| expected.get(*test) != found.get(*test))
+            .collect();
+        let failed = expected
+            .values()
+            .filter(|result| *result == "FAILED" || *result == "ERROR");
+        println!(
+            "{:<20}{:>9}{:>9}{:>10}{:>12}",
+            suite.requirement,
+            expected.len(),
+            failed.count(),
+            from_archive,
+            different.len()
+        );
+        for test in &different {
+            println!(
+                "    {test}: {:?}, with the archive {:?}",
+                expected.get(*test),
+                found.get(*test)
+            );
+        }
+        same &= different.is_empty();
+    }
+    Ok(same)
+}
+
+/// A virtual environment with pytest and the packages.
+struct Environment {
+    directory: PathBuf,
+}
+
+impl Environment {
+    fn new(name: &str, interpreter: &Path) -> Result<Self> {
+        let directory = repository()
+            .join("target/workloads")
+            .join(format!("suites-{name}"));
+        let environment = Self { directory };
+        let made = environment.directory.join("made");
+        if made.exists() {
+            return Ok(environment);
+        }
+        let progress = Progress::start(format!("packages for {name}"));
+        let mut venv = Command::new(interpreter);
+        clean(&mut venv);
+        succeed(
+            venv.args(["-m", "venv", "--clear"])
+                .arg(&environment.directory),
+        )?;
+        let mut pip = environment.pip();
+        pip.args(["install", "-q", "pytest==8.4.2", "trustme==1.2.1"]);
+        for suite in &SUITES {
+            pip.arg(suite.requirement).args(suite.needs);
+        }
+        succeed(&mut pip)?;
+        fs::write(&made, "").with_context(|| format!("cannot write {}", made.display()))?;
+        progress.done();
+        Ok(environment)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.directory.join("bin/python"));
+        clean(&mut command);
+        command
+    }
+
+    /// pip, which the environment may tell where packages come from.
+    fn pip(&self) -> Command {
+        let mut pip = Command::new(self.directory.join("bin/python"));
+        pip.args(["-m", "pip", "--disable-pip-version-check"]);
+        pip
+    }
+
+    fn archive(&self, suite: &Suite) -> Result<PathBuf> {
+        let archive = self.directory.join("packages.img");
+        let mut dump = self.command();
+        dump.args(["-m", "cds", "dump", "-q", "--package", suite.packages]);
+        succeed(dump.arg(&archive))?;
+        Ok(archive)
+    }
+
+    /// Runs a suite; results by test.
+    fn results(
+        &self,
+        suite: &Suite,
+        source: &Path,
+        settings: &[(String, PathBuf)],
+    ) -> Result<BTreeMap<String, String>> {
+        let is_pytest = !suite.arguments[0].ends_with(".py");
+        let mut command = self.command();
+        command
+            .current_dir(source)
+            // The order of sets and with it the names of some parameterised tests.
+            .env("PYTHONHASHSEED", "0")
+            .envs(settings.iter().map(|(name, value)| (name, value)));
+        if is_pytest {
+            command.args(PYTEST);
+        }
+        command.args(suite.arguments);
+        if !is_pytest {
+            command.args(["-v", "2"]);
+        }
+        let outcome = Outcome::of(&mut command);
+        let text = format!("{}\n{}", outcome.stdout, outcome.stderr);
+        let results = if is_pytest {
+            pytest(&text)
+        } else {
+            unittest(&text)
+        };
+        ensure!(
+            results.len() > 50,
+            "the tests of {} do not run:\n{}",
+            suite.requirement,
+            text.lines()
+                .rev()
+                .take(30)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        Ok(results)
+    }
+}
+
+/// The unpacked source distribution.
+fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
+    let (name, version) = suite
+        .requirement
+        .split_once("==")
+        .context("a pinned requirement")?;
+    let directory = repository()
+        .join("target/workloads/sources")
+        .join(format!("{name}-{version}"));
+    let unpacked = |directory: &Path| -> Option<PathBuf> {
+        let entries = fs::read_dir(directory).ok()?;
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.is_dir())
+    };
+    if let Some(found) = unpacked(&directory) {
+        return Ok(found);
+    }
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let mut download = environment.pip();
+    download.args(["download", "-q", "--no-deps", "--no-binary", ":all:", "-d"]);
+    succeed(download.arg(&directory).arg(suite.requirement))?;
+    let mut unpack = environment.command();
+    unpack.args(["-c", "import glob, shutil, sys; [shutil.unpack_archive(file, sys.argv[1], filter='data') for file in glob.glob(sys.argv[1] + '/*.tar.gz')]"]);
+    succeed(unpack.arg(&directory))?;
+    unpacked(&directory).with_context(|| format!("{} has nothing in it", suite.requirement))
+}
+
+/// Lines as `PASSED tests/test_a.py::test_b`, which `-rA` prints.
+fn pytest(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .filter(|(result, _)| ["PASSED", "FAILED", "ERROR", "XFAIL", "XPASS"].contains(result))
+        // What follows a dash is a message, which may name addresses.
+        .map(|(result, rest)| {
+            let test = rest.split(" - ").next().unwrap_or(rest);
+            (test.to_owned(), result.to_owned())
+        })
+        .collect()
+}
+
+/// Lines as `test_a (module.Class.test_a) ... ok`.
+fn unittest(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.rsplit_once(" ... "));
+    lines
+        .filter(|(test, _)| test.contains(" ("))
+        .map(|(test, result)| {
+            let result = match result {
+                "ok" => "PASSED",
+                "FAIL" | "ERROR" => "FAILED",
+                _ => "SKIPPED",
+            };
+            (test.to_owned(), result.to_owned())
+        })
+        .collect()
+}
