@@ -141,6 +141,7 @@ fn the_commands_of_the_other_documents_exist() {
         "docs/benchmarks.md",
         "docs/architecture.md",
         "docs/security.md",
+        "docs/testing.md",
     ];
     let mut found = 0;
     for document in documents {
