@@ -84,6 +84,23 @@ fn an_edited_source_renews_it() {
 }
 
 #[test]
+fn its_freshness_policy_stays() {
+    let project = project();
+    let dump = ["-m", "cds", "dump", "-q", "--freshness", "hash", "app.img"];
+    project
+        .run(dump.iter().chain(&["--script", "app.py"]))
+        .success();
+    project.write("helper.py", "x = 'second'\n");
+    assert_eq!(run_until_archived(&project, "app.py").stdout, "second\n");
+    let inspected = project.run(["-m", "cds", "inspect", "app.img"]).success();
+    assert!(
+        inspected.stdout.contains("sources are known by  hash\n"),
+        "{}",
+        inspected.stdout
+    );
+}
+
+#[test]
 fn what_other_runs_need_stays_in_it() {
     let project = project();
     run_until_archived(&project, "app.py");

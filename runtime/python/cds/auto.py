@@ -62,7 +62,17 @@ def _write(archive: str) -> None:
         # Somebody writes an archive here; the next run that misses something is soon enough.
         return
     entries = tracelist.read("-")
-    dump(archive, Selection(entries), note_skipped=True)
+    dump(archive, Selection(entries), freshness=_freshness(archive), note_skipped=True)
+
+
+def _freshness(archive: str) -> str:
+    """Return the policy of the archive that is to be replaced."""
+    from cds.inspection import InspectionError, inspect
+
+    try:
+        return inspect(archive).freshness
+    except InspectionError:
+        return "mtime"
 
 
 if __name__ == "__main__":

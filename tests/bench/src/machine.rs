@@ -19,9 +19,14 @@ pub fn describe() -> Machine {
     Machine {
         processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
         processors: std::thread::available_parallelism().map_or(1, usize::from),
-        kernel: uname().release().to_string_lossy().into_owned(),
+        kernel: minor_version(&uname().release().to_string_lossy()),
         system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(|| "unknown".to_owned()),
     }
+}
+
+/// `6.1` of `6.1.0-32-amd64`.
+fn minor_version(release: &str) -> String {
+    release.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
 /// Today in UTC, as 2026-01-31.
