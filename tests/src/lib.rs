@@ -185,6 +185,29 @@ pub fn take_addresses(command: &mut Command) {
     command.env("LD_PRELOAD", address_taker());
 }
 
+/// Changes the header of an archive, whose length stays, and makes its checksum right again (docs/archive-format.md).
+pub fn change_header(archive: &Path, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = fs::read(archive).expect("the archive can be read");
+    let length = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes")) as usize;
+    let header = &mut bytes[..length];
+    change(header);
+    header[16..24].fill(0);
+    let checksum = cds_format::content_hash(header);
+    header[16..24].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(archive, bytes).expect("the archive can be written");
+}
+
+/// Changes the first character of a fact's value.
+pub fn change_fact(archive: &Path, fact: &str) {
+    change_header(archive, |header| {
+        let key = format!("{fact}=");
+        let mut places = header.windows(key.len());
+        let place = places.position(|window| window == key.as_bytes());
+        let place = place.expect("there is such a fact") + key.len();
+        header[place] = if header[place] == b'7' { b'8' } else { b'7' };
+    });
+}
+
 /// A shared library that maps a page at each of those addresses when it is loaded.
 fn address_taker() -> &'static Path {
     const SOURCE: &str = r#"

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cpython_cds_tests::{Mode, Outcome, Project};
+use cpython_cds_tests::{Mode, Outcome, Project, change_fact};
 
 const PROGRAM: &[(&str, &str)] = &[
     (
@@ -71,6 +71,44 @@ fn what_cannot_be_used_is_named_with_the_reason() {
         fs::set_permissions(&archive, fs::Permissions::from_mode(0o666)).unwrap();
     });
     insta::assert_snapshot!(said);
+}
+
+/// Made for another interpreter, or in another way: each mismatch is named with both values.
+#[test]
+fn what_an_archive_was_made_for_is_named() {
+    let project = project();
+    let archive = project.path("app.img");
+    let good = fs::read(&archive).unwrap();
+    let mut said = String::new();
+    for fact in [
+        "python version",
+        "optimization level",
+        "column numbers in code",
+        "interpreter build",
+        "standard library archive",
+    ] {
+        change_fact(&archive, fact);
+        said.push_str(&refusal(&project));
+        fs::write(&archive, &good).unwrap();
+    }
+    for options in [
+        &["-O"][..],
+        &["-OO"],
+        &["-X", "no_debug_ranges"],
+        &["-X", "pycache_prefix=elsewhere"],
+    ] {
+        let outcome = project.run(options.iter().chain(&["-X", "cds=app.img", "app.py"]));
+        assert_eq!(
+            (outcome.status, outcome.stdout.as_str()),
+            (0, "2 0\n"),
+            "{options:?}"
+        );
+        said.push_str(&outcome.stderr);
+    }
+    insta::with_settings!({filters => vec![
+        (r"[0-9a-f]{32,40}", "[hash]"),
+        (r"\d\.13\.\d+", "[version]"),
+    ]}, { insta::assert_snapshot!(said); });
 }
 
 /// A link of one's own is followed, not one in a place like `/tmp`.
