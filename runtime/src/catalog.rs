@@ -9,6 +9,7 @@ use rustix::fs::Stat;
 use crate::cpython::archived;
 use crate::cpython::config::Config;
 use crate::cpython::object::{Object, Result};
+use crate::fault;
 use crate::layers::{Layer, Layers};
 use crate::reader::Mapped;
 
@@ -145,6 +146,7 @@ fn unchanged_file<'a>(
     }
     let stat = stat(path).ok_or(Miss::SourceGone)?;
     let same_size = u64::try_from(stat.st_size) == Ok(module.size);
+    fault::point("file_examined");
     let is_fresh = same_size
         && match archive.header.freshness {
             Freshness::Hash => has_hash(path, module.content_hash),
@@ -179,6 +181,7 @@ fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
             return Ok(Err(Miss::Damaged));
         }
     }
+    fault::point("frozensets_filled");
     let Some((code, _)) = module.code.and_then(|code| archive.object(code)) else {
         return Ok(Err(Miss::Damaged));
     };

@@ -16,47 +16,60 @@ use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
 use crate::stats::{Activity, Origin};
-use crate::{archive_module, extensions, intern, loaders, patterns};
+use crate::{archive_module, extensions, fault, intern, loaders, patterns};
 
 /// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
-fn fenced<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+fn fenced<T>(name: &str, otherwise: T, body: impl FnOnce() -> T) -> T {
+    let body = || {
+        fault::point(name);
+        body()
+    };
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         runtime::disable();
         otherwise
     })
 }
 
-/// The same for a function that Python code calls: a raised exception is passed on as NULL.
-pub fn fenced_call(body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
-    match fenced(Ok(None), || body().map(Some)) {
-        Ok(Some(object)) => object.into_ptr(),
-        Ok(None) => Object::none().into_ptr(),
-        Err(Raised) => ptr::null_mut(),
-    }
+/// The same for a question that the import system asks: the answer is None then, as if nothing were archived. A raised
+/// exception is passed on as NULL.
+fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+    let answer = fenced(name, None, || Some(body()));
+    returned(answer.unwrap_or_else(|| Ok(Object::none())))
+}
+
+/// The same for a function that Python code calls for what it does: it raises RuntimeError then.
+pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+    let name = name.to_str().unwrap_or_default();
+    let result = fenced(name, None, || Some(body()));
+    returned(result.unwrap_or_else(|| {
+        let message = format!("{name}() has failed: a bug, of which `python -v` tells more");
+        Err(Raised::new(Exception::Runtime, &message))
+    }))
+}
+
+fn returned(result: Result<Object>) -> *mut PyObject {
+    result.map_or(ptr::null_mut(), Object::into_ptr)
 }
 
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c_int {
-    fenced(0, || {
-        std::panic::set_hook(Box::new(|panic| {
-            if runtime::current()
-                .is_some_and(|runtime| runtime.options.strict || runtime.config.verbosity() > 0)
-            {
-                runtime::complain(&format!("the archive is not used any more: {panic}"));
-            }
-        }));
+    std::panic::set_hook(Box::new(runtime::report_panic));
+    fault::read_environment();
+    let result = fenced("initialize", None, || {
         // SAFETY: C passes the main interpreter before it has made any object.
-        c_int::from(unsafe { runtime::initialize(interp) }.is_err())
-    })
+        Some(unsafe { runtime::initialize(interp) })
+    });
+    let goes_on = result.map_or_else(runtime::may_go_without, |result| result.is_ok());
+    c_int::from(!goes_on)
 }
 
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SiteImported() {
-    fenced((), || {
+    fenced("site_imported", (), || {
         if runtime::current().is_some_and(|runtime| runtime.options.pycds)
             && is_main_interpreter()
             && let Err(raised) = start_pycds()
@@ -77,7 +90,7 @@ fn start_pycds() -> Result<()> {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
-    fenced((), || {
+    fenced("finalize", (), || {
         if let Some(runtime) = runtime::current() {
             runtime.finish();
         }
@@ -88,10 +101,10 @@ pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
-    let Some(runtime) = runtime::current() else {
+    let Some(runtime) = runtime::for_interning() else {
         return ptr::null_mut();
     };
-    fenced(ptr::null_mut(), || {
+    fenced("find_interned", ptr::null_mut(), || {
         // SAFETY: C passes an exact str.
         unsafe { intern::find(&runtime.layers, string) }.map_or(ptr::null_mut(), Object::into_ptr)
     })
@@ -109,7 +122,7 @@ pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
     let Some(runtime) = runtime else {
         return ptr::null_mut();
     };
-    fenced(ptr::null_mut(), || {
+    fenced("get_frozen_code", ptr::null_mut(), || {
         // SAFETY: C passes a str that outlives the call.
         let name = unsafe { Object::from_borrowed(name) };
         match frozen_code(runtime, &name) {
@@ -142,7 +155,7 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
     args: *const *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    fenced_call(|| {
+    fenced_question("get_code", || {
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
         };
@@ -191,7 +204,7 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
     args: *const *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    fenced_call(|| {
+    fenced_question("find_module", || {
         let runtime = runtime::current()
             // With -vv `importlib` says which files it tries.
             .filter(|runtime| runtime.config.verbosity() < 2 && !runtime.layers.is_empty());
@@ -245,7 +258,7 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
     args: *const *mut PyObject,
     count: Py_ssize_t,
 ) -> *mut PyObject {
-    fenced_call(|| {
+    fenced_question("find_pattern", || {
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
         };
@@ -276,7 +289,7 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> c_int {
-    fenced(0, || {
+    fenced("postpones_gc", 0, || {
         // SAFETY: C passes the calling thread's interpreter.
         c_int::from(
             runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
@@ -288,7 +301,7 @@ pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> 
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const c_char) -> Init {
-    fenced(None, || {
+    fenced("find_linked_init", None, || {
         let runtime = runtime::current()?;
         // SAFETY: C passes strings that outlive the call.
         let (name, path) = unsafe { (CStr::from_ptr(name), CStr::from_ptr(path)) };

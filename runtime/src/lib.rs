@@ -12,6 +12,7 @@ mod auto;
 mod catalog;
 mod cpython;
 mod extensions;
+mod fault;
 mod ffi;
 mod fingerprint;
 mod inspect;

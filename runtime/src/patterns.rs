@@ -10,6 +10,7 @@ use cds_format::content_hash;
 
 use crate::cpython::archived;
 use crate::cpython::object::{Kind, Object, Result};
+use crate::fault;
 use crate::layers::Layers;
 use crate::reader::Mapped;
 
@@ -120,6 +121,7 @@ pub fn find(
         items.to_dict()?,
         names,
     ];
+    fault::point("pattern_found");
     sre.attribute(c"compile")?.call(arguments).map(Some)
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::catalog::Miss;
+use crate::fault;
 use crate::layers::Layers;
 use crate::memory;
 use crate::options::StatsTarget;
@@ -66,6 +67,7 @@ struct Section {
 
 /// Writes the report where the options want it.
 pub fn write(runtime: &Runtime, target: &StatsTarget) {
+    fault::point("report");
     let report = report(runtime);
     match target {
         StatsTarget::Stderr => eprint!("{}", text(&report)),

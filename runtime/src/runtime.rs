@@ -1,7 +1,8 @@
 //! The state of the runtime in this process: the options, the mapped archive, what became of it.
 
+use std::panic::PanicHookInfo;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
@@ -14,7 +15,7 @@ use crate::postpone::Postponer;
 use crate::reader::OpenError;
 use crate::stats::{Activity, Stats};
 use crate::trace::Trace;
-use crate::{auto, profile, report};
+use crate::{auto, fault, profile, report};
 
 pub struct Runtime {
     pub options: Options,
@@ -31,16 +32,37 @@ pub struct Runtime {
 pub struct Exit;
 
 static CURRENT: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
+static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+/// `-X cds_strict`, and whether a panic is told of. Known before there is a runtime.
+static IS_STRICT: AtomicBool = AtomicBool::new(false);
+static TELLS_PANICS: AtomicBool = AtomicBool::new(false);
 
 /// The runtime, if the main interpreter has been initialized and nothing has gone wrong since.
 pub fn current() -> Option<&'static Runtime> {
+    for_interning().filter(|_| !HAS_PANICKED.load(Ordering::Acquire))
+}
+
+/// The runtime, even after a panic: an interned string that was handed out has to remain the one that is interned.
+pub fn for_interning() -> Option<&'static Runtime> {
     // SAFETY: NULL or a leaked box.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
 }
 
 /// Ends all use of the archive, after a panic. What was handed out stays valid.
 pub fn disable() {
-    CURRENT.store(ptr::null_mut(), Ordering::Release);
+    HAS_PANICKED.store(true, Ordering::Release);
+}
+
+/// The panic hook. A program does as well without archives, so only who wants to know is told.
+pub fn report_panic(panic: &PanicHookInfo) {
+    if TELLS_PANICS.load(Ordering::Relaxed) {
+        complain(&format!("the archive is not used any more: {panic}"));
+    }
+}
+
+/// Whether an interpreter may start after the runtime could not.
+pub fn may_go_without() -> bool {
+    !IS_STRICT.load(Ordering::Relaxed)
 }
 
 /// Starts the runtime for a new main interpreter.
@@ -53,11 +75,15 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         return Ok(());
     };
     let options = Options::read(&config);
+    IS_STRICT.store(options.strict, Ordering::Relaxed);
+    TELLS_PANICS.store(options.strict || config.verbosity() > 0, Ordering::Relaxed);
+    fault::point("options_read");
     let Some(image) = Image::current() else {
         return Ok(());
     };
     let stats = Stats::new(options.stats.is_some());
     let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
+    fault::point("layers_open");
     let (layers, unusable) = opened;
     if let Some(Unusable { path, reason }) = unusable {
         // One that renews itself is missing at first, and stale now and then. One that is inherited is not meant for
@@ -134,6 +160,7 @@ impl Runtime {
         if !is_main_interpreter() || !self.stats.is_archive_incomplete() {
             return Ok(());
         }
+        fault::point("refresh");
         let mut lines = self.trace.lines();
         if let Some(layer) = &self.layers.named {
             lines.extend(auto::lines(layer)?);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::catalog::Miss;
+use crate::fault;
 
 /// Counters of one process.
 #[derive(Default)]
@@ -87,6 +88,7 @@ impl Stats {
             && let Ok(mut missed) = details.missed.lock()
         {
             missed.insert(name.to_owned(), miss);
+            fault::point("missed");
         }
     }
 

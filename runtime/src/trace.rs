@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::fault;
+
 /// Where a program's modules are recorded: in a list that many processes share, and in memory.
 pub struct Trace {
     file: Option<File>,
@@ -58,6 +60,7 @@ impl Trace {
         }
         if let Some(Ok(mut lines)) = self.lines.as_ref().map(Mutex::lock) {
             lines.insert(line);
+            fault::point("traced");
         }
     }
 }

@@ -172,7 +172,7 @@ impl Project {
 /// Removes whatever the environment says to Python.
 pub fn clean(command: &mut Command) {
     command.env_clear();
-    for name in ["PATH", "HOME", "TMPDIR"] {
+    for name in ["PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

@@ -31,7 +31,7 @@ pub struct Choice {
     /// The pinned version of CPython [default: the first in pins.toml]
     #[arg(long, value_name = "VERSION")]
     pub pin: Option<String>,
-    /// dev: -O3; release: profile-guided and link-time optimisation as well, which takes far longer
+    /// How to compile it
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     pub profile: Profile,
     /// The tarball, or a directory that has it

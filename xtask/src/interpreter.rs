@@ -93,9 +93,16 @@ pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
 
 fn configure_arguments(build: &Build) -> Vec<String> {
     let mut arguments = vec![format!("--prefix={}", build.installation().display())];
-    if build.profile == Profile::Release {
-        arguments.extend(["--enable-optimizations", "--with-lto"].map(str::to_owned));
-    }
+    let of_profile: &[&str] = match build.profile {
+        Profile::Dev => &[],
+        Profile::Release => &["--enable-optimizations", "--with-lto"],
+        Profile::Debug => &["--with-pydebug"],
+        Profile::Sanitize => &[
+            "--with-address-sanitizer",
+            "--with-undefined-behavior-sanitizer",
+        ],
+    };
+    arguments.extend(of_profile.iter().map(|argument| argument.to_string()));
     arguments
 }
 
@@ -123,9 +130,20 @@ fn compiler_version() -> Vec<u8> {
     output.map(|output| output.stdout).unwrap_or_default()
 }
 
+/// How interpreters with sanitizers run, if the environment says nothing else: CPython leaves memory to the end of the
+/// process, asks for more than there is in its tests, and has a handler of its own for signals.
+pub const SANITIZER_OPTIONS: (&str, &str) = (
+    "ASAN_OPTIONS",
+    "detect_leaks=0:allocator_may_return_null=1:handle_segv=0",
+);
+
 /// A command that sees none of the user's settings for Python.
 pub fn python_free(program: &Path) -> Command {
     let mut command = Command::new(program);
+    let (name, options) = SANITIZER_OPTIONS;
+    if env::var_os(name).is_none() {
+        command.env(name, options);
+    }
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PYTHON"))
     {
         command.env_remove(name);
@@ -151,8 +169,8 @@ pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     }
     place_objects(build)?;
     let title = match build.profile {
-        Profile::Dev => "compile",
         Profile::Release => "compile with the profile",
+        Profile::Dev | Profile::Debug | Profile::Sanitize => "compile",
     };
     let phase = Phase::start(title);
     phase.run(make(&objects, jobs).arg("all"), &build.log("make"))?;
@@ -291,11 +309,11 @@ fn update_library(build: &Build) -> Result<()> {
 
 /// The directory of the standard library of an installation.
 pub fn library(installation: &Path) -> Result<PathBuf> {
-    Ok(installation.join("lib").join(
-        program(installation)?
-            .file_name()
-            .context("the interpreter has a name")?,
-    ))
+    let program = program(installation)?;
+    let name = program.file_name().context("the interpreter has a name")?;
+    // The program may have flags behind its version (PEP 3149), the directory has not.
+    let name = name.to_string_lossy();
+    Ok(installation.join("lib").join(name.trim_end_matches('d')))
 }
 
 /// The interpreter of an installation: `bin/python3.13`.

@@ -42,6 +42,9 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
             "--target-dir",
         ])
         .arg(&target);
+    if build.profile.has_faults() {
+        cargo.args(["--features", "faults"]);
+    }
     phase.run(&mut cargo, &build.log("runtime"))?;
     link(&target.join("release/libcpython_cds.a"), &object(build))?;
     phase.done();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
-use crate::workspace::{Build, Workspace};
+use crate::workspace::{Build, Profile, Workspace};
 use crate::{interpreter, patch, runtime};
 
 #[derive(clap::Args)]
@@ -115,6 +115,10 @@ fn cargo(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Result<()>
         .current_dir(workspace.root())
         .args(arguments)
         .envs(runtime::environment(build));
+    let (name, options) = interpreter::SANITIZER_OPTIONS;
+    if build.profile == Profile::Sanitize && env::var_os(name).is_none() {
+        command.env(name, options);
+    }
     let status = command.status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo {} ({status})", arguments.join(" "));
     Ok(())

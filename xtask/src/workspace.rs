@@ -94,6 +94,17 @@ pub enum Profile {
     Dev,
     /// -O3 with profile-guided and link-time optimisation
     Release,
+    /// `--with-pydebug`, and a runtime that fails where tests ask for it
+    Debug,
+    /// AddressSanitizer and UndefinedBehaviorSanitizer, and a runtime that fails where tests ask for it
+    Sanitize,
+}
+
+impl Profile {
+    /// For tests: a runtime with fault points (`runtime/src/fault.rs`).
+    pub fn has_faults(self) -> bool {
+        matches!(self, Profile::Debug | Profile::Sanitize)
+    }
 }
 
 impl fmt::Display for Profile {
@@ -101,6 +112,8 @@ impl fmt::Display for Profile {
         f.write_str(match self {
             Profile::Dev => "dev",
             Profile::Release => "release",
+            Profile::Debug => "debug",
+            Profile::Sanitize => "sanitize",
         })
     }
 }
@@ -128,7 +141,7 @@ impl Build {
         &self.version
     }
 
-    /// `dev`, `release`, `stock-dev`, `stock-release`.
+    /// `dev`, `stock-dev`, and so on.
     fn kind(&self) -> String {
         let stock = if self.stock { "stock-" } else { "" };
         format!("{stock}{}", self.profile)
@@ -143,7 +156,7 @@ impl Build {
         format!("{}{elsewhere}", self.kind())
     }
 
-    /// The source tree, which both profiles share.
+    /// The source tree, which all profiles share.
     pub fn source(&self) -> PathBuf {
         self.dir.join(if self.stock { "stock-src" } else { "src" })
     }

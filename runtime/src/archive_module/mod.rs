@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
-use crate::ffi::{arguments, fenced_call};
+use crate::ffi::{arguments, fenced_method};
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -28,7 +28,7 @@ macro_rules! method {
             count: Py_ssize_t,
         ) -> *mut PyObject {
             // SAFETY: the calling convention METH_FASTCALL.
-            fenced_call(|| $function(unsafe { arguments(args, count) }?))
+            fenced_method($name, || $function(unsafe { arguments(args, count) }?))
         }
         method($name, call, $doc)
     }};

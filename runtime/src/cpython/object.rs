@@ -19,6 +19,7 @@ pub type Result<T> = std::result::Result<T, Raised>;
 #[derive(Debug, Clone, Copy)]
 pub enum Exception {
     Os,
+    Runtime,
     Type,
     Value,
 }
@@ -31,6 +32,7 @@ impl Raised {
         unsafe {
             let kind = match exception {
                 Exception::Os => raw::PyExc_OSError,
+                Exception::Runtime => raw::PyExc_RuntimeError,
                 Exception::Type => raw::PyExc_TypeError,
                 Exception::Value => raw::PyExc_ValueError,
             };

@@ -15,6 +15,7 @@ use std::slice;
 
 use cds_format::{Header, Rejection, SectionKind, Tables};
 
+use crate::fault;
 use crate::fingerprint::Image;
 
 pub use check::section_bytes;
@@ -118,6 +119,7 @@ impl Candidate {
         let Self { path, file, header } = self;
         header.check_facts(facts)?;
         let mapping = map::map(&file, &header)?;
+        fault::point("mapped");
         let contents = |kind| {
             let section = header.section(kind);
             // SAFETY: the section was just mapped, and nobody else knows of it.
@@ -138,6 +140,7 @@ impl Candidate {
         let bytes: &'static [u8] = contents(SectionKind::Tables);
         let tables = Tables::parse(bytes)?;
         let relocated = relocate::relocate(&file, &header, &mapping, image, lower)?;
+        fault::point("relocated");
         if strict {
             map::seal(&mapping, &header)?;
         }

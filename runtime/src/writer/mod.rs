@@ -19,6 +19,7 @@ use cds_format::{Freshness, content_hash};
 
 use crate::catalog::modified_ns;
 use crate::cpython::object::Object;
+use crate::fault;
 use crate::fingerprint::Image;
 use crate::patterns::{self, Key};
 use crate::reader::Mapped;
@@ -164,10 +165,12 @@ pub fn write(
         });
     }
     let graph = collect::collect(modules, patterns, interpreter, touched);
+    fault::point("collected");
     let plan = layout::plan(&graph);
     let (file, mut summary) = emit::emit(&graph, &plan, &directories, freshness, interpreter);
     summary.shared = shared;
     summary.skipped.extend(changed);
+    fault::point("emitted");
     save::save(path, &file)?;
     Ok(summary)
 }
