@@ -34,7 +34,6 @@ const VARIABLES: &[&str] = &[
     "PyTuple_Type",
     "PyUnicode_Type",
     "PyExc_OSError",
-    "PyExc_RuntimeError",
     "PyExc_TypeError",
     "PyExc_ValueError",
     "Py_MARSHAL_VERSION",

@@ -37,13 +37,14 @@ fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> *mut Py
     returned(answer.unwrap_or_else(|| Ok(Object::none())))
 }
 
-/// The same for a function that Python code calls for what it does: it raises RuntimeError then.
+/// The same for a function that Python code calls for what it does: it raises OSError then.
 pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
     let name = name.to_str().unwrap_or_default();
     let result = fenced(name, None, || Some(body()));
     returned(result.unwrap_or_else(|| {
-        let message = format!("{name}() has failed: a bug, of which `python -v` tells more");
-        Err(Raised::new(Exception::Runtime, &message))
+        let message =
+            format!("{name}() has failed, which is a bug; with -X cds_strict there is more");
+        Err(Raised::new(Exception::Os, &message))
     }))
 }
 
@@ -295,6 +296,18 @@ pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> 
             runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
         )
     })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_IsArchived(object: *mut PyObject) -> c_int {
+    let Some(runtime) = runtime::for_interning() else {
+        return 0;
+    };
+    let address = object as u64;
+    let mut layers = runtime.layers.iter();
+    c_int::from(layers.any(|layer| layer.archive.requested_address(address).is_some()))
 }
 
 /// # Safety

@@ -55,7 +55,7 @@ pub fn disable() {
 
 /// The panic hook. A program does as well without archives, so only who wants to know is told.
 pub fn report_panic(panic: &PanicHookInfo) {
-    if TELLS_PANICS.load(Ordering::Relaxed) {
+    if TELLS_PANICS.load(Ordering::Relaxed) && !HAS_PANICKED.load(Ordering::Acquire) {
         complain(&format!("the archive is not used any more: {panic}"));
     }
 }

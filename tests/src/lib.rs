@@ -178,6 +178,8 @@ pub fn clean(command: &mut Command) {
         }
     }
     command.env("LANG", "C.UTF-8");
+    // Debug builds do without them unless told.
+    command.env("PYTHON_FROZEN_MODULES", "on");
 }
 
 /// Makes a command run where the addresses that archives ask for are taken by something else.

@@ -79,8 +79,9 @@ fn told(stderr: &str, point: &str) -> bool {
 fn a_panic_anywhere_leaves_plain_cpython() {
     let project = project();
     let expected = project.run_in(Mode::Off, ["app.py"]).success();
-    let ways: [&[&str]; 5] = [
+    let ways: [&[&str]; 6] = [
         &[],
+        &["-X", "cds_stats=stats.txt"],
         &["-X", "cds=app.img"],
         &["-X", "cds_trace=new.lst", "-X", "cds_profile=new.profile"],
         &["-X", "cds=app.img", "-X", "cds_stats=stats.txt"],
@@ -119,9 +120,9 @@ fn a_panic_anywhere_leaves_plain_cpython() {
     }
     println!("reached: {reached:?}");
     for point in [
-        "initialize",
         "mapped",
         "find_module",
+        "missed",
         "get_code",
         "find_interned",
         "finalize",
@@ -146,7 +147,7 @@ fn a_panic_in_a_tool_is_an_error() {
     let mut reached = BTreeSet::new();
     for point in points() {
         for tool in tools {
-            let mut command = project.command(["-v", "-X", "cds=off", "-m", "cds"]);
+            let mut command = project.command(["-X", "cds_strict", "-m", "cds"]);
             let outcome = failing(command.args(tool), &point, 0);
             if told(&outcome.stderr, &point) {
                 reached.insert(point.clone());

@@ -150,7 +150,7 @@ dis.dis(code)
 
 #[test]
 fn importtime_and_verbose_tell_the_same_imports() {
-    let project = project("import pkg, top, json\n");
+    let project = project("import pkg, top, queue\n");
     project.dump(["app.py"]);
     let imports = |mode, option: &str| {
         let stderr = project.run_in(mode, [option, "app.py"]).stderr;

@@ -15,7 +15,7 @@ from cds.tracelist import Entry
 # modules may print what they like.
 _IMPORTER = """\
 import importlib, json, os, sys
-failures = os.fdopen(int(sys.argv.pop()), "w")
+failures = int(sys.argv.pop())
 sys.path[:0] = json.loads(sys.argv.pop())
 names = sys.stdin.read().split()
 sys.argv[:] = [""]
@@ -23,7 +23,8 @@ for name in names:
     try:
         importlib.import_module(name)
     except BaseException as error:
-        print(name, f"{type(error).__name__}: {error}".splitlines()[0], file=failures)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        os.write(failures, f"{name} {reason}\n".encode("utf-8", "replace"))
 """
 
 

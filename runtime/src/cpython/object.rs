@@ -19,7 +19,6 @@ pub type Result<T> = std::result::Result<T, Raised>;
 #[derive(Debug, Clone, Copy)]
 pub enum Exception {
     Os,
-    Runtime,
     Type,
     Value,
 }
@@ -32,7 +31,6 @@ impl Raised {
         unsafe {
             let kind = match exception {
                 Exception::Os => raw::PyExc_OSError,
-                Exception::Runtime => raw::PyExc_RuntimeError,
                 Exception::Type => raw::PyExc_TypeError,
                 Exception::Value => raw::PyExc_ValueError,
             };

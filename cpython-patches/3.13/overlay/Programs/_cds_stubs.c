@@ -76,3 +76,11 @@ _PyCDS_FindPattern(PyObject *Py_UNUSED(module),
 {
     Py_RETURN_NONE;
 }
+
+#ifdef Py_DEBUG
+int
+_PyCDS_IsArchived(PyObject *Py_UNUSED(object))
+{
+    return 0;
+}
+#endif

@@ -87,6 +87,11 @@ extern const struct _PyCDS_LinkedExtension _PyCDS_LinkedExtensions[];
 extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
                                                const char *path);
 
+#ifdef Py_DEBUG
+/* Whether an object lies in an archive that is in use. */
+extern int _PyCDS_IsArchived(PyObject *object);
+#endif
+
 /* The builtin module _cds_archive: writing archives, and what became of the
    mapped one. */
 extern PyObject *PyInit__cds_archive(void);
