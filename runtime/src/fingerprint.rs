@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::fmt::Write;
-use std::slice;
+use std::{ptr, slice};
 
 use cds_format::{Header, Rejection};
 
@@ -99,10 +99,11 @@ impl Image {
     pub fn copy(&self, address: u64, bytes: usize) -> Option<Vec<u8>> {
         let mut segments = self.segments.iter();
         let &(_, end) = segments.find(|&&(start, end)| (start..end).contains(&address))?;
-        let mut copy = vec![0; bytes.min((end - address) as usize)];
-        // SAFETY: so many bytes of a loaded segment follow. The GIL, which the caller holds, guards what changes.
-        unsafe { std::ptr::copy(address as *const u8, copy.as_mut_ptr(), copy.len()) };
-        Some(copy)
+        let addresses = address..end.min(address.saturating_add(bytes as u64));
+        // Byte by byte, since memcpy() of more than one static object is an error to AddressSanitizer.
+        // SAFETY: they lie in a loaded segment. The GIL, which the caller holds, guards what changes.
+        let byte = |address| unsafe { ptr::read_volatile(address as *const u8) };
+        Some(addresses.map(byte).collect())
     }
 
     /// Whether an object lies in it, which makes its address known at link time.

@@ -161,7 +161,7 @@ def nested(depth):
     for _ in range(depth):
         inner = (inner,)
     return inner
-source = "def f(a, *b, c=3):\n    'doc'\n    return [x + c for x in b if x in {1, 2, 'a'}], lambda: (a, 'zq_literal')\n"
+source = "def f(a, *b, c=3):\n    'doc'\n    return [x + c for x in b if x in {1, 2, 300}], lambda: (a, 'zq_literal')\n"
 same = (None, True, False, ..., 0, 256, -5, b"", bytes([120]), "", "a", "\xe4", (), "name", "__init__")
 equal = (257, 2**100, -2**70, -0.0, 0.0, 1.5, 1j, b"xyz", "two words", "\u1234" * 3, "\U0001F600", "a" * 10000, nested(100),
          frozenset({1, "k", (2,)}), frozenset(), frozenset({frozenset({1})}))

@@ -410,3 +410,112 @@ fn a_moved_tree_shows_its_own_paths() {
         outcome.stdout
     );
 }
+
+/// Every way to a file is a path of its own, as for stock.
+#[test]
+fn a_linked_tree_shows_the_paths_that_lead_there() {
+    let project = project(
+        "import sys\nsys.path[0] = sys.argv[1]\nimport top, pkg.sub.more\nprint(top.__file__, top.f.__code__.co_filename, pkg.sub.__path__)\n",
+    );
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(project.path(to), project.path(name)).unwrap();
+    };
+    link(".", "link");
+    project.write("other/top.py", "def f(x): return 'other'\n");
+    project.dump(["app.py", "link"]);
+    let check = |path: &str, is_archived: bool| {
+        let expected = project.run_in(Mode::Off, ["app.py", path]);
+        assert_eq!(project.run_in(Mode::Archive, ["app.py", path]), expected);
+        let stats = ["-X", "cds_stats", "app.py", path];
+        let stats = project.run_in(Mode::Archive, stats).stderr;
+        assert_eq!(
+            stats.contains("from elsewhere: 0\n"),
+            is_archived,
+            "{path}: {stats}"
+        );
+    };
+    check("link", true);
+    check(".", false);
+    // The link leads elsewhere.
+    std::fs::remove_file(project.path("link")).unwrap();
+    link("other", "link");
+    check("link", false);
+}
+
+#[test]
+fn options_for_debugging_change_nothing() {
+    let project = project("import pkg, top, queue, sys\nprint(top.f(1), sys.flags.dev_mode)\n");
+    project.dump(["app.py"]);
+    for options in [
+        &["-X", "dev"][..],
+        &["-X", "tracemalloc=5"],
+        &["-X", "showrefcount"],
+        &["-X", "faulthandler"],
+        &[
+            "-X",
+            "dev",
+            "-X",
+            "tracemalloc",
+            "-X",
+            "showrefcount",
+            "-W",
+            "error",
+        ],
+        &["-X", "int_max_str_digits=640", "-b", "-R"],
+    ] {
+        let arguments = [options, &["app.py"]].concat();
+        let expected = project.run_in(Mode::Off, &arguments).success();
+        for mode in [Mode::Standard, Mode::Archive, Mode::Relocated] {
+            assert_eq!(
+                project.run_in(mode, &arguments),
+                expected,
+                "{options:?}, {mode:?}"
+            );
+        }
+    }
+}
+
+/// Each allocation of a question to the archive fails in turn: there is a MemoryError, or the answer is None or right.
+#[test]
+fn a_question_without_memory_fails_as_any_other() {
+    let project = project(
+        r#"
+import _imp, _sre, _testcapi, os, pkg.sub, re, sys, top
+here = os.path.dirname(pkg.__file__)
+loaders = sys.path_importer_cache[here]._loaders
+compiler = re._compiler.compile
+questions = {
+    "module": lambda: _imp._cds_find_module(here, "circular_a", loaders),
+    "package": lambda: _imp._cds_find_module(here, "sub", loaders),
+    "nothing": lambda: _imp._cds_find_module(here, "none", loaders),
+    "code": lambda: _imp._cds_get_code("top", top.__file__),
+    "no code": lambda: _imp._cds_get_code("top", here + "/none.py"),
+    "pattern": lambda: _sre._cds_find_pattern((str, "a+b", 0), compiler),
+}
+re.compile("a+b")
+for name, ask in questions.items():
+    expected, failures = repr(ask()), 0
+    for start in range(60):
+        answer = None
+        _testcapi.set_nomemory(start, start + 1)
+        try:
+            answer = ask()
+        except MemoryError:
+            failures += 1
+        _testcapi.remove_mem_hooks()
+        assert answer is None or repr(answer) == expected, (name, answer, expected)
+    assert repr(ask()) == expected
+    print(name, expected[:9], failures > 0)
+"#,
+    );
+    project.dump(["app.py"]);
+    for mode in [Mode::Archive, Mode::Relocated] {
+        let outcome = project.run_in(mode, ["app.py"]).success();
+        assert_eq!(
+            outcome.stdout,
+            "module (<class ' True\npackage (<class ' True\nnothing () False\n\
+             code <code obj False\nno code None True\npattern re.compil False\n",
+            "{mode:?}"
+        );
+    }
+}

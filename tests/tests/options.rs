@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cpython_cds_tests::{Mode, Outcome, Project, change_fact};
+use cpython_cds_tests::{Mode, Outcome, Project, change_fact, clean, python};
 
 const PROGRAM: &[(&str, &str)] = &[
     (
@@ -184,6 +184,35 @@ fn the_environment_says_the_same_unless_it_is_ignored() {
             .stdout,
         "{'cds': 'off'}\n"
     );
+}
+
+/// A set-user-ID program takes no file's name from whoever starts it.
+#[test]
+fn the_environment_is_ignored_by_a_program_with_more_rights() {
+    let project = project();
+    if !rustix::process::geteuid().is_root() {
+        println!("only root can make such a program for somebody else");
+        return;
+    }
+    let program = project.path("privileged");
+    fs::copy(python(), &program).unwrap();
+    std::os::unix::fs::chown(&program, Some(65534), None).unwrap();
+    let run = |mode| {
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let ask = "import _cds_archive; print(len(_cds_archive.status()))";
+        let mut command = std::process::Command::new(&program);
+        clean(&mut command);
+        command
+            .args(["-c", ask])
+            .env("PYTHON_CDS", project.path("app.img"));
+        command.env(
+            "PYTHONHOME",
+            python().canonicalize().unwrap().ancestors().nth(2).unwrap(),
+        );
+        Outcome::of(&mut command).success().stdout
+    };
+    assert_eq!(run(0o755), "1\n");
+    assert_eq!(run(0o4755), "0\n");
 }
 
 #[test]

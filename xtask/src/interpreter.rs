@@ -131,10 +131,11 @@ fn compiler_version() -> Vec<u8> {
 }
 
 /// How interpreters with sanitizers run, if the environment says nothing else: CPython leaves memory to the end of the
-/// process, asks for more than there is in its tests, and has a handler of its own for signals.
+/// process, asks for more than there is in its tests, and has a handler of its own for signals; and tests preload
+/// libraries.
 pub const SANITIZER_OPTIONS: (&str, &str) = (
     "ASAN_OPTIONS",
-    "detect_leaks=0:allocator_may_return_null=1:handle_segv=0",
+    "detect_leaks=0:allocator_may_return_null=1:handle_segv=0:verify_asan_link_order=0",
 );
 
 /// A command that sees none of the user's settings for Python.

@@ -15,6 +15,9 @@ use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
+/// Debug builds do without frozen modules unless told.
+const OPTIONS: [&str; 3] = ["-I", "-X", "frozen_modules=on"];
+
 /// Dumps the archive, unless nothing that it describes has changed.
 pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     let program = interpreter::program(&build.installation())?;
@@ -32,7 +35,7 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     let log = build.log("standard-archive");
     let python = |arguments: &[&str]| {
         let mut command = interpreter::python_free(&program);
-        command.arg("-I").args(arguments);
+        command.args(OPTIONS).args(arguments);
         command
     };
     let dump = |profiles: &[String], lists: &[&Path]| -> Result<()> {
@@ -76,6 +79,9 @@ fn path(library: &Path) -> Result<PathBuf> {
 /// The interpreter, and everything whose modification time is in the archive.
 fn inputs(program: &Path, library: &Path, training: &Path) -> Result<String> {
     let mut inputs = Inputs::new();
+    for option in OPTIONS {
+        inputs.add(option);
+    }
     inputs.add_times(program)?;
     for entry in WalkDir::new(training).sort_by_file_name() {
         inputs.add_times(entry.context("cannot read the training programs")?.path())?;

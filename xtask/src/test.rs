@@ -53,10 +53,44 @@ pub fn run(args: &Args) -> Result<()> {
             "warnings",
         ])
     })?;
+    if build.profile.has_faults() {
+        return checked(&workspace, &build);
+    }
     step("cargo test", || cargo(&["test", "--workspace"]))?;
     step("CPython's tests", || {
         cpython_tests::run_archived(&workspace, &build)
     })
+}
+
+/// The tests of the interpreter, with those that need fault points.
+fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
+    let mut arguments = vec![
+        "test",
+        "--package",
+        "cpython-cds-tests",
+        "--",
+        "--include-ignored",
+    ];
+    for test in unsuitable(build.profile) {
+        arguments.extend(["--skip", test]);
+    }
+    step("cargo test", || cargo(workspace, build, &arguments))
+}
+
+/// Tests that make no sense with a profile, by parts of their names.
+fn unsuitable(profile: Profile) -> &'static [&'static str] {
+    match profile {
+        Profile::Dev | Profile::Release => &[],
+        // Addresses are in what it prints.
+        Profile::Debug => &["real_programs"],
+        // AddressSanitizer takes memory that they limit, or time.
+        Profile::Sanitize => &[
+            "real_programs",
+            "with_little",
+            "with_few",
+            "each_call_for_a_dump",
+        ],
+    }
 }
 
 /// It is the crate of the tests that knows the suites.

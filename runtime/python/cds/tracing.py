@@ -24,7 +24,7 @@ for name in names:
         importlib.import_module(name)
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        os.write(failures, f"{name} {reason}\n".encode("utf-8", "replace"))
+        os.write(failures, f"{name} {reason}\\n".encode("utf-8", "replace"))
 """
 
 
