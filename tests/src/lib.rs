@@ -212,14 +212,7 @@ pub fn change_fact(archive: &Path, fact: &str) {
 
 /// A shared library that maps a page at each of those addresses when it is loaded.
 fn address_taker() -> &'static Path {
-    const SOURCE: &str = r#"
-        #include <sys/mman.h>
-        __attribute__((constructor)) static void take(void) {
-            char *bases[] = {(char *)0x280000000000, (char *)0x281000000000};
-            for (int i = 0; i < 2; i++)
-                mmap(bases[i], 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-        }
-    "#;
+    const SOURCE: &str = include_str!("address_taker.c");
     static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, library) = LIBRARY.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");

@@ -136,7 +136,6 @@ fn a_panic_anywhere_leaves_plain_cpython() {
 #[ignore = "needs fault points: cargo xtask test --profile debug"]
 fn a_panic_in_a_tool_is_an_error() {
     let project = project();
-    let before = fs::read(project.path("app.img")).unwrap();
     let tools: [&[&str]; 5] = [
         &["dump", "-q", "app.lst", "app.img"],
         &["inspect", "app.img"],
@@ -147,6 +146,7 @@ fn a_panic_in_a_tool_is_an_error() {
     let mut reached = BTreeSet::new();
     for point in points() {
         for tool in tools {
+            let before = fs::read(project.path("app.img")).unwrap();
             let mut command = project.command(["-X", "cds_strict", "-m", "cds"]);
             let outcome = failing(command.args(tool), &point, 0);
             if told(&outcome.stderr, &point) {
@@ -161,12 +161,16 @@ fn a_panic_in_a_tool_is_an_error() {
                 "{point}, {tool:?}: {outcome:?}"
             );
             if outcome.status != 0 {
+                // An interpreter that cannot start as strictly as asked says no more.
                 let mut lines = outcome.stderr.lines();
                 assert!(
-                    lines.any(|line| line.contains("error: ")),
+                    lines.any(|line| line.contains("error: ")) || told(&outcome.stderr, &point),
                     "{point}, {tool:?}: {outcome:?}"
                 );
-                assert_eq!(fs::read(project.path("app.img")).unwrap(), before);
+                assert!(
+                    fs::read(project.path("app.img")).unwrap() == before,
+                    "{point}, {tool:?}"
+                );
             }
         }
     }

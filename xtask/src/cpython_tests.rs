@@ -1,4 +1,4 @@
-//! CPython's own test suite, with stock and with archives: what fails with an archive must fail without.
+//! CPython's own test suite, with stock and with archives, in four ways: what fails with an archive must fail without.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build_python::{self, Choice};
 use crate::interpreter;
 use crate::progress::Phase;
+use crate::runtime;
 use crate::stamp;
 use crate::workspace::{Build, Workspace};
 
@@ -116,7 +117,7 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
         (build, stock)
     };
     let directory = logs(workspace)?;
-    let ways = ways(&build, &stock, &directory)?;
+    let ways = ways(workspace, &build, &stock, &directory)?;
     let mut expected = BTreeSet::new();
     let mut worse = Vec::new();
     for (index, way) in ways.iter().enumerate() {
@@ -204,7 +205,7 @@ fn archive_everything(program: &Path, directory: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
+fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
     let program = interpreter::program(&build.installation())?;
     let archive = archive_everything(&program, directory)?;
     let way = |name, program: &Path, environment| Way {
@@ -212,6 +213,12 @@ fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
         program: program.to_owned(),
         environment,
     };
+    let taker = directory.join("address_taker.so");
+    let source = workspace.root().join("tests/src/address_taker.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"]);
+    runtime::run(compiler.arg(&taker).arg(source))?;
+    let everything = ("PYTHON_CDS", archive.display().to_string());
     Ok(vec![
         way(
             "stock",
@@ -219,10 +226,11 @@ fn ways(build: &Build, stock: &Build, directory: &Path) -> Result<Vec<Way>> {
             vec![],
         ),
         way("standard archive", &program, vec![]),
+        way("everything archived", &program, vec![everything.clone()]),
         way(
-            "everything archived",
+            "everything archived and relocated",
             &program,
-            vec![("PYTHON_CDS", archive.display().to_string())],
+            vec![everything, ("LD_PRELOAD", taker.display().to_string())],
         ),
     ])
 }
