@@ -64,13 +64,27 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds an interpreter and installs it where it is run from.
+/// Builds an interpreter, installs it where it is run from, and makes `./python` a link to it if it is not stock.
 pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Build> {
+    let build = build_aside(workspace, choice, stock, choice.profile)?;
+    if !stock {
+        link(workspace, &interpreter::program(&build.installation())?)?;
+    }
+    Ok(build)
+}
+
+/// Does that with a profile of its own, and leaves `./python` as it is.
+pub fn build_aside(
+    workspace: &Workspace,
+    choice: &Choice,
+    stock: bool,
+    profile: Profile,
+) -> Result<Build> {
     let start = Instant::now();
     let pins = Pins::load(&workspace.patches())?;
     let pin = choice.pin(&pins)?;
     let jobs = choice.jobs();
-    let build = workspace.build(&pin.version, choice.profile, stock);
+    let build = workspace.build(&pin.version, profile, stock);
     eprintln!("CPython {} ({})", pin.version, build.name());
 
     let installed = deps::ensure(workspace, !choice.no_install_deps)?;
@@ -86,21 +100,19 @@ pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Buil
     }
 
     let program = interpreter::program(&build.installation())?;
-    let shown = if stock {
-        program
-    } else {
-        link(workspace, &program)?
-    };
     eprintln!(
         "{} is ready ({:.1} s)",
-        shown.display(),
+        program
+            .strip_prefix(workspace.root())
+            .unwrap_or(&program)
+            .display(),
         start.elapsed().as_secs_f64()
     );
     Ok(build)
 }
 
 /// Makes `./python` a link to the interpreter. It is relative, so that the repository may be mounted elsewhere.
-fn link(workspace: &Workspace, program: &Path) -> Result<PathBuf> {
+fn link(workspace: &Workspace, program: &Path) -> Result<()> {
     let python = workspace.python();
     let target = program.strip_prefix(workspace.root()).unwrap_or(program);
     if fs::read_link(&python).ok().as_deref() != Some(target) {
@@ -108,5 +120,5 @@ fn link(workspace: &Workspace, program: &Path) -> Result<PathBuf> {
         let what = || format!("cannot create the link {}", python.display());
         std::os::unix::fs::symlink(target, &python).with_context(what)?;
     }
-    Ok(Path::new("./python").to_owned())
+    Ok(())
 }

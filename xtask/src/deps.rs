@@ -1,4 +1,4 @@
-//! What building the interpreter needs of the system.
+//! What building the interpreter, and testing it, needs of the system.
 //!
 //! Each need is probed by use — a program is run, a header is compiled, libclang is looked for where bindgen looks —
 //! so that a system without dpkg, or with a library of its own, passes too. Debian's package names only serve to
@@ -94,10 +94,22 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
-/// Installs what is missing if it can, and fails with the command to run if it cannot. Whether anything was installed:
-/// a build that was configured without it must be configured again.
+/// The tests have system calls fail.
+const NEEDS_OF_TESTS: &[Need] = &[program("strace", "strace")];
+
+/// Installs what a build needs and the system lacks if it can, and fails with the command to run if it cannot. Whether
+/// anything was installed: a build that was configured without it must be configured again.
 pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
-    let missing = missing();
+    ensure_all(NEEDS, workspace, install)
+}
+
+/// The same for what the tests need besides.
+pub fn ensure_for_tests(workspace: &Workspace, install: bool) -> Result<()> {
+    ensure_all(NEEDS_OF_TESTS, workspace, install).map(drop)
+}
+
+fn ensure_all(needs: &'static [Need], workspace: &Workspace, install: bool) -> Result<bool> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(false);
     }
@@ -128,7 +140,7 @@ pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
         packages.join(" ")
     );
     apt_install(workspace, &packages)?;
-    let missing = self::missing();
+    let missing = self::missing(needs);
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|need| need.what).collect();
         bail!(
@@ -171,15 +183,15 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     install().context("the packages cannot be installed")
 }
 
-fn missing() -> Vec<&'static Need> {
+fn missing(needs: &'static [Need]) -> Vec<&'static Need> {
     // One run of the compiler answers the usual case, in which nothing is missing.
-    let all_compile = compiles(&NEEDS.iter().filter_map(Need::header).collect::<Vec<_>>());
+    let all_compile = compiles(&needs.iter().filter_map(Need::header).collect::<Vec<_>>());
     let is_met = |need: &Need| match need.probe {
         Probe::Program(name) => runs(name),
         Probe::Libclang => libclang().is_some(),
         Probe::Header(lines) => all_compile || compiles(&[lines]),
     };
-    NEEDS.iter().filter(|need| !is_met(need)).collect()
+    needs.iter().filter(|need| !is_met(need)).collect()
 }
 
 fn runs(program: &str) -> bool {

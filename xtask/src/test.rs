@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that has to hold before a change is done. CI runs this and nothing else.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{interpreter, patch, runtime};
+use crate::{deps, interpreter, patch, runtime};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,6 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
         let build = step("build-python", || {
             build_python::build(&workspace, &args.choice, false)
         })?;
+        deps::ensure_for_tests(&workspace, !args.choice.no_install_deps)?;
         step("patch check", || patch::check(&workspace))?;
         build
     };
@@ -54,15 +55,22 @@ pub fn run(args: &Args) -> Result<()> {
         ])
     })?;
     if build.profile.has_faults() {
-        return checked(&workspace, &build);
+        return step("cargo test", || checked(&workspace, &build));
     }
     step("cargo test", || cargo(&["test", "--workspace"]))?;
     step("CPython's tests", || {
         cpython_tests::run_archived(&workspace, &build)
-    })
+    })?;
+    let debug = {
+        let _lock = workspace.lock()?;
+        step("debug build", || {
+            build_python::build_aside(&workspace, &args.choice, false, Profile::Debug)
+        })?
+    };
+    step("cargo test, debug build", || checked(&workspace, &debug))
 }
 
-/// The tests of the interpreter, with those that need fault points.
+/// The tests of the interpreter with a build that looks closer, and those that need its fault points.
 fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
     let mut arguments = vec![
         "test",
@@ -74,7 +82,12 @@ fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
     for test in unsuitable(build.profile) {
         arguments.extend(["--skip", test]);
     }
-    step("cargo test", || cargo(workspace, build, &arguments))
+    let mut command = cargo_command(workspace, build, &arguments);
+    command.env(
+        "CPYTHON_CDS_PYTHON",
+        interpreter::program(&build.installation())?,
+    );
+    finish(&mut command)
 }
 
 /// Tests that make no sense with a profile, by parts of their names.
@@ -144,6 +157,10 @@ fn program() -> OsString {
 }
 
 fn cargo(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Result<()> {
+    finish(&mut cargo_command(workspace, build, arguments))
+}
+
+fn cargo_command(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command
         .current_dir(workspace.root())
@@ -153,7 +170,12 @@ fn cargo(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Result<()>
     if build.profile == Profile::Sanitize && env::var_os(name).is_none() {
         command.env(name, options);
     }
+    command
+}
+
+fn finish(command: &mut Command) -> Result<()> {
     let status = command.status().context("cannot run cargo")?;
+    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
     ensure!(status.success(), "cargo {} ({status})", arguments.join(" "));
     Ok(())
 }
