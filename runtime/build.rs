@@ -58,6 +58,8 @@ const VARIABLES: &[&str] = &[
 
 const FUNCTIONS: &[&str] = &[
     "PyBytes_FromStringAndSize",
+    "PyConfig_SetBytesArgv",
+    "PyConfig_SetBytesString",
     "PyDict_MergeFromSeq2",
     "PyDict_New",
     "PyDict_SetItemString",
@@ -66,6 +68,11 @@ const FUNCTIONS: &[&str] = &[
     "PyErr_SetString",
     "PyErr_WriteUnraisable",
     "PyImport_ImportModule",
+    "PyInterpreterState_Get",
+    "PyOS_AfterFork_Child",
+    "PyOS_AfterFork_Parent",
+    "PyOS_BeforeFork",
+    "_PyCDS_InitStandardStreams",
     "PyFrozenSet_New",
     "PyList_Append",
     "PyList_New",

@@ -16,7 +16,7 @@ use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
 use crate::stats::{Activity, Origin};
-use crate::{archive_module, extensions, fault, intern, loaders, patterns};
+use crate::{archive_module, extensions, fault, image, intern, loaders, patterns};
 
 /// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
 fn fenced<T>(name: &str, otherwise: T, body: impl FnOnce() -> T) -> T {
@@ -295,6 +295,38 @@ pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> 
         c_int::from(
             runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
         )
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_RestoreImage(argc: c_int, argv: *const *const c_char) {
+    // SAFETY: C passes what `main()` got.
+    fenced("restore_image", (), || unsafe {
+        image::restore(argc, argv)
+    });
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
+    let taken = fenced("take_image", Some(1), image::take);
+    let Some(status) = taken else {
+        return 0;
+    };
+    // SAFETY: C passes a variable.
+    unsafe { exit_code.write(status) };
+    1
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterState) -> c_int {
+    fenced("finalize_restored", 0, || {
+        c_int::from(image::finalize_restored())
     })
 }
 

@@ -15,6 +15,7 @@ mod extensions;
 mod fault;
 mod ffi;
 mod fingerprint;
+mod image;
 mod inspect;
 mod intern;
 mod layers;

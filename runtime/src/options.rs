@@ -23,6 +23,8 @@ pub struct Options {
     pub profile: Option<PathBuf>,
     /// Report at exit what came from the archive (`-X cds_stats`, `-X cds_stats=FILE`).
     pub stats: Option<StatsTarget>,
+    /// Take a startup image instead of running a program (`-X cds_image=REQUEST`).
+    pub image: Option<PathBuf>,
     /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
     pub pycds: bool,
 }
@@ -90,6 +92,11 @@ impl Options {
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             profile: file("cds_profile"),
+            image: options
+                .iter()
+                .find(|(name, _)| name == "cds_image")
+                .and_then(|(_, value)| value.as_deref())
+                .map(PathBuf::from),
             stats: match value("cds_stats").as_deref() {
                 None | Some("0") => None,
                 Some("" | "1") => Some(StatsTarget::Stderr),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::catalog::Miss;
 use crate::fault;
+use crate::image;
 use crate::layers::Layers;
 use crate::memory;
 use crate::options::StatsTarget;
@@ -18,6 +19,8 @@ use crate::stats::Activity;
 /// What is told; as JSON the field names are those of the document.
 #[derive(Serialize)]
 struct Report {
+    /// Why the process was not restored from the startup image beside the archive, if there is one.
+    startup_image: Option<&'static str>,
     modules: Modules,
     /// Directories in which modules were looked for in the ordinary way.
     directories: Vec<Reason>,
@@ -116,6 +119,7 @@ fn report(runtime: &Runtime) -> Report {
         }
     });
     Report {
+        startup_image: image::refusal(),
         modules: Modules {
             from_archive: stats.hits(),
             source_files: stats.source_hits(),
@@ -176,6 +180,9 @@ fn text(report: &Report) -> String {
 }
 
 fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
+    if let Some(refusal) = report.startup_image {
+        writeln!(text, "cds: {refusal}")?;
+    }
     if report.archives.is_empty() {
         return writeln!(text, "cds: no archive in use");
     }

@@ -39,6 +39,11 @@ impl Config {
         self.get().optimization_level
     }
 
+    /// Whether `sys.path` begins without the program's directory (`-P`, `-I`, `PYTHONSAFEPATH`).
+    pub fn has_safe_path(&self) -> bool {
+        self.get().safe_path != 0
+    }
+
     /// Number of `-v` options.
     pub fn verbosity(&self) -> i32 {
         self.get().verbose

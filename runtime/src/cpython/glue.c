@@ -100,3 +100,61 @@ cds_glue_gc_is_observed(PyInterpreterState *interp)
     return interp->gc.debug != 0
         || (callbacks != NULL && PyList_GET_SIZE(callbacks) != 0);
 }
+
+static int immortalize_object(PyObject *object, void *unused);
+
+static void
+immortalize_referents(PyObject *object)
+{
+    if (PyCode_Check(object)) {
+        PyCodeObject *code = (PyCodeObject *)object;
+        PyObject *parts[] = {
+            code->co_consts, code->co_names, code->co_exceptiontable,
+            code->co_localsplusnames, code->co_localspluskinds,
+            code->co_filename, code->co_name, code->co_qualname,
+            code->co_linetable,
+        };
+        for (size_t i = 0; i < Py_ARRAY_LENGTH(parts); i++) {
+            immortalize_object(parts[i], NULL);
+        }
+    }
+    traverseproc traverse = Py_TYPE(object)->tp_traverse;
+    if (traverse != NULL && PyObject_IS_GC(object)) {
+        traverse(object, immortalize_object, NULL);
+    }
+}
+
+static int
+immortalize_object(PyObject *object, void *Py_UNUSED(unused))
+{
+    if (object == NULL || _Py_IsImmortal(object)) {
+        return 0;
+    }
+    object->ob_refcnt = _Py_IMMORTAL_REFCNT;
+    /* Those that are tracked have their turn. */
+    if (!PyObject_GC_IsTracked(object)) {
+        immortalize_referents(object);
+    }
+    return 0;
+}
+
+void
+cds_glue_immortalize(void)
+{
+    struct _gc_runtime_state *gc = &_PyInterpreterState_GET()->gc;
+    for (int i = 0; i < NUM_GENERATIONS; i++) {
+        PyGC_Head *head = &gc->generations[i].head;
+        PyGC_Head *next = _PyGCHead_NEXT(head);
+        for (; next != head; next = _PyGCHead_NEXT(next)) {
+            PyObject *object = (PyObject *)(next + 1);
+            immortalize_object(object, NULL);
+            immortalize_referents(object);
+        }
+    }
+}
+
+void
+cds_glue_forget_audit_hooks(void)
+{
+    Py_CLEAR(_PyInterpreterState_GET()->audit_hooks);
+}

@@ -57,3 +57,10 @@ int cds_glue_gc_threshold(PyInterpreterState *interp);
 
 /* Whether the program looks at collections (gc.callbacks, gc.set_debug()). */
 int cds_glue_gc_is_observed(PyInterpreterState *interp);
+
+/* Makes all objects that the garbage collector tracks immortal, and those that
+   they refer to; and moves the former where it does not look. */
+void cds_glue_immortalize(void);
+
+/* Removes the hooks that sys.addaudithook() has added to the interpreter. */
+void cds_glue_forget_audit_hooks(void);

@@ -8,12 +8,14 @@
 //! - [`collector`]: the garbage collector's settings,
 //! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
+//! - [`image`]: what a frozen or restored process asks of it,
 //! - [`config`]: what the interpreter was told at start-up.
 
 pub mod archived;
 pub mod collector;
 pub mod config;
 pub mod encode;
+pub mod image;
 pub mod interned;
 pub mod linked;
 pub mod object;

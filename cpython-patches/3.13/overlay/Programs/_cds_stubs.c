@@ -77,6 +77,23 @@ _PyCDS_FindPattern(PyObject *Py_UNUSED(module),
     Py_RETURN_NONE;
 }
 
+void
+_PyCDS_RestoreImage(int Py_UNUSED(argc), char **Py_UNUSED(argv))
+{
+}
+
+int
+_PyCDS_TakeImage(int *Py_UNUSED(exitcode))
+{
+    return 0;
+}
+
+int
+_PyCDS_FinalizeRestored(PyInterpreterState *Py_UNUSED(interp))
+{
+    return 0;
+}
+
 #ifdef Py_DEBUG
 int
 _PyCDS_IsArchived(PyObject *Py_UNUSED(object))

@@ -87,6 +87,25 @@ extern const struct _PyCDS_LinkedExtension _PyCDS_LinkedExtensions[];
 extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
                                                const char *path);
 
+/* Called first of all.  If the command line asks for an archive with a startup
+   image that fits this process, the image takes the process over and the call
+   does not return. */
+extern void _PyCDS_RestoreImage(int argc, char **argv);
+
+/* Called before the program runs.  Return 1 with an exit code if the process was
+   started to take an image of; 0 to run the program, which is what a restored
+   process does too. */
+extern int _PyCDS_TakeImage(int *exitcode);
+
+/* Create sys.stdin, sys.stdout and sys.stderr, of a restored process.  Return -1
+   if that fails, without an exception.  (Python/pylifecycle.c) */
+extern int _PyCDS_InitStandardStreams(void);
+
+/* Called when modules are about to be destroyed.  Return 1 if the process was
+   restored from an image: what it has loaded since is destroyed then, and the
+   rest shall stay. */
+extern int _PyCDS_FinalizeRestored(PyInterpreterState *interp);
+
 #ifdef Py_DEBUG
 /* Whether an object lies in an archive that is in use. */
 extern int _PyCDS_IsArchived(PyObject *object);

@@ -1,0 +1,219 @@
+"""The life of a startup image, as far as Python code is concerned.
+
+`prepare()` runs in the process that an image is taken of, `resumed()` in each that is
+restored from it, `finalize()` when such a one ends.
+"""
+
+import gc
+import importlib
+import json
+import os
+import posix
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+from cds import hooks
+
+# Modules of the image.
+_modules: frozenset[str] = frozenset()
+
+# What imports did to the environment: values, or None for variables that they removed.
+_changes: dict[bytes, bytes | None] = {}
+
+# A path, and its modification time and size, or None if nothing was there.
+_Looked = tuple[str, int | None, int]
+
+
+class ImageError(Exception):
+    """An image that would not be right."""
+
+
+class _Watched(dict[bytes, bytes]):
+    """The environment, with the names that were asked for."""
+
+    def __init__(self, contents: dict[bytes, bytes]) -> None:
+        super().__init__(contents)
+        self.asked: set[bytes] = set()
+
+    def __getitem__(self, name: bytes) -> bytes:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, bytes):
+            self.asked.add(name)
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        # Whoever looks at all of them may have found any.
+        self.asked.update(super().__iter__())
+        return super().__iter__()
+
+
+def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str]]:
+    """Import what the request names and return what the imports looked at.
+
+    That is: the image's path, the names of variables, files and directories, and the
+    first parts of the names of modules that come from files.
+    """
+    global _modules, _changes
+    inherited = _open_files()
+    with open(request, encoding="utf-8") as file:
+        wanted = json.load(file)
+    sys.path[:0] = wanted["path"]
+    environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    watched = _Watched(environment)
+    os.environ._data = watched  # type: ignore[attr-defined]
+    seen: set[str] = set()
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
+            seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+
+    # The image has no audit hooks: whoever takes it removes this one.
+    sys.addaudithook(audit)
+    # `-c` needs it for its tracebacks, and `-i` more.
+    for name in ["linecache", *wanted["modules"]]:
+        importlib.import_module(name)
+    hooks.run_before_snapshot()
+    opened = seen - {os.path.abspath(request)}
+
+    os.environ._data = environment  # type: ignore[attr-defined]
+    now = dict(dict.items(watched))
+    _changes = {name: value for name, value in now.items() if environment.get(name) != value}
+    _changes |= {name: None for name in environment if name not in now}
+    del sys.path[: len(wanted["path"])]
+    _refuse_what_cannot_be_restored(inherited)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    _modules = frozenset(sys.modules)
+    names = {name.partition(".")[0] for name, _ in _from_files()}
+    paths = [_looked_at(path) for path in sorted(_paths() | opened)]
+    asked = [os.fsdecode(name) for name in sorted(watched.asked | {b"HOME"})]
+    gc.collect()
+    return wanted["image"], asked, paths, sorted(names)
+
+
+def _from_files() -> Iterator[tuple[str, str]]:
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and spec.has_location and spec.origin:
+            yield name, spec.origin
+
+
+def _paths() -> set[str]:
+    """Return the sources of modules, and all directories that were searched for modules."""
+    paths = {origin for _, origin in _from_files()}
+    paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
+    paths.add(os.path.join(sys.prefix, "pyvenv.cfg"))
+    return {os.path.abspath(path) for path in paths}
+
+
+def _looked_at(path: str) -> _Looked:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path, None, 0
+    size = 0 if os.path.isdir(path) else status.st_size
+    return path, status.st_mtime_ns, size
+
+
+def _refuse_what_cannot_be_restored(inherited: dict[int, str]) -> None:
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        raise ImageError(f"threads were started by imports: {', '.join(others)}")
+    left = {n: target for n, target in _open_files().items() if inherited.get(n) != target}
+    if left:
+        shown = ", ".join(f"{number} ({target})" for number, target in left.items())
+        raise ImageError(f"files were left open by imports: {shown}")
+
+
+def _open_files() -> dict[int, str]:
+    """Return what file descriptors behind the standard streams refer to."""
+    files = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            # That of the listing itself.
+            pass
+    return {number: target for number, target in files.items() if number > 2}
+
+
+def resumed(
+    argv: list[bytes], orig_argv: list[bytes], options: list[bytes], environment: list[bytes]
+) -> None:
+    """Make a restored process one that was started with these arguments."""
+    variables = dict(variable.partition(b"=")[::2] for variable in environment if b"=" in variable)
+    posix.environ.clear()
+    posix.environ.update(variables)
+    for name, value in _changes.items():
+        if value is None:
+            os.environb.pop(name, None)
+        else:
+            os.environb[name] = value
+    sys.argv[:] = map(os.fsdecode, argv)
+    sys.orig_argv[:] = map(os.fsdecode, orig_argv)
+    for name in [name for name in sys._xoptions if name.startswith("cds")]:
+        del sys._xoptions[name]
+    for option in options:
+        name, _, value = os.fsdecode(option).partition("=")
+        sys._xoptions[name] = value or True
+    _renew_secrets()
+    hooks.run_after_restore()
+
+
+def _renew_secrets() -> None:
+    """Renew what must not repeat; `random` has done so as after a fork."""
+    modules = sys.modules
+    if ssl := modules.get("_ssl"):
+        # OpenSSL knows a fork by the process id, which repeats in containers.
+        ssl.RAND_add(os.urandom(64), 64.0)
+    if numpy_random := modules.get("numpy.random"):
+        numpy_random.seed()
+    if process := modules.get("multiprocessing.process"):
+        key = process.AuthenticationString(os.urandom(32))
+        process.current_process()._config["authkey"] = key
+    if tempfile := modules.get("tempfile"):
+        tempfile._name_sequence = None
+    if uuid := modules.get("uuid"):
+        uuid._node = uuid._last_timestamp = None
+
+
+def finalize() -> None:
+    """Destroy what was loaded since, as finalize_modules() in Python/pylifecycle.c does."""
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    main = sys.modules["__main__"]
+    new = [(name, module) for name, module in sys.modules.items() if name not in _modules]
+    alive = [weakref.ref(module) for _, module in new if isinstance(module, ModuleType)]
+    for name, _ in new:
+        del sys.modules[name]
+    del new
+    _clear(vars(main))
+    gc.collect()
+    for reference in reversed(alive):
+        module = reference()
+        if module is not None:
+            _clear(vars(module))
+    gc.collect()
+
+
+def _clear(namespace: dict[str, Any]) -> None:
+    """Set all names to None, in the order of _PyModule_ClearDict() in Objects/moduleobject.c."""
+
+    def names(is_first: bool) -> Iterable[str]:
+        for name in list(namespace):
+            is_private = name.startswith("_") and not name.startswith("__")
+            if is_private == is_first and name != "__builtins__" and namespace[name] is not None:
+                yield name
+
+    for is_first in (True, False):
+        for name in names(is_first):
+            namespace[name] = None

@@ -1,0 +1,115 @@
+//! The interpreter's command line, as far as it decides whether an image fits.
+//!
+//! As `_PyOS_GetOpt()` in Python/getopt.c and `config_parse_cmdline()` in Python/initconfig.c read it. What an image
+//! has no answer to (`-i`, `-x`, `--help`, …) is left to the ordinary start.
+
+/// What the interpreter runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    Command(Vec<u8>),
+    Module(Vec<u8>),
+    Script(Vec<u8>),
+    /// Standard input, a terminal or not.
+    Stdin,
+}
+
+/// A command line in parts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Options that change what an interpreter is, in their order: `-O`, `-Xdev`, `-Werror`.
+    pub options: Vec<Vec<u8>>,
+    /// Values of `-X` options that are about archives, by name.
+    pub cds: Vec<(Vec<u8>, Vec<u8>)>,
+    pub program: Program,
+    /// Index of the first argument that is the program's.
+    pub rest: usize,
+}
+
+/// Options without arguments that an image may have been taken with.
+const FLAGS: &[u8] = b"bBdEIOPqRsSuv";
+
+impl CommandLine {
+    /// Divides the arguments; none if only the ordinary start understands them.
+    pub fn parse(arguments: &[&[u8]]) -> Option<Self> {
+        let mut line = Self {
+            options: Vec::new(),
+            cds: Vec::new(),
+            program: Program::Stdin,
+            rest: arguments.len(),
+        };
+        let mut index = 1;
+        while let Some(&argument) = arguments.get(index) {
+            index += 1;
+            match argument {
+                b"--" => break,
+                [b'-', b'-', ..] => return None,
+                [b'-', cluster @ ..] if !cluster.is_empty() => {
+                    let mut position = 0;
+                    while let Some(&flag) = cluster.get(position) {
+                        position += 1;
+                        if FLAGS.contains(&flag) {
+                            line.options.push(vec![b'-', flag]);
+                            continue;
+                        }
+                        if !b"cmWX".contains(&flag) {
+                            return None;
+                        }
+                        let value = if position < cluster.len() {
+                            &cluster[position..]
+                        } else {
+                            index += 1;
+                            *arguments.get(index - 1)?
+                        };
+                        match flag {
+                            b'c' => line.program = Program::Command(value.to_vec()),
+                            b'm' => line.program = Program::Module(value.to_vec()),
+                            b'X' => line.add_x_option(value),
+                            _ => line.options.push([b"-W", value].concat()),
+                        }
+                        if b"cm".contains(&flag) {
+                            line.rest = index;
+                            return Some(line);
+                        }
+                        break;
+                    }
+                }
+                _ => {
+                    index -= 1;
+                    break;
+                }
+            }
+        }
+        line.rest = index.min(arguments.len());
+        if let Some(&script) = arguments.get(index)
+            && script != b"-"
+        {
+            line.program = Program::Script(script.to_vec());
+        }
+        Some(line)
+    }
+
+    fn add_x_option(&mut self, value: &[u8]) {
+        let mut parts = value.splitn(2, |&byte| byte == b'=');
+        let name = parts.next().unwrap_or_default();
+        if name == b"cds" || name.starts_with(b"cds_") {
+            let text = parts.next().unwrap_or_default();
+            self.cds.push((name.to_vec(), text.to_vec()));
+        } else {
+            self.options.push([b"-X", value].concat());
+        }
+    }
+
+    /// The last value of an option about archives.
+    pub fn cds(&self, name: &str) -> Option<&[u8]> {
+        let mut options = self.cds.iter().rev();
+        let found = options.find(|(option, _)| option == name.as_bytes());
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// Whether environment variables do not count (`-E`, `-I`).
+    pub fn ignores_environment(&self) -> bool {
+        self.options
+            .iter()
+            .any(|option| option == b"-E" || option == b"-I")
+    }
+}

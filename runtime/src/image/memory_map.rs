@@ -1,0 +1,50 @@
+//! `/proc/PID/maps` (proc(5)).
+
+use std::fs;
+use std::io;
+
+/// A mapping of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub start: u64,
+    pub end: u64,
+    /// `PROT_READ` and so on (mmap(2)).
+    pub protection: u32,
+    pub is_shared: bool,
+    pub offset: u64,
+    pub inode: u64,
+    /// A path, `[heap]` and the like, or nothing.
+    pub name: String,
+}
+
+pub fn of_process(pid: i32) -> io::Result<Vec<Mapping>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let damaged = || io::Error::other("/proc/PID/maps is not understood");
+    text.lines()
+        .map(|line| parse(line).ok_or_else(damaged))
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Mapping> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?.as_bytes();
+    let offset = fields.next()?;
+    let (_device, inode) = (fields.next()?, fields.next()?);
+    let bit = |index: usize, letter, bit| {
+        if permissions.get(index) == Some(&letter) {
+            bit
+        } else {
+            0
+        }
+    };
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        protection: bit(0, b'r', 1) | bit(1, b'w', 2) | bit(2, b'x', 4),
+        is_shared: permissions.get(3) == Some(&b's'),
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        inode: inode.parse().ok()?,
+        name: fields.next().unwrap_or_default().trim_start().to_owned(),
+    })
+}

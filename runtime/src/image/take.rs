@@ -1,0 +1,510 @@
+//! Taking an image: an interpreter that has done its imports forks, and its parent writes the memory of the child, which
+//! is stopped, to a file.
+//!
+//! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
+//! could not be restored (pthread_atfork(3)).
+
+use std::fs::{File, Permissions};
+use std::io::{self, Error};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::PAGE;
+use super::command_line::CommandLine;
+use super::format::{BackingFile, Image, Process, Region, Source, Vdso, Writer};
+use super::key::{self, Key, Machine, Stamp};
+use super::memory_map::{self, Mapping};
+use super::restore::{SCRATCH, SCRATCH_END, identity, ignored_signal, own_rseq, thread_pointer};
+use super::trampoline::{self, CONTEXT, Context};
+use crate::cpython::image;
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::runtime::{self, Runtime};
+
+/// Gaps that are shorter are filled, since each region costs a system call.
+const SHORTEST_GAP: u64 = 16;
+const DEFAULT_STACK: u64 = 8 << 20;
+const PROT_READ: u32 = 1;
+const PROT_WRITE: u32 = 2;
+
+/// Takes an image if the process was started for that; returns its exit status then. In a process restored from it, the
+/// call returns none.
+pub fn take() -> Option<i32> {
+    let runtime = runtime::current()?;
+    let request = runtime.options.image.clone()?;
+    match freeze(runtime, &request) {
+        Ok(outcome) => outcome,
+        Err(raised) => {
+            raised.report();
+            Some(1)
+        }
+    }
+}
+
+fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>> {
+    let error = |text: String| Raised::new(Exception::Os, &text);
+    let startup = Object::import(c"cds.startup")?;
+    let environment = key::environment();
+    let request = Object::str(&request.to_string_lossy())?;
+    let prepared = startup.attribute(c"prepare")?.call(vec![request])?;
+    let [path, read, paths, names] = <[Object; 4]>::try_from(prepared.to_items()?)
+        .map_err(|_| Raised::new(Exception::Value, "prepare() returns four things"))?;
+    if let Some(signal) = ignored_signal() {
+        return Err(error(format!(
+            "signal {signal} is ignored here, and would be in every restored process"
+        )));
+    }
+    let key = key(runtime, environment, &read, &paths, &names)?;
+    image::forget_audit_hooks();
+    image::immortalize();
+    Object::import(c"gc")?
+        .attribute(c"freeze")?
+        .call(Vec::new())?;
+    // SAFETY: as os.fork() does it.
+    let child = unsafe {
+        image::before_fork();
+        let child = libc::fork();
+        if child == 0 {
+            trampoline::freeze();
+            super::resume::resume()?;
+            return Ok(None);
+        }
+        image::after_fork_in_parent();
+        child
+    };
+    if child < 0 {
+        return Err(error(format!("cannot fork: {}", Error::last_os_error())));
+    }
+    let result = write(Path::new(path.to_str()?), child, key);
+    // SAFETY: it is our child, and stopped.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    result.map_err(|failure| {
+        error(format!(
+            "cannot write {}: {failure}",
+            path.to_str().unwrap_or_default()
+        ))
+    })?;
+    Ok(Some(0))
+}
+
+fn key(
+    runtime: &Runtime,
+    environment: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+    read: &Object,
+    paths: &Object,
+    names: &Object,
+) -> Result<Key> {
+    let failure = |text: &str| Raised::new(Exception::Os, text);
+    let own = std::fs::read("/proc/self/cmdline")
+        .map_err(|_| failure("cannot read /proc/self/cmdline"))?;
+    let arguments: Vec<&[u8]> = own
+        .strip_suffix(b"\0")
+        .unwrap_or(&own)
+        .split(|&byte| byte == 0)
+        .collect();
+    let line = CommandLine::parse(&arguments)
+        .ok_or_else(|| failure("these options do not go with an image"))?;
+    let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+    for name in read.to_items()? {
+        let name = name.to_str()?.as_bytes().to_vec();
+        let value = environment.get(&name).cloned();
+        recorded.push((name, value));
+    }
+    for (name, value) in environment {
+        if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
+            recorded.push((name, Some(value)));
+        }
+    }
+    let mut files = Vec::new();
+    for item in paths.to_items()? {
+        let fields = item.to_items()?;
+        let [path, mtime_ns, size] = fields.as_slice() else {
+            return Err(failure("a path has a time and a size"));
+        };
+        let stamp = (!mtime_ns.is_none())
+            .then(|| {
+                Ok(Stamp {
+                    mtime_ns: mtime_ns.to_i64()?,
+                    size: size.to_i64()? as u64,
+                })
+            })
+            .transpose()?;
+        files.push((path.to_str()?.as_bytes().to_vec(), stamp));
+    }
+    let mut modules = Vec::new();
+    for name in names.to_items()? {
+        modules.push(name.to_str()?.to_owned());
+    }
+    modules.sort();
+    Ok(Key {
+        build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
+        executable: runtime.config.executable().unwrap_or_default().into_bytes(),
+        options: line.options,
+        machine: Machine::current(),
+        environment: recorded,
+        paths: files,
+        has_safe_path: runtime.config.has_safe_path(),
+        names: modules,
+    })
+}
+
+/// Writes the memory of the child, once it has stopped.
+fn write(path: &Path, child: i32, key: Key) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: it is our child.
+    if unsafe { libc::waitpid(child, &mut status, libc::WUNTRACED) } != child
+        || !libc::WIFSTOPPED(status)
+    {
+        return Err(Error::other("the child did not freeze"));
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".cds-")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
+    let memory = Memory::of(child)?;
+    let mut dump = Dump {
+        memory: &memory,
+        writer: Writer::new(file.as_file_mut())?,
+        regions: Vec::new(),
+        files: Vec::new(),
+    };
+    let mappings = memory_map::of_process(child)?;
+    let process = process(child, &mappings, &memory)?;
+    for mapping in &mappings {
+        dump.add(mapping)?;
+    }
+    let Dump {
+        writer,
+        regions,
+        files,
+        ..
+    } = dump;
+    writer.finish(&Image {
+        key,
+        process,
+        regions,
+        files,
+    })?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The memory of a stopped process.
+struct Memory {
+    bytes: File,
+    /// A word for each page (proc(5), /proc/pid/pagemap).
+    pages: File,
+}
+
+impl Memory {
+    fn of(pid: i32) -> io::Result<Self> {
+        Ok(Self {
+            bytes: File::open(format!("/proc/{pid}/mem"))?,
+            pages: File::open(format!("/proc/{pid}/pagemap"))?,
+        })
+    }
+
+    fn read(&self, address: u64, bytes: u64) -> io::Result<Vec<u8>> {
+        let mut contents = vec![0; bytes as usize];
+        self.bytes.read_exact_at(&mut contents, address)?;
+        Ok(contents)
+    }
+
+    /// Which pages were ever touched: present or swapped out.
+    fn touched(&self, address: u64, bytes: u64) -> io::Result<Vec<bool>> {
+        let mut words = vec![0; (bytes / PAGE * 8) as usize];
+        self.pages.read_exact_at(&mut words, address / PAGE * 8)?;
+        Ok(words
+            .chunks_exact(8)
+            .map(|word| word[7] & 0xc0 != 0)
+            .collect())
+    }
+}
+
+struct Dump<'a> {
+    memory: &'a Memory,
+    writer: Writer<'a>,
+    regions: Vec<Region>,
+    files: Vec<BackingFile>,
+}
+
+impl Dump<'_> {
+    fn add(&mut self, mapping: &Mapping) -> io::Result<()> {
+        let Mapping {
+            start,
+            end,
+            protection,
+            name,
+            ..
+        } = mapping;
+        let (start, end, protection) = (*start, *end, *protection);
+        if start < SCRATCH_END && end > SCRATCH {
+            return Err(Error::other("the address that restoring needs is taken"));
+        }
+        if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
+            return Ok(());
+        }
+        if mapping.is_shared && protection & PROT_WRITE != 0 {
+            return Err(Error::other(format!(
+                "memory is shared with other processes: {name}"
+            )));
+        }
+        if name == "[stack]" {
+            let limit = getrlimit(Resource::Stack).current.unwrap_or(DEFAULT_STACK);
+            let bottom = (end - limit.next_multiple_of(PAGE)).min(start);
+            if self
+                .regions
+                .last()
+                .is_some_and(|last| last.address + last.bytes > bottom)
+            {
+                return Err(Error::other("there is no room for the stack"));
+            }
+            self.push(bottom, start - bottom, Source::Zero, protection);
+        }
+        if protection & PROT_READ == 0 {
+            self.push(start, end - start, Source::Zero, protection);
+            return Ok(());
+        }
+        match self.backing(mapping)? {
+            Some((index, file)) => self.add_backed(mapping, index, &file),
+            None => self.add_pages(start, end, protection),
+        }
+    }
+
+    /// The file behind a mapping, if it is still there.
+    fn backing(&mut self, mapping: &Mapping) -> io::Result<Option<(u32, File)>> {
+        if mapping.inode == 0 || !mapping.name.starts_with('/') {
+            return Ok(None);
+        }
+        let path = Path::new(&mapping.name);
+        let Some((file, identity)) = File::open(path)
+            .ok()
+            .and_then(|file| Some((identity(&file)?, file)))
+            .map(|(i, f)| (f, i))
+        else {
+            return Ok(None);
+        };
+        if identity.inode != mapping.inode {
+            return Ok(None);
+        }
+        let known = self
+            .files
+            .iter()
+            .position(|known| known.identity == identity);
+        let index = known.unwrap_or_else(|| {
+            self.files.push(BackingFile {
+                path: path.as_os_str().as_bytes().to_vec(),
+                identity,
+            });
+            self.files.len() - 1
+        });
+        Ok(Some((index as u32, file)))
+    }
+
+    /// Pages that are as in the file are not stored.
+    fn add_backed(&mut self, mapping: &Mapping, index: u32, file: &File) -> io::Result<()> {
+        let (start, end) = (mapping.start, mapping.end);
+        let size = file.metadata()?.len();
+        let contents = self.memory_or_nothing(mapping, size)?;
+        let mut in_file = vec![0; contents.len()];
+        let mut filled = 0;
+        while filled < in_file.len() {
+            match file.read_at(&mut in_file[filled..], mapping.offset + filled as u64)? {
+                0 => break,
+                bytes => filled += bytes,
+            }
+        }
+        let pages = contents
+            .chunks_exact(PAGE as usize)
+            .zip(in_file.chunks_exact(PAGE as usize));
+        let mut is_same: Vec<bool> = pages.map(|(here, there)| here == there).collect();
+        fill_gaps(&mut is_same);
+        for (from, to, same) in runs(&is_same) {
+            let address = start + from * PAGE;
+            let source = if same {
+                Source::File(index, mapping.offset + from * PAGE)
+            } else {
+                Source::Image(
+                    self.writer
+                        .add(&contents[(from * PAGE) as usize..(to * PAGE) as usize])?,
+                )
+            };
+            self.push(address, (to - from) * PAGE, source, mapping.protection);
+        }
+        // Behind the end of the file nothing can be read, nor stored.
+        let stored = start + contents.len() as u64;
+        if stored < end {
+            self.push(
+                stored,
+                end - stored,
+                Source::File(index, mapping.offset + contents.len() as u64),
+                mapping.protection,
+            );
+        }
+        Ok(())
+    }
+
+    fn memory_or_nothing(&self, mapping: &Mapping, file_bytes: u64) -> io::Result<Vec<u8>> {
+        let in_file = file_bytes
+            .next_multiple_of(PAGE)
+            .saturating_sub(mapping.offset);
+        self.memory
+            .read(mapping.start, in_file.min(mapping.end - mapping.start))
+    }
+
+    /// Pages that were never touched, or are zero, are not stored.
+    fn add_pages(&mut self, start: u64, end: u64, protection: u32) -> io::Result<()> {
+        let mut is_zero = self.memory.touched(start, end - start)?;
+        for (index, zero) in is_zero.iter_mut().enumerate() {
+            let is_touched = *zero;
+            let page = || self.memory.read(start + index as u64 * PAGE, PAGE);
+            *zero = !is_touched || page()?.iter().all(|&byte| byte == 0);
+        }
+        fill_gaps(&mut is_zero);
+        for (from, to, zero) in runs(&is_zero) {
+            let (address, bytes) = (start + from * PAGE, (to - from) * PAGE);
+            let source = if zero {
+                Source::Zero
+            } else {
+                Source::Image(self.writer.add(&self.memory.read(address, bytes)?)?)
+            };
+            self.push(address, bytes, source, protection);
+        }
+        Ok(())
+    }
+
+    /// Adds a region, to the last one if it continues that.
+    fn push(&mut self, address: u64, bytes: u64, source: Source, protection: u32) {
+        if bytes == 0 {
+            return;
+        }
+        if let Some(last) = self.regions.last_mut()
+            && last.address + last.bytes == address
+            && last.protection == protection
+            && match (last.source, source) {
+                (Source::Zero, Source::Zero) => true,
+                (Source::Image(before), Source::Image(now)) => before + last.bytes == now,
+                (Source::File(a, before), Source::File(b, now)) => {
+                    a == b && before + last.bytes == now
+                }
+                _ => false,
+            }
+        {
+            last.bytes += bytes;
+            return;
+        }
+        self.regions.push(Region {
+            address,
+            bytes,
+            source,
+            protection,
+        });
+    }
+}
+
+/// Stores pages that need not be stored where only few of them lie between others.
+fn fill_gaps(is_left_out: &mut [bool]) {
+    let gaps: Vec<_> = runs(is_left_out)
+        .filter(|&(_, _, left_out)| left_out)
+        .collect();
+    let count = is_left_out.len() as u64;
+    for (from, to, _) in gaps {
+        if from > 0 && to < count && to - from < SHORTEST_GAP {
+            is_left_out[from as usize..to as usize].fill(false);
+        }
+    }
+}
+
+/// Runs of equal values: first index, index behind the last, value.
+fn runs(values: &[bool]) -> impl Iterator<Item = (u64, u64, bool)> {
+    let mut start = 0;
+    values.chunk_by(|a, b| a == b).map(move |run| {
+        let from = start;
+        start += run.len() as u64;
+        (from, start, run[0])
+    })
+}
+
+/// What the kernel knows of the child, most of which it has from its parent.
+fn process(child: i32, mappings: &[Mapping], memory: &Memory) -> io::Result<Process> {
+    const PR_GET_TID_ADDRESS: i32 = 40;
+    let missing = || Error::other("/proc/PID/stat is not understood");
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat"))?;
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .ok_or_else(missing)?
+        .split_whitespace()
+        .collect();
+    // Fields are counted from 1, and the third is the first behind the name (proc(5)).
+    let field = |number: usize| -> io::Result<u64> {
+        fields
+            .get(number - 3)
+            .and_then(|field| field.parse().ok())
+            .ok_or_else(missing)
+    };
+    let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
+    let start_heap = field(47)?;
+    let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
+    let parts = mappings
+        .iter()
+        .filter(|mapping| mapping.name.starts_with("[vvar") || mapping.name == "[vdso]");
+    let mut tid_address = 0_u64;
+    let (mut head, mut length) = (0_u64, 0_u64);
+    // SAFETY: all of these only ask.
+    unsafe {
+        if libc::prctl(PR_GET_TID_ADDRESS, &raw mut tid_address) != 0 {
+            return Err(Error::other(
+                "the kernel does not tell where threads have their ids (CONFIG_CHECKPOINT_RESTORE)",
+            ));
+        }
+        libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length);
+    }
+    let signals = (1..=64_u64).filter_map(|signal| {
+        let mut action = [0_u64; 4];
+        // SAFETY: asks for the kernel's `struct sigaction`, which has four words.
+        let result =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0, action.as_mut_ptr(), 8) };
+        (result == 0 && action[..2] != [0, 0]).then_some((signal, action))
+    });
+    // The frozen thread's registers say how much of the stack it needs; all of it is kept.
+    let context = memory.read(&raw const CONTEXT as u64, size_of::<Context>() as u64)?;
+    if context.iter().all(|&byte| byte == 0) {
+        return Err(Error::other("the child did not save its registers"));
+    }
+    Ok(Process {
+        fs_base: thread_pointer(),
+        tid_address,
+        robust_list: (head, length),
+        rseq: own_rseq(),
+        code: (field(26)?, field(27)?),
+        data: (field(45)?, field(46)?),
+        heap: (
+            start_heap,
+            named("[heap]").map_or(start_heap, |heap| heap.end),
+        ),
+        start_stack: field(28)?,
+        vdso: Vdso {
+            address: vdso.start,
+            bytes: memory.read(vdso.start, vdso.end - vdso.start)?,
+            parts: parts
+                .map(|part| {
+                    (
+                        part.start.wrapping_sub(vdso.start) as i64,
+                        part.end - part.start,
+                    )
+                })
+                .collect(),
+        },
+        signals: signals.collect(),
+    })
+}

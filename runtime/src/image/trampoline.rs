@@ -1,0 +1,190 @@
+//! The last steps of the old process and the first of the new: system calls, one after the other, while the memory
+//! under them changes.
+//!
+//! In between there is no heap, no C library, no thread pointer and no data section: the steps lie in memory of their
+//! own, as does the stack, and the code is in the part of the interpreter's text that both processes have in common.
+
+use std::arch::{asm, global_asm};
+
+/// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
+#[repr(C)]
+pub struct Context {
+    /// rbx, rbp, r12 to r15, rsp, rip; then mxcsr and the x87 control word.
+    words: [u64; 9],
+}
+
+/// Of the frozen process: written when it freezes, read when it goes on. At the same address in both.
+pub static mut CONTEXT: Context = Context { words: [0; 9] };
+
+/// A step.
+#[repr(C)]
+pub struct Step {
+    pub action: Action,
+    /// A system call's, or an address and a value.
+    pub arguments: [u64; 6],
+}
+
+#[repr(C, u64)]
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// A system call that has to succeed.
+    Must(u64),
+    /// One that may fail.
+    May(u64),
+    /// Writes four bytes.
+    Write32,
+    /// Writes eight bytes.
+    Write64,
+    /// Writes what the last system call returned, as four bytes.
+    Store32,
+}
+
+// `cds_image_freeze(context)` saves the registers and stops the process; it returns in a restored one, once.
+// `cds_image_thaw(context)` is that return.
+global_asm!(
+    ".globl cds_image_freeze",
+    "cds_image_freeze:",
+    "mov [rdi], rbx",
+    "mov [rdi + 8], rbp",
+    "mov [rdi + 16], r12",
+    "mov [rdi + 24], r13",
+    "mov [rdi + 32], r14",
+    "mov [rdi + 40], r15",
+    "lea rax, [rsp + 8]",
+    "mov [rdi + 48], rax",
+    "mov rax, [rsp]",
+    "mov [rdi + 56], rax",
+    "stmxcsr [rdi + 64]",
+    "fnstcw [rdi + 68]",
+    "2:",
+    "mov eax, {getpid}",
+    "syscall",
+    "mov edi, eax",
+    "mov esi, {stop}",
+    "mov eax, {kill}",
+    "syscall",
+    "jmp 2b",
+    ".globl cds_image_thaw",
+    "cds_image_thaw:",
+    "ldmxcsr [rdi + 64]",
+    "fldcw [rdi + 68]",
+    "mov rbx, [rdi]",
+    "mov rbp, [rdi + 8]",
+    "mov r12, [rdi + 16]",
+    "mov r13, [rdi + 24]",
+    "mov r14, [rdi + 32]",
+    "mov r15, [rdi + 40]",
+    "mov rsp, [rdi + 48]",
+    "jmp [rdi + 56]",
+    getpid = const libc::SYS_getpid,
+    kill = const libc::SYS_kill,
+    stop = const libc::SIGSTOP,
+);
+
+unsafe extern "C" {
+    fn cds_image_freeze(context: *mut Context);
+    fn cds_image_thaw(context: *const Context) -> !;
+}
+
+/// Stops the process for good; the call returns in those that are restored from its memory.
+///
+/// # Safety
+/// The process has this thread only.
+#[inline(never)]
+pub unsafe fn freeze() {
+    // SAFETY: nobody else uses the context; callee-saved registers are kept as the ABI wants it.
+    unsafe { cds_image_freeze(&raw mut CONTEXT) }
+}
+
+/// Follows the steps on another stack, and goes on in the frozen process.
+///
+/// # Safety
+/// The steps make the memory of this process that of the frozen one, but for the steps, the stack, and the text of the
+/// interpreter.
+pub unsafe fn jump(steps: *const Step, count: usize, stack_top: u64) -> ! {
+    // SAFETY: the stack is free; `follow` does not return.
+    unsafe {
+        asm!(
+            "mov rsp, {stack}",
+            "xor ebp, ebp",
+            "call {follow}",
+            "ud2",
+            stack = in(reg) stack_top,
+            follow = sym follow,
+            in("rdi") steps,
+            in("rsi") count,
+            options(noreturn),
+        )
+    }
+}
+
+unsafe extern "C" fn follow(steps: *const Step, count: usize) -> ! {
+    let mut last = 0;
+    let mut index = 0;
+    while index < count {
+        // SAFETY: there are `count` steps.
+        let step = unsafe { &*steps.add(index) };
+        let arguments = &step.arguments;
+        match step.action {
+            Action::Must(number) | Action::May(number) => {
+                // SAFETY: as promised by the caller of `jump`.
+                last = unsafe { call(number, arguments) };
+                if matches!(step.action, Action::Must(_)) && last > -4096_i64 as u64 {
+                    give_up();
+                }
+            }
+            // SAFETY: the addresses are those of the frozen process's own variables.
+            Action::Write32 => unsafe {
+                (arguments[0] as *mut u32).write_volatile(arguments[1] as u32);
+            },
+            // SAFETY: as above.
+            Action::Write64 => unsafe {
+                (arguments[0] as *mut u64).write_volatile(arguments[1]);
+            },
+            // SAFETY: as above.
+            Action::Store32 => unsafe { (arguments[0] as *mut u32).write_volatile(last as u32) },
+        }
+        index += 1;
+    }
+    // SAFETY: the memory is that of the frozen process, whose registers these are.
+    unsafe { cds_image_thaw(&raw const CONTEXT) }
+}
+
+/// Neither process is whole any more.
+fn give_up() -> ! {
+    const MESSAGE: &[u8] = b"cds: the kernel refused a step of restoring the startup image\n";
+    let text = [2, MESSAGE.as_ptr() as u64, MESSAGE.len() as u64, 0, 0, 0];
+    // SAFETY: the constant is in the interpreter's file, which stays mapped.
+    unsafe {
+        call(libc::SYS_write as u64, &text);
+        loop {
+            call(libc::SYS_exit_group as u64, &[70, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
+/// A system call (syscall(2)).
+///
+/// # Safety
+/// That of the call.
+#[inline(always)]
+unsafe fn call(number: u64, arguments: &[u64; 6]) -> u64 {
+    let result: u64;
+    // SAFETY: the registers that the kernel changes are named.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            in("r8") arguments[4],
+            in("r9") arguments[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
