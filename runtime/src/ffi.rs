@@ -333,6 +333,13 @@ pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterStat
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_EndRestored(exit_code: c_int) {
+    fenced("end_restored", (), || image::end_restored(exit_code));
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_IsArchived(object: *mut PyObject) -> c_int {
     let Some(runtime) = runtime::for_interning() else {
         return 0;

@@ -19,6 +19,7 @@ from cds.dump import (
     Summary,
     dump,
 )
+from cds.imaging import take_image
 from cds.progress import Progress, ProgressLine
 from cds.terminal import count, size, table
 from cds.tracelist import Entry
@@ -57,6 +58,8 @@ examples:
     python -m cds dump --path /srv/app --package app,plugins app.img
   Everything that is installed:
     python -m cds dump --stdlib --site-packages all.img
+  A program that starts from a frozen process, with its imports done:
+    python -m cds dump --image app.lst app.img
   For a container image, whose files get new timestamps and are never changed:
     python -m cds dump --freshness unchecked app.lst app.img
 
@@ -113,6 +116,9 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return EXIT_NOT_WRITTEN
     progress.clear()
+    if options.image and (problem := take_image(archive, entries, options.path, verbose=options.verbose)):
+        _complain(problem)
+        return EXIT_NOT_WRITTEN
     if options.json:
         print(json.dumps(_as_json(summary), indent=2))
     elif not options.quiet:
@@ -196,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROGRAM ...",
         help="run a program (a script, -m MODULE or -c CODE, with arguments) and add what it "
         "loads; the last of all options",
+    )
+    parser.add_argument(
+        "--image",
+        action="store_true",
+        help="import the modules of the LISTs and --script as well, and freeze that process into "
+        "ARCHIVE.startup, from which `-X cds=ARCHIVE` then starts if all is as it was",
     )
     parser.add_argument(
         "--freshness",

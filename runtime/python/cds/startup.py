@@ -5,10 +5,11 @@ restored from it, `finalize()` when such a one ends.
 """
 
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import posix
+import signal
 import sys
 import threading
 import weakref
@@ -26,10 +27,6 @@ _changes: dict[bytes, bytes | None] = {}
 
 # A path, and its modification time and size, or None if nothing was there.
 _Looked = tuple[str, int | None, int]
-
-
-class ImageError(Exception):
-    """An image that would not be right."""
 
 
 class _Watched(dict[bytes, bytes]):
@@ -54,11 +51,11 @@ class _Watched(dict[bytes, bytes]):
         return super().__iter__()
 
 
-def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str]]:
+def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str | None]:
     """Import what the request names and return what the imports looked at.
 
-    That is: the image's path, the names of variables, files and directories, and the
-    first parts of the names of modules that come from files.
+    That is: the image's path, the names of variables, files and directories, the first
+    parts of the names of modules that come from files, and what makes an image impossible.
     """
     global _modules, _changes
     inherited = _open_files()
@@ -77,8 +74,14 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str]]:
     # The image has no audit hooks: whoever takes it removes this one.
     sys.addaudithook(audit)
     # `-c` needs it for its tracebacks, and `-i` more.
-    for name in ["linecache", *wanted["modules"]]:
-        importlib.import_module(name)
+    importlib.import_module("linecache")
+    for name, origin in wanted["modules"]:
+        try:
+            _import(name, origin)
+        except Exception as error:
+            # The program that was traced may have tried it, too.
+            if wanted["verbose"]:
+                _tell_failure(name, error)
     hooks.run_before_snapshot()
     opened = seen - {os.path.abspath(request)}
 
@@ -87,7 +90,7 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str]]:
     _changes = {name: value for name, value in now.items() if environment.get(name) != value}
     _changes |= {name: None for name in environment if name not in now}
     del sys.path[: len(wanted["path"])]
-    _refuse_what_cannot_be_restored(inherited)
+    problem = _what_cannot_be_restored(inherited)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -96,7 +99,7 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str]]:
     paths = [_looked_at(path) for path in sorted(_paths() | opened)]
     asked = [os.fsdecode(name) for name in sorted(watched.asked | {b"HOME"})]
     gc.collect()
-    return wanted["image"], asked, paths, sorted(names)
+    return wanted["image"], asked, paths, sorted(names), problem
 
 
 def _from_files() -> Iterator[tuple[str, str]]:
@@ -123,14 +126,34 @@ def _looked_at(path: str) -> _Looked:
     return path, status.st_mtime_ns, size
 
 
-def _refuse_what_cannot_be_restored(inherited: dict[int, str]) -> None:
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if others:
-        raise ImageError(f"threads were started by imports: {', '.join(others)}")
+def _import(name: str, origin: str | None) -> None:
+    """Import a module, if it comes from the file that it should come from."""
+    if name not in sys.modules:
+        spec = importlib.util.find_spec(name)
+        # What lies beside a script is found by the script only.
+        if spec is not None and origin in (None, spec.origin):
+            importlib.import_module(name)
+
+
+def _tell_failure(name: str, error: Exception) -> None:
+    reason = str(error).partition("\n")[0]
+    told = f"cds: not in the startup image: {name} ({type(error).__name__}: {reason})"
+    print(told, file=sys.stderr)
+
+
+def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
+    threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    if threads:
+        return f"imports have started threads: {', '.join(threads)}"
     left = {n: target for n, target in _open_files().items() if inherited.get(n) != target}
     if left:
         shown = ", ".join(f"{number} ({target})" for number, target in left.items())
-        raise ImageError(f"files were left open by imports: {shown}")
+        return f"imports have left files open: {shown}"
+    timers = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+    running = [name for name in timers if signal.getitimer(getattr(signal, name)) != (0.0, 0.0)]
+    if running:
+        return f"imports have started timers: {', '.join(running)}"
+    return None
 
 
 def _open_files() -> dict[int, str]:
@@ -146,7 +169,11 @@ def _open_files() -> dict[int, str]:
 
 
 def resumed(
-    argv: list[bytes], orig_argv: list[bytes], options: list[bytes], environment: list[bytes]
+    argv: list[bytes],
+    orig_argv: list[bytes],
+    options: list[bytes],
+    environment: list[bytes],
+    ignored_signals: list[int],
 ) -> None:
     """Make a restored process one that was started with these arguments."""
     variables = dict(variable.partition(b"=")[::2] for variable in environment if b"=" in variable)
@@ -164,6 +191,8 @@ def resumed(
     for option in options:
         name, _, value = os.fsdecode(option).partition("=")
         sys._xoptions[name] = value or True
+    for number in ignored_signals:
+        signal.signal(number, signal.SIG_IGN)
     _renew_secrets()
     hooks.run_after_restore()
 

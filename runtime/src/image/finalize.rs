@@ -1,11 +1,27 @@
-//! The end of a restored process.
+//! The end of a restored process: what it has made itself is finalized as ever, and what the image brought along is left
+//! alone. `-X cds_full_exit` has all of it finalized.
 
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::command_line::CommandLine;
 use super::resume::is_restored;
 use crate::cpython::object::{Object, Result};
 
-/// Takes apart what the process has loaded since it was restored, if it was. Returns whether it was.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+/// How many libraries had ever been loaded when the process was restored.
+static LIBRARIES: AtomicU64 = AtomicU64::new(0);
+
+/// Takes notice of what there is, and of what the command line says of the end.
+pub fn begin(line: &CommandLine) {
+    let is_full = line.cds("cds_full_exit").is_some_and(|value| value != b"0");
+    IS_FULL.store(is_full, Ordering::Relaxed);
+    LIBRARIES.store(loaded_libraries(), Ordering::Relaxed);
+}
+
+/// Takes apart what the process has loaded since it was restored, if it was. Returns whether that is all there is to do.
 pub fn finalize_restored() -> bool {
-    if !is_restored() {
+    if !is_restored() || IS_FULL.load(Ordering::Relaxed) {
         return false;
     }
     if let Err(raised) = finalize() {
@@ -15,8 +31,37 @@ pub fn finalize_restored() -> bool {
 }
 
 fn finalize() -> Result<()> {
-    Object::import(c"cds.startup")?
-        .attribute(c"finalize")?
-        .call(Vec::new())?;
+    let startup = Object::import(c"cds.startup")?;
+    startup.attribute(c"finalize")?.call(Vec::new())?;
     Ok(())
+}
+
+/// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,
+/// whose destructors count, `exit(3)` has to call them all.
+pub fn end_restored(exit_code: c_int) {
+    let is_as_before = loaded_libraries() == LIBRARIES.load(Ordering::Relaxed);
+    if is_restored() && is_as_before && !IS_FULL.load(Ordering::Relaxed) {
+        // SAFETY: writes what the C library's streams still hold, as exit() does.
+        unsafe {
+            libc::fflush(std::ptr::null_mut());
+            libc::_exit(exit_code);
+        }
+    }
+}
+
+/// How many libraries were ever loaded (`dlpi_adds`, dl_iterate_phdr(3)).
+fn loaded_libraries() -> u64 {
+    unsafe extern "C" fn visit(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        count: *mut c_void,
+    ) -> c_int {
+        // SAFETY: a valid description, and `count` as it was given.
+        unsafe { count.cast::<u64>().write((*info).dlpi_adds) };
+        1
+    }
+    let mut count = 0_u64;
+    // SAFETY: the callback gets `count` and does not outlive this call.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut count).cast()) };
+    count
 }

@@ -203,12 +203,19 @@ impl Key {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let module = name.split('.').next().unwrap_or_default();
-            if self
-                .names
-                .binary_search_by(|known| known.as_str().cmp(module))
-                .is_ok()
-            {
+            let (module, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
+            let is_in_image = || {
+                let mut order = |known: &String| known.as_str().cmp(module);
+                self.names.binary_search_by(&mut order).is_ok()
+            };
+            let is_module = || {
+                let is_package = || {
+                    let mut suffixes = module_suffixes();
+                    suffixes.any(|suffix| entry.path().join(format!("__init__{suffix}")).exists())
+                };
+                module_suffixes().any(|known| known == suffix) || suffix.is_empty() && is_package()
+            };
+            if is_in_image() && is_module() {
                 return Some(format!(
                     "{name} in {} comes before a module of the image",
                     directory.display()
@@ -217,6 +224,11 @@ impl Key {
         }
         None
     }
+}
+
+/// How the names of files end that can be imported.
+fn module_suffixes() -> impl Iterator<Item = &'static str> {
+    crate::cpython::extension_suffixes().chain([".py", ".pyc"])
 }
 
 /// What the interpreter takes for its own path (Modules/getpath.py, `program_full_path`).

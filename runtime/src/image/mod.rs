@@ -18,7 +18,7 @@ mod resume;
 mod take;
 mod trampoline;
 
-pub use finalize::finalize_restored;
+pub use finalize::{end_restored, finalize_restored};
 pub use restore::{refusal, restore};
 pub use take::take;
 

@@ -148,11 +148,6 @@ fn check(file: File, line: &CommandLine, arguments: &[&[u8]]) -> Result<Plan, St
     if !is_same_kernel {
         return Err("it was made with another kernel".to_owned());
     }
-    if let Some(signal) = ignored_signal() {
-        return Err(format!(
-            "signal {signal} is ignored, which programs inherit (nohup, &)"
-        ));
-    }
     let opened = image.files.iter().map(|backing| {
         let path = Path::new(OsStr::from_bytes(&backing.path));
         let changed = || format!("{} has changed", path.display());
@@ -178,9 +173,9 @@ pub fn identity(file: &File) -> Option<FileIdentity> {
     })
 }
 
-/// A signal that is ignored, and that the interpreter does not ignore by itself.
-pub fn ignored_signal() -> Option<c_int> {
-    (1..32).find(|&signal| {
+/// The signals that are ignored, and that the interpreter does not ignore by itself.
+pub fn ignored_signals() -> impl Iterator<Item = c_int> {
+    (1..=libc::SIGRTMAX()).filter(|&signal| {
         // SAFETY: asks without changing anything.
         let action = unsafe {
             let mut action: libc::sigaction = mem::zeroed();
@@ -352,7 +347,12 @@ impl Plan {
             }
             steps.may(libc::SYS_rseq, [area, RSEQ_BYTES, 0, RSEQ_SIGNATURE, 0, 0]);
         }
+        let ignored = ignored_signals().fold(0, |set, signal| set | 1_u64 << (signal - 1));
         for (index, (signal, _)) in process.signals.iter().enumerate() {
+            if ignored & 1 << (signal - 1) != 0 {
+                // What is ignored when a process starts stays so (nohup, a shell's `&`).
+                continue;
+            }
             let action = places.signals + (index * size_of::<[u64; 4]>()) as u64;
             steps.must(
                 libc::SYS_rt_sigaction,
@@ -366,6 +366,7 @@ impl Plan {
                 (&raw mut (*restored).argc as u64, places.argc),
                 (&raw mut (*restored).argv as u64, places.argv),
                 (&raw mut (*restored).envp as u64, places.envp),
+                (&raw mut (*restored).ignored_signals as u64, ignored),
             ]
         };
         for (address, value) in fields {

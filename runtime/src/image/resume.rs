@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 
 use super::command_line::{CommandLine, Program};
+use super::finalize;
 use crate::cpython::bindings as raw;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
@@ -15,12 +16,15 @@ pub struct Restored {
     pub argc: u64,
     pub argv: *const *const c_char,
     pub envp: *mut *mut c_char,
+    /// A bit for each, from 1 on.
+    pub ignored_signals: u64,
 }
 
 pub static mut RESTORED: Restored = Restored {
     argc: 0,
     argv: std::ptr::null(),
     envp: std::ptr::null_mut(),
+    ignored_signals: 0,
 };
 
 /// Whether this process was restored.
@@ -50,6 +54,7 @@ pub unsafe fn resume() -> Result<()> {
         // It was understood before the image was chosen.
         return Ok(());
     };
+    finalize::begin(&line);
     let program_arguments = configure(&line, &bytes);
     let items = |items: &[Vec<u8>]| {
         Object::list(
@@ -72,6 +77,9 @@ pub unsafe fn resume() -> Result<()> {
             .map(|variable| CStr::from_ptr(variable.as_ptr()).to_bytes().to_vec())
             .collect()
     };
+    // SAFETY: as above.
+    let ignored = unsafe { RESTORED.ignored_signals };
+    let ignored = (1..=64_i64).filter(|signal| ignored & 1 << (signal - 1) != 0);
     image::init_standard_streams()?;
     let resumed = Object::import(c"cds.startup")?.attribute(c"resumed")?;
     resumed.call(vec![
@@ -79,6 +87,7 @@ pub unsafe fn resume() -> Result<()> {
         items(&all)?,
         items(&options)?,
         items(&environment)?,
+        Object::list(ignored.map(Object::int).collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())
 }

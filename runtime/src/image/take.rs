@@ -17,10 +17,10 @@ use super::command_line::CommandLine;
 use super::format::{BackingFile, Image, Process, Region, Source, Vdso, Writer};
 use super::key::{self, Key, Machine, Stamp};
 use super::memory_map::{self, Mapping};
-use super::restore::{SCRATCH, SCRATCH_END, identity, ignored_signal, own_rseq, thread_pointer};
+use super::restore::{SCRATCH, SCRATCH_END, identity, ignored_signals, own_rseq, thread_pointer};
 use super::trampoline::{self, CONTEXT, Context};
 use crate::cpython::image;
-use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::cpython::object::{Object, Raised};
 use crate::runtime::{self, Runtime};
 
 /// Gaps that are shorter are filled, since each region costs a system call.
@@ -36,24 +36,49 @@ pub fn take() -> Option<i32> {
     let request = runtime.options.image.clone()?;
     match freeze(runtime, &request) {
         Ok(outcome) => outcome,
-        Err(raised) => {
-            raised.report();
+        Err(failure) => {
+            match failure {
+                Failure::Told(text) => runtime::complain(&format!("no startup image: {text}")),
+                Failure::Raised(raised) => raised.report(),
+            }
             Some(1)
         }
     }
 }
 
-fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>> {
-    let error = |text: String| Raised::new(Exception::Os, &text);
+/// Why there is no image.
+enum Failure {
+    Told(String),
+    Raised(Raised),
+}
+
+impl From<Raised> for Failure {
+    fn from(raised: Raised) -> Self {
+        Self::Raised(raised)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(text: &str) -> Self {
+        Self::Told(text.to_owned())
+    }
+}
+
+fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let startup = Object::import(c"cds.startup")?;
     let environment = key::environment();
     let request = Object::str(&request.to_string_lossy())?;
     let prepared = startup.attribute(c"prepare")?.call(vec![request])?;
-    let [path, read, paths, names] = <[Object; 4]>::try_from(prepared.to_items()?)
-        .map_err(|_| Raised::new(Exception::Value, "prepare() returns four things"))?;
-    if let Some(signal) = ignored_signal() {
-        return Err(error(format!(
-            "signal {signal} is ignored here, and would be in every restored process"
+    let prepared = <[Object; 5]>::try_from(prepared.to_items()?);
+    let Ok([path, read, paths, names, problem]) = prepared else {
+        return Err("the package cds is another one".into());
+    };
+    if !problem.is_none() {
+        return Err(problem.to_str()?.into());
+    }
+    if let Some(signal) = ignored_signals().next() {
+        return Err(Failure::Told(format!(
+            "signal {signal} is ignored here (nohup, &), and would be in each restored process"
         )));
     }
     let key = key(runtime, environment, &read, &paths, &names)?;
@@ -75,7 +100,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>> {
         child
     };
     if child < 0 {
-        return Err(error(format!("cannot fork: {}", Error::last_os_error())));
+        let error = Error::last_os_error();
+        return Err(Failure::Told(format!("cannot fork: {error}")));
     }
     let result = write(Path::new(path.to_str()?), child, key);
     // SAFETY: it is our child, and stopped.
@@ -83,11 +109,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>> {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, std::ptr::null_mut(), 0);
     }
-    result.map_err(|failure| {
-        error(format!(
-            "cannot write {}: {failure}",
-            path.to_str().unwrap_or_default()
-        ))
+    result.map_err(|error| {
+        let path = path.to_str().unwrap_or_default();
+        Failure::Told(format!("cannot write {path}: {error}"))
     })?;
     Ok(Some(0))
 }
@@ -98,17 +122,16 @@ fn key(
     read: &Object,
     paths: &Object,
     names: &Object,
-) -> Result<Key> {
-    let failure = |text: &str| Raised::new(Exception::Os, text);
+) -> Result<Key, Failure> {
     let own = std::fs::read("/proc/self/cmdline")
-        .map_err(|_| failure("cannot read /proc/self/cmdline"))?;
+        .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
     let arguments: Vec<&[u8]> = own
         .strip_suffix(b"\0")
         .unwrap_or(&own)
         .split(|&byte| byte == 0)
         .collect();
     let line = CommandLine::parse(&arguments)
-        .ok_or_else(|| failure("these options do not go with an image"))?;
+        .ok_or_else(|| Failure::from("these options do not go with an image"))?;
     let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
     for name in read.to_items()? {
         let name = name.to_str()?.as_bytes().to_vec();
@@ -124,11 +147,11 @@ fn key(
     for item in paths.to_items()? {
         let fields = item.to_items()?;
         let [path, mtime_ns, size] = fields.as_slice() else {
-            return Err(failure("a path has a time and a size"));
+            return Err("the package cds is another one".into());
         };
         let stamp = (!mtime_ns.is_none())
             .then(|| {
-                Ok(Stamp {
+                Ok::<_, Raised>(Stamp {
                     mtime_ns: mtime_ns.to_i64()?,
                     size: size.to_i64()? as u64,
                 })

@@ -94,6 +94,11 @@ _PyCDS_FinalizeRestored(PyInterpreterState *Py_UNUSED(interp))
     return 0;
 }
 
+void
+_PyCDS_EndRestored(int Py_UNUSED(exitcode))
+{
+}
+
 #ifdef Py_DEBUG
 int
 _PyCDS_IsArchived(PyObject *Py_UNUSED(object))

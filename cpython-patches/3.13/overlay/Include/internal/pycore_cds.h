@@ -106,6 +106,10 @@ extern int _PyCDS_InitStandardStreams(void);
    rest shall stay. */
 extern int _PyCDS_FinalizeRestored(PyInterpreterState *interp);
 
+/* Called last of all.  End the process if it was restored from an image and has
+   loaded no library since, whose destructors would have to run. */
+extern void _PyCDS_EndRestored(int exitcode);
+
 #ifdef Py_DEBUG
 /* Whether an object lies in an archive that is in use. */
 extern int _PyCDS_IsArchived(PyObject *object);

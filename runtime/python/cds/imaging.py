@@ -1,0 +1,51 @@
+"""Having a startup image taken: by an interpreter that is started for it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from cds import interpreter
+from cds.tracelist import Entry
+
+
+def image_path(archive: str) -> str:
+    """Return where the image beside an archive lies."""
+    return f"{archive}.startup"
+
+
+def take_image(
+    archive: str, entries: Iterable[Entry], path: Sequence[str], *, verbose: bool
+) -> str | None:
+    """Take the image of an interpreter with an archive, and with modules imported.
+
+    Return what went wrong, if something did.
+    """
+    modules = {entry.name: entry.file for entry in entries if entry.pattern is None}
+    request = {
+        "image": os.path.abspath(image_path(archive)),
+        "modules": list(modules.items()),
+        "path": list(path),
+        "verbose": verbose,
+    }
+    with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
+        name = os.path.join(directory, "request.json")
+        with open(name, "w", encoding="utf-8") as file:
+            json.dump(request, file)
+        command = [
+            sys.executable,
+            *interpreter.options(),
+            "-X",
+            f"cds={os.path.abspath(archive)}",
+            "-X",
+            f"cds_image={name}",
+        ]
+        # What modules print is not this command's output.
+        status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    if status < 0:
+        return f"no startup image: imports were killed by signal {-status}"
+    if status > 0:
+        return "the archive is written, but no startup image"
+    return None
