@@ -4,8 +4,13 @@
 uses it; `python -m cds --help` tells the rest.  This module imports nothing,
 so that importing it costs nothing.
 
-The functions are those of PyPI's code-data-share 0.1.0.
+The functions are those of PyPI's code-data-share 0.1.0, and those with which a
+package has something done around a startup image.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def trace(class_list: str) -> None:
@@ -27,3 +32,17 @@ def init_from_env() -> None:
     from cds.environment import tell
 
     tell("cds.init_from_env re-entered", 2)
+
+
+def register_before_snapshot(func: "Callable[..., object]", /, *args: object, **kwargs: object) -> None:
+    """Have `func` called before a startup image is taken; what is registered last comes first."""
+    from cds.hooks import before_snapshot
+
+    before_snapshot.append((func, args, kwargs))
+
+
+def register_after_restore(func: "Callable[..., object]", /, *args: object, **kwargs: object) -> None:
+    """Have `func` called in each restored process, in the order of registration."""
+    from cds.hooks import after_restore
+
+    after_restore.append((func, args, kwargs))

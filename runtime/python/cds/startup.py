@@ -4,6 +4,7 @@
 restored from it, `finalize()` when such a one ends.
 """
 
+import contextlib
 import gc
 import importlib.util
 import json
@@ -222,16 +223,21 @@ def finalize() -> None:
     main = sys.modules["__main__"]
     new = [(name, module) for name, module in sys.modules.items() if name not in _modules]
     alive = [weakref.ref(module) for _, module in new if isinstance(module, ModuleType)]
-    for name, _ in new:
-        del sys.modules[name]
-    del new
+    while new:
+        del sys.modules[new.pop(0)[0]]
     _clear(vars(main))
     gc.collect()
+    module = None
     for reference in reversed(alive):
         module = reference()
         if module is not None:
             _clear(vars(module))
+    del module
     gc.collect()
+    # What destructors have printed; as when the streams themselves are destroyed.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _clear(namespace: dict[str, Any]) -> None:

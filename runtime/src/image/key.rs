@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
@@ -234,12 +234,8 @@ fn module_suffixes() -> impl Iterator<Item = &'static str> {
 /// What the interpreter takes for its own path (Modules/getpath.py, `program_full_path`).
 pub fn executable(name: &[u8]) -> Option<Vec<u8>> {
     if name.contains(&b'/') {
-        if name.starts_with(b"/") {
-            return Some(name.to_vec());
-        }
-        let relative = name.strip_prefix(b"./").unwrap_or(name);
         let here = std::env::current_dir().ok()?;
-        return Some([here.as_os_str().as_bytes(), b"/", relative].concat());
+        return Some(normalized(&here.join(OsStr::from_bytes(name))));
     }
     let path = std::env::var_os("PATH")?;
     let mut candidates =
@@ -248,6 +244,21 @@ pub fn executable(name: &[u8]) -> Option<Vec<u8>> {
         rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok() && candidate.is_file()
     })?;
     Some(found.into_os_string().into_vec())
+}
+
+/// An absolute path without `.` and `..`, as text: links are not followed.
+fn normalized(path: &Path) -> Vec<u8> {
+    let mut normalized = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normalized.pop();
+            }
+            part => normalized.push(part),
+        }
+    }
+    normalized.into_os_string().into_vec()
 }
 
 /// Whether a file ends as archives do that Python runs like directories.

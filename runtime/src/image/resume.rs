@@ -113,8 +113,7 @@ fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
                 path.clone()
             } else {
                 let here = std::env::current_dir().unwrap_or_default();
-                let relative = path.strip_prefix(b"./").unwrap_or(path);
-                [here.as_os_str().as_bytes(), b"/", relative].concat()
+                [here.as_os_str().as_bytes(), b"/", path].concat()
             };
             image::run_file(&text(&absolute));
         }

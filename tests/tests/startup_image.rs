@@ -1,0 +1,440 @@
+//! Processes that are restored from a startup image do what processes do that have done the same imports.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use cpython_cds_tests::{Outcome, Project, clean, python};
+
+const IMPORTS: &str = "import argparse, asyncio, decimal, hashlib, importlib, json, locale, logging, multiprocessing, os
+import random, re, shlex, signal, ssl, subprocess, sys, tempfile, threading, time, traceback, uuid\n";
+
+/// Everything about a process that a program can see and that does not change from run to run.
+const SHOW: &str = r#"
+print(sys.argv, sys.orig_argv[3:], sys.path, sys.flags, sys.executable, sys.prefix, sys.base_prefix)
+print({k: v for k, v in sys._xoptions.items() if not k.startswith("cds")}, sys.warnoptions)
+print(dict(os.environ), os.getcwd(), os.getenv("FOO"), os.environb[b"HOME"])
+print(subprocess.run(["sh", "-c", "echo $FOO $ADDED; ulimit -s"], env={**os.environ, "ADDED": "x"}, capture_output=True, text=True).stdout)
+for stream in (sys.stdin, sys.stdout, sys.stderr):
+    if stream is not None:
+        print(stream.name, stream.mode, stream.encoding, stream.errors, stream.line_buffering, stream.isatty(), stream.fileno())
+print(sys.stdin is sys.__stdin__, sys.stdout is sys.__stdout__, type(sys.displayhook), sys.stdin and sys.stdin.readline())
+print(__name__, globals().get("__file__"), __spec__ and __spec__.name, sorted(vars(sys.modules["__main__"]))[:8])
+print([signal.getsignal(n) for n in (signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGTERM)], signal.pthread_sigmask(signal.SIG_BLOCK, []))
+print(open("/proc/self/cmdline").read().split("\0")[3:], open("/proc/self/comm").read(), os.readlink("/proc/self/exe"))
+print(open("/proc/self/environ").read().split("\0") == [f"{k}={v}" for k, v in os.environ.items()] + [""])
+print(os.getpid() == threading.get_native_id() == int(os.readlink("/proc/self")), threading.active_count(), threading.main_thread() is threading.current_thread())
+print(locale.getlocale(), sys.getfilesystemencoding(), time.tzname, abs(time.time() - float(subprocess.check_output(["date", "+%s.%N"]))) < 5)
+print(importlib.import_module("json") is json, json.dumps([1, {"a": None}]), decimal.Decimal(1) / 3, hashlib.sha256(b"x").hexdigest()[:8])
+print(re.match("(a+)(b)?", "aab").groups(), argparse.ArgumentParser(prog="x").parse_args([]), shlex.split("a 'b c'"))
+logging.warning("told by logging")
+results = []
+threads = [threading.Thread(target=lambda: results.append(threading.get_native_id() != os.getpid())) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(all(results), len(results))
+async def hello():
+    process = await asyncio.create_subprocess_exec("echo", "hi", stdout=-1)
+    return await process.communicate()
+print(asyncio.run(hello()))
+pid = os.fork()
+if pid == 0: os._exit(9)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+import csv, ctypes, sqlite3, zoneinfo
+print(csv.__name__, ctypes.CDLL(None).getpid() == os.getpid(), sqlite3.connect(":memory:").execute("select 1 + 1").fetchone())
+print(len(bytearray(300 << 20)), len([bytes(1000) for _ in range(100_000)]))
+def deep(n): return 0 if n == 0 else 1 + deep(n - 1)
+sys.setrecursionlimit(20_000)
+print(deep(15_000))
+signal.signal(signal.SIGALRM, lambda *_: print("alarm"))
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+time.sleep(0.1)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+except KeyboardInterrupt: print("interrupted")
+"#;
+
+fn project(program: &str) -> Project {
+    let project = Project::new(&[("app.py", program)]);
+    take(&project, &["app.py"]).success();
+    project
+}
+
+/// Traces a run and takes an image of what it imports.
+fn take(project: &Project, arguments: &[&str]) -> Outcome {
+    project.run(arguments);
+    let trace = ["-X", "cds_trace=app.lst"].iter().chain(arguments);
+    project.run(trace);
+    project.run(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"])
+}
+
+/// Why a process was not restored, as the statistics tell; none if it was.
+fn refusal(stderr: &str) -> Option<String> {
+    let mut lines = stderr.lines();
+    if !stderr.contains("cds: modules from the archive") && !stderr.contains("cds: no archive") {
+        return None;
+    }
+    let line = lines.find_map(|line| line.strip_prefix("cds: app.img.startup is not used: "));
+    Some(line.unwrap_or("there is no reason").to_owned())
+}
+
+#[track_caller]
+fn assert_restored(project: &Project, arguments: &[&str]) {
+    let options = ["-X", "cds=app.img", "-X", "cds_stats"];
+    let outcome = project.run(options.iter().chain(arguments));
+    assert_eq!(refusal(&outcome.stderr), None, "{outcome:?}");
+}
+
+/// The same with an image and without: output, errors, status.
+#[track_caller]
+fn assert_same(project: &Project, arguments: &[&str], change: impl Fn(&mut Command)) {
+    let run = |option: &str| {
+        let mut command = project.command(["-X", option]);
+        change(command.args(arguments));
+        Outcome::of(&mut command)
+    };
+    assert_eq!(run("cds=app.img"), run("cds=off"), "{arguments:?}");
+}
+
+#[test]
+fn a_restored_process_looks_like_any_other() {
+    let program = format!("{IMPORTS}{SHOW}");
+    let project = project(&program);
+    project.write("package/__main__.py", &program);
+    assert_restored(&project, &["app.py"]);
+    let set = |command: &mut Command| {
+        command.env("FOO", "a value").env("PWD", project.path(""));
+    };
+    assert_same(&project, &["app.py", "one", "two words", "é"], set);
+    assert_same(&project, &["-m", "app", "one"], set);
+    assert_same(&project, &["-m", "package", "one"], set);
+    assert_same(&project, &["-c", &program, "one"], set);
+    assert_same(&project, &["./app.py"], set);
+    // Without arguments, and from another directory.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |archive: &str| {
+        let mut command = project.command(["-X"]);
+        command.arg(archive).arg(project.path("app.py"));
+        Outcome::of(command.current_dir(&elsewhere))
+    };
+    let archive = format!("cds={}", project.path("app.img").display());
+    assert_eq!(run(&archive), run("cds=off"));
+}
+
+/// The program on standard input, and streams that are not what they were.
+#[test]
+fn standard_streams_are_those_of_the_new_process() {
+    let program = format!("{IMPORTS}{SHOW}");
+    let project = project(&program);
+    project.write("input.txt", "a line\nanother\n");
+    let python = python();
+    let shell = |option: &str, redirections: &str| {
+        let mut command = Command::new("sh");
+        clean(&mut command);
+        command.current_dir(project.path("")).arg("-c");
+        let line = format!("{} -X {option} {redirections}", python.display());
+        Outcome::of(command.arg(line))
+    };
+    for redirections in [
+        "- one < app.py",
+        "app.py < input.txt",
+        "app.py 2>&1 | cat",
+        "app.py <&-",
+        "app.py >&-",
+        "app.py 2>&-",
+        "app.py <&- >&- 2>&-",
+        "app.py > /dev/full",
+        "app.py < /dev/null > /dev/null",
+        "-c 'print(input(), input())' < input.txt",
+        "-c 'import os; os.write(1, b\"raw\"); print(1, end=\"\")'",
+    ] {
+        assert_eq!(
+            shell("cds=app.img", redirections),
+            shell("cds=off", redirections),
+            "{redirections}"
+        );
+    }
+}
+
+#[test]
+fn it_ends_as_any_other() {
+    let project = project(&format!("{IMPORTS}exec(sys.argv[1])\n"));
+    assert_restored(&project, &["app.py", "pass"]);
+    let silent = |_: &mut Command| {};
+    for code in [
+        "sys.exit(5)",
+        "sys.exit('a message')",
+        "raise SystemExit",
+        "1 / 0",
+        "def f(): raise ValueError('x') from KeyError('y')\nf()",
+        "os._exit(7)",
+        "os.abort()",
+        "os.kill(os.getpid(), 15)",
+        "raise KeyboardInterrupt",
+        "import atexit; atexit.register(print, 'at exit'); atexit.register(sys.exit, 3)",
+        "print('not flushed', end='')",
+        "sys.stdout.write('x' * 100_000)",
+        "threading.Thread(target=lambda: (time.sleep(.1), print('thread'))).start(); print('main')",
+        "threading.Thread(target=lambda: time.sleep(60), daemon=True).start()",
+        "class C:\n def __del__(self): print('deleted', self.name)\nc = C(); c.name = 'main'\nsys.modules['late'] = type(sys)('late'); sys.modules['late'].c = C(); sys.modules['late'].c.name = 'late'",
+        "class C:\n def __del__(self): print('cycle')\nc = C(); c.c = c; del c",
+        "import weakref, csv; weakref.finalize(csv, print, 'finalized')",
+        "import ctypes; ctypes.CDLL(None).printf(b'from C\\n')",
+        "import concurrent.futures as f; e = f.ThreadPoolExecutor(2); print(list(e.map(abs, [-1, 2])))",
+        "import multiprocessing as m; c = m.get_context('fork'); p = c.Process(target=print, args=('child',)); p.start(); p.join(); print(p.exitcode)",
+    ] {
+        assert_same(&project, &["app.py", code], silent);
+        let full = ["-X", "cds=app.img", "-X", "cds_full_exit", "app.py", code];
+        let plain = ["-X", "cds=off", "app.py", code];
+        assert_eq!(project.run(full), project.run(plain), "{code}");
+    }
+}
+
+/// What is ignored when a process starts stays ignored (nohup, a shell's `&`).
+#[test]
+fn ignored_signals_stay_ignored() {
+    let project = project(&format!(
+        "{IMPORTS}for n in (1, 2, 3): print(signal.getsignal(n))\nos.kill(os.getpid(), 2); print('alive')\n"
+    ));
+    let run = |option: &str| {
+        let mut command = Command::new("sh");
+        clean(&mut command);
+        let python = python();
+        let line = format!(
+            "trap '' HUP INT QUIT; exec {} -X {option} app.py",
+            python.display()
+        );
+        Outcome::of(command.current_dir(project.path("")).args(["-c", &line]))
+    };
+    let restored = run("cds=app.img");
+    assert!(restored.stdout.ends_with("alive\n"), "{restored:?}");
+    assert_eq!(restored, run("cds=off"));
+}
+
+/// Two processes of one image have nothing in common that has to be a secret, whatever their ids.
+#[test]
+fn randomness_is_fresh() {
+    let project = project(&format!(
+        "{IMPORTS}print(random.random(), ssl.RAND_bytes(8), uuid.uuid4(), uuid.uuid1(), multiprocessing.current_process().authkey,
+              os.path.basename(tempfile.mktemp()), os.urandom(8), random.SystemRandom().random(), sep='\\n')\n"
+    ));
+    let mut seen = BTreeSet::new();
+    for _ in 0..6 {
+        let outcome = project.run(["-X", "cds=app.img", "app.py"]).success();
+        for line in outcome.stdout.lines() {
+            assert!(seen.insert(line.to_owned()), "{line} comes twice");
+        }
+    }
+    assert_restored(&project, &["app.py"]);
+}
+
+#[test]
+fn hooks_are_called() {
+    let project = Project::new(&[
+        ("app.py", "import hooked\nprint(hooked.events)\n"),
+        (
+            "lib/hooked.py",
+            "from cds import register_after_restore, register_before_snapshot
+events = []
+register_before_snapshot(events.append, 'before 1')
+register_before_snapshot(events.append, 'before 2')
+register_after_restore(events.append, 'after 1')
+register_after_restore(lambda *, text: events.append(text), text='after 2')
+",
+        ),
+    ]);
+    project.write("app.lst", "hooked\n");
+    let lib = project.path("lib");
+    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+    Outcome::of(dump.env("PYTHONPATH", &lib)).success();
+    let mut run = project.command(["-X", "cds=app.img", "app.py"]);
+    let outcome = Outcome::of(run.env("PYTHONPATH", &lib)).success();
+    assert_eq!(
+        outcome.stdout,
+        "['before 2', 'before 1', 'after 1', 'after 2']\n"
+    );
+}
+
+/// Whatever the imports looked at: if it has changed, the process starts as ever, and the statistics say why.
+#[test]
+fn what_does_not_match_is_named() {
+    let program = format!(
+        "{IMPORTS}import lib_a\nprint(lib_a.value, os.environ.get('FOO'), sys.flags.optimize, sys.flags.dev_mode)\n"
+    );
+    let project = Project::new(&[
+        ("app.py", &program),
+        (
+            "lib/lib_a.py",
+            "import os\nvalue = os.environ.get('LIB_A'), open(__file__.replace('lib_a.py', 'data.txt')).read()\n",
+        ),
+        ("lib/data.txt", "data"),
+    ]);
+    let base = |command: &mut Command| {
+        command.env("PYTHONPATH", project.path("lib"));
+    };
+    let run = |options: &[&str], change: &dyn Fn(&mut Command)| {
+        let mut command = project.command(options);
+        base(&mut command);
+        change(&mut command);
+        Outcome::of(&mut command)
+    };
+    let silent = |_: &mut Command| {};
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    run(&["-X", "cds_trace=app.lst", "app.py"], &silent).success();
+    run(&dump, &silent).success();
+    let mut said = String::new();
+    let mut check = |what: &str, options: &[&str], change: &dyn Fn(&mut Command)| {
+        let program: &[&str] = if options.contains(&"app.py") {
+            &[]
+        } else {
+            &["app.py"]
+        };
+        let stats = ["-X", "cds=app.img", "-X", "cds_stats"];
+        let restored = run(&[&stats, options, program].concat(), change);
+        let plain = run(&[&["-X", "cds=off"], options, program].concat(), change);
+        assert_eq!(
+            (restored.status, &restored.stdout),
+            (plain.status, &plain.stdout),
+            "{what}"
+        );
+        let refusal = refusal(&restored.stderr).unwrap_or("(restored)".to_owned());
+        said.push_str(&format!("{what}: {refusal}\n"));
+    };
+    check("nothing", &[], &silent);
+    check("-O", &["-O"], &silent);
+    check("-X dev", &["-X", "dev"], &silent);
+    check("-W", &["-Werror"], &silent);
+    check("another variable", &[], &|c| {
+        c.env("FOO", "1");
+    });
+    check("a variable that was read", &[], &|c| {
+        c.env("LIB_A", "1");
+    });
+    check("a variable for libraries", &[], &|c| {
+        c.env("LC_ALL", "C");
+    });
+    check("a variable for Python", &[], &|c| {
+        c.env("PYTHONHASHSEED", "1");
+    });
+    check("home", &[], &|c| {
+        c.env("HOME", "/");
+    });
+    check("another way to the interpreter", &["app.py"], &|_| {});
+    let lib = project.path("lib");
+    let changed = |path: &std::path::Path| {
+        let later = SystemTime::now() + Duration::from_secs(10);
+        fs::File::open(path).unwrap().set_modified(later).unwrap();
+    };
+    project.write("json.py", "dumps = loads = None\n");
+    check("a module beside the program", &[], &silent);
+    fs::remove_file(project.path("json.py")).unwrap();
+    fs::create_dir(project.path("json")).unwrap();
+    check("a directory beside the program", &[], &silent);
+    project.write("json/__init__.py", "");
+    check("a package beside the program", &[], &silent);
+    fs::remove_dir_all(project.path("json")).unwrap();
+    let image = project.path("app.img.startup");
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o644)).unwrap();
+    check("readable by others", &[], &silent);
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).unwrap();
+    let good = fs::read(&image).unwrap();
+    fs::write(&image, &good[..good.len() - 10]).unwrap();
+    check("truncated", &[], &silent);
+    let mut damaged = good.clone();
+    let last = damaged.len() - 5;
+    damaged[last] ^= 1;
+    fs::write(&image, &damaged).unwrap();
+    check("damaged", &[], &silent);
+    fs::write(&image, b"").unwrap();
+    check("empty", &[], &silent);
+    fs::write(&image, &good).unwrap();
+    check("as it was", &[], &silent);
+    project.write("lib/data.txt", "other");
+    check("a file that was read", &[], &silent);
+    run(&dump, &silent).success();
+    changed(&lib.join("lib_a.py"));
+    check("a source", &[], &silent);
+    run(&dump, &silent).success();
+    project.write("lib/new.txt", "");
+    check("a directory", &[], &silent);
+    run(&dump, &silent).success();
+    changed(&project.path("app.img"));
+    check("the archive", &[], &silent);
+    fs::remove_file(&image).unwrap();
+    check("no image", &[], &silent);
+    let directory = project.path("").display().to_string();
+    let said = said.replace(directory.trim_end_matches('/'), "[project]");
+    insta::with_settings!({filters => vec![(r"it was made with /\S+", "it was made with [python]")]}, {
+        insta::assert_snapshot!(said);
+    });
+}
+
+/// What a restored process could not have is named when an image is taken, and there is none.
+#[test]
+fn what_cannot_be_restored_is_refused() {
+    let mut said = String::new();
+    for (what, code) in [
+        (
+            "a thread",
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True, name='worker').start()\n",
+        ),
+        ("a file", "kept = open(__file__)\n"),
+        ("a socket", "import socket\nkept = socket.socketpair()\n"),
+        (
+            "a timer",
+            "import signal\nsignal.signal(signal.SIGALRM, print)\nsignal.setitimer(signal.ITIMER_REAL, 60)\n",
+        ),
+        ("shared memory", "import mmap\nkept = mmap.mmap(-1, 4096)\n"),
+        ("a wait", "import select\nkept = select.epoll()\n"),
+    ] {
+        let project = Project::new(&[("lib/kept.py", code), ("app.lst", "kept\n")]);
+        let mut dump =
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        let outcome = Outcome::of(dump.env("PYTHONPATH", project.path("lib")));
+        assert_eq!(
+            (outcome.status, &*outcome.stdout),
+            (1, ""),
+            "{what}: {outcome:?}"
+        );
+        assert!(!project.path("app.img.startup").exists(), "{what}");
+        assert!(project.path("app.img").exists(), "{what}");
+        let directory = project.path("").display().to_string();
+        let text = outcome
+            .stderr
+            .replace(directory.trim_end_matches('/'), "[project]");
+        said.push_str(&format!("{what}:\n{text}"));
+    }
+    insta::with_settings!({filters => vec![(r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.img.startup", "[image]")]}, {
+        insta::assert_snapshot!(said);
+    });
+}
+
+/// Address space layout randomization puts each process elsewhere. `CDS_RESTORES` asks for more.
+#[test]
+fn many_processes_are_restored_two_at_once() {
+    let wanted = std::env::var("CDS_RESTORES").map_or(100, |number| number.parse().unwrap());
+    let projects: Vec<Project> = [IMPORTS, "import json\n"]
+        .iter()
+        .map(|imports| {
+            project(&format!(
+                "{imports}import sys\nprint(len(sys.modules) > 40, 'cds.startup' in sys.modules)\n"
+            ))
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for project in &projects {
+            scope.spawn(|| {
+                for _ in 0..wanted {
+                    let outcome = project.run(["-X", "cds=app.img", "app.py"]);
+                    assert_eq!(
+                        (outcome.status, &*outcome.stdout, &*outcome.stderr),
+                        (0, "True True\n", "")
+                    );
+                }
+            });
+        }
+    });
+}
