@@ -15,6 +15,10 @@ mod extensions;
 mod fault;
 mod ffi;
 mod fingerprint;
+#[cfg(target_arch = "x86_64")]
+mod image;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "image/unsupported.rs"]
 mod image;
 mod inspect;
 mod intern;
