@@ -231,6 +231,47 @@ fn randomness_is_fresh() {
     assert_restored(&project, &["app.py"]);
 }
 
+/// In containers process ids repeat, and OpenSSL takes a process with another id for a fork.
+#[test]
+fn randomness_is_fresh_with_the_same_process_id() {
+    let program = "import os, ssl\nssl.RAND_bytes(4)\nprint(os.getpid(), ssl.RAND_bytes(8))\n";
+    let project = Project::new(&[
+        ("app.py", program),
+        (
+            "lib/noted.py",
+            "import os, ssl\nssl.RAND_bytes(4)\nopen('pid', 'w').write(str(os.getpid()))\n",
+        ),
+        ("app.lst", "noted\n"),
+    ]);
+    let script = format!(
+        "export PYTHONPATH=$PWD/lib
+{python} -m cds dump -q --image app.lst app.img
+for i in 1 2 3 4; do
+    echo $(($(cat pid) - 1)) > /proc/sys/kernel/ns_last_pid
+    {python} -X cds=app.img -X cds_stats=stats.txt app.py
+done",
+        python = python().display()
+    );
+    let namespace = |script: &str| {
+        let mut command = Command::new("unshare");
+        clean(&mut command);
+        command.args(["-Urpf", "--mount-proc", "sh", "-euc", script]);
+        Outcome::of(command.current_dir(project.path("")))
+    };
+    if namespace("echo 50 > /proc/sys/kernel/ns_last_pid").status != 0 {
+        println!("process ids cannot be chosen here");
+        return;
+    }
+    let outcome = namespace(&script).success();
+    assert!(!project.path("stats.txt").exists(), "{outcome:?}");
+    let lines: BTreeSet<&str> = outcome.stdout.lines().collect();
+    let ids: BTreeSet<&str> = lines
+        .iter()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!((lines.len(), ids.len()), (4, 1), "{outcome:?}");
+}
+
 #[test]
 fn hooks_are_called() {
     let project = Project::new(&[

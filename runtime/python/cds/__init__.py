@@ -34,14 +34,18 @@ def init_from_env() -> None:
     tell("cds.init_from_env re-entered", 2)
 
 
-def register_before_snapshot(func: "Callable[..., object]", /, *args: object, **kwargs: object) -> None:
+def register_before_snapshot(
+    func: "Callable[..., object]", /, *args: object, **kwargs: object
+) -> None:
     """Have `func` called before a startup image is taken; what is registered last comes first."""
     from cds.hooks import before_snapshot
 
     before_snapshot.append((func, args, kwargs))
 
 
-def register_after_restore(func: "Callable[..., object]", /, *args: object, **kwargs: object) -> None:
+def register_after_restore(
+    func: "Callable[..., object]", /, *args: object, **kwargs: object
+) -> None:
     """Have `func` called in each restored process, in the order of registration."""
     from cds.hooks import after_restore
 

@@ -116,7 +116,9 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return EXIT_NOT_WRITTEN
     progress.clear()
-    if options.image and (problem := take_image(archive, entries, options.path, verbose=options.verbose)):
+    if options.image and (
+        problem := take_image(archive, entries, options.path, verbose=options.verbose)
+    ):
         _complain(problem)
         return EXIT_NOT_WRITTEN
     if options.json:

@@ -23,6 +23,9 @@ from cds import hooks
 # Modules of the image.
 _modules: frozenset[str] = frozenset()
 
+# The id of the process that did the imports, which libraries may have remembered.
+_pid = 0
+
 # What imports did to the environment: values, or None for variables that they removed.
 _changes: dict[bytes, bytes | None] = {}
 
@@ -58,7 +61,7 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     That is: the image's path, the names of variables, files and directories, the first
     parts of the names of modules that come from files, and what makes an image impossible.
     """
-    global _modules, _changes
+    global _modules, _changes, _pid
     inherited = _open_files()
     with open(request, encoding="utf-8") as file:
         wanted = json.load(file)
@@ -96,6 +99,7 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
         if stream is not None:
             stream.flush()
     _modules = frozenset(sys.modules)
+    _pid = os.getpid()
     names = {name.partition(".")[0] for name, _ in _from_files()}
     paths = [_looked_at(path) for path in sorted(_paths() | opened)]
     asked = [os.fsdecode(name) for name in sorted(watched.asked | {b"HOME"})]
@@ -190,8 +194,8 @@ def resumed(
     for name in [name for name in sys._xoptions if name.startswith("cds")]:
         del sys._xoptions[name]
     for option in options:
-        name, _, value = os.fsdecode(option).partition("=")
-        sys._xoptions[name] = value or True
+        key, _, setting = os.fsdecode(option).partition("=")
+        sys._xoptions[key] = setting or True
     for number in ignored_signals:
         signal.signal(number, signal.SIG_IGN)
     _renew_secrets()
@@ -200,8 +204,8 @@ def resumed(
 
 def _renew_secrets() -> None:
     """Renew what must not repeat; `random` has done so as after a fork."""
-    modules = sys.modules
-    if ssl := modules.get("_ssl"):
+    modules: dict[str, Any] = sys.modules  # type: ignore[assignment]
+    if (ssl := modules.get("_ssl")) and os.getpid() == _pid:
         # OpenSSL knows a fork by the process id, which repeats in containers.
         ssl.RAND_add(os.urandom(64), 64.0)
     if numpy_random := modules.get("numpy.random"):
