@@ -37,6 +37,17 @@ pub enum StatsTarget {
     File(PathBuf),
 }
 
+impl StatsTarget {
+    /// The value of `-X cds_stats`, or of the variable.
+    pub fn of_option(value: &str) -> Option<Self> {
+        match value {
+            "0" => None,
+            "" | "1" => Some(Self::Stderr),
+            path => Some(Self::File(PathBuf::from(path))),
+        }
+    }
+}
+
 /// Which archives to use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Choice {
@@ -97,11 +108,7 @@ impl Options {
                 .find(|(name, _)| name == "cds_image")
                 .and_then(|(_, value)| value.as_deref())
                 .map(PathBuf::from),
-            stats: match value("cds_stats").as_deref() {
-                None | Some("0") => None,
-                Some("" | "1") => Some(StatsTarget::Stderr),
-                Some(path) => Some(StatsTarget::File(PathBuf::from(path))),
-            },
+            stats: value("cds_stats").and_then(|value| StatsTarget::of_option(&value)),
             pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
         }
     }

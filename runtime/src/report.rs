@@ -19,8 +19,10 @@ use crate::stats::Activity;
 /// What is told; as JSON the field names are those of the document.
 #[derive(Serialize)]
 struct Report {
-    /// Why the process was not restored from the startup image beside the archive, if there is one.
-    startup_image: Option<&'static str>,
+    /// The startup image that the process was restored from; the rest is about what it has done since.
+    startup_image: Option<String>,
+    /// Why it was not restored, if there is an image beside the archive.
+    startup_image_refused: Option<&'static str>,
     modules: Modules,
     /// Directories in which modules were looked for in the ordinary way.
     directories: Vec<Reason>,
@@ -119,7 +121,10 @@ fn report(runtime: &Runtime) -> Report {
         }
     });
     Report {
-        startup_image: image::refusal(),
+        startup_image: runtime
+            .startup_image()
+            .map(|path| path.display().to_string()),
+        startup_image_refused: image::refusal(),
         modules: Modules {
             from_archive: stats.hits(),
             source_files: stats.source_hits(),
@@ -180,7 +185,10 @@ fn text(report: &Report) -> String {
 }
 
 fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
-    if let Some(refusal) = report.startup_image {
+    if let Some(path) = &report.startup_image {
+        writeln!(text, "cds: started from {path}; since then:")?;
+    }
+    if let Some(refusal) = report.startup_image_refused {
         writeln!(text, "cds: {refusal}")?;
     }
     if report.archives.is_empty() {

@@ -1,7 +1,9 @@
 //! The state of the runtime in this process: the options, the mapped archive, what became of it.
 
 use std::panic::PanicHookInfo;
+use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::cpython::config::{self, Config};
@@ -9,7 +11,7 @@ use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
 use crate::fingerprint::{self, Image};
 use crate::layers::{Layers, Unusable};
-use crate::options::Options;
+use crate::options::{Options, StatsTarget};
 use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
 use crate::reader::OpenError;
@@ -26,6 +28,13 @@ pub struct Runtime {
     trace: Trace,
     postponer: Postponer,
     pub compiler: Compiler,
+    restored: OnceLock<Restored>,
+}
+
+/// What a process that was restored from a startup image was started with.
+pub struct Restored {
+    pub image: PathBuf,
+    pub stats: Option<StatsTarget>,
 }
 
 /// The process ends with exit status 1; the reason is on stderr.
@@ -81,7 +90,8 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let Some(image) = Image::current() else {
         return Ok(());
     };
-    let stats = Stats::new(options.stats.is_some());
+    // A process that is restored from an image may be asked for statistics, too.
+    let stats = Stats::new(options.stats.is_some() || options.image.is_some());
     let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
     fault::point("layers_open");
     let (layers, unusable) = opened;
@@ -127,6 +137,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         stats,
         trace,
         compiler: Compiler::default(),
+        restored: OnceLock::new(),
         // SAFETY: as promised.
         postponer: unsafe { Postponer::new(interp) },
     });
@@ -185,9 +196,25 @@ impl Runtime {
                 path.display()
             ));
         }
-        if let Some(target) = &self.options.stats {
+        let target = match self.restored.get() {
+            Some(restored) => &restored.stats,
+            None => &self.options.stats,
+        };
+        if let Some(target) = target {
             report::write(self, target);
         }
+    }
+
+    /// Takes notice that the process was restored.
+    pub fn resume(&self, restored: Restored) {
+        self.stats.reset();
+        // It happens once.
+        let _ = self.restored.set(restored);
+    }
+
+    /// The startup image that the process was restored from.
+    pub fn startup_image(&self) -> Option<&Path> {
+        self.restored.get().map(|restored| restored.image.as_path())
     }
 
     /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.

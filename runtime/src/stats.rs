@@ -54,6 +54,24 @@ impl Stats {
         }
     }
 
+    /// Counts from here on.
+    pub fn reset(&self) {
+        for counter in [&self.source, &self.frozen, &self.missed_needlessly] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        if let Some(details) = &self.details {
+            for time in &details.nanoseconds {
+                time.store(0, Ordering::Relaxed);
+            }
+            if let Ok(mut missed) = details.missed.lock() {
+                missed.clear();
+            }
+            if let Ok(mut directories) = details.unknown_directories.lock() {
+                directories.clear();
+            }
+        }
+    }
+
     pub fn hit(&self, origin: Origin) {
         let counter = match origin {
             Origin::Source => &self.source,

@@ -74,7 +74,7 @@ fn take(project: &Project, arguments: &[&str]) -> Outcome {
 /// Why a process was not restored, as the statistics tell; none if it was.
 fn refusal(stderr: &str) -> Option<String> {
     let mut lines = stderr.lines();
-    if !stderr.contains("cds: modules from the archive") && !stderr.contains("cds: no archive") {
+    if stderr.contains("cds: started from app.img.startup; since then:") {
         return None;
     }
     let line = lines.find_map(|line| line.strip_prefix("cds: app.img.startup is not used: "));
@@ -263,7 +263,8 @@ done",
         return;
     }
     let outcome = namespace(&script).success();
-    assert!(!project.path("stats.txt").exists(), "{outcome:?}");
+    let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+    assert_eq!(refusal(&stats), None);
     let lines: BTreeSet<&str> = outcome.stdout.lines().collect();
     let ids: BTreeSet<&str> = lines
         .iter()
@@ -451,6 +452,141 @@ fn what_cannot_be_restored_is_refused() {
     insta::with_settings!({filters => vec![(r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.img.startup", "[image]")]}, {
         insta::assert_snapshot!(said);
     });
+}
+
+/// `inspect`, `verify` and `stats` know images.
+#[test]
+fn tools_know_images() {
+    let project = project("import json\nprint(json.dumps([1]))\n");
+    let cds = |arguments: &[&str]| project.run([&["-m", "cds"], arguments].concat());
+    let inspected = cds(&["inspect", "--top", "1", "app.img.startup"])
+        .success()
+        .stdout;
+    let verified = cds(&["verify", "app.img.startup"]).success().stdout;
+    let stats = cds(&["stats", "--archive", "app.img", "app.py"]).success();
+    let listed = cds(&["inspect", "--json", "app.img.startup"])
+        .success()
+        .stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["changed"], serde_json::json!([]));
+    assert!(listed["names"].as_array().unwrap().contains(&"json".into()));
+    assert_eq!(refusal(&stats.stderr), None, "{stats:?}");
+    let later = SystemTime::now() + Duration::from_secs(10);
+    fs::File::open(project.path("app.img"))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    let changed = cds(&["verify", "app.img.startup"]);
+    assert_eq!(changed.status, 1, "{changed:?}");
+    let image = fs::read(project.path("app.img.startup")).unwrap();
+    fs::write(project.path("app.img.startup"), &image[..image.len() - 1]).unwrap();
+    let damaged = cds(&["inspect", "app.img.startup"]);
+    assert_eq!(damaged.status, 1, "{damaged:?}");
+    let said = [inspected, verified, changed.stdout, damaged.stderr].concat();
+    let directory = project.path("").display().to_string();
+    let said = said.replace(directory.trim_end_matches('/'), "[project]");
+    insta::with_settings!({filters => vec![
+        (r"\d+\.\d [KM]iB", "[size]"),
+        (r"\d+ (region|package|file|other)", "[n] $1"),
+        (r"compared +\d+", "compared [n]"),
+        (r"made by( +)\S+", "made by$1[python]"),
+        (r"/\S+/python3.13", "[python]"),
+    ]}, { insta::assert_snapshot!(said); });
+}
+
+/// A kernel that refuses a call (seccomp, gVisor): the process is restored without it, or starts as ever.
+#[test]
+fn refused_system_calls_do_no_harm() {
+    let project = project("import json, os\nprint(json.dumps([1]), os.getpid() > 0)\n");
+    let mut said = String::new();
+    for (call, error) in [
+        ("prctl", "EPERM"),
+        ("prctl", "ENOSYS"),
+        ("mremap", "EPERM"),
+        ("mremap:when=2", "EPERM"),
+        ("rseq:when=2", "EPERM"),
+        ("rseq", "ENOSYS"),
+        ("set_robust_list", "ENOSYS"),
+        // The first two are for the C library.
+        ("pread64:when=3", "EIO"),
+        ("pread64:when=4", "EIO"),
+        ("getdents64:when=1", "EIO"),
+    ] {
+        let (call, when) = call.split_once(':').unwrap_or((call, "when=1+"));
+        let mut command = Command::new("strace");
+        clean(&mut command);
+        let fault = format!("inject={call}:error={error}:{when}");
+        command
+            .current_dir(project.path(""))
+            .args(["-qq", "-o", "calls.txt", "-e", &fault]);
+        command
+            .arg(python())
+            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+        let outcome = Outcome::of(&mut command);
+        assert_eq!(
+            (outcome.status, &*outcome.stdout),
+            (0, "[1] True\n"),
+            "{call}: {outcome:?}"
+        );
+        let refusal = refusal(&outcome.stderr).unwrap_or("(restored)".to_owned());
+        said.push_str(&format!("{call} {when} {error}: {refusal}\n"));
+    }
+    insta::assert_snapshot!(said);
+}
+
+/// Somebody else's image is not used, nor is one where memory is limited; a read-only file system and a missing `/proc` do
+/// not matter.
+#[test]
+fn it_matters_whose_it_is_and_not_where() {
+    let project = project("import json, os\nprint(json.dumps([1]))\n");
+    let run = |prefix: &[&str]| {
+        let mut command = Command::new(prefix[0]);
+        clean(&mut command);
+        command.current_dir(project.path("")).args(&prefix[1..]);
+        command
+            .arg(python())
+            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+        Outcome::of(&mut command)
+    };
+    let limited = run(&["prlimit", "--as=4000000000"]);
+    let reason = "address space is limited (ulimit -v, ulimit -d)";
+    assert_eq!(
+        (&*limited.stdout, refusal(&limited.stderr).as_deref()),
+        ("[1]\n", Some(reason))
+    );
+    if !rustix::process::geteuid().is_root() {
+        println!("the rest needs root");
+        return;
+    }
+    for directory in [project.path(""), project.path("..")] {
+        let _ = fs::set_permissions(directory, fs::Permissions::from_mode(0o755));
+    }
+    let other = run(&[
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+    ]);
+    assert!(
+        other.stdout == "[1]\n" || other.stderr.contains("Permission denied"),
+        "{other:?}"
+    );
+    assert!(!other.stderr.contains("started from"), "{other:?}");
+    let read_only = "mount --bind . . && mount -o remount,bind,ro . && cd . && exec \"$@\"";
+    let read_only = run(&["unshare", "-m", "sh", "-c", read_only, "sh"]);
+    assert_eq!(
+        (&*read_only.stdout, refusal(&read_only.stderr)),
+        ("[1]\n", None),
+        "{read_only:?}"
+    );
+    let no_proc = "mount -t tmpfs none /proc && exec \"$@\"";
+    let no_proc = run(&["unshare", "-m", "sh", "-c", no_proc, "sh"]);
+    assert_eq!(
+        (&*no_proc.stdout, refusal(&no_proc.stderr)),
+        ("[1]\n", None),
+        "{no_proc:?}"
+    );
 }
 
 /// Address space layout randomization puts each process elsewhere. `CDS_RESTORES` asks for more.

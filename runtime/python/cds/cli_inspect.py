@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from cds.cli import command_parser
+from cds.imagereport import inspect_image, is_image, screen
 from cds.inspection import (
     WRITTEN,
     DamagedError,
@@ -28,6 +29,9 @@ _DESCRIPTION = """\
 Show what is in an archive: what it was made for, its sections and who writes to them,
 packages and modules by size, types of objects, constants that modules share, and
 modules whose source is not what it was.
+
+Of a startup image (ARCHIVE.startup): its memory, the files that it maps, and what has
+changed since it was made.
 
 The file is read and not used: nothing of it runs.
 """
@@ -54,8 +58,13 @@ exit status:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if is_image(options.archive) and (options.object or options.svg):
+        parser.error("--object and --svg are for archives, and this is a startup image")
     try:
+        if is_image(options.archive):
+            return _show_image(options)
         archive = inspect(options.archive)
         if options.object is not None:
             lines = tree(archive, options.object, options.depth)
@@ -73,6 +82,16 @@ def run(arguments: Sequence[str]) -> int:
     except InspectionError as error:
         print(f"cds inspect: error: {error}", file=sys.stderr)
         return EXIT_TROUBLE
+    return EXIT_SHOWN
+
+
+def _show_image(options: argparse.Namespace) -> int:
+    found = inspect_image(options.archive)
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for line in screen(options.archive, found, options.top):
+            print(line)
     return EXIT_SHOWN
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from cds.cli import command_parser
+from cds.imagereport import inspect_image, is_image
 from cds.inspection import DamagedError, Inspection, InspectionError, inspect, verify
 from cds.staleness import Stale, changed_directories, stale_modules
 from cds.terminal import Style, count
@@ -23,6 +24,9 @@ take it, and that every module's source is still the one that was dumped.
 
 Directories that have changed are told as well; modules in them come from the archive as
 before, and are looked for in the ordinary way.
+
+Of a startup image (ARCHIVE.startup): its description, and whether everything that it
+depends on is as it was.
 """
 
 _EPILOG = """\
@@ -44,9 +48,12 @@ def run(arguments: Sequence[str]) -> int:
     stale: list[Stale] = []
     changed: list[str] = []
     try:
-        broken = verify(options.archive)
-        archive = inspect(options.archive)
-        stale, changed = stale_modules(archive), changed_directories(archive)
+        if is_image(options.archive):
+            broken = [f"{path} has changed" for path in inspect_image(options.archive)["changed"]]
+        else:
+            broken = verify(options.archive)
+            archive = inspect(options.archive)
+            stale, changed = stale_modules(archive), changed_directories(archive)
     except DamagedError as error:
         broken = [str(error).removeprefix(f"{options.archive}: ")]
     except InspectionError as error:
@@ -95,6 +102,8 @@ def _tell(
             count(len(archive.modules), "module"),
         ]
         print(f"{path}: {style('green', 'good')} ({', '.join(checked)})")
+    else:
+        print(f"{path}: {style('green', 'good')}, and all is as it was")
 
     def show(title: str, items: list[str]) -> None:
         if items:

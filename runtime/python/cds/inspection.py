@@ -121,7 +121,7 @@ class Inspection:
 
 def inspect(path: str) -> Inspection:
     """Look into an archive; raise InspectionError if it cannot be read or is damaged."""
-    found = _ask("inspect", path)
+    found = ask("inspect", path)
     return Inspection(
         path=path,
         sections=[Section(**section) for section in found.pop("sections")],
@@ -135,10 +135,10 @@ def inspect(path: str) -> Inspection:
 
 def verify(path: str) -> list[str]:
     """Return what is broken in an archive; raise InspectionError if it cannot be read."""
-    faults: list[str] = _ask("verify", path)
+    faults: list[str] = ask("verify", path)
     if not faults:
         try:
-            _ask("rehearse", path)
+            ask("rehearse", path)
         except InspectionError as error:
             faults = [f"a start would not use it: {str(error).removeprefix(f'{path}: ')}"]
     return faults
@@ -146,7 +146,7 @@ def verify(path: str) -> list[str]:
 
 def walk(path: str, address: int) -> dict[int, dict[str, Any]]:
     """Return the object at an address and all that it refers to, by address."""
-    return {found["address"]: found for found in _ask("walk", path, address)}
+    return {found["address"]: found for found in ask("walk", path, address)}
 
 
 def packages(modules: list[Module]) -> Iterator[tuple[str, list[Module]]]:
@@ -161,7 +161,8 @@ def own_bytes(modules: list[Module]) -> int:
     return sum(module.own_bytes or 0 for module in modules)
 
 
-def _ask(function: str, path: str, *arguments: object) -> Any:
+def ask(function: str, path: str, *arguments: object) -> Any:
+    """Call a function of the interpreter about a file."""
     try:
         import _cds_archive
     except ImportError as error:

@@ -204,7 +204,7 @@ def resumed(
 
 def _renew_secrets() -> None:
     """Renew what must not repeat; `random` has done so as after a fork."""
-    modules: dict[str, Any] = sys.modules  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
     if (ssl := modules.get("_ssl")) and os.getpid() == _pid:
         # OpenSSL knows a fork by the process id, which repeats in containers.
         ssl.RAND_add(os.urandom(64), 64.0)

@@ -1,6 +1,7 @@
 //! The builtin module `_cds_archive`, for the package `cds`: writes archives, looks into their files, and tells about
 //! those in use.
 
+mod image_inspection;
 mod inspection;
 mod object_archives;
 mod object_walk;
@@ -12,6 +13,7 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
+use image_inspection::inspect_image;
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -85,6 +87,11 @@ pub fn init() -> *mut PyObject {
                 c"inspect",
                 inspect,
                 c"inspect(path)\n--\n\nWhat an archive file holds.",
+            ),
+            method!(
+                c"inspect_image",
+                inspect_image,
+                c"inspect_image(path)\n--\n\nWhat a startup image holds.",
             ),
             method!(
                 c"walk",

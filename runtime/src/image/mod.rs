@@ -9,6 +9,7 @@
 //! That is why the code that replaces the memory can be a part of it.
 
 mod command_line;
+mod describe;
 mod finalize;
 mod format;
 mod key;
@@ -18,6 +19,7 @@ mod resume;
 mod take;
 mod trampoline;
 
+pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
 pub use restore::{refusal, restore};
 pub use take::take;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 use std::{mem, slice};
@@ -43,11 +43,18 @@ pub fn refusal() -> Option<&'static str> {
     REFUSAL.get().map(String::as_str)
 }
 
-/// Where the image beside an archive lies.
-pub fn beside(archive: &Path) -> std::path::PathBuf {
-    let mut name = archive.as_os_str().to_owned();
+/// The image beside the archive that the command line, or a variable, asks for.
+pub fn requested(line: &CommandLine) -> Option<PathBuf> {
+    let inherited = std::env::var_os("PYTHON_CDS").filter(|_| !line.ignores_environment());
+    let option = line
+        .cds("cds")
+        .map(|archive| OsStr::from_bytes(archive).to_owned());
+    let mut name = option.or(inherited)?;
+    if name.is_empty() || name == "off" {
+        return None;
+    }
     name.push(".startup");
-    name.into()
+    Some(name.into())
 }
 
 /// Restores the image that the command line asks for, if there is one and it fits.
@@ -66,12 +73,7 @@ pub unsafe fn restore(argc: c_int, argv: *const *const c_char) {
     let Some(line) = CommandLine::parse(&arguments) else {
         return;
     };
-    let inherited = std::env::var_os("PYTHON_CDS").filter(|_| !line.ignores_environment());
-    let archive = line
-        .cds("cds")
-        .map(OsStr::from_bytes)
-        .or(inherited.as_deref());
-    let Some(archive) = archive.filter(|archive| !archive.is_empty() && *archive != "off") else {
+    let Some(path) = requested(&line) else {
         return;
     };
     // What a run is to leave behind, only an ordinary one can tell.
@@ -79,7 +81,6 @@ pub unsafe fn restore(argc: c_int, argv: *const *const c_char) {
     if wants_records.iter().any(|name| line.cds(name).is_some()) || is_set_user_id() {
         return;
     }
-    let path = beside(Path::new(archive));
     let Ok(file) = open(&path) else {
         return;
     };
@@ -214,7 +215,11 @@ impl Plan {
         unsafe {
             ptr::copy_nonoverlapping(steps.0.as_ptr(), start as *mut Step, steps.0.len());
         }
-        if let Err(reason) = self.move_vdso() {
+        let prepared = self.move_vdso().and_then(|()| {
+            // The kernel writes to that area whenever it likes.
+            unregister_rseq().inspect_err(|_| self.move_vdso_back(&self.image.process.vdso.parts))
+        });
+        if let Err(reason) = prepared {
             // SAFETY: nobody uses it.
             let _ = unsafe { rustix::mm::munmap(scratch.as_ptr().cast(), scratch_bytes as usize) };
             return reason;
@@ -232,22 +237,22 @@ impl Plan {
         let parts = &self.image.process.vdso.parts;
         for (index, part) in parts.iter().enumerate() {
             if !move_part(here, VDSO_PLACE, part) {
-                for part in &parts[..index] {
-                    move_part(VDSO_PLACE, here, part);
-                }
+                self.move_vdso_back(&parts[..index]);
                 return Err("the kernel does not let its own code be moved".to_owned());
             }
         }
         Ok(())
     }
 
-    fn add_memory(&self, steps: &mut Steps) {
-        if let Some(area) = own_rseq() {
-            steps.must(
-                libc::SYS_rseq,
-                [area, RSEQ_BYTES, RSEQ_UNREGISTER, RSEQ_SIGNATURE, 0, 0],
-            );
+    fn move_vdso_back(&self, parts: &[(i64, u64)]) {
+        // SAFETY: reads the auxiliary vector.
+        let home = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+        for part in parts {
+            move_part(VDSO_PLACE, home, part);
         }
+    }
+
+    fn add_memory(&self, steps: &mut Steps) {
         // What lies between the regions goes.
         let mut kept: Vec<(u64, u64)> = self
             .image
@@ -394,17 +399,42 @@ fn move_part(from: u64, to: u64, (distance, bytes): &(i64, u64)) -> bool {
     moved != libc::MAP_FAILED
 }
 
-/// Where the C library of this process registered its restartable sequences (`__rseq_offset`, glibc 2.35).
+/// Where the C library of this process registered its restartable sequences (`__rseq_offset`, glibc 2.35), if the
+/// kernel let it.
 pub fn own_rseq() -> Option<u64> {
-    // SAFETY: the symbols are constants of the C library.
+    // SAFETY: the symbols are constants of the C library; the area is a part of the thread's control block, and its
+    // second word says whether it is registered (linux/rseq.h).
     unsafe {
         let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
         let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
         if offset.is_null() || size.is_null() || *size == 0 {
             return None;
         }
-        Some(thread_pointer().wrapping_add_signed(*offset as i64))
+        let area = thread_pointer().wrapping_add_signed(*offset as i64);
+        let processor = (area as *const i32).add(1).read_volatile();
+        (processor >= 0).then_some(area)
     }
+}
+
+/// Ends the registration of this process's area.
+fn unregister_rseq() -> Result<(), String> {
+    let Some(area) = own_rseq() else {
+        return Ok(());
+    };
+    // SAFETY: the area is what the C library registered.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rseq,
+            area,
+            RSEQ_BYTES,
+            RSEQ_UNREGISTER,
+            RSEQ_SIGNATURE,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err("the kernel keeps its restartable sequences".to_owned())
 }
 
 /// The thread pointer, which the C library keeps at its own address.

@@ -7,9 +7,12 @@ use std::ptr::NonNull;
 
 use super::command_line::{CommandLine, Program};
 use super::finalize;
+use super::restore::requested;
 use crate::cpython::bindings as raw;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
+use crate::options::StatsTarget;
+use crate::runtime;
 
 /// What the new process was started with; the trampoline fills it in.
 pub struct Restored {
@@ -55,6 +58,12 @@ pub unsafe fn resume() -> Result<()> {
         return Ok(());
     };
     finalize::begin(&line);
+    if let (Some(runtime), Some(image)) = (runtime::current(), requested(&line)) {
+        runtime.resume(runtime::Restored {
+            image,
+            stats: stats_target(&line),
+        });
+    }
     let program_arguments = configure(&line, &bytes);
     let items = |items: &[Vec<u8>]| {
         Object::list(
@@ -90,6 +99,18 @@ pub unsafe fn resume() -> Result<()> {
         Object::list(ignored.map(Object::int).collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())
+}
+
+/// Where the process shall leave its statistics.
+fn stats_target(line: &CommandLine) -> Option<StatsTarget> {
+    let inherited = || std::env::var("PYTHON_CDS_STATS").ok();
+    let option = line.cds("cds_stats");
+    let value = match option {
+        Some(value) => String::from_utf8_lossy(value).into_owned(),
+        None if line.ignores_environment() => return None,
+        None => inherited().filter(|value| !value.is_empty())?,
+    };
+    StatsTarget::of_option(&value)
 }
 
 /// Tells the interpreter what to run, as `config_parse_cmdline()` and `config_update_argv()` in Python/initconfig.c do,

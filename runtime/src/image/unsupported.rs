@@ -19,6 +19,27 @@ pub fn take() -> Option<i32> {
     Some(1)
 }
 
+/// There are no images whose figures could be asked for.
+pub struct Description {
+    pub executable: String,
+    pub options: Vec<String>,
+    pub stored: u64,
+    pub zero: u64,
+    pub in_files: u64,
+    pub regions: usize,
+    pub files: Vec<(String, u64)>,
+    pub environment: Vec<(String, Option<String>)>,
+    pub names: Vec<String>,
+    pub paths: usize,
+    pub changed: Vec<String>,
+}
+
+/// # Errors
+/// Always.
+pub fn describe(_path: &std::path::Path) -> Result<Description, String> {
+    Err("startup images are not supported on this architecture".to_owned())
+}
+
 pub fn finalize_restored() -> bool {
     false
 }

@@ -1,0 +1,66 @@
+"""What `cds inspect` and `cds verify` say of a startup image."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from cds.inspection import ask
+from cds.terminal import Style, count, size, table
+
+_MAGIC = b"\x89CPYIMG\n"
+
+
+def is_image(path: str) -> bool:
+    """Say whether a file begins as startup images do."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        # Whoever reads it as an archive tells.
+        return False
+
+
+def inspect_image(path: str) -> dict[str, Any]:
+    """Return what an image holds, and what has changed since it was made.
+
+    Raises DamagedError if it is broken.
+    """
+    found: dict[str, Any] = ask("inspect_image", path)
+    found["environment"] = dict(found["environment"])
+    found["files"] = dict(found["files"])
+    return found
+
+
+def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
+    """Yield lines for a terminal."""
+    style = Style(sys.stdout)
+    yield style("bold", f"{path}: a startup image, {size(found['stored_bytes'])}")
+    rows = [
+        ("  made by", found["executable"]),
+        ("  options", " ".join(found["options"]) or "none"),
+        ("  memory", count(found["regions"], "region")),
+        ("    in the image", size(found["stored_bytes"])),
+        ("    in other files", size(found["file_bytes"])),
+        ("    zero", size(found["zero_bytes"])),
+        ("  modules of", count(len(found["names"]), "package")),
+        (
+            "  imports looked at",
+            count(found["paths"], "file or directory", "files and directories"),
+        ),
+        ("  variables compared", str(len(found["environment"]))),
+    ]
+    yield from table(rows, "<<")
+    yield ""
+    yield style("bold", "Files that it maps")
+    files = sorted(found["files"].items(), key=lambda item: (-item[1], item[0]))
+    yield from table([(f"  {name}", size(length)) for name, length in files[:top]], "<>")
+    if len(files) > top:
+        yield f"  and {count(len(files) - top, 'other')}"
+    yield ""
+    if not found["changed"]:
+        yield "Nothing that it depends on has changed."
+        return
+    yield style("yellow", "Changed since, so that it is not used")
+    yield from (f"  {name}" for name in found["changed"][:top])
+    if len(found["changed"]) > top:
+        yield f"  and {count(len(found['changed']) - top, 'other')}"

@@ -1,0 +1,47 @@
+//! `inspect_image()`: looking into a startup image.
+
+use std::path::Path;
+
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::image;
+
+pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
+    let found = image::describe(Path::new(path.to_str()?))
+        .map_err(|reason| Raised::new(Exception::Value, &reason))?;
+    let number = |number: u64| Object::int(i64::try_from(number).unwrap_or(i64::MAX));
+    let texts = |texts: &[String]| {
+        Object::list(
+            texts
+                .iter()
+                .map(|text| Object::str(text))
+                .collect::<Result<Vec<_>>>()?,
+        )
+    };
+    let files = found
+        .files
+        .iter()
+        .map(|(path, bytes)| Object::tuple(vec![Object::str(path)?, number(*bytes)?]));
+    let variables = found.environment.iter().map(|(name, value)| {
+        let value = match value {
+            Some(value) => Object::str(value)?,
+            None => Object::none(),
+        };
+        Object::tuple(vec![Object::str(name)?, value])
+    });
+    Object::dict([
+        ("executable", Object::str(&found.executable)?),
+        ("options", texts(&found.options)?),
+        ("stored_bytes", number(found.stored)?),
+        ("zero_bytes", number(found.zero)?),
+        ("file_bytes", number(found.in_files)?),
+        ("regions", number(found.regions as u64)?),
+        ("files", Object::list(files.collect::<Result<Vec<_>>>()?)?),
+        (
+            "environment",
+            Object::list(variables.collect::<Result<Vec<_>>>()?)?,
+        ),
+        ("names", texts(&found.names)?),
+        ("paths", number(found.paths as u64)?),
+        ("changed", texts(&found.changed)?),
+    ])
+}

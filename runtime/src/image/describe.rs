@@ -1,0 +1,83 @@
+//! What an image file holds, for those who want to know.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use super::format::{self, Source};
+use super::key::stamp;
+use super::restore::identity;
+
+/// An image in figures.
+pub struct Description {
+    pub executable: String,
+    pub options: Vec<String>,
+    /// Bytes in the image file, of zeros, and in other files.
+    pub stored: u64,
+    pub zero: u64,
+    pub in_files: u64,
+    pub regions: usize,
+    /// Other files, with the bytes that are mapped of each.
+    pub files: Vec<(String, u64)>,
+    /// Variables, and their values when the image was made.
+    pub environment: Vec<(String, Option<String>)>,
+    /// First parts of the names of modules.
+    pub names: Vec<String>,
+    /// Number of files and directories that imports looked at.
+    pub paths: usize,
+    /// Those of them, and of the mapped files, that are not as they were.
+    pub changed: Vec<String>,
+}
+
+/// Reads an image file.
+///
+/// # Errors
+/// A text that says why it is none.
+pub fn describe(path: &Path) -> Result<Description, String> {
+    let file = File::open(path).map_err(|error| format!("cannot open it: {error}"))?;
+    let image = format::read(&file)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (mut stored, mut zero, mut in_files) = (0, 0, 0);
+    let mut mapped: BTreeMap<u32, u64> = BTreeMap::new();
+    for region in &image.regions {
+        match region.source {
+            Source::Zero => zero += region.bytes,
+            Source::Image(_) => stored += region.bytes,
+            Source::File(index, _) => {
+                in_files += region.bytes;
+                *mapped.entry(index).or_default() += region.bytes;
+            }
+        }
+    }
+    let key = &image.key;
+    let looked_at = key.paths.iter().filter(|(path, then)| stamp(path) != *then);
+    let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
+    for backing in &image.files {
+        let path = text(&backing.path);
+        let now = File::open(&path).ok().and_then(|file| identity(&file));
+        if now != Some(backing.identity) {
+            changed.push(path);
+        }
+    }
+    let files = image.files.iter().zip(0..).map(|(backing, index)| {
+        let bytes = mapped.get(&index).copied().unwrap_or_default();
+        (text(&backing.path), bytes)
+    });
+    Ok(Description {
+        executable: text(&key.executable),
+        options: key.options.iter().map(|option| text(option)).collect(),
+        stored,
+        zero,
+        in_files,
+        regions: image.regions.len(),
+        files: files.collect(),
+        environment: key
+            .environment
+            .iter()
+            .map(|(name, value)| (text(name), value.as_deref().map(text)))
+            .collect(),
+        names: key.names.clone(),
+        paths: key.paths.len(),
+        changed,
+    })
+}
