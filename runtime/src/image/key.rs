@@ -200,7 +200,10 @@ impl Key {
         let Ok(entries) = std::fs::read_dir(&directory) else {
             return Some(format!("{} cannot be listed", directory.display()));
         };
-        for entry in entries.flatten() {
+        for entry in entries {
+            let Ok(entry) = entry else {
+                return Some(format!("{} cannot be listed", directory.display()));
+            };
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let (module, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
