@@ -531,6 +531,8 @@ fn refused_system_calls_do_no_harm() {
         let refusal = refusal(&outcome.stderr).unwrap_or("(restored)".to_owned());
         said.push_str(&format!("{call} {when} {error}: {refusal}\n"));
     }
+    let directory = fs::canonicalize(project.path("")).unwrap();
+    let said = said.replace(&*directory.to_string_lossy(), "[project]");
     insta::assert_snapshot!(said);
 }
 

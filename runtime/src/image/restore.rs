@@ -215,30 +215,44 @@ impl Plan {
         unsafe {
             ptr::copy_nonoverlapping(steps.0.as_ptr(), start as *mut Step, steps.0.len());
         }
-        let prepared = self.move_vdso().and_then(|()| {
-            // The kernel writes to that area whenever it likes.
-            unregister_rseq().inspect_err(|_| self.move_vdso_back(&self.image.process.vdso.parts))
-        });
-        if let Err(reason) = prepared {
+        if let Err(reason) = self.take_leave(places.layout) {
             // SAFETY: nobody uses it.
             let _ = unsafe { rustix::mm::munmap(scratch.as_ptr().cast(), scratch_bytes as usize) };
-            return reason;
+            return reason.to_owned();
         }
+        // From here on nothing may be allocated.
         let count = steps.0.len();
         mem::forget(self);
         // SAFETY: the steps were made for it.
         unsafe { trampoline::jump(start as *const Step, count, SCRATCH + STACK_BYTES) }
     }
 
+    /// Ends what the kernel has to do with the memory of this process. If it does not allow that, all is as before.
+    fn take_leave(&self, layout: u64) -> Result<(), &'static str> {
+        self.move_vdso()?;
+        let move_back = || self.move_vdso_back(&self.image.process.vdso.parts);
+        let area = own_rseq();
+        if area.is_some_and(|area| !register_rseq(area, RSEQ_UNREGISTER)) {
+            move_back();
+            return Err("the kernel keeps its restartable sequences");
+        }
+        if !set_layout(layout) {
+            area.map(|area| register_rseq(area, 0));
+            move_back();
+            return Err("the kernel does not let a process have another heap (prctl)");
+        }
+        Ok(())
+    }
+
     /// Moves the kernel's code out of the way. If the kernel does not allow that, all is as before.
-    fn move_vdso(&self) -> Result<(), String> {
+    fn move_vdso(&self) -> Result<(), &'static str> {
         // SAFETY: reads the auxiliary vector.
         let here = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
         let parts = &self.image.process.vdso.parts;
         for (index, part) in parts.iter().enumerate() {
             if !move_part(here, VDSO_PLACE, part) {
                 self.move_vdso_back(&parts[..index]);
-                return Err("the kernel does not let its own code be moved".to_owned());
+                return Err("the kernel does not let its own code be moved");
             }
         }
         Ok(())
@@ -316,8 +330,6 @@ impl Plan {
 
     fn add_kernel_state(&self, steps: &mut Steps, places: &Places) {
         const ARCH_SET_FS: u64 = 0x1002;
-        const PR_SET_MM: u64 = 35;
-        const PR_SET_MM_MAP: u64 = 14;
         const SIGNAL_SET_BYTES: u64 = 8;
         let process = &self.image.process;
         for (distance, bytes) in &process.vdso.parts {
@@ -326,11 +338,6 @@ impl Plan {
             let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
             steps.must(libc::SYS_mremap, [from, *bytes, *bytes, flags, to, 0]);
         }
-        // May be forbidden; then `ps` shows less, and the heap grows elsewhere.
-        steps.may(
-            libc::SYS_prctl,
-            [PR_SET_MM, PR_SET_MM_MAP, places.layout, LAYOUT_BYTES, 0, 0],
-        );
         steps.must(
             libc::SYS_arch_prctl,
             [ARCH_SET_FS, process.fs_base, 0, 0, 0, 0],
@@ -416,25 +423,20 @@ pub fn own_rseq() -> Option<u64> {
     }
 }
 
-/// Ends the registration of this process's area.
-fn unregister_rseq() -> Result<(), String> {
-    let Some(area) = own_rseq() else {
-        return Ok(());
-    };
+/// Tells the kernel where code, heap and arguments of the process are going to be. The heap must not grow or shrink until
+/// they are.
+fn set_layout(layout: u64) -> bool {
+    const PR_SET_MM: i32 = 35;
+    const PR_SET_MM_MAP: u64 = 14;
+    // SAFETY: the kernel only takes notice of the addresses.
+    unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP, layout, LAYOUT_BYTES, 0) == 0 }
+}
+
+/// Registers the area of this process's C library, or ends that.
+fn register_rseq(area: u64, flags: u64) -> bool {
+    let number = libc::SYS_rseq;
     // SAFETY: the area is what the C library registered.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_rseq,
-            area,
-            RSEQ_BYTES,
-            RSEQ_UNREGISTER,
-            RSEQ_SIGNATURE,
-        )
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    Err("the kernel keeps its restartable sequences".to_owned())
+    unsafe { libc::syscall(number, area, RSEQ_BYTES, flags, RSEQ_SIGNATURE) == 0 }
 }
 
 /// The thread pointer, which the C library keeps at its own address.
