@@ -340,13 +340,14 @@ pub unsafe extern "C" fn _PyCDS_EndRestored(exit_code: c_int) {
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_IsArchived(object: *mut PyObject) -> c_int {
+pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
     let Some(runtime) = runtime::for_interning() else {
         return 0;
     };
     let address = object as u64;
     let mut layers = runtime.layers.iter();
-    c_int::from(layers.any(|layer| layer.archive.requested_address(address).is_some()))
+    let is_archived = layers.any(|layer| layer.archive.requested_address(address).is_some());
+    c_int::from(is_archived || image::is_immortal())
 }
 
 /// # Safety

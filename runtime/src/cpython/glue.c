@@ -131,6 +131,10 @@ immortalize_object(PyObject *object, void *Py_UNUSED(unused))
         return 0;
     }
     object->ob_refcnt = _Py_IMMORTAL_REFCNT;
+    if (PyUnicode_CheckExact(object)
+        && PyUnicode_CHECK_INTERNED(object) == SSTATE_INTERNED_MORTAL) {
+        _PyASCIIObject_CAST(object)->state.interned = SSTATE_INTERNED_IMMORTAL;
+    }
     /* Those that are tracked have their turn. */
     if (!PyObject_GC_IsTracked(object)) {
         immortalize_referents(object);

@@ -22,7 +22,7 @@ mod trampoline;
 pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
 pub use restore::{refusal, restore};
-pub use take::take;
+pub use take::{is_immortal, take};
 
 /// What is frozen and restored on this architecture.
 pub const PAGE: u64 = 4096;

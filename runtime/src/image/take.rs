@@ -9,6 +9,7 @@ use std::io::{self, Error};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -28,6 +29,13 @@ const SHORTEST_GAP: u64 = 16;
 const DEFAULT_STACK: u64 = 8 << 20;
 const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
+
+static IS_IMMORTAL: AtomicBool = AtomicBool::new(false);
+
+/// Whether the objects of this process were made immortal, for an image to be taken of it.
+pub fn is_immortal() -> bool {
+    IS_IMMORTAL.load(Ordering::Relaxed)
+}
 
 /// Takes an image if the process was started for that; returns its exit status then. In a process restored from it, the
 /// call returns none.
@@ -83,6 +91,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     let key = key(runtime, environment, &read, &paths, &names)?;
     image::forget_audit_hooks();
+    IS_IMMORTAL.store(true, Ordering::Relaxed);
     image::immortalize();
     Object::import(c"gc")?
         .attribute(c"freeze")?
@@ -92,6 +101,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         image::before_fork();
         let child = libc::fork();
         if child == 0 {
+            // Stopped as it is, it would stay for ever if its parent died.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             trampoline::freeze();
             super::resume::resume()?;
             return Ok(None);

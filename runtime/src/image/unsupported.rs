@@ -19,6 +19,10 @@ pub fn take() -> Option<i32> {
     Some(1)
 }
 
+pub fn is_immortal() -> bool {
+    false
+}
+
 /// There are no images whose figures could be asked for.
 pub struct Description {
     pub executable: String,

@@ -101,7 +101,7 @@ _PyCDS_EndRestored(int Py_UNUSED(exitcode))
 
 #ifdef Py_DEBUG
 int
-_PyCDS_IsArchived(PyObject *Py_UNUSED(object))
+_PyCDS_IsImmortal(PyObject *Py_UNUSED(object))
 {
     return 0;
 }

@@ -111,8 +111,9 @@ extern int _PyCDS_FinalizeRestored(PyInterpreterState *interp);
 extern void _PyCDS_EndRestored(int exitcode);
 
 #ifdef Py_DEBUG
-/* Whether an object lies in an archive that is in use. */
-extern int _PyCDS_IsArchived(PyObject *object);
+/* Whether a string may be immortal without being interned: it lies in an archive
+   that is in use, or in a startup image. */
+extern int _PyCDS_IsImmortal(PyObject *object);
 #endif
 
 /* The builtin module _cds_archive: writing archives, and what became of the
