@@ -312,8 +312,9 @@ pub unsafe extern "C" fn _PyCDS_RestoreImage(argc: c_int, argv: *const *const c_
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
-    let taken = fenced("take_image", Some(1), image::take);
-    let Some(status) = taken else {
+    // A process that was started for that has no program to run instead.
+    let is_asked = runtime::current().is_some_and(|runtime| runtime.options.image.is_some());
+    let Some(status) = fenced("take_image", is_asked.then_some(1), image::take) else {
         return 0;
     };
     // SAFETY: C passes a variable.
