@@ -96,12 +96,23 @@ fn unsuitable(profile: Profile) -> &'static [&'static str] {
         Profile::Dev | Profile::Release => &[],
         // Addresses are in what it prints.
         Profile::Debug => &["real_programs"],
-        // AddressSanitizer takes memory that they limit, or time.
+        // AddressSanitizer takes memory that they limit, and more of the address space than an image can have.
         Profile::Sanitize => &[
             "real_programs",
             "with_little",
             "with_few",
             "each_call_for_a_dump",
+            "the_commands_of_the_readme",
+            "restored",
+            "standard_streams",
+            "it_ends_as",
+            "ignored_signals",
+            "randomness_is",
+            "hooks_are",
+            "what_does_not_match",
+            "tools_know_images",
+            "refused_system_calls",
+            "it_matters_whose",
         ],
     }
 }

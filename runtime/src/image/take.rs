@@ -27,6 +27,7 @@ use crate::runtime::{self, Runtime};
 /// Gaps that are shorter are filled, since each region costs a system call.
 const SHORTEST_GAP: u64 = 16;
 const DEFAULT_STACK: u64 = 8 << 20;
+const LARGEST: u64 = 1 << 36;
 const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
 
@@ -303,6 +304,11 @@ impl Dump<'_> {
                 return Err(Error::other("there is no room for the stack"));
             }
             self.push(bottom, start - bottom, Source::Zero, protection);
+        }
+        if end - start > LARGEST {
+            return Err(Error::other(
+                "a part of memory is too large (AddressSanitizer?)",
+            ));
         }
         if protection & PROT_READ == 0 {
             self.push(start, end - start, Source::Zero, protection);
