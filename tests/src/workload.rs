@@ -124,7 +124,7 @@ impl Workload {
     }
 
     /// The command with `-X` options.
-    fn command_with(&self, environment: &Environment, options: &[&str]) -> Command {
+    pub fn command_with(&self, environment: &Environment, options: &[&str]) -> Command {
         let options = Vec::from_iter(options.iter().map(|option| format!("-X{option}")));
         let mut command = environment.command(&options);
         command.args(self.arguments());

@@ -305,14 +305,14 @@ impl Dump<'_> {
             }
             self.push(bottom, start - bottom, Source::Zero, protection);
         }
+        if protection & PROT_READ == 0 {
+            self.push(start, end - start, Source::Zero, protection);
+            return Ok(());
+        }
         if end - start > LARGEST {
             return Err(Error::other(
                 "a part of memory is too large (AddressSanitizer?)",
             ));
-        }
-        if protection & PROT_READ == 0 {
-            self.push(start, end - start, Source::Zero, protection);
-            return Ok(());
         }
         match self.backing(mapping)? {
             Some((index, file)) => self.add_backed(mapping, index, &file),

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::fork_floor::ForkServer;
 use crate::results::contender::{
-    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
+    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
 };
 
 /// The interpreters, with the packages of the workloads.
@@ -102,6 +102,20 @@ impl Interpreters {
         ]
     }
 
+    /// The program from a startup image, which is made here. The archives of the others stay without one.
+    fn image_command(&self, workload: &Workload) -> Result<Command> {
+        let archive = self
+            .scratch
+            .path()
+            .join(format!("{}.image.img", workload.name));
+        let mut dump = self.patched.command(&[]);
+        dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
+        dump.arg(workload.trace_list(&self.patched)).arg(&archive);
+        succeed(&mut dump)?;
+        let option = format!("cds={}", archive.display());
+        Ok(workload.command_with(&self.patched, &[&option]))
+    }
+
     /// Whoever else there is.
     pub fn peers(&self, workload: &Workload) -> Result<Vec<Contender>> {
         let mut no_pyc = workload.command(&self.stock);
@@ -111,6 +125,7 @@ impl Interpreters {
         let list = workload.trace_list(&self.patched);
         let server = ForkServer::start(&self.stock, &list, workload)?;
         let mut peers = vec![
+            Contender::command(IMAGE, self.image_command(workload)?),
             Contender::command(STANDARD, workload.command(&self.patched)),
             Contender::command(NO_PYC, no_pyc),
             Contender {

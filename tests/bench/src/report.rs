@@ -3,7 +3,7 @@
 use cpython_cds_tests::measure::{Run, median};
 
 use crate::results::contender::{
-    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
+    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
 };
 use crate::results::{Program, Results};
 use crate::statistics::{Ratio, geometric_mean};
@@ -164,14 +164,14 @@ fn processor(results: &Results) -> Table {
 fn peers(results: &Results) -> Table {
     let mut table = Table::new(
         "Against stock with .pyc files: how many times faster",
-        &["program", ARCHIVE, STANDARD, NO_PYC, FORK],
+        &["program", ARCHIVE, IMAGE, STANDARD, NO_PYC, FORK],
     );
     for program in &results.programs {
         if !program.runs.contains_key(FORK) {
             continue;
         }
         let mut row = vec![program.name.clone()];
-        for contender in [ARCHIVE, STANDARD, NO_PYC, FORK] {
+        for contender in [ARCHIVE, IMAGE, STANDARD, NO_PYC, FORK] {
             let ratio = program.ratio(STOCK, contender);
             row.push(ratio.map_or_else(
                 || ABSENT.to_owned(),

@@ -19,6 +19,8 @@ pub mod contender {
     pub const ARCHIVE: &str = "archive";
     /// With the standard library's archive alone, as without any option.
     pub const STANDARD: &str = "std archive";
+    /// With a startup image, in which the program's imports are done.
+    pub const IMAGE: &str = "startup image";
     /// Stock where nothing has been compiled yet and nothing may be kept.
     pub const NO_PYC: &str = "stock, no .pyc";
     /// A fork of a process of stock that has imported everything: what no start from nothing can beat by far.
