@@ -1,4 +1,4 @@
-//! CPython's own test suite, with stock and with archives, in four ways: what fails with an archive must fail without.
+//! CPython's own test suite, with stock and with archives, in several ways: what fails with an archive must fail without.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -99,6 +99,8 @@ struct Way {
     name: &'static str,
     program: PathBuf,
     environment: Vec<(&'static str, String)>,
+    /// Of a process in which all tests run, one after the other; none to have two processes at work.
+    options: Vec<String>,
 }
 
 /// What a run found.
@@ -117,7 +119,10 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
         (build, stock)
     };
     let directory = logs(workspace)?;
-    let ways = ways(workspace, &build, &stock, &directory)?;
+    let mut ways = ways(workspace, &build, &stock, &directory)?;
+    if extent == Extent::Representative {
+        ways.push(restored(&build, &directory)?);
+    }
     let mut expected = BTreeSet::new();
     let mut worse = Vec::new();
     for (index, way) in ways.iter().enumerate() {
@@ -159,6 +164,7 @@ pub fn run_archived(workspace: &Workspace, build: &Build) -> Result<()> {
         name,
         program: program.clone(),
         environment: vec![("PYTHON_CDS", value)],
+        options: vec![],
     };
     let archive = archive_everything(&program, &directory)?;
     let archived = way("everything archived", archive.display().to_string());
@@ -212,6 +218,7 @@ fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -
         name,
         program: program.to_owned(),
         environment,
+        options: vec![],
     };
     let taker = directory.join("address_taker.so");
     let source = workspace.root().join("tests/src/address_taker.c");
@@ -235,6 +242,24 @@ fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -
     ])
 }
 
+/// In a process that was restored from a startup image.
+fn restored(build: &Build, directory: &Path) -> Result<Way> {
+    let program = interpreter::program(&build.installation())?;
+    let (list, archive) = (directory.join("image.lst"), directory.join("image.img"));
+    fs::write(&list, "json\n").with_context(|| format!("cannot write {}", list.display()))?;
+    let phase = Phase::start("take a startup image");
+    let mut dump = interpreter::python_free(&program);
+    dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
+    phase.run(dump.arg(&list).arg(&archive), &directory.join("dump.log"))?;
+    phase.done();
+    Ok(Way {
+        name: "restored from a startup image",
+        program,
+        environment: vec![],
+        options: vec!["-X".to_owned(), format!("cds={}", archive.display())],
+    })
+}
+
 fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> {
     let log = directory.join(format!("{}.log", way.name.replace(' ', "-")));
     let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
@@ -245,7 +270,10 @@ fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> 
         .arg(&way.program)
         .current_dir(scratch.path())
         .envs(way.environment.iter().map(|(name, value)| (name, value)))
-        .args(["-m", "test", "-j2", "--timeout", "900", "--tempdir"])
+        .args(&way.options)
+        .args(["-m", "test", "--timeout", "900"])
+        .args(way.options.is_empty().then_some("-j2"))
+        .arg("--tempdir")
         .arg(scratch.path())
         .args(arguments);
     let phase = Phase::start(format!("test suite, {}", way.name));
