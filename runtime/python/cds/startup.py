@@ -13,6 +13,7 @@ import posix
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from types import ModuleType
@@ -198,6 +199,11 @@ def resumed(
         sys._xoptions[key] = setting or True
     for number in ignored_signals:
         signal.signal(number, signal.SIG_IGN)
+    # The rules of the time zone may have been changed.
+    time.tzset()
+    if platform := sys.modules.get("platform"):
+        # It remembers the name of the host.
+        vars(platform)["_uname_cache"] = None
     _renew_secrets()
     hooks.run_after_restore()
 
