@@ -211,6 +211,15 @@ fn ignored_signals_stay_ignored() {
         );
         Outcome::of(command.current_dir(project.path("")).args(["-c", &line]))
     };
+    // An image that is taken in such a process is like any other.
+    let take = format!(
+        "trap '' HUP INT QUIT; exec {} -m cds dump -q --image app.lst app.img",
+        python().display()
+    );
+    let mut shell = Command::new("sh");
+    clean(&mut shell);
+    Outcome::of(shell.current_dir(project.path("")).args(["-c", &take])).success();
+    assert_restored(&project, &["-c", "pass"]);
     let restored = run("cds=app.img");
     assert!(restored.stdout.ends_with("alive\n"), "{restored:?}");
     assert_eq!(restored, run("cds=off"));
@@ -392,6 +401,10 @@ fn what_does_not_match_is_named() {
     damaged[last] ^= 1;
     fs::write(&image, &damaged).unwrap();
     check("damaged", &[], &silent);
+    let mut damaged = good.clone();
+    damaged[100_000] ^= 1;
+    fs::write(&image, &damaged).unwrap();
+    check("damaged in its pages", &[], &silent);
     fs::write(&image, b"").unwrap();
     check("empty", &[], &silent);
     fs::write(&image, &good).unwrap();

@@ -1,11 +1,13 @@
 """Having a startup image taken: by an interpreter that is started for it."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cds import interpreter
 from cds.tracelist import Entry
@@ -43,9 +45,25 @@ def take_image(
             f"cds_image={name}",
         ]
         # What modules print is not this command's output.
-        status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        with _no_ignored_signals():
+            status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
         return "the archive is written, but no startup image"
     return None
+
+
+@contextlib.contextmanager
+def _no_ignored_signals() -> Iterator[None]:
+    """Start processes that ignore no signal, though this one may (nohup, a shell's `&`)."""
+    # These the interpreter ignores by itself.
+    own = {signal.SIGPIPE, signal.SIGXFSZ}
+    ignored = [n for n in signal.valid_signals() - own if signal.getsignal(n) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Error, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cds_format::content_hash;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Image {
     /// In the order of their addresses.
     pub regions: Vec<Region>,
     pub files: Vec<BackingFile>,
+    /// Of all pages in the image file.
+    pub pages_hash: u64,
 }
 
 /// A part of the address space.
@@ -113,8 +116,10 @@ impl<'a> Writer<'a> {
         Ok(offset)
     }
 
-    pub fn finish(self, image: &Image) -> io::Result<()> {
-        let description = postcard::to_stdvec(image).map_err(Error::other)?;
+    /// Writes the description, and gives the file the modification time that seals it.
+    pub fn finish(self, mut image: Image) -> io::Result<()> {
+        image.pages_hash = content_hash(&pages(self.file, self.offset)?);
+        let description = postcard::to_stdvec(&image).map_err(Error::other)?;
         self.file.write_all(&description)?;
         let words = [
             VERSION,
@@ -125,8 +130,25 @@ impl<'a> Writer<'a> {
         let mut header = MAGIC.to_vec();
         header.extend(words.into_iter().flat_map(u64::to_le_bytes));
         self.file.write_all_at(&header, 0)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = now.map_or(0, |now| now.as_secs().saturating_sub(1));
+        let time = Duration::new(second, seal_ns(content_hash(&description)));
+        self.file.set_modified(UNIX_EPOCH + time)?;
         self.file.sync_all()
     }
+}
+
+/// The pages of a file whose description begins at an offset.
+fn pages(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+    let mut pages = vec![0; offset.saturating_sub(PAGE) as usize];
+    file.read_exact_at(&mut pages, PAGE)?;
+    Ok(pages)
+}
+
+/// The fraction of the modification time of a file that nobody has changed, as archives have it: pages are verified only
+/// if the time has another.
+fn seal_ns(hash: u64) -> u32 {
+    (hash % 999_999_999 + 1) as u32
 }
 
 /// Reads the description. The error says why the file is no image.
@@ -161,6 +183,16 @@ pub fn read(file: &File) -> Result<Image, String> {
     }
     let image: Image =
         postcard::from_bytes(&description).map_err(|_| "it is damaged".to_owned())?;
+    let modified = file
+        .metadata()
+        .map_err(|error| error.to_string())?
+        .mtime_nsec();
+    if modified != i64::from(seal_ns(hash)) {
+        let pages = pages(file, offset).map_err(|_| "it is truncated".to_owned())?;
+        if content_hash(&pages) != image.pages_hash {
+            return Err("it is damaged".to_owned());
+        }
+    }
     let mut end = 0;
     for region in &image.regions {
         let whole_pages = [region.address, region.bytes]

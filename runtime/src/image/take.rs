@@ -223,11 +223,12 @@ fn write(path: &Path, child: i32, key: Key) -> io::Result<()> {
         files,
         ..
     } = dump;
-    writer.finish(&Image {
+    writer.finish(Image {
         key,
         process,
         regions,
         files,
+        pages_hash: 0,
     })?;
     file.persist(path)?;
     Ok(())
