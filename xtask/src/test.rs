@@ -113,7 +113,8 @@ fn unsuitable(profile: Profile) -> &'static [&'static str] {
             "tools_know_images",
             "refused_system_calls",
             "it_matters_whose",
-            // A set-user-ID process gets none of its options.
+            // It needs /proc, and a set-user-ID process gets none of its options.
+            "without_proc",
             "by_a_program_with_more_rights",
         ],
     }
