@@ -301,16 +301,6 @@ pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> 
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_RestoreImage(argc: c_int, argv: *const *const c_char) {
-    // SAFETY: C passes what `main()` got.
-    fenced("restore_image", (), || unsafe {
-        image::restore(argc, argv)
-    });
-}
-
-/// # Safety
-/// As the header says.
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
     // A process that was started for that has no program to run instead.
     let is_asked = runtime::current().is_some_and(|runtime| runtime.options.image.is_some());

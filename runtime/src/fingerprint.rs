@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::{ptr, slice};
 
 use cds_format::{Header, Rejection};
+use cds_image::elf;
 
 use crate::cpython::config::Config;
 use crate::cpython::{anchor, object};
@@ -153,29 +154,8 @@ unsafe extern "C" fn visit(
             }
         });
     *found = Some(Image {
-        build_id: notes.filter_map(build_id).next(),
+        build_id: notes.filter_map(elf::build_id).next(),
         ..image
     });
     1
-}
-
-/// The `NT_GNU_BUILD_ID` note among the notes of a segment (elf(5)): three words (length of name, length of
-/// contents, type), then both, each padded to four bytes.
-fn build_id(mut notes: &[u8]) -> Option<String> {
-    const NT_GNU_BUILD_ID: u32 = 3;
-    loop {
-        let word = |index: usize| {
-            Some(u32::from_ne_bytes(
-                notes.get(index * 4..index * 4 + 4)?.try_into().ok()?,
-            ))
-        };
-        let (name_bytes, bytes, kind) = (word(0)? as usize, word(1)? as usize, word(2)?);
-        let start = 12 + name_bytes.next_multiple_of(4);
-        let name = notes.get(12..12 + name_bytes)?;
-        let contents = notes.get(start..start.checked_add(bytes)?)?;
-        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
-            return Some(contents.iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        notes = notes.get(start + bytes.next_multiple_of(4)..)?;
-    }
 }

@@ -15,10 +15,6 @@ mod extensions;
 mod fault;
 mod ffi;
 mod fingerprint;
-#[cfg(target_arch = "x86_64")]
-mod image;
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "image/unsupported.rs"]
 mod image;
 mod inspect;
 mod intern;
@@ -34,6 +30,7 @@ mod reader;
 mod report;
 mod roots;
 mod runtime;
+mod sealed;
 mod stats;
 mod trace;
 mod writer;

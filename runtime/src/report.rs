@@ -22,7 +22,7 @@ struct Report {
     /// The startup image that the process was restored from; the rest is about what it has done since.
     startup_image: Option<String>,
     /// Why it was not restored, if there is an image beside the archive.
-    startup_image_refused: Option<&'static str>,
+    startup_image_refused: Option<String>,
     modules: Modules,
     /// Directories in which modules were looked for in the ordinary way.
     directories: Vec<Reason>,
@@ -188,7 +188,7 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
     if let Some(path) = &report.startup_image {
         writeln!(text, "cds: started from {path}; since then:")?;
     }
-    if let Some(refusal) = report.startup_image_refused {
+    if let Some(refusal) = &report.startup_image_refused {
         writeln!(text, "cds: {refusal}")?;
     }
     if report.archives.is_empty() {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Pins};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, interpreter, runtime, source, stamp, standard_archive};
+use crate::{deps, interpreter, launcher, runtime, source, stamp, standard_archive};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -92,6 +92,7 @@ pub fn build_aside(
     interpreter::configure(&build, installed)?;
     if !stock {
         runtime::build(workspace, &build)?;
+        launcher::build(workspace, &build)?;
     }
     interpreter::compile(&build, jobs)?;
     interpreter::install(&build, jobs)?;

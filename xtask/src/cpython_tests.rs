@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::build_python::{self, Choice};
 use crate::interpreter;
+use crate::object;
 use crate::progress::Phase;
-use crate::runtime;
 use crate::stamp;
 use crate::workspace::{Build, Workspace};
 
@@ -224,7 +224,7 @@ fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -
     let source = workspace.root().join("tests/src/address_taker.c");
     let mut compiler = Command::new("cc");
     compiler.args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"]);
-    runtime::run(compiler.arg(&taker).arg(source))?;
+    object::run(compiler.arg(&taker).arg(source))?;
     let everything = ("PYTHON_CDS", archive.display().to_string());
     Ok(vec![
         way(

@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::digest::Inputs;
+use crate::object::run;
 use crate::progress::Phase;
-use crate::runtime::run;
 use crate::stamp::{self, Stamp};
 use crate::workspace::Build;
 

@@ -10,6 +10,7 @@ use walkdir::WalkDir;
 
 use crate::digest::{self, Inputs};
 use crate::extensions;
+use crate::launcher;
 use crate::mirror::{self, Extra};
 use crate::progress::Phase;
 use crate::runtime;
@@ -187,6 +188,7 @@ pub fn compile(build: &Build, jobs: usize) -> Result<()> {
 /// Puts the objects that do not come from make where make expects them.
 fn place_objects(build: &Build) -> Result<()> {
     runtime::place(build)?;
+    launcher::place(build)?;
     extensions::place(build)
 }
 

@@ -8,7 +8,7 @@ use super::raw;
 /// What `os.fork()` does before it.
 ///
 /// # Safety
-/// Called with the GIL, and followed by [`after_fork_in_parent`] or `PyOS_AfterFork_Child()`.
+/// Called with the GIL, and followed by [`after_fork_in_parent`] or [`after_fork_in_child`].
 pub unsafe fn before_fork() {
     // SAFETY: as promised.
     unsafe { raw::PyOS_BeforeFork() }
@@ -21,6 +21,15 @@ pub unsafe fn before_fork() {
 pub unsafe fn after_fork_in_parent() {
     // SAFETY: as promised.
     unsafe { raw::PyOS_AfterFork_Parent() }
+}
+
+/// What `os.fork()` does after it in the child.
+///
+/// # Safety
+/// Called with the GIL, by the only thread, after [`before_fork`].
+pub unsafe fn after_fork_in_child() {
+    // SAFETY: as promised.
+    unsafe { raw::PyOS_AfterFork_Child() }
 }
 
 /// Makes everything that the garbage collector knows of immortal, and what that refers to; and the collector forget it.

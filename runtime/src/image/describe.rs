@@ -1,12 +1,11 @@
 //! What an image file holds, for those who want to know.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::format::{self, Source};
-use super::key::stamp;
-use super::restore::identity;
+use cds_image::format::{FileIdentity, ImageFile, Source};
+use cds_image::key::stamp;
 
 /// An image in figures.
 pub struct Description {
@@ -34,8 +33,8 @@ pub struct Description {
 /// # Errors
 /// A text that says why it is none.
 pub fn describe(path: &Path) -> Result<Description, String> {
-    let file = File::open(path).map_err(|error| format!("cannot open it: {error}"))?;
-    let image = format::read(&file)?;
+    let file = ImageFile::open(path.as_os_str().as_bytes())?.ok_or("there is no such file")?;
+    let image = file.image()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (mut stored, mut zero, mut in_files) = (0, 0, 0);
     let mut mapped: BTreeMap<u32, u64> = BTreeMap::new();
@@ -53,30 +52,28 @@ pub fn describe(path: &Path) -> Result<Description, String> {
     let looked_at = key.paths.iter().filter(|(path, then)| stamp(path) != *then);
     let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
     for backing in &image.files {
-        let path = text(&backing.path);
-        let now = File::open(&path).ok().and_then(|file| identity(&file));
-        if now != Some(backing.identity) {
-            changed.push(path);
+        let now = rustix::fs::stat(backing.path).ok();
+        if now.as_ref().map(FileIdentity::of) != Some(backing.identity) {
+            changed.push(text(backing.path));
         }
     }
     let files = image.files.iter().zip(0..).map(|(backing, index)| {
         let bytes = mapped.get(&index).copied().unwrap_or_default();
-        (text(&backing.path), bytes)
+        (text(backing.path), bytes)
     });
+    let environment = key.environment.iter();
     Ok(Description {
-        executable: text(&key.executable),
+        executable: text(key.executable),
         options: key.options.iter().map(|option| text(option)).collect(),
         stored,
         zero,
         in_files,
         regions: image.regions.len(),
         files: files.collect(),
-        environment: key
-            .environment
-            .iter()
-            .map(|(name, value)| (text(name), value.as_deref().map(text)))
+        environment: environment
+            .map(|(name, value)| (text(name), value.map(text)))
             .collect(),
-        names: key.names.clone(),
+        names: key.names.iter().map(|name| (*name).to_owned()).collect(),
         paths: key.paths.len(),
         changed,
     })

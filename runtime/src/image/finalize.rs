@@ -4,7 +4,8 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::command_line::CommandLine;
+use cds_image::command_line::CommandLine;
+
 use super::resume::is_restored;
 use crate::cpython::object::{Object, Result};
 

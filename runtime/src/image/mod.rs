@@ -1,28 +1,34 @@
 //! The startup image: a process frozen after its imports, and mapped back in place of a new one.
 //!
 //! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports is
-//! forked, and the memory of the stopped child goes to the file. [`restore`] runs first of all in `main()`: if the
-//! [`key`] fits, the memory of the process is replaced ([`trampoline`]) and it goes on where the child was stopped, as a
-//! forked child does ([`resume`]). When it ends, only what it made itself is taken apart ([`finalize`]).
+//! forked, and the memory of the stopped child goes to the file. The launcher (runtime/launcher) is what a process
+//! begins with: if the key fits, it replaces the memory of the process, which goes on where the child was stopped, as a
+//! forked child does ([`resume`]); otherwise it tells why not ([`refusal`]). When a restored process ends, only what it
+//! made itself is taken apart ([`finalize`]).
 //!
 //! The interpreter is not position-independent, so its code and constants lie at the same addresses in both processes.
 //! That is why the code that replaces the memory can be a part of it.
 
-mod command_line;
 mod describe;
+#[cfg(target_arch = "x86_64")]
 mod finalize;
-mod format;
-mod key;
+#[cfg(target_arch = "x86_64")]
 mod memory_map;
-mod restore;
+mod refusal;
+#[cfg(target_arch = "x86_64")]
 mod resume;
+#[cfg(target_arch = "x86_64")]
 mod take;
-mod trampoline;
+#[cfg(not(target_arch = "x86_64"))]
+mod unsupported;
+#[cfg(target_arch = "x86_64")]
+mod writer;
 
 pub use describe::describe;
+#[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
-pub use restore::{refusal, restore};
+pub use refusal::refusal;
+#[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
-
-/// What is frozen and restored on this architecture.
-pub const PAGE: u64 = 4096;
+#[cfg(not(target_arch = "x86_64"))]
+pub use unsupported::{end_restored, finalize_restored, is_immortal, take};

@@ -1,39 +1,32 @@
 //! What a restored process does first: what a forked child does, and then what a start does that depends on the command
 //! line, the environment and the standard streams.
 
+use std::ffi::OsString;
 use std::ffi::{CStr, CString, c_char};
-use std::os::unix::ffi::OsStrExt;
-use std::ptr::NonNull;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
 
-use super::command_line::{CommandLine, Program};
+use cds_image::command_line::{CommandLine, Program};
+use cds_image::format::Restored;
+
 use super::finalize;
-use super::restore::requested;
-use crate::cpython::bindings as raw;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::options::StatsTarget;
 use crate::runtime;
 
-/// What the new process was started with; the trampoline fills it in.
-pub struct Restored {
-    pub argc: u64,
-    pub argv: *const *const c_char,
-    pub envp: *mut *mut c_char,
-    /// A bit for each, from 1 on.
-    pub ignored_signals: u64,
-}
-
+/// What the new process was started with; whoever restores it fills it in.
 pub static mut RESTORED: Restored = Restored {
     argc: 0,
-    argv: std::ptr::null(),
-    envp: std::ptr::null_mut(),
+    argv: 0,
+    envp: 0,
     ignored_signals: 0,
 };
 
 /// Whether this process was restored.
 pub fn is_restored() -> bool {
     // SAFETY: written before this process's first instruction, and never since.
-    unsafe { !RESTORED.argv.is_null() }
+    unsafe { RESTORED.argv != 0 }
 }
 
 /// Takes the process over.
@@ -41,76 +34,67 @@ pub fn is_restored() -> bool {
 /// # Safety
 /// Called once, by the only thread of a restored process, with the GIL.
 pub unsafe fn resume() -> Result<()> {
-    // SAFETY: the trampoline has filled it in, with strings that stay.
-    let arguments: Vec<&CStr> = unsafe {
-        libc::environ = RESTORED.envp;
-        raw::PyOS_AfterFork_Child();
-        (0..RESTORED.argc as usize)
-            .map(|index| CStr::from_ptr(*RESTORED.argv.add(index)))
-            .collect()
+    // SAFETY: as promised; whoever restored the process has filled it in, with texts that stay.
+    let (arguments, environment, ignored) = unsafe {
+        libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
+        image::after_fork_in_child();
+        (
+            texts(RESTORED.argv),
+            texts(RESTORED.envp),
+            RESTORED.ignored_signals,
+        )
     };
-    let bytes: Vec<&[u8]> = arguments
-        .iter()
-        .map(|argument| argument.to_bytes())
-        .collect();
-    let Some(line) = CommandLine::parse(&bytes) else {
+    let Some(line) = CommandLine::parse(&arguments) else {
         // It was understood before the image was chosen.
         return Ok(());
     };
     finalize::begin(&line);
-    if let (Some(runtime), Some(image)) = (runtime::current(), requested(&line)) {
+    let variable = |name: &str| std::env::var_os(name).map(OsString::into_vec);
+    let image = line.startup_image(variable("PYTHON_CDS").as_deref());
+    if let (Some(runtime), Some(image)) = (runtime::current(), image) {
+        let stats = variable("PYTHON_CDS_STATS");
+        let stats = line.setting("cds_stats", stats.as_deref());
         runtime.resume(runtime::Restored {
-            image,
-            stats: stats_target(&line),
+            image: OsString::from_vec(image).into(),
+            stats: stats.and_then(|stats| StatsTarget::of_option(&String::from_utf8_lossy(stats))),
         });
     }
-    let program_arguments = configure(&line, &bytes);
-    let items = |items: &[Vec<u8>]| {
-        Object::list(
-            items
-                .iter()
-                .map(|item| Object::from_bytes(item))
-                .collect::<Result<Vec<_>>>()?,
-        )
-    };
-    let all: Vec<Vec<u8>> = bytes.iter().map(|argument| argument.to_vec()).collect();
-    let options: Vec<Vec<u8>> = line
-        .cds
-        .iter()
+    let program_arguments = configure(&line, &arguments);
+    let options = line.cds.iter();
+    let options: Vec<Vec<u8>> = options
         .map(|(name, value)| [&name[..], b"=", value].concat())
         .collect();
-    // SAFETY: as above; the strings stay for as long as the process.
-    let environment: Vec<Vec<u8>> = unsafe {
-        (0..)
-            .map_while(|index| NonNull::new(*RESTORED.envp.add(index)))
-            .map(|variable| CStr::from_ptr(variable.as_ptr()).to_bytes().to_vec())
-            .collect()
-    };
-    // SAFETY: as above.
-    let ignored = unsafe { RESTORED.ignored_signals };
     let ignored = (1..=64_i64).filter(|signal| ignored & 1 << (signal - 1) != 0);
     image::init_standard_streams()?;
     let resumed = Object::import(c"cds.startup")?.attribute(c"resumed")?;
     resumed.call(vec![
-        items(&program_arguments)?,
-        items(&all)?,
-        items(&options)?,
-        items(&environment)?,
+        list(&program_arguments)?,
+        list(&arguments)?,
+        list(&options)?,
+        list(&environment)?,
         Object::list(ignored.map(Object::int).collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())
 }
 
-/// Where the process shall leave its statistics.
-fn stats_target(line: &CommandLine) -> Option<StatsTarget> {
-    let inherited = || std::env::var("PYTHON_CDS_STATS").ok();
-    let option = line.cds("cds_stats");
-    let value = match option {
-        Some(value) => String::from_utf8_lossy(value).into_owned(),
-        None if line.ignores_environment() => return None,
-        None => inherited().filter(|value| !value.is_empty())?,
-    };
-    StatsTarget::of_option(&value)
+/// The texts of an array that ends with a NULL.
+///
+/// # Safety
+/// There is one at the address, and all of it stays.
+unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
+    let first: *const *const c_char = ptr::with_exposed_provenance(address as usize);
+    // SAFETY: as promised.
+    (0..)
+        .map_while(|index| unsafe {
+            let text = *first.add(index);
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
+        })
+        .collect()
+}
+
+fn list(items: &[impl AsRef<[u8]>]) -> Result<Object> {
+    let items = items.iter().map(|item| Object::from_bytes(item.as_ref()));
+    Object::list(items.collect::<Result<Vec<_>>>()?)
 }
 
 /// Tells the interpreter what to run, as `config_parse_cmdline()` and `config_update_argv()` in Python/initconfig.c do,

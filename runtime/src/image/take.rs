@@ -4,25 +4,29 @@
 //! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
 //! could not be restored (pthread_atfork(3)).
 
-use std::fs::{File, Permissions};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Error};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cds_image::command_line::CommandLine;
+use cds_image::format::{BackingFile, FileIdentity, Image, Process, Region, Source, Vdso};
+use cds_image::key::{self, Key, Machine, Stamp};
+use cds_image::restore::ignored_signals;
+use cds_image::trampoline::{self, Context};
+use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
-use super::PAGE;
-use super::command_line::CommandLine;
-use super::format::{BackingFile, Image, Process, Region, Source, Vdso, Writer};
-use super::key::{self, Key, Machine, Stamp};
 use super::memory_map::{self, Mapping};
-use super::restore::{SCRATCH, SCRATCH_END, identity, ignored_signals, own_rseq, thread_pointer};
-use super::trampoline::{self, CONTEXT, Context};
-use crate::cpython::image;
+use super::resume::{RESTORED, resume};
+use super::writer::Writer;
 use crate::cpython::object::{Object, Raised};
+use crate::cpython::{extension_suffixes, image};
 use crate::runtime::{self, Runtime};
+use crate::sealed::Unnamed;
 
 /// Gaps that are shorter are filled, since each region costs a system call.
 const SHORTEST_GAP: u64 = 16;
@@ -30,6 +34,9 @@ const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
 const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
+
+/// Where the child's registers are, for those that are restored.
+static mut CONTEXT: Context = Context::EMPTY;
 
 static IS_IMMORTAL: AtomicBool = AtomicBool::new(false);
 
@@ -75,7 +82,9 @@ impl From<&str> for Failure {
 
 fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let startup = Object::import(c"cds.startup")?;
-    let environment = key::environment();
+    let environment: BTreeMap<_, _> = std::env::vars_os()
+        .map(|(name, value)| (name.into_vec(), value.into_vec()))
+        .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let prepared = startup.attribute(c"prepare")?.call(vec![request])?;
     let prepared = <[Object; 5]>::try_from(prepared.to_items()?);
@@ -85,12 +94,14 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     if !problem.is_none() {
         return Err(problem.to_str()?.into());
     }
-    if let Some(signal) = ignored_signals().next() {
+    let ignored = ignored_signals();
+    if ignored != 0 {
         return Err(Failure::Told(format!(
-            "signal {signal} is ignored here (nohup, &), and would be in each restored process"
+            "signal {} is ignored here (nohup, &), and would be in each restored process",
+            ignored.trailing_zeros() + 1
         )));
     }
-    let key = key(runtime, environment, &read, &paths, &names)?;
+    let looked_at = LookedAt::new(runtime, environment, &read, &paths, &names)?;
     image::forget_audit_hooks();
     IS_IMMORTAL.store(true, Ordering::Relaxed);
     image::immortalize();
@@ -104,8 +115,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         if child == 0 {
             // Stopped as it is, it would stay for ever if its parent died.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            trampoline::freeze();
-            super::resume::resume()?;
+            trampoline::freeze(&raw mut CONTEXT);
+            resume()?;
             return Ok(None);
         }
         image::after_fork_in_parent();
@@ -115,7 +126,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         let error = Error::last_os_error();
         return Err(Failure::Told(format!("cannot fork: {error}")));
     }
-    let result = write(Path::new(path.to_str()?), child, key);
+    let result = write(Path::new(path.to_str()?), child, &looked_at);
     // SAFETY: it is our child, and stopped.
     unsafe {
         libc::kill(child, libc::SIGKILL);
@@ -128,68 +139,114 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     Ok(Some(0))
 }
 
-fn key(
-    runtime: &Runtime,
-    environment: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
-    read: &Object,
-    paths: &Object,
-    names: &Object,
-) -> Result<Key, Failure> {
-    let own = std::fs::read("/proc/self/cmdline")
-        .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
-    let arguments: Vec<&[u8]> = own
-        .strip_suffix(b"\0")
-        .unwrap_or(&own)
-        .split(|&byte| byte == 0)
-        .collect();
-    let line = CommandLine::parse(&arguments)
-        .ok_or_else(|| Failure::from("these options do not go with an image"))?;
-    let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
-    for name in read.to_items()? {
-        let name = name.to_str()?.as_bytes().to_vec();
-        let value = environment.get(&name).cloned();
-        recorded.push((name, value));
+/// What the imports looked at, and what the process was started with.
+struct LookedAt {
+    build_id: String,
+    executable: Vec<u8>,
+    options: Vec<Vec<u8>>,
+    environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    paths: Vec<(Vec<u8>, Option<Stamp>)>,
+    has_safe_path: bool,
+    names: Vec<String>,
+    machine: Machine,
+}
+
+impl LookedAt {
+    fn new(
+        runtime: &Runtime,
+        environment: BTreeMap<Vec<u8>, Vec<u8>>,
+        read: &Object,
+        paths: &Object,
+        names: &Object,
+    ) -> Result<Self, Failure> {
+        let own = std::fs::read("/proc/self/cmdline")
+            .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
+        let arguments: Vec<&[u8]> = own
+            .strip_suffix(b"\0")
+            .unwrap_or(&own)
+            .split(|&byte| byte == 0)
+            .collect();
+        let line = CommandLine::parse(&arguments)
+            .ok_or_else(|| Failure::from("these options do not go with an image"))?;
+        let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        for name in read.to_items()? {
+            let name = name.to_str()?.as_bytes().to_vec();
+            let value = environment.get(&name).cloned();
+            recorded.push((name, value));
+        }
+        for (name, value) in environment {
+            if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
+                recorded.push((name, Some(value)));
+            }
+        }
+        let mut files = Vec::new();
+        for item in paths.to_items()? {
+            let fields = item.to_items()?;
+            let [path, mtime_ns, size] = fields.as_slice() else {
+                return Err("the package cds is another one".into());
+            };
+            let stamp = (!mtime_ns.is_none())
+                .then(|| {
+                    Ok::<_, Raised>(Stamp {
+                        mtime_ns: mtime_ns.to_i64()?,
+                        size: size.to_i64()? as u64,
+                    })
+                })
+                .transpose()?;
+            files.push((path.to_str()?.as_bytes().to_vec(), stamp));
+        }
+        let mut modules = Vec::new();
+        for name in names.to_items()? {
+            modules.push(name.to_str()?.to_owned());
+        }
+        modules.sort();
+        Ok(Self {
+            build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
+            executable: runtime.config.executable().unwrap_or_default().into_bytes(),
+            options: line.options,
+            environment: recorded,
+            paths: files,
+            has_safe_path: runtime.config.has_safe_path(),
+            names: modules,
+            machine: machine().map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
+        })
     }
-    for (name, value) in environment {
-        if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
-            recorded.push((name, Some(value)));
+
+    fn key(&self) -> Key<'_> {
+        let environment = self.environment.iter();
+        let paths = self.paths.iter();
+        Key {
+            build_id: &self.build_id,
+            executable: &self.executable,
+            options: self.options.iter().map(Vec::as_slice).collect(),
+            machine: self.machine.clone(),
+            environment: environment
+                .map(|(name, value)| (name.as_slice(), value.as_deref()))
+                .collect(),
+            paths: paths
+                .map(|(path, stamp)| (path.as_slice(), *stamp))
+                .collect(),
+            has_safe_path: self.has_safe_path,
+            names: self.names.iter().map(String::as_str).collect(),
+            suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
         }
     }
-    let mut files = Vec::new();
-    for item in paths.to_items()? {
-        let fields = item.to_items()?;
-        let [path, mtime_ns, size] = fields.as_slice() else {
-            return Err("the package cds is another one".into());
-        };
-        let stamp = (!mtime_ns.is_none())
-            .then(|| {
-                Ok::<_, Raised>(Stamp {
-                    mtime_ns: mtime_ns.to_i64()?,
-                    size: size.to_i64()? as u64,
-                })
-            })
-            .transpose()?;
-        files.push((path.to_str()?.as_bytes().to_vec(), stamp));
-    }
-    let mut modules = Vec::new();
-    for name in names.to_items()? {
-        modules.push(name.to_str()?.to_owned());
-    }
-    modules.sort();
-    Ok(Key {
-        build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
-        executable: runtime.config.executable().unwrap_or_default().into_bytes(),
-        options: line.options,
-        machine: Machine::current(),
-        environment: recorded,
-        paths: files,
-        has_safe_path: runtime.config.has_safe_path(),
-        names: modules,
-    })
+}
+
+/// As the launcher finds it: the C library's getauxval() has values of its own.
+fn machine() -> io::Result<Machine> {
+    let vector = std::fs::read("/proc/self/auxv")?;
+    let words: Vec<u64> = vector
+        .chunks_exact(size_of::<u64>())
+        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
+        .collect();
+    let value = |kind| words.chunks_exact(2).find(|pair| pair[0] == kind);
+    Ok(Machine::current(|kind| value(kind).map_or(0, |pair| pair[1])))
 }
 
 /// Writes the memory of the child, once it has stopped.
-fn write(path: &Path, child: i32, key: Key) -> io::Result<()> {
+fn write(path: &Path, child: i32, looked_at: &LookedAt) -> io::Result<()> {
+    const MODE: u32 = 0o600;
     let mut status = 0;
     // SAFETY: it is our child.
     if unsafe { libc::waitpid(child, &mut status, libc::WUNTRACED) } != child
@@ -197,23 +254,15 @@ fn write(path: &Path, child: i32, key: Key) -> io::Result<()> {
     {
         return Err(Error::other("the child did not freeze"));
     }
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".cds-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
+    let mut unnamed = Unnamed::new(path, MODE)?;
     let memory = Memory::of(child)?;
     let mut dump = Dump {
         memory: &memory,
-        writer: Writer::new(file.as_file_mut())?,
+        writer: Writer::new(unnamed.file())?,
         regions: Vec::new(),
         files: Vec::new(),
     };
     let mappings = memory_map::of_process(child)?;
-    let process = process(child, &mappings, &memory)?;
     for mapping in &mappings {
         dump.add(mapping)?;
     }
@@ -223,15 +272,21 @@ fn write(path: &Path, child: i32, key: Key) -> io::Result<()> {
         files,
         ..
     } = dump;
-    writer.finish(Image {
-        key,
-        process,
+    let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
+    let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
+    let vdso = memory.read(vdso.start, vdso.end - vdso.start)?;
+    let files = files.iter().map(|(path, identity)| BackingFile {
+        path,
+        identity: *identity,
+    });
+    let seal_ns = writer.finish(Image {
+        key: looked_at.key(),
+        process: process(child, &mappings, &memory, &vdso)?,
         regions,
-        files,
+        files: files.collect(),
         pages_hash: 0,
     })?;
-    file.persist(path)?;
-    Ok(())
+    unnamed.name(seal_ns)
 }
 
 /// The memory of a stopped process.
@@ -270,7 +325,7 @@ struct Dump<'a> {
     memory: &'a Memory,
     writer: Writer<'a>,
     regions: Vec<Region>,
-    files: Vec<BackingFile>,
+    files: Vec<(Vec<u8>, FileIdentity)>,
 }
 
 impl Dump<'_> {
@@ -283,7 +338,7 @@ impl Dump<'_> {
             ..
         } = mapping;
         let (start, end, protection) = (*start, *end, *protection);
-        if start < SCRATCH_END && end > SCRATCH {
+        if start < places::ALL.end && end > places::ALL.start {
             return Err(Error::other("the address that restoring needs is taken"));
         }
         if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
@@ -327,25 +382,18 @@ impl Dump<'_> {
             return Ok(None);
         }
         let path = Path::new(&mapping.name);
-        let Some((file, identity)) = File::open(path)
-            .ok()
-            .and_then(|file| Some((identity(&file)?, file)))
-            .map(|(i, f)| (f, i))
-        else {
+        let opened = File::open(path).and_then(|file| Ok((rustix::fs::fstat(&file)?, file)));
+        let Ok((status, file)) = opened else {
             return Ok(None);
         };
+        let identity = FileIdentity::of(&status);
         if identity.inode != mapping.inode {
             return Ok(None);
         }
-        let known = self
-            .files
-            .iter()
-            .position(|known| known.identity == identity);
+        let known = self.files.iter().position(|(_, known)| *known == identity);
         let index = known.unwrap_or_else(|| {
-            self.files.push(BackingFile {
-                path: path.as_os_str().as_bytes().to_vec(),
-                identity,
-            });
+            let path = path.as_os_str().as_bytes().to_vec();
+            self.files.push((path, identity));
             self.files.len() - 1
         });
         Ok(Some((index as u32, file)))
@@ -476,7 +524,12 @@ fn runs(values: &[bool]) -> impl Iterator<Item = (u64, u64, bool)> {
 }
 
 /// What the kernel knows of the child, most of which it has from its parent.
-fn process(child: i32, mappings: &[Mapping], memory: &Memory) -> io::Result<Process> {
+fn process<'a>(
+    child: i32,
+    mappings: &[Mapping],
+    memory: &Memory,
+    vdso_bytes: &'a [u8],
+) -> io::Result<Process<'a>> {
     const PR_GET_TID_ADDRESS: i32 = 40;
     let missing = || Error::other("/proc/PID/stat is not understood");
     let stat = std::fs::read_to_string(format!("/proc/{child}/stat"))?;
@@ -536,7 +589,7 @@ fn process(child: i32, mappings: &[Mapping], memory: &Memory) -> io::Result<Proc
         start_stack: field(28)?,
         vdso: Vdso {
             address: vdso.start,
-            bytes: memory.read(vdso.start, vdso.end - vdso.start)?,
+            bytes: vdso_bytes,
             parts: parts
                 .map(|part| {
                     (
@@ -547,5 +600,31 @@ fn process(child: i32, mappings: &[Mapping], memory: &Memory) -> io::Result<Proc
                 .collect(),
         },
         signals: signals.collect(),
+        context: &raw const CONTEXT as u64,
+        restored: &raw const RESTORED as u64,
     })
+}
+
+/// Where the C library registered its restartable sequences (`__rseq_offset`, glibc 2.35), if the kernel let it.
+fn own_rseq() -> Option<u64> {
+    // SAFETY: the symbols are constants of the C library; the area is a part of the thread's control block, and its
+    // second word says whether it is registered (linux/rseq.h).
+    unsafe {
+        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        if offset.is_null() || size.is_null() || *size == 0 {
+            return None;
+        }
+        let area = thread_pointer().wrapping_add_signed(*offset as i64);
+        let processor = (area as *const i32).add(1).read_volatile();
+        (processor >= 0).then_some(area)
+    }
+}
+
+/// The thread pointer, which the C library keeps at its own address.
+fn thread_pointer() -> u64 {
+    let pointer;
+    // SAFETY: reads the first word of the thread's control block (glibc's `tcbhead_t.tcb`).
+    unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly)) };
+    pointer
 }

@@ -1,16 +1,8 @@
-//! Startup images where there are none: their registers and system calls are those of x86-64.
+//! Where no images are taken: their registers and system calls are those of x86-64.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 
 use crate::runtime;
-
-pub fn refusal() -> Option<&'static str> {
-    None
-}
-
-/// # Safety
-/// None is needed.
-pub unsafe fn restore(_argc: c_int, _argv: *const *const c_char) {}
 
 /// Says so, if an image is asked for.
 pub fn take() -> Option<i32> {
@@ -21,27 +13,6 @@ pub fn take() -> Option<i32> {
 
 pub fn is_immortal() -> bool {
     false
-}
-
-/// There are no images whose figures could be asked for.
-pub struct Description {
-    pub executable: String,
-    pub options: Vec<String>,
-    pub stored: u64,
-    pub zero: u64,
-    pub in_files: u64,
-    pub regions: usize,
-    pub files: Vec<(String, u64)>,
-    pub environment: Vec<(String, Option<String>)>,
-    pub names: Vec<String>,
-    pub paths: usize,
-    pub changed: Vec<String>,
-}
-
-/// # Errors
-/// Always.
-pub fn describe(_path: &std::path::Path) -> Result<Description, String> {
-    Err("startup images are not supported on this architecture".to_owned())
 }
 
 pub fn finalize_restored() -> bool {

@@ -77,11 +77,6 @@ _PyCDS_FindPattern(PyObject *Py_UNUSED(module),
     Py_RETURN_NONE;
 }
 
-void
-_PyCDS_RestoreImage(int Py_UNUSED(argc), char **Py_UNUSED(argv))
-{
-}
-
 int
 _PyCDS_TakeImage(int *Py_UNUSED(exitcode))
 {

@@ -87,11 +87,6 @@ extern const struct _PyCDS_LinkedExtension _PyCDS_LinkedExtensions[];
 extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
                                                const char *path);
 
-/* Called first of all.  If the command line asks for an archive with a startup
-   image that fits this process, the image takes the process over and the call
-   does not return. */
-extern void _PyCDS_RestoreImage(int argc, char **argv);
-
 /* Called before the program runs.  Return 1 with an exit code if the process was
    started to take an image of; 0 to run the program, which is what a restored
    process does too. */

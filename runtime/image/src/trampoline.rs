@@ -2,9 +2,11 @@
 //! under them changes.
 //!
 //! In between there is no heap, no C library, no thread pointer and no data section: the steps lie in memory of their
-//! own, as does the stack, and the code is in the part of the interpreter's text that both processes have in common.
+//! own, as does the stack, and the code is in the part of the program's text that both processes have in common.
 
-use std::arch::{asm, global_asm};
+use core::arch::{asm, global_asm};
+
+use crate::places;
 
 /// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
 #[repr(C)]
@@ -13,8 +15,10 @@ pub struct Context {
     words: [u64; 9],
 }
 
-/// Of the frozen process: written when it freezes, read when it goes on. At the same address in both.
-pub static mut CONTEXT: Context = Context { words: [0; 9] };
+impl Context {
+    /// To be written when a process freezes, and read when it goes on.
+    pub const EMPTY: Self = Self { words: [0; 9] };
+}
 
 /// A step.
 #[repr(C)]
@@ -40,7 +44,7 @@ pub enum Action {
 }
 
 // `cds_image_freeze(context)` saves the registers and stops the process; it returns in a restored one, once.
-// `cds_image_thaw(context)` is that return.
+// `cds_image_thaw(context, start, bytes)` is that return; before it, it unmaps the memory of the process that ends.
 global_asm!(
     ".globl cds_image_freeze",
     "cds_image_freeze:",
@@ -66,6 +70,12 @@ global_asm!(
     "jmp 2b",
     ".globl cds_image_thaw",
     "cds_image_thaw:",
+    "mov rbx, rdi",
+    "mov rdi, rsi",
+    "mov rsi, rdx",
+    "mov eax, {munmap}",
+    "syscall",
+    "mov rdi, rbx",
     "ldmxcsr [rdi + 64]",
     "fldcw [rdi + 68]",
     "mov rbx, [rdi]",
@@ -76,6 +86,7 @@ global_asm!(
     "mov r15, [rdi + 40]",
     "mov rsp, [rdi + 48]",
     "jmp [rdi + 56]",
+    munmap = const libc::SYS_munmap,
     getpid = const libc::SYS_getpid,
     kill = const libc::SYS_kill,
     stop = const libc::SIGSTOP,
@@ -83,25 +94,25 @@ global_asm!(
 
 unsafe extern "C" {
     fn cds_image_freeze(context: *mut Context);
-    fn cds_image_thaw(context: *const Context) -> !;
+    fn cds_image_thaw(context: u64, start: u64, bytes: u64) -> !;
 }
 
 /// Stops the process for good; the call returns in those that are restored from its memory.
 ///
 /// # Safety
-/// The process has this thread only.
+/// The process has this thread only, and nobody else uses the context.
 #[inline(never)]
-pub unsafe fn freeze() {
-    // SAFETY: nobody else uses the context; callee-saved registers are kept as the ABI wants it.
-    unsafe { cds_image_freeze(&raw mut CONTEXT) }
+pub unsafe fn freeze(context: *mut Context) {
+    // SAFETY: callee-saved registers are kept as the ABI wants it.
+    unsafe { cds_image_freeze(context) }
 }
 
-/// Follows the steps on another stack, and goes on in the frozen process.
+/// Follows the steps on another stack, and goes on in the frozen process, whose [`Context`] is at that address then.
 ///
 /// # Safety
-/// The steps make the memory of this process that of the frozen one, but for the steps, the stack, and the text of the
-/// interpreter.
-pub unsafe fn jump(steps: *const Step, count: usize, stack_top: u64) -> ! {
+/// The steps make the memory of this process that of the frozen one, but for the steps, the stack, and the program's
+/// text. Steps and stack lie in [`places::HEAP`], of which nothing is needed afterwards.
+pub unsafe fn jump(steps: &[Step], context: u64, stack_top: u64) -> ! {
     // SAFETY: the stack is free; `follow` does not return.
     unsafe {
         asm!(
@@ -111,14 +122,15 @@ pub unsafe fn jump(steps: *const Step, count: usize, stack_top: u64) -> ! {
             "ud2",
             stack = in(reg) stack_top,
             follow = sym follow,
-            in("rdi") steps,
-            in("rsi") count,
+            in("rdi") steps.as_ptr(),
+            in("rsi") steps.len(),
+            in("rdx") context,
             options(noreturn),
         )
     }
 }
 
-unsafe extern "C" fn follow(steps: *const Step, count: usize) -> ! {
+unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> ! {
     let mut last = 0;
     let mut index = 0;
     while index < count {
@@ -146,15 +158,16 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize) -> ! {
         }
         index += 1;
     }
+    let heap = places::HEAP;
     // SAFETY: the memory is that of the frozen process, whose registers these are.
-    unsafe { cds_image_thaw(&raw const CONTEXT) }
+    unsafe { cds_image_thaw(context, heap.start, heap.end - heap.start) }
 }
 
 /// Neither process is whole any more.
 fn give_up() -> ! {
     const MESSAGE: &[u8] = b"cds: the kernel refused a step of restoring the startup image\n";
     let text = [2, MESSAGE.as_ptr() as u64, MESSAGE.len() as u64, 0, 0, 0];
-    // SAFETY: the constant is in the interpreter's file, which stays mapped.
+    // SAFETY: the constant is in the program's file, which stays mapped.
     unsafe {
         call(libc::SYS_write as u64, &text);
         loop {
@@ -168,7 +181,7 @@ fn give_up() -> ! {
 /// # Safety
 /// That of the call.
 #[inline(always)]
-unsafe fn call(number: u64, arguments: &[u64; 6]) -> u64 {
+pub unsafe fn call(number: u64, arguments: &[u64; 6]) -> u64 {
     let result: u64;
     // SAFETY: the registers that the kernel changes are named.
     unsafe {

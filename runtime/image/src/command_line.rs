@@ -3,6 +3,8 @@
 //! As `_PyOS_GetOpt()` in Python/getopt.c and `config_parse_cmdline()` in Python/initconfig.c read it. What an image
 //! has no answer to (`-i`, `-x`, `--help`, …) is left to the ordinary start.
 
+use alloc::vec::Vec;
+
 /// What the interpreter runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
@@ -48,7 +50,7 @@ impl CommandLine {
                     while let Some(&flag) = cluster.get(position) {
                         position += 1;
                         if FLAGS.contains(&flag) {
-                            line.options.push(vec![b'-', flag]);
+                            line.options.push(alloc::vec![b'-', flag]);
                             continue;
                         }
                         if !b"cmWX".contains(&flag) {
@@ -97,6 +99,18 @@ impl CommandLine {
         } else {
             self.options.push([b"-X", value].concat());
         }
+    }
+
+    /// The startup image beside the archive that the line, or else the variable `PYTHON_CDS`, asks for.
+    pub fn startup_image(&self, variable: Option<&[u8]>) -> Option<Vec<u8>> {
+        let archive = self.setting("cds", variable)?;
+        (!archive.is_empty() && archive != b"off").then(|| [archive, b".startup"].concat())
+    }
+
+    /// The value of an option about archives, or else of its variable, unless that is empty or does not count.
+    pub fn setting<'a>(&'a self, name: &str, variable: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        let counts = |value: &&[u8]| !value.is_empty() && !self.ignores_environment();
+        self.cds(name).or(variable.filter(counts))
     }
 
     /// The last value of an option about archives.

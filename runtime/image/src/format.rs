@@ -1,0 +1,325 @@
+//! The file: a page of header, the pages of the frozen process, and the description of both.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::{ptr, slice};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::PAGE;
+use crate::key::Key;
+
+/// The first bytes; no text file has them.
+const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
+const VERSION: u64 = 1;
+/// Magic, version, offset, length and hash of the description.
+const HEADER_BYTES: usize = 40;
+const MOST_DESCRIPTION: u64 = 64 << 20;
+
+/// What is told of a frozen process besides its pages.
+#[derive(Serialize, Deserialize)]
+pub struct Image<'a> {
+    #[serde(borrow)]
+    pub key: Key<'a>,
+    #[serde(borrow)]
+    pub process: Process<'a>,
+    /// In the order of their addresses.
+    pub regions: Vec<Region>,
+    #[serde(borrow)]
+    pub files: Vec<BackingFile<'a>>,
+    /// Of all pages in the image file.
+    pub pages_hash: u64,
+}
+
+/// A part of the address space.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub struct Region {
+    pub address: u64,
+    pub bytes: u64,
+    pub source: Source,
+    /// `PROT_READ` and so on (mmap(2)).
+    pub protection: u32,
+}
+
+/// Where the pages of a region come from.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub enum Source {
+    Zero,
+    /// Offset in the image file.
+    Image(u64),
+    /// Index and offset of a file that the process had mapped there.
+    File(u32, u64),
+}
+
+/// A file that the process had mapped.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct BackingFile<'a> {
+    pub path: &'a [u8],
+    pub identity: FileIdentity,
+}
+
+/// What tells that a file is the same.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy, Debug)]
+pub struct FileIdentity {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    pub mtime_ns: i64,
+}
+
+impl FileIdentity {
+    pub fn of(status: &Stat) -> Self {
+        Self {
+            device: status.st_dev,
+            inode: status.st_ino,
+            size: status.st_size as u64,
+            mtime_ns: modified_ns(status),
+        }
+    }
+}
+
+/// When a file was modified, in nanoseconds since 1970.
+pub fn modified_ns(status: &Stat) -> i64 {
+    (status.st_mtime as i64).saturating_mul(1_000_000_000) + status.st_mtime_nsec as i64
+}
+
+/// What the kernel knows of a process besides its memory, and what the process keeps for those that replace it.
+#[derive(Serialize, Deserialize)]
+pub struct Process<'a> {
+    /// Thread pointer (arch_prctl(2)).
+    pub fs_base: u64,
+    /// Where the kernel and the C library keep the thread's id (set_tid_address(2)).
+    pub tid_address: u64,
+    /// get_robust_list(2)
+    pub robust_list: (u64, u64),
+    /// Address of the area of restartable sequences, if the C library registered one.
+    pub rseq: Option<u64>,
+    /// Start and end of code, data and heap, and the bottom of the stack (proc(5), /proc/pid/stat).
+    pub code: (u64, u64),
+    pub data: (u64, u64),
+    pub heap: (u64, u64),
+    pub start_stack: u64,
+    #[serde(borrow)]
+    pub vdso: Vdso<'a>,
+    /// Signals that are not handled as by default, with the kernel's `struct sigaction`.
+    pub signals: Vec<(u64, [u64; 4])>,
+    /// Addresses of its registers (`trampoline::Context`), and of a [`Restored`].
+    pub context: u64,
+    pub restored: u64,
+}
+
+/// What a restored process is told of its start.
+#[repr(C)]
+pub struct Restored {
+    pub argc: u64,
+    /// Addresses of arrays of texts, which end with a NULL.
+    pub argv: u64,
+    pub envp: u64,
+    /// A bit for each, from 1 on.
+    pub ignored_signals: u64,
+}
+
+/// The kernel's own code in the process.
+#[derive(Serialize, Deserialize)]
+pub struct Vdso<'a> {
+    pub address: u64,
+    pub bytes: &'a [u8],
+    /// It and its data: distance from `address`, and length.
+    pub parts: Vec<(i64, u64)>,
+}
+
+/// The hash that images are verified by.
+pub fn hash(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// A description, ready to be written.
+pub struct Encoded {
+    /// What follows the pages.
+    pub description: Vec<u8>,
+    /// What the file begins with.
+    pub header: Vec<u8>,
+    /// The nanoseconds of the modification time of a file that nobody has changed: only then its pages are believed
+    /// without being verified.
+    pub seal_ns: u32,
+}
+
+/// Describes an image whose pages end at an offset of the file.
+///
+/// # Errors
+/// A text that says why that is not possible.
+pub fn encode(image: &Image, end_of_pages: u64) -> Result<Encoded, String> {
+    let description = postcard::to_allocvec(image).map_err(|error| error.to_string())?;
+    let hash = hash(&description);
+    let words = [VERSION, end_of_pages, description.len() as u64, hash];
+    let mut header = MAGIC.to_vec();
+    header.extend(words.into_iter().flat_map(u64::to_le_bytes));
+    Ok(Encoded {
+        description,
+        header,
+        seal_ns: seal_ns(hash),
+    })
+}
+
+fn seal_ns(hash: u64) -> u32 {
+    (hash % 999_999_999 + 1) as u32
+}
+
+/// An image file that is open, and what was read of it.
+pub struct ImageFile {
+    pub file: OwnedFd,
+    pub status: Stat,
+    description: Mapped,
+    end_of_pages: u64,
+    /// Whether it is as it was written, as far as its modification time tells. One without a fraction tells nothing, and
+    /// is believed, as that of an archive is.
+    is_sealed: bool,
+}
+
+impl ImageFile {
+    /// Opens a file and looks at its header; none if there is no such file.
+    ///
+    /// # Errors
+    /// A text that says why it is no image.
+    pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
+        let flags =
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(format!("cannot open it: {error}")),
+        };
+        let status = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
+        let mut header = [0; HEADER_BYTES];
+        if rustix::io::pread(&file, &mut header, 0) != Ok(HEADER_BYTES) {
+            return Err("it is too short".to_owned());
+        }
+        let (magic, words) = header.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err("it is not a startup image".to_owned());
+        }
+        let mut words = words.chunks_exact(8).map(|word| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            u64::from_le_bytes(bytes)
+        });
+        let mut word = || words.next().unwrap_or_default();
+        let (version, end_of_pages, length, expected) = (word(), word(), word(), word());
+        if version != VERSION {
+            return Err(format!(
+                "image format {version}, this interpreter reads {VERSION}"
+            ));
+        }
+        let is_aligned = end_of_pages.is_multiple_of(PAGE) && end_of_pages >= PAGE;
+        if length > MOST_DESCRIPTION || !is_aligned {
+            return Err("it is damaged".to_owned());
+        }
+        let description = Mapped::of(&file, &status, end_of_pages, length)?;
+        if hash(description.bytes()) != expected {
+            return Err("it is damaged".to_owned());
+        }
+        let opened = Self {
+            file,
+            status,
+            description,
+            end_of_pages,
+            is_sealed: [0, seal_ns(expected)].contains(&(status.st_mtime_nsec as u32)),
+        };
+        Ok(Some(opened))
+    }
+
+    /// The description, checked.
+    ///
+    /// # Errors
+    /// A text that says why the file is no image.
+    pub fn image(&self) -> Result<Image<'_>, String> {
+        let damaged = || "it is damaged".to_owned();
+        let description = self.description.bytes();
+        let image: Image = postcard::from_bytes(description).map_err(|_| damaged())?;
+        if !self.is_sealed {
+            let pages = Mapped::of(&self.file, &self.status, PAGE, self.end_of_pages - PAGE)?;
+            if hash(pages.bytes()) != image.pages_hash {
+                return Err(damaged());
+            }
+        }
+        let mut end = 0;
+        for region in &image.regions {
+            let whole_pages = [region.address, region.bytes]
+                .iter()
+                .all(|n| n.is_multiple_of(PAGE));
+            let is_known = match region.source {
+                Source::Zero => true,
+                Source::Image(offset) => offset
+                    .checked_add(region.bytes)
+                    .is_some_and(|end| end <= self.end_of_pages),
+                Source::File(index, _) => (index as usize) < image.files.len(),
+            };
+            if region.address < end || !whole_pages || !is_known {
+                return Err(damaged());
+            }
+            end = region
+                .address
+                .checked_add(region.bytes)
+                .ok_or_else(damaged)?;
+        }
+        Ok(image)
+    }
+}
+
+/// A part of a file in memory.
+struct Mapped {
+    address: *mut core::ffi::c_void,
+    bytes: usize,
+}
+
+impl Mapped {
+    /// Maps bytes from a page boundary on.
+    fn of(file: &OwnedFd, status: &Stat, offset: u64, bytes: u64) -> Result<Self, String> {
+        let end = offset.checked_add(bytes);
+        if end.is_none_or(|end| end > status.st_size as u64) {
+            return Err("it is truncated".to_owned());
+        }
+        let bytes = bytes as usize;
+        if bytes == 0 {
+            let address = ptr::null_mut();
+            return Ok(Self { address, bytes });
+        }
+        // SAFETY: takes no address that is in use. The file has so many bytes, and belongs to this user.
+        let address = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::PRIVATE,
+                file,
+                offset,
+            )
+        };
+        let address = address.map_err(|error| format!("cannot map it: {error}"))?;
+        Ok(Self { address, bytes })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.bytes == 0 {
+            return &[];
+        }
+        // SAFETY: as many are mapped for as long as this lives.
+        unsafe { slice::from_raw_parts(self.address.cast(), self.bytes) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            // SAFETY: nobody has a reference to it any more. A failure leaves it mapped.
+            let _ = unsafe { rustix::mm::munmap(self.address, self.bytes) };
+        }
+    }
+}

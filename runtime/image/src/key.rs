@@ -1,0 +1,340 @@
+//! What must be as it was for an image to stand for a start: everything that the imports looked at.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+
+use rustix::fs::{Access, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::command_line::{CommandLine, Program};
+use crate::format::modified_ns;
+use crate::start::Start;
+
+/// Beginnings of variables that C libraries read, which nobody can watch.
+const READ_BY_LIBRARIES: [&[u8]; 21] = [
+    b"PYTHON",
+    b"LC_",
+    b"LANG",
+    b"LD_",
+    b"GLIBC_TUNABLES",
+    b"MALLOC_",
+    b"LOCPATH",
+    b"TZ",
+    b"OMP_",
+    b"GOMP_",
+    b"KMP_",
+    b"OPENBLAS_",
+    b"GOTO_",
+    b"BLIS_",
+    b"MKL_",
+    b"NUMEXPR_",
+    b"OPENSSL_",
+    b"SSL_",
+    b"TF_",
+    b"XLA_",
+    b"CUDA_",
+];
+
+/// Variables that only say which archive to use.
+const ABOUT_ARCHIVES: &[u8] = b"PYTHON_CDS";
+
+#[derive(Serialize, Deserialize)]
+pub struct Key<'a> {
+    pub build_id: &'a str,
+    /// `sys.executable`
+    pub executable: &'a [u8],
+    #[serde(borrow)]
+    pub options: Vec<&'a [u8]>,
+    pub machine: Machine,
+    /// Variables that were read, and all that a library might have read; with their values.
+    #[serde(borrow)]
+    pub environment: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// Files and directories that were looked at, or for.
+    #[serde(borrow)]
+    pub paths: Vec<(&'a [u8], Option<Stamp>)>,
+    /// Whether `sys.path` begins without the program's directory.
+    pub has_safe_path: bool,
+    /// First parts of the names of modules that came from files, sorted.
+    #[serde(borrow)]
+    pub names: Vec<&'a str>,
+    /// How the names of files end that can be imported.
+    #[serde(borrow)]
+    pub suffixes: Vec<&'a str>,
+}
+
+/// What tells that a file has not changed.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub struct Stamp {
+    pub mtime_ns: i64,
+    pub size: u64,
+}
+
+/// Who runs on what.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone)]
+pub struct Machine {
+    /// Features of the processor: AT_HWCAP, AT_HWCAP2 and AT_MINSIGSTKSZ (getauxval(3)), which grows with its
+    /// registers, and leaf 7 of CPUID.
+    processor: [u64; 5],
+    /// Real and effective user and group.
+    identity: [u32; 4],
+    stack_limit: Option<u64>,
+}
+
+impl Machine {
+    /// With the auxiliary vector's values by their kinds.
+    pub fn current(auxiliary: impl Fn(u64) -> u64) -> Self {
+        let leaf = leaf_7();
+        Self {
+            processor: [
+                auxiliary(libc::AT_HWCAP),
+                auxiliary(libc::AT_HWCAP2),
+                auxiliary(libc::AT_MINSIGSTKSZ),
+                leaf[0],
+                leaf[1],
+            ],
+            identity: [
+                rustix::process::getuid().as_raw(),
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getgid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ],
+            stack_limit: getrlimit(Resource::Stack).current,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn leaf_7() -> [u64; 2] {
+    let leaf = core::arch::x86_64::__cpuid_count(7, 0);
+    let pair = |high, low| u64::from(high) << 32 | u64::from(low);
+    [pair(leaf.eax, leaf.ebx), pair(leaf.ecx, leaf.edx)]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn leaf_7() -> [u64; 2] {
+    [0; 2]
+}
+
+/// Whether a library might read a variable.
+pub fn may_be_read(name: &[u8]) -> bool {
+    !name.starts_with(ABOUT_ARCHIVES)
+        && READ_BY_LIBRARIES
+            .iter()
+            .any(|start| name.starts_with(start))
+}
+
+/// What a path leads to now.
+pub fn stamp(path: &[u8]) -> Option<Stamp> {
+    let status = rustix::fs::stat(path).ok()?;
+    let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+    Some(Stamp {
+        mtime_ns: modified_ns(&status),
+        size: if is_directory {
+            0
+        } else {
+            status.st_size as u64
+        },
+    })
+}
+
+/// For messages.
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Key<'_> {
+    /// Why the image does not fit a process with this start and command line; none if it does. What is cheap to find
+    /// out comes first.
+    pub fn mismatch(&self, start: &Start, line: &CommandLine) -> Option<String> {
+        if start.build_id().as_deref() != Some(self.build_id) {
+            return Some("it was made with another interpreter".to_owned());
+        }
+        if !line.options.iter().eq(&self.options) {
+            return Some(format!(
+                "it was made with the options \"{}\", these are \"{}\"",
+                shown(&self.options.join(&b' ')),
+                shown(&line.options.join(&b' '))
+            ));
+        }
+        let name = start.arguments.first().map(|name| name.to_bytes());
+        let program = name.and_then(|name| executable(name, start.variable(b"PATH")));
+        if program.as_deref() != Some(self.executable) {
+            return Some(format!("it was made with {}", shown(self.executable)));
+        }
+        if self.machine != Machine::current(|kind| start.auxiliary(kind)) {
+            return Some("it was made for another user, processor or stack limit".to_owned());
+        }
+        for (name, value) in &self.environment {
+            if start.variable(name) != *value {
+                return Some(format!("the variable {} has another value", shown(name)));
+            }
+        }
+        let is_new = |name: &[u8]| {
+            may_be_read(name) && !self.environment.iter().any(|(known, _)| *known == name)
+        };
+        if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
+            return Some(format!("the variable {} is new", shown(name)));
+        }
+        if let Some(reason) = self.shadowed(&line.program) {
+            return Some(reason);
+        }
+        let changed = self.paths.iter().find(|(path, then)| stamp(path) != *then);
+        changed.map(|(path, _)| format!("{} has changed", shown(path)))
+    }
+
+    /// Whether a module of the image would be found in the program's directory, which comes first.
+    fn shadowed(&self, program: &Program) -> Option<String> {
+        if self.has_safe_path {
+            return None;
+        }
+        let directory = match program {
+            Program::Script(script) => match directory_of_script(script) {
+                Ok(directory) => directory,
+                Err(reason) => return Some(reason),
+            },
+            Program::Command(_) | Program::Module(_) | Program::Stdin => b".".to_vec(),
+        };
+        let unlisted = || Some(format!("{} cannot be listed", shown(&directory)));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(&directory[..], flags, Mode::empty()) else {
+            return unlisted();
+        };
+        let mut buffer = [MaybeUninit::uninit(); 4 * crate::PAGE as usize];
+        let mut entries = RawDir::new(opened, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let Ok(entry) = entry else {
+                return unlisted();
+            };
+            let name = entry.file_name().to_bytes();
+            if self.has_module(&directory, name) {
+                return Some(format!(
+                    "{} in {} comes before a module of the image",
+                    shown(name),
+                    shown(&directory)
+                ));
+            }
+        }
+        None
+    }
+
+    /// Whether an entry of a directory is a module of a name that the image has, too.
+    fn has_module(&self, directory: &[u8], entry: &[u8]) -> bool {
+        let dot = entry.iter().position(|&byte| byte == b'.');
+        let (module, suffix) = entry.split_at(dot.unwrap_or(entry.len()));
+        let mut order = |known: &&str| known.as_bytes().cmp(module);
+        if self.names.binary_search_by(&mut order).is_err() {
+            return false;
+        }
+        let mut suffixes = self.suffixes.iter().map(|suffix| suffix.as_bytes());
+        if !suffix.is_empty() {
+            return suffixes.any(|known| known == suffix);
+        }
+        suffixes
+            .any(|suffix| stamp(&[directory, b"/", entry, b"/__init__", suffix].concat()).is_some())
+    }
+}
+
+/// The directory that a script lies in when all symbolic links to it are followed, as `sys.path[0]` has it
+/// (Python/pathconfig.c, `_PyPathConfig_ComputeSysPath0()`).
+///
+/// # Errors
+/// A text that says why an image cannot stand for it.
+fn directory_of_script(script: &[u8]) -> Result<Vec<u8>, String> {
+    // As the kernel has it (path_resolution(7)).
+    const MOST_LINKS: usize = 40;
+    let missing = || format!("there is no {}", shown(script));
+    let mut path = script.to_vec();
+    for _ in 0..MOST_LINKS {
+        let end = path.iter().rposition(|&byte| byte == b'/');
+        match rustix::fs::readlink(&path[..], Vec::new()) {
+            Ok(target) if target.to_bytes().starts_with(b"/") => path = target.into_bytes(),
+            Ok(target) => {
+                path.truncate(end.map_or(0, |end| end + 1));
+                path.extend(target.to_bytes());
+            }
+            Err(Errno::INVAL) => {
+                if !is_plain_file(&path).ok_or_else(missing)? {
+                    let shown = shown(script);
+                    return Err(format!("{shown} is not a file of source code"));
+                }
+                return Ok(match end {
+                    Some(0) => b"/".to_vec(),
+                    Some(end) => path[..end].to_vec(),
+                    None => b".".to_vec(),
+                });
+            }
+            Err(_) => break,
+        }
+    }
+    Err(missing())
+}
+
+/// Whether a file is neither a directory nor ends as archives do that Python runs like directories.
+fn is_plain_file(path: &[u8]) -> Option<bool> {
+    const MOST_COMMENT: u64 = 1 << 16;
+    const END_OF_DIRECTORY: u64 = 22;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let status = rustix::fs::fstat(&file).ok()?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Some(false);
+    }
+    let size = status.st_size as u64;
+    let start = size.saturating_sub(MOST_COMMENT + END_OF_DIRECTORY);
+    let mut tail = alloc::vec![0; (size - start) as usize];
+    let mut filled = 0;
+    while filled < tail.len() {
+        let offset = start + filled as u64;
+        match rustix::io::pread(&file, &mut tail[filled..], offset) {
+            Ok(0) | Err(_) => return None,
+            Ok(bytes) => filled += bytes,
+        }
+    }
+    Some(!tail.windows(4).any(|bytes| bytes == b"PK\x05\x06"))
+}
+
+/// What the interpreter takes for its own path (Modules/getpath.py, `program_full_path`).
+fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
+    if name.contains(&b'/') {
+        let here = rustix::process::getcwd(Vec::new()).ok()?;
+        let path = match name {
+            [b'/', ..] => name.to_vec(),
+            _ => [here.to_bytes(), b"/", name].concat(),
+        };
+        return Some(normalized(&path));
+    }
+    let directories = search_path?.split(|&byte| byte == b':');
+    let mut candidates = directories.map(|directory| [directory, b"/", name].concat());
+    candidates.find(|candidate| {
+        let is_file = || {
+            let status = rustix::fs::stat(&candidate[..]).ok();
+            status.is_some_and(|status| {
+                FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+            })
+        };
+        rustix::fs::access(&candidate[..], Access::EXEC_OK).is_ok() && is_file()
+    })
+}
+
+/// An absolute path without `.` and `..`, as text: links are not followed.
+fn normalized(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+        .iter()
+        .flat_map(|part| [b"/", *part].concat())
+        .collect()
+}

@@ -1,0 +1,24 @@
+//! Startup images: what their files say ([`format`](mod@format)), whether one fits a new process ([`key`]), and how that
+//! process becomes the frozen one ([`restore`]).
+//!
+//! All of it runs in a process that has no C library yet, so nothing here may call one; of the crate `libc` only
+//! constants are used. The interpreter, which takes images, shares the types.
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod command_line;
+pub mod elf;
+pub mod format;
+pub mod key;
+#[cfg(target_arch = "x86_64")]
+pub mod places;
+#[cfg(target_arch = "x86_64")]
+pub mod restore;
+pub mod start;
+#[cfg(target_arch = "x86_64")]
+pub mod trampoline;
+
+/// What is frozen and restored on this architecture, in bytes.
+pub const PAGE: u64 = 4096;

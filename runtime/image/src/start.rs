@@ -1,0 +1,116 @@
+//! What the kernel gives to a new process.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ffi::{CStr, c_char};
+use core::ops::Range;
+use core::{ptr, slice};
+
+use crate::elf;
+
+/// Arguments, environment and auxiliary vector, as they lie on the stack of a new process (Linux, fs/binfmt_elf.c,
+/// `create_elf_tables()`), and what they say of the program.
+pub struct Start<'a> {
+    pub arguments: Vec<&'a CStr>,
+    pub environment: Vec<&'a CStr>,
+    pub auxiliary: &'a [[u64; 2]],
+}
+
+impl Start<'_> {
+    /// # Safety
+    /// The kernel has put the tables there, and they stay as they are.
+    pub unsafe fn at(stack: *const u64) -> Self {
+        // SAFETY: the number of arguments comes first, a NULL behind them and behind the environment, and a pair that
+        // begins with zero behind the auxiliary vector.
+        unsafe {
+            let texts = |first: *const u64| -> Vec<&CStr> {
+                (0..)
+                    .map_while(|index| {
+                        let text = first.add(index).read() as *const c_char;
+                        (!text.is_null()).then(|| CStr::from_ptr(text))
+                    })
+                    .collect()
+            };
+            let arguments = texts(stack.add(1));
+            let first_variable = stack.add(stack.read() as usize + 2);
+            let environment = texts(first_variable);
+            let pairs = first_variable.add(environment.len() + 1).cast::<[u64; 2]>();
+            let count = (0..)
+                .take_while(|&index| (*pairs.add(index))[0] != libc::AT_NULL)
+                .count();
+            Self {
+                arguments,
+                environment,
+                auxiliary: slice::from_raw_parts(pairs, count),
+            }
+        }
+    }
+
+    /// A value of the auxiliary vector (getauxval(3)), or zero.
+    pub fn auxiliary(&self, kind: u64) -> u64 {
+        let mut pairs = self.auxiliary.iter();
+        pairs.find(|pair| pair[0] == kind).map_or(0, |pair| pair[1])
+    }
+
+    /// The value of a variable.
+    pub fn variable(&self, name: &[u8]) -> Option<&[u8]> {
+        self.variables()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Names and values of all variables.
+    pub fn variables(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.environment.iter().filter_map(|text| {
+            let text = text.to_bytes();
+            let equals = text.iter().position(|&byte| byte == b'=')?;
+            Some((&text[..equals], &text[equals + 1..]))
+        })
+    }
+
+    fn headers(&self) -> &[libc::Elf64_Phdr] {
+        let (address, count) = (
+            self.auxiliary(libc::AT_PHDR),
+            self.auxiliary(libc::AT_PHNUM),
+        );
+        if address == 0 {
+            return &[];
+        }
+        // SAFETY: the kernel has mapped the program, and says how many headers it has.
+        unsafe {
+            slice::from_raw_parts(
+                ptr::with_exposed_provenance(address as usize),
+                count as usize,
+            )
+        }
+    }
+
+    /// The build id of the program, which is not position-independent.
+    pub fn build_id(&self) -> Option<String> {
+        let notes = self
+            .headers()
+            .iter()
+            .filter(|header| header.p_type == libc::PT_NOTE);
+        let contents = notes.map(|header| {
+            // SAFETY: notes are part of a loaded, readable segment.
+            unsafe {
+                slice::from_raw_parts(
+                    ptr::with_exposed_provenance(header.p_vaddr as usize),
+                    header.p_memsz as usize,
+                )
+            }
+        });
+        contents.filter_map(elf::build_id).next()
+    }
+
+    /// Addresses of the program's code and constants.
+    pub fn constant_segments(&self) -> impl Iterator<Item = Range<u64>> {
+        let loaded = |header: &&libc::Elf64_Phdr| {
+            header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0
+        };
+        self.headers().iter().filter(loaded).map(|header| {
+            let start = header.p_vaddr - header.p_vaddr % crate::PAGE;
+            start..(header.p_vaddr + header.p_memsz).next_multiple_of(crate::PAGE)
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! Writing an image file.
+
+use std::fs::File;
+use std::io::{self, Error, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+use cds_image::PAGE;
+use cds_image::format::{Image, encode, hash};
+
+/// Writes pages, and at last the description.
+pub struct Writer<'a> {
+    file: &'a mut File,
+    offset: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(file: &'a mut File) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(PAGE))?;
+        Ok(Self { file, offset: PAGE })
+    }
+
+    /// Adds whole pages and returns their offset.
+    pub fn add(&mut self, pages: &[u8]) -> io::Result<u64> {
+        let offset = self.offset;
+        self.file.write_all(pages)?;
+        self.offset += pages.len() as u64;
+        Ok(offset)
+    }
+
+    /// Writes the description; returns the nanoseconds that seal the file.
+    pub fn finish(self, mut image: Image) -> io::Result<u32> {
+        let mut pages = vec![0; (self.offset - PAGE) as usize];
+        self.file.read_exact_at(&mut pages, PAGE)?;
+        image.pages_hash = hash(&pages);
+        let encoded = encode(&image, self.offset).map_err(Error::other)?;
+        self.file.write_all(&encoded.description)?;
+        self.file.write_all_at(&encoded.header, 0)?;
+        Ok(encoded.seal_ns)
+    }
+}
