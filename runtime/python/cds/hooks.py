@@ -4,12 +4,14 @@ They say so with functions whose names are those of AWS Lambda SnapStart for Pyt
 (`snapshot_restore_py`): `cds.register_before_snapshot()`, `cds.register_after_restore()`.
 """
 
-from collections.abc import Callable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_Call = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
+    _Call = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
 
-before_snapshot: list[_Call] = []
-after_restore: list[_Call] = []
+before_snapshot: "list[_Call]" = []
+after_restore: "list[_Call]" = []
 
 
 def run_before_snapshot() -> None:

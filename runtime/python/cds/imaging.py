@@ -1,7 +1,7 @@
 """Having a startup image taken: by an interpreter that is started for it."""
 
 import contextlib
-import json
+import marshal
 import os
 import signal
 import subprocess
@@ -33,9 +33,9 @@ def take_image(
         "verbose": verbose,
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
-        name = os.path.join(directory, "request.json")
-        with open(name, "w", encoding="utf-8") as file:
-            json.dump(request, file)
+        name = os.path.join(directory, "request")
+        with open(name, "wb") as file:
+            marshal.dump(request, file)
         command = [
             sys.executable,
             *interpreter.options(),

@@ -4,22 +4,25 @@
 restored from it, `finalize()` when such a one ends.
 """
 
-import contextlib
+import _signal
+import _thread
+import _weakref
 import gc
-import importlib.util
-import json
+import marshal
 import os
 import posix
-import signal
 import sys
-import threading
 import time
-import weakref
-from collections.abc import Iterable, Iterator
-from types import ModuleType
-from typing import Any
 
 from cds import hooks
+
+# What is imported here is in every image, and has to be looked at whenever one is
+# restored: so it is only what the interpreter has anyway.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from importlib.machinery import ModuleSpec
+    from typing import Any
 
 # Modules of the image.
 _modules: frozenset[str] = frozenset()
@@ -50,7 +53,7 @@ class _Watched(dict[bytes, bytes]):
             self.asked.add(name)
         return super().__contains__(name)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> "Iterator[bytes]":
         # Whoever looks at all of them may have found any.
         self.asked.update(super().__iter__())
         return super().__iter__()
@@ -64,22 +67,22 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     """
     global _modules, _changes, _pid
     inherited = _open_files()
-    with open(request, encoding="utf-8") as file:
-        wanted = json.load(file)
+    with open(request, "rb") as file:
+        wanted = marshal.load(file)
     sys.path[:0] = wanted["path"]
     environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
     watched = _Watched(environment)
     os.environ._data = watched  # type: ignore[attr-defined]
     seen: set[str] = set()
 
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+    def audit(event: str, arguments: "tuple[Any, ...]") -> None:
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
     # The image has no audit hooks: whoever takes it removes this one.
     sys.addaudithook(audit)
     # `-c` needs it for its tracebacks, and `-i` more.
-    importlib.import_module("linecache")
+    __import__("linecache")
     for name, origin in wanted["modules"]:
         try:
             _import(name, origin)
@@ -108,7 +111,7 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     return wanted["image"], asked, paths, sorted(names), problem
 
 
-def _from_files() -> Iterator[tuple[str, str]]:
+def _from_files() -> "Iterator[tuple[str, str]]":
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if spec is not None and spec.has_location and spec.origin:
@@ -135,10 +138,20 @@ def _looked_at(path: str) -> _Looked:
 def _import(name: str, origin: str | None) -> None:
     """Import a module, if it comes from the file that it should come from."""
     if name not in sys.modules:
-        spec = importlib.util.find_spec(name)
+        spec = _find(name)
         # What lies beside a script is found by the script only.
         if spec is not None and origin in (None, spec.origin):
-            importlib.import_module(name)
+            __import__(name)
+
+
+def _find(name: str) -> "ModuleSpec | None":
+    """Find a module, as `importlib.util.find_spec()` does."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        __import__(parent)
+    path = sys.modules[parent].__path__ if parent else None
+    specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _tell_failure(name: str, error: Exception) -> None:
@@ -148,18 +161,25 @@ def _tell_failure(name: str, error: Exception) -> None:
 
 
 def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
-    threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
-    if threads:
-        return f"imports have started threads: {', '.join(threads)}"
+    if _thread._count() > 0:  # type: ignore[attr-defined]
+        return f"imports have started threads: {', '.join(_threads())}"
     left = {n: target for n, target in _open_files().items() if inherited.get(n) != target}
     if left:
         shown = ", ".join(f"{number} ({target})" for number, target in left.items())
         return f"imports have left files open: {shown}"
     timers = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
-    running = [name for name in timers if signal.getitimer(getattr(signal, name)) != (0.0, 0.0)]
+    running = [name for name in timers if _signal.getitimer(getattr(_signal, name)) != (0.0, 0.0)]
     if running:
         return f"imports have started timers: {', '.join(running)}"
     return None
+
+
+def _threads() -> "Iterator[str]":
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return iter(["(of the module _thread)"])
+    others = (t.name for t in threading.enumerate() if t is not threading.main_thread())
+    return iter(list(others) or ["(of the module _thread)"])
 
 
 def _open_files() -> dict[int, str]:
@@ -198,7 +218,7 @@ def resumed(
         key, _, setting = os.fsdecode(option).partition("=")
         sys._xoptions[key] = setting or True
     for number in ignored_signals:
-        signal.signal(number, signal.SIG_IGN)
+        _signal.signal(number, _signal.SIG_IGN)
     # The rules of the time zone may have been changed.
     time.tzset()
     if platform := sys.modules.get("platform"):
@@ -210,7 +230,7 @@ def resumed(
 
 def _renew_secrets() -> None:
     """Renew what must not repeat; `random` has done so as after a fork."""
-    modules: dict[str, Any] = sys.modules
+    modules: "dict[str, Any]" = sys.modules
     if (ssl := modules.get("_ssl")) and os.getpid() == _pid:
         # OpenSSL knows a fork by the process id, which repeats in containers.
         ssl.RAND_add(os.urandom(64), 64.0)
@@ -232,7 +252,7 @@ def finalize() -> None:
             delattr(sys, name)
     main = sys.modules["__main__"]
     new = [(name, module) for name, module in sys.modules.items() if name not in _modules]
-    alive = [weakref.ref(module) for _, module in new if isinstance(module, ModuleType)]
+    alive = [_weakref.ref(module) for _, module in new if isinstance(module, type(sys))]
     while new:
         del sys.modules[new.pop(0)[0]]
     _clear(vars(main))
@@ -246,14 +266,16 @@ def finalize() -> None:
     gc.collect()
     # What destructors have printed; as when the streams themselves are destroyed.
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        try:
             stream.flush()
+        except Exception:
+            pass
 
 
-def _clear(namespace: dict[str, Any]) -> None:
+def _clear(namespace: "dict[str, Any]") -> None:
     """Set all names to None, in the order of _PyModule_ClearDict() in Objects/moduleobject.c."""
 
-    def names(is_first: bool) -> Iterable[str]:
+    def names(is_first: bool) -> "Iterable[str]":
         for name in list(namespace):
             is_private = name.startswith("_") and not name.startswith("__")
             if is_private == is_first and name != "__builtins__" and namespace[name] is not None:

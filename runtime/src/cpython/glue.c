@@ -3,6 +3,8 @@
 #include "pycore_import.h"
 #include "pycore_global_objects.h"
 #include "pycore_interp.h"
+#include "pycore_obmalloc.h"
+#include "pycore_pymem.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
 
@@ -153,6 +155,27 @@ cds_glue_immortalize(void)
             PyObject *object = (PyObject *)(next + 1);
             immortalize_object(object, NULL);
             immortalize_referents(object);
+        }
+    }
+}
+
+void
+cds_glue_use_up_free_memory(void)
+{
+    if (strcmp(_PyMem_GetCurrentAllocatorName(), "pymalloc") != 0) {
+        return;
+    }
+    struct _obmalloc_state *state = _PyInterpreterState_GET()->obmalloc;
+    // A list of pools that is empty has its head as its only element.
+    poolp *used = state->pools.used;
+    struct arena_object **usable = &state->mgmt.usable_arenas;
+    const int largest = NB_SMALL_SIZE_CLASSES - 1;
+    while (*usable != NULL && (*usable)->freepools != NULL) {
+        PyObject_Malloc((largest + 1) << ALIGNMENT_SHIFT);
+    }
+    for (int i = 0; i <= largest; i++) {
+        while (used[i + i]->nextpool != used[i + i]) {
+            PyObject_Malloc((i + 1) << ALIGNMENT_SHIFT);
         }
     }
 }

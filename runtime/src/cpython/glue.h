@@ -62,5 +62,9 @@ int cds_glue_gc_is_observed(PyInterpreterState *interp);
    they refer to; and moves the former where it does not look. */
 void cds_glue_immortalize(void);
 
+/* Allocates, for good, what is free in memory that has objects: those that come
+   next get memory of their own (Objects/obmalloc.c). */
+void cds_glue_use_up_free_memory(void);
+
 /* Removes the hooks that sys.addaudithook() has added to the interpreter. */
 void cds_glue_forget_audit_hooks(void);

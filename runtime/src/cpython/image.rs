@@ -38,6 +38,13 @@ pub fn immortalize() {
     unsafe { raw::cds_glue_immortalize() }
 }
 
+/// Has objects that are made from now on lie in memory of their own. Otherwise they would be made wherever a little is
+/// free between the others, and a restored process would have to copy a page for each.
+pub fn use_up_free_memory() {
+    // SAFETY: the caller of the hook holds the GIL.
+    unsafe { raw::cds_glue_use_up_free_memory() }
+}
+
 /// Removes the hooks that `sys.addaudithook()` has added.
 pub fn forget_audit_hooks() {
     // SAFETY: the caller of the hook holds the GIL.

@@ -29,7 +29,7 @@ use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
 
 /// Gaps that are shorter are filled, since each region costs a system call.
-const SHORTEST_GAP: u64 = 16;
+const SHORTEST_GAP: u64 = 64;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
 const PROT_READ: u32 = 1;
@@ -111,6 +111,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     // SAFETY: as os.fork() does it.
     let child = unsafe {
         image::before_fork();
+        image::use_up_free_memory();
         let child = libc::fork();
         if child == 0 {
             // Stopped as it is, it would stay for ever if its parent died.
