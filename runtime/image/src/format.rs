@@ -21,7 +21,7 @@ const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
 const VERSION: u64 = 1;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
-const MOST_DESCRIPTION: u64 = 64 << 20;
+const MOST_DESCRIPTION: u64 = 16 << 20;
 
 /// What is told of a frozen process besides its pages.
 #[derive(Serialize, Deserialize)]
@@ -198,8 +198,10 @@ impl ImageFile {
         };
         let status = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
         let mut header = [0; HEADER_BYTES];
-        if rustix::io::pread(&file, &mut header, 0) != Ok(HEADER_BYTES) {
-            return Err("it is too short".to_owned());
+        match rustix::io::pread(&file, &mut header, 0) {
+            Ok(HEADER_BYTES) => {}
+            Ok(_) => return Err("it is too short".to_owned()),
+            Err(error) => return Err(format!("cannot read it: {error}")),
         }
         let (magic, words) = header.split_at(MAGIC.len());
         if magic != MAGIC {

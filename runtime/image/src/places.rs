@@ -6,7 +6,7 @@ use core::ops::Range;
 pub const STRINGS: u64 = 0x0100_0000_0000;
 
 /// Whatever is needed until the frozen process goes on.
-pub const HEAP: Range<u64> = STRINGS + (1 << 28)..STRINGS + (1 << 29);
+pub const HEAP: Range<u64> = STRINGS + (1 << 28)..STRINGS + (1 << 28) + (64 << 20);
 
 /// Where the kernel's own code waits while the memory changes.
 pub const VDSO: u64 = STRINGS + (1 << 30);

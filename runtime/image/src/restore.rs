@@ -26,40 +26,51 @@ const STACK_BYTES: usize = 16 * PAGE as usize;
 const RSEQ_BYTES: u64 = 32;
 const RSEQ_SIGNATURE: u64 = 0x5305_3053;
 
-/// Restores the image that the command line asks for, if it fits; tells otherwise why not. None if no image is asked for,
-/// or there is none.
-///
-/// # Safety
-/// Nothing else runs in this process, and nothing is mapped but what the kernel has mapped for a program that is not
-/// position-independent, and [`places::HEAP`]; all that is allocated lies there.
-pub unsafe fn restore(start: &Start) -> Option<String> {
-    // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
-    if start.auxiliary(libc::AT_SECURE) != 0 {
-        return None;
+/// An image that a process was asked to be.
+pub struct Request<'a> {
+    start: &'a Start<'a>,
+    line: CommandLine,
+    path: Vec<u8>,
+}
+
+impl<'a> Request<'a> {
+    /// What the command line or a variable asks for.
+    pub fn of(start: &'a Start) -> Option<Self> {
+        // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
+        if start.auxiliary(libc::AT_SECURE) != 0 {
+            return None;
+        }
+        let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
+        let line = CommandLine::parse(&arguments)?;
+        let path = line.startup_image(start.variable(b"PYTHON_CDS"))?;
+        // What a run is to leave behind, only an ordinary one can tell.
+        let records = ["cds_trace", "cds_profile", "cds_auto", "cds_image"];
+        let is_recorded = records.iter().any(|name| line.cds(name).is_some());
+        (!is_recorded).then_some(Self { start, line, path })
     }
-    let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
-    let line = CommandLine::parse(&arguments)?;
-    let path = line.startup_image(start.variable(b"PYTHON_CDS"))?;
-    // What a run is to leave behind, only an ordinary one can tell.
-    let records = ["cds_trace", "cds_profile", "cds_auto", "cds_image"];
-    if records.iter().any(|name| line.cds(name).is_some()) {
-        return None;
+
+    /// Restores the image, if it fits; tells otherwise why not. None if there is none.
+    ///
+    /// # Safety
+    /// Nothing else runs in this process, and nothing is mapped but what the kernel has mapped for a program that is not
+    /// position-independent, and [`places::HEAP`]; all that is allocated lies there.
+    pub unsafe fn restore(&self) -> Option<String> {
+        let reason = match ImageFile::open(&self.path) {
+            Ok(None) => return None,
+            Ok(Some(file)) => match self.plan(&file) {
+                // SAFETY: as promised.
+                Ok(plan) => unsafe { plan.carry_out(self.start) },
+                Err(reason) => reason,
+            },
+            Err(reason) => reason,
+        };
+        let path = String::from_utf8_lossy(&self.path);
+        Some(format!("{path} is not used: {reason}"))
     }
-    let file = ImageFile::open(&path).transpose()?;
-    let reason = file.and_then(|file| {
-        let image = file.image()?;
-        let plan = check(&file, image, start, &line)?;
-        // SAFETY: as promised.
-        Err(unsafe { plan.carry_out(start) })
-    });
-    let reason = reason.map_or_else(
-        |reason| reason,
-        |never: core::convert::Infallible| match never {},
-    );
-    Some(format!(
-        "{} is not used: {reason}",
-        String::from_utf8_lossy(&path)
-    ))
+
+    fn plan<'f>(&self, file: &'f ImageFile) -> Result<Plan<'f>, String> {
+        check(file, file.image()?, self.start, &self.line)
+    }
 }
 
 /// What is needed to restore.

@@ -19,9 +19,9 @@ mod heap;
 mod memory_functions;
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use cds_image::restore::restore;
+use cds_image::restore::Request;
 use cds_image::start::Start;
 
 /// Bytes of `_PyCDS_refusal` (runtime/src/image/refusal.rs).
@@ -34,6 +34,9 @@ unsafe extern "C" {
 
 /// What the kernel has put on the stack.
 static STACK: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Whether a startup image is asked for.
+static IS_ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
 // The kernel starts a program with zero in rdx, a dynamic linker that has been asked to run it (`ld.so ./python`) with
 // the address of its destructor (System V ABI, x86-64, 3.4.1).
@@ -55,14 +58,25 @@ unsafe extern "C" fn launch(stack: *mut u64) -> ! {
     STACK.store(stack, Ordering::Relaxed);
     // SAFETY: as promised; all that is allocated is dropped before the process goes on.
     unsafe {
-        let start = Start::at(stack);
-        if let Some(reason) = restore(&start) {
-            refuse(reason.as_bytes());
-        }
-        drop(start);
+        launch_image(&Start::at(stack));
         #[cfg(panic = "abort")]
         heap::release();
         dynamic_linker::enter(stack)
+    }
+}
+
+/// Restores an image, if one is asked for and fits.
+///
+/// # Safety
+/// That of [`launch`].
+unsafe fn launch_image(start: &Start) {
+    let Some(request) = Request::of(start) else {
+        return;
+    };
+    IS_ASKED_FOR.store(true, Ordering::Relaxed);
+    // SAFETY: as promised.
+    if let Some(reason) = unsafe { request.restore() } {
+        refuse(reason.as_bytes());
     }
 }
 
@@ -77,11 +91,13 @@ fn refuse(reason: &[u8]) {
     };
 }
 
-/// An error in here costs the image, and not the start.
+/// An error in here, as there is without memory, costs the image and not the start.
 #[cfg(panic = "abort")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
-    refuse(b"the startup image is not used: internal error");
+    if IS_ASKED_FOR.load(Ordering::Relaxed) {
+        refuse(b"the startup image is not used: internal error");
+    }
     // SAFETY: restoring does not panic once it has changed something.
     unsafe { dynamic_linker::enter(STACK.load(Ordering::Relaxed)) }
 }

@@ -242,7 +242,9 @@ fn machine() -> io::Result<Machine> {
         .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
         .collect();
     let value = |kind| words.chunks_exact(2).find(|pair| pair[0] == kind);
-    Ok(Machine::current(|kind| value(kind).map_or(0, |pair| pair[1])))
+    Ok(Machine::current(|kind| {
+        value(kind).map_or(0, |pair| pair[1])
+    }))
 }
 
 /// Writes the memory of the child, once it has stopped.
