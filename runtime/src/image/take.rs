@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Error};
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cds_image::command_line::CommandLine;
@@ -102,6 +103,10 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         )));
     }
     let looked_at = LookedAt::new(runtime, environment, &read, &paths, &names)?;
+    let path = PathBuf::from(path.to_str()?);
+    drop((startup, read, paths, names, problem));
+    // A restored process returns from here, too, and freeing this would cost it a page for each.
+    let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
     IS_IMMORTAL.store(true, Ordering::Relaxed);
     image::immortalize();
@@ -127,16 +132,13 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         let error = Error::last_os_error();
         return Err(Failure::Told(format!("cannot fork: {error}")));
     }
-    let result = write(Path::new(path.to_str()?), child, &looked_at);
+    let result = write(&path, child, &looked_at);
     // SAFETY: it is our child, and stopped.
     unsafe {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, std::ptr::null_mut(), 0);
     }
-    result.map_err(|error| {
-        let path = path.to_str().unwrap_or_default();
-        Failure::Told(format!("cannot write {path}: {error}"))
-    })?;
+    result.map_err(|error| Failure::Told(format!("cannot write {}: {error}", path.display())))?;
     Ok(Some(0))
 }
 
