@@ -34,6 +34,8 @@ pub struct Image<'a> {
     pub regions: Vec<Region>,
     #[serde(borrow)]
     pub files: Vec<BackingFile<'a>>,
+    /// Pages that each process writes to.
+    pub fetches: Vec<Fetch>,
     /// Of all pages in the image file.
     pub pages_hash: u64,
 }
@@ -56,6 +58,14 @@ pub enum Source {
     Image(u64),
     /// Index and offset of a file that the process had mapped there.
     File(u32, u64),
+}
+
+/// Pages that are written to.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub struct Fetch {
+    /// Address of the first, and behind the last.
+    pub start: u64,
+    pub end: u64,
 }
 
 /// A file that the process had mapped.

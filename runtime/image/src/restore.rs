@@ -251,6 +251,13 @@ impl Plan<'_> {
             ];
             steps.must(libc::SYS_mmap, arguments);
         }
+        for fetch in &self.image.fetches {
+            // Linux 5.14. What cannot be fetched now is fetched when it is touched.
+            const MADV_POPULATE_WRITE: u64 = 23;
+            let bytes = fetch.end.saturating_sub(fetch.start);
+            let arguments = [fetch.start, bytes, MADV_POPULATE_WRITE, 0, 0, 0];
+            steps.may(libc::SYS_madvise, arguments);
+        }
         for file in self.files.iter().chain([self.file]) {
             steps.must(libc::SYS_close, [file.as_raw_fd() as u64, 0, 0, 0, 0, 0]);
         }

@@ -7,6 +7,7 @@ restored from it, `finalize()` when such a one ends.
 import _signal
 import _thread
 import _weakref
+import atexit
 import gc
 import marshal
 import os
@@ -243,6 +244,12 @@ def _renew_secrets() -> None:
         tempfile._name_sequence = None
     if uuid := modules.get("uuid"):
         uuid._node = uuid._last_timestamp = None
+
+
+def rehearse() -> None:
+    """Forget what packages want to be done: it is not for this process, which is to end."""
+    hooks.after_restore.clear()
+    atexit._clear()
 
 
 def finalize() -> None:

@@ -178,6 +178,9 @@ cds_glue_use_up_free_memory(void)
             PyObject_Malloc((i + 1) << ALIGNMENT_SHIFT);
         }
     }
+    if (*usable == NULL) {
+        PyObject_Malloc((largest + 1) << ALIGNMENT_SHIFT);
+    }
 }
 
 void

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cds_image::command_line::CommandLine;
 
+use super::rehearse;
 use super::resume::is_restored;
 use crate::cpython::object::{Object, Result};
 
@@ -40,6 +41,7 @@ fn finalize() -> Result<()> {
 /// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,
 /// whose destructors count, `exit(3)` has to call them all.
 pub fn end_restored(exit_code: c_int) {
+    rehearse::end();
     let is_as_before = loaded_libraries() == LIBRARIES.load(Ordering::Relaxed);
     if is_restored() && is_as_before && !IS_FULL.load(Ordering::Relaxed) {
         // SAFETY: writes what the C library's streams still hold, as exit() does.

@@ -16,6 +16,8 @@ mod finalize;
 mod memory_map;
 mod refusal;
 #[cfg(target_arch = "x86_64")]
+mod rehearse;
+#[cfg(target_arch = "x86_64")]
 mod resume;
 #[cfg(target_arch = "x86_64")]
 mod take;

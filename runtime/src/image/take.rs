@@ -14,14 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cds_image::command_line::CommandLine;
-use cds_image::format::{BackingFile, FileIdentity, Image, Process, Region, Source, Vdso};
+use cds_image::format::{BackingFile, Fetch, FileIdentity, Image, Process, Region, Source, Vdso};
 use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::restore::ignored_signals;
 use cds_image::trampoline::{self, Context};
 use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
-use super::memory_map::{self, Mapping};
+use super::memory_map::{self, Mapping, PageMap};
+use super::rehearse::{self, Rehearsal};
 use super::resume::{RESTORED, resume};
 use super::writer::Writer;
 use crate::cpython::object::{Object, Raised};
@@ -33,8 +34,6 @@ use crate::sealed::Unnamed;
 const SHORTEST_GAP: u64 = 64;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
-const PROT_READ: u32 = 1;
-const PROT_WRITE: u32 = 2;
 
 /// Where the child's registers are, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;
@@ -113,16 +112,45 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     Object::import(c"gc")?
         .attribute(c"freeze")?
         .call(Vec::new())?;
-    // SAFETY: as os.fork() does it.
-    let child = unsafe {
-        image::before_fork();
-        image::use_up_free_memory();
-        let child = libc::fork();
-        if child == 0 {
-            // Stopped as it is, it would stay for ever if its parent died.
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    image::use_up_free_memory();
+    let (reader, report) = std::io::pipe().map_err(|error| Failure::Told(error.to_string()))?;
+    let Some(child) = fork()? else {
+        drop(reader);
+        // SAFETY: this is the only thread of a process that was just forked, with the GIL.
+        unsafe { rehearse::begin(report)? };
+        return Ok(None);
+    };
+    drop(report);
+    let fetches = Rehearsal::new(child, reader)
+        .result()
+        .map_err(Failure::Told)?;
+    let Some(child) = fork()? else {
+        // SAFETY: as above; and later it is the only thread of a restored process.
+        unsafe {
             trampoline::freeze(&raw mut CONTEXT);
             resume()?;
+        }
+        return Ok(None);
+    };
+    let result = write(&path, child, &looked_at, &fetches);
+    // SAFETY: it is our child, and stopped.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    result.map_err(|error| Failure::Told(format!("cannot write {}: {error}", path.display())))?;
+    Ok(Some(0))
+}
+
+/// Forks, as os.fork() does; returns none in the child, which does not outlive its parent.
+fn fork() -> Result<Option<i32>, Failure> {
+    // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
+    // `resume()`.)
+    let child = unsafe {
+        image::before_fork();
+        let child = libc::fork();
+        if child == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             return Ok(None);
         }
         image::after_fork_in_parent();
@@ -132,14 +160,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         let error = Error::last_os_error();
         return Err(Failure::Told(format!("cannot fork: {error}")));
     }
-    let result = write(&path, child, &looked_at);
-    // SAFETY: it is our child, and stopped.
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
-    result.map_err(|error| Failure::Told(format!("cannot write {}: {error}", path.display())))?;
-    Ok(Some(0))
+    Ok(Some(child))
 }
 
 /// What the imports looked at, and what the process was started with.
@@ -250,7 +271,7 @@ fn machine() -> io::Result<Machine> {
 }
 
 /// Writes the memory of the child, once it has stopped.
-fn write(path: &Path, child: i32, looked_at: &LookedAt) -> io::Result<()> {
+fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io::Result<()> {
     const MODE: u32 = 0o600;
     let mut status = 0;
     // SAFETY: it is our child.
@@ -267,7 +288,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt) -> io::Result<()> {
         regions: Vec::new(),
         files: Vec::new(),
     };
-    let mappings = memory_map::of_process(child)?;
+    let mappings = memory_map::of_process(&child.to_string())?;
     for mapping in &mappings {
         dump.add(mapping)?;
     }
@@ -287,6 +308,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt) -> io::Result<()> {
     let seal_ns = writer.finish(Image {
         key: looked_at.key(),
         process: process(child, &mappings, &memory, &vdso)?,
+        fetches: in_regions(fetches, &regions),
         regions,
         files: files.collect(),
         pages_hash: 0,
@@ -297,15 +319,14 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt) -> io::Result<()> {
 /// The memory of a stopped process.
 struct Memory {
     bytes: File,
-    /// A word for each page (proc(5), /proc/pid/pagemap).
-    pages: File,
+    pages: PageMap,
 }
 
 impl Memory {
     fn of(pid: i32) -> io::Result<Self> {
         Ok(Self {
             bytes: File::open(format!("/proc/{pid}/mem"))?,
-            pages: File::open(format!("/proc/{pid}/pagemap"))?,
+            pages: PageMap::of_process(&pid.to_string())?,
         })
     }
 
@@ -313,16 +334,6 @@ impl Memory {
         let mut contents = vec![0; bytes as usize];
         self.bytes.read_exact_at(&mut contents, address)?;
         Ok(contents)
-    }
-
-    /// Which pages were ever touched: present or swapped out.
-    fn touched(&self, address: u64, bytes: u64) -> io::Result<Vec<bool>> {
-        let mut words = vec![0; (bytes / PAGE * 8) as usize];
-        self.pages.read_exact_at(&mut words, address / PAGE * 8)?;
-        Ok(words
-            .chunks_exact(8)
-            .map(|word| word[7] & 0xc0 != 0)
-            .collect())
     }
 }
 
@@ -349,7 +360,7 @@ impl Dump<'_> {
         if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
             return Ok(());
         }
-        if mapping.is_shared && protection & PROT_WRITE != 0 {
+        if mapping.is_shared && protection & memory_map::WRITE != 0 {
             return Err(Error::other(format!(
                 "memory is shared with other processes: {name}"
             )));
@@ -366,7 +377,7 @@ impl Dump<'_> {
             }
             self.push(bottom, start - bottom, Source::Zero, protection);
         }
-        if protection & PROT_READ == 0 {
+        if protection & memory_map::READ == 0 {
             self.push(start, end - start, Source::Zero, protection);
             return Ok(());
         }
@@ -457,11 +468,14 @@ impl Dump<'_> {
 
     /// Pages that were never touched, or are zero, are not stored.
     fn add_pages(&mut self, start: u64, end: u64, protection: u32) -> io::Result<()> {
-        let mut is_zero = self.memory.touched(start, end - start)?;
-        for (index, zero) in is_zero.iter_mut().enumerate() {
-            let is_touched = *zero;
-            let page = || self.memory.read(start + index as u64 * PAGE, PAGE);
-            *zero = !is_touched || page()?.iter().all(|&byte| byte == 0);
+        let flags = self.memory.pages.flags(start, end)?;
+        let mut is_zero = Vec::with_capacity(flags.len());
+        for (flags, address) in flags.iter().zip((start..).step_by(PAGE as usize)) {
+            let is_blank = || -> io::Result<bool> {
+                let page = self.memory.read(address, PAGE)?;
+                Ok(page.iter().all(|&byte| byte == 0))
+            };
+            is_zero.push(!flags.is_touched() || is_blank()?);
         }
         fill_gaps(&mut is_zero);
         for (from, to, zero) in runs(&is_zero) {
@@ -503,6 +517,25 @@ impl Dump<'_> {
             protection,
         });
     }
+}
+
+/// What of some pages lies in the image.
+fn in_regions(fetches: &[Fetch], regions: &[Region]) -> Vec<Fetch> {
+    let mut inside: Vec<Fetch> = Vec::new();
+    for fetch in fetches {
+        for region in regions {
+            let start = fetch.start.max(region.address);
+            let end = fetch.end.min(region.address + region.bytes);
+            if start >= end || region.protection & memory_map::WRITE == 0 {
+                continue;
+            }
+            match inside.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => inside.push(Fetch { start, end }),
+            }
+        }
+    }
+    inside
 }
 
 /// Stores pages that need not be stored where only few of them lie between others.
