@@ -26,7 +26,9 @@ def take_image(
     Return what went wrong, if something did.
     """
     modules = {entry.name: entry.file for entry in entries if entry.pattern is None}
+    archive = os.path.abspath(archive)
     request = {
+        "archive": archive,
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
         "path": list(path),
@@ -34,24 +36,41 @@ def take_image(
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
         name = os.path.join(directory, "request.json")
+        record = request["record"] = os.path.join(directory, "record")
         with open(name, "w", encoding="utf-8") as file:
             json.dump(request, file)
         command = [
             sys.executable,
             *interpreter.options(),
             "-X",
-            f"cds={os.path.abspath(archive)}",
+            f"cds={archive}",
             "-X",
             f"cds_image={name}",
         ]
-        # What modules print is not this command's output.
         with _no_ignored_signals():
-            status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+            status = _run(command, record, verbose)
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
         return "the archive is written, but no startup image"
     return None
+
+
+def _run(command: Sequence[str], record: str, verbose: bool) -> int:
+    """Run an interpreter, recording what it looks at if that is possible; return its status.
+
+    What modules print is not this command's output.
+    """
+    from _cds_archive import run_observed
+
+    try:
+        status: int = run_observed(command, record)
+    except OSError as error:
+        if verbose:
+            told = f"only what imports look at from Python will be compared at each start: {error}"
+            print(f"cds dump: note: {told}", file=sys.stderr)
+        status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    return status
 
 
 @contextlib.contextmanager

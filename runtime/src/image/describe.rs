@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::format::{self, Source};
-use super::key::stamp;
+use super::key::has_changed;
 use super::restore::identity;
 
 /// An image in figures.
@@ -50,8 +50,12 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         }
     }
     let key = &image.key;
-    let looked_at = key.paths.iter().filter(|(path, then)| stamp(path) != *then);
-    let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
+    let mut changed: Vec<String> = key
+        .paths
+        .iter()
+        .filter(|(path, then)| has_changed(path, *then))
+        .map(|(path, _)| text(path))
+        .collect();
     for backing in &image.files {
         let path = text(&backing.path);
         let now = File::open(&path).ok().and_then(|file| identity(&file));

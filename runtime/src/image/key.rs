@@ -63,6 +63,13 @@ pub struct Stamp {
     pub size: u64,
 }
 
+impl Stamp {
+    /// The size of a directory that only had to be there.
+    const DIRECTORY: u64 = u64::MAX;
+    /// That of a symbolic link to one; the time is the link's own.
+    const LINK: u64 = u64::MAX - 1;
+}
+
 /// Who runs on what.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 pub struct Machine {
@@ -72,6 +79,8 @@ pub struct Machine {
     /// Real and effective user and group.
     identity: [u32; 4],
     stack_limit: Option<u64>,
+    /// How many the process may use; libraries have as many threads.
+    processors: u32,
 }
 
 impl Machine {
@@ -95,8 +104,21 @@ impl Machine {
                 rustix::process::getegid().as_raw(),
             ],
             stack_limit: getrlimit(Resource::Stack).current,
+            processors: processors(),
         }
     }
+}
+
+/// How many processors the process may use (sched_getaffinity(2)).
+fn processors() -> u32 {
+    // More than any kernel is built for.
+    let mut mask = [0_u64; 1024];
+    // SAFETY: the kernel writes as much as it says, and no more than that.
+    unsafe {
+        let bytes = size_of_val(&mask);
+        libc::syscall(libc::SYS_sched_getaffinity, 0, bytes, mask.as_mut_ptr());
+    }
+    mask.iter().map(|word| word.count_ones()).sum()
 }
 
 /// All variables now.
@@ -115,7 +137,27 @@ pub fn may_be_read(name: &[u8]) -> bool {
             .any(|start| name.starts_with(start))
 }
 
-pub fn stamp(path: &[u8]) -> Option<Stamp> {
+/// Whether a path is not what it was.
+pub fn has_changed(path: &[u8], then: Option<Stamp>) -> bool {
+    match then {
+        Some(Stamp {
+            size: Stamp::DIRECTORY,
+            ..
+        }) => !Path::new(OsStr::from_bytes(path)).is_dir(),
+        Some(Stamp {
+            size: Stamp::LINK,
+            mtime_ns,
+        }) => {
+            let status = std::fs::symlink_metadata(OsStr::from_bytes(path));
+            !status.is_ok_and(|status| {
+                status.mtime() * 1_000_000_000 + status.mtime_nsec() == mtime_ns
+            })
+        }
+        _ => stamp(path) != then,
+    }
+}
+
+fn stamp(path: &[u8]) -> Option<Stamp> {
     let status = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
     Some(Stamp {
         mtime_ns: status.mtime() * 1_000_000_000 + status.mtime_nsec(),
@@ -157,7 +199,14 @@ impl Key {
         if program.as_deref() != Some(&self.executable) {
             return Some(format!("it was made with {}", shown(&self.executable)));
         }
-        if self.machine != Machine::current() {
+        let machine = Machine::current();
+        if self.machine.processors != machine.processors {
+            return Some(format!(
+                "it was made where {} processors could be used, here it is {}",
+                self.machine.processors, machine.processors
+            ));
+        }
+        if self.machine != machine {
             return Some("it was made for another user, processor or stack limit".to_owned());
         }
         let variables = environment();
@@ -175,7 +224,8 @@ impl Key {
         if let Some(reason) = self.shadowed(&line.program) {
             return Some(reason);
         }
-        let changed = self.paths.iter().find(|(path, then)| stamp(path) != *then);
+        let mut paths = self.paths.iter();
+        let changed = paths.find(|(path, then)| has_changed(path, *then));
         changed.map(|(path, _)| format!("{} has changed", shown(path)))
     }
 

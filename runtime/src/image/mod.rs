@@ -1,7 +1,7 @@
 //! The startup image: a process frozen after its imports, and mapped back in place of a new one.
 //!
-//! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports is
-//! forked, and the memory of the stopped child goes to the file. [`restore`] runs first of all in `main()`: if the
+//! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports, and
+//! was watched meanwhile ([`mod@observe`]), is forked, and the memory of the stopped child goes to the file. [`restore`] runs first of all in `main()`: if the
 //! [`key`] fits, the memory of the process is replaced ([`trampoline`]) and it goes on where the child was stopped, as a
 //! forked child does ([`resume`]). When it ends, only what it made itself is taken apart ([`finalize`]).
 //!
@@ -14,6 +14,7 @@ mod finalize;
 mod format;
 mod key;
 mod memory_map;
+mod observe;
 mod restore;
 mod resume;
 mod take;
@@ -21,6 +22,7 @@ mod trampoline;
 
 pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
+pub use observe::run_observed;
 pub use restore::{refusal, restore};
 pub use take::{is_immortal, take};
 

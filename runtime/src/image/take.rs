@@ -148,7 +148,10 @@ fn key(
     for name in read.to_items()? {
         let name = name.to_str()?.as_bytes().to_vec();
         let value = environment.get(&name).cloned();
-        recorded.push((name, value));
+        // What libraries might read must not be new anyway.
+        if value.is_some() || !key::may_be_read(&name) {
+            recorded.push((name, value));
+        }
     }
     for (name, value) in environment {
         if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {

@@ -1,0 +1,101 @@
+import os
+import sys
+import tempfile
+import unittest
+
+from cds import observed
+
+# Sizes that are none (`Stamp` in key.rs).
+DIRECTORY, LINK = -1, -2
+
+
+class ObservedTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.top = directory.name
+        for name in ("searched", "tree/below", "ours"):
+            os.makedirs(self.path(name))
+        for name in ("file", "searched/module", "tree/below/leaf", "ours/request"):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write("text")
+        os.symlink("tree", self.path("link"))
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.top, name)
+
+    def compared(self, contents: str = "", looked_at: str = "") -> dict[str, object]:
+        """Return how each path is compared: nothing there, a time, or a kind."""
+        groups = [map(self.path, names.split()) for names in (contents, looked_at)]
+        entries = observed.compared(*groups, own=[self.path("ours")])
+        kinds = {DIRECTORY: "directory", LINK: "link"}
+        return {
+            os.path.relpath(path, self.top): None if time is None else kinds.get(size, "time")
+            for path, time, size in entries
+        }
+
+
+class WhatIsCompared(ObservedTestCase):
+    def test_files_and_listed_directories_by_their_time(self) -> None:
+        found = self.compared("file searched", "tree/below/leaf")
+        self.assertEqual(found, dict.fromkeys(["file", "searched", "tree/below/leaf"], "time"))
+
+    def test_a_directory_that_was_only_looked_at_has_to_be_there(self) -> None:
+        self.assertEqual(self.compared("", "tree link"), {"tree": "directory", "link": "link"})
+
+    def test_what_lies_below_says_that_a_directory_is_there(self) -> None:
+        found = self.compared("", "tree tree/below tree/below/leaf")
+        self.assertEqual(found, {"tree/below/leaf": "time"})
+        self.assertEqual(self.compared("", "tree tree/below"), {"tree/below": "directory"})
+
+    def test_of_what_is_missing_the_highest_directory(self) -> None:
+        found = self.compared("", "absent/a/b absent/c tree/absent")
+        self.assertEqual(found, {"absent": None, "tree/absent": None})
+
+    def test_what_is_missing_where_the_time_tells_of_new_files(self) -> None:
+        self.assertEqual(self.compared("searched", "searched/a searched/b/c"), {"searched": "time"})
+
+    def test_not_what_belongs_to_the_dump(self) -> None:
+        self.assertEqual(self.compared("ours/request", "ours ours/other"), {})
+
+    def test_not_what_is_no_file(self) -> None:
+        os.symlink("/proc/self/mounts", self.path("mounts"))
+        paths = ["/proc/stat", "/sys", "/dev/null", self.path("mounts")]
+        self.assertEqual(observed.compared(paths, paths, []), [])
+
+    def test_not_what_is_mapped(self) -> None:
+        executable = os.path.realpath(sys.executable)
+        self.assertEqual(observed.compared([executable], [], []), [])
+
+
+class TheRecord(ObservedTestCase):
+    def record(self, *items: bytes) -> observed.Observed:
+        with open(self.path("record"), "wb") as file:
+            file.write(b"".join(item + b"\0" for item in items))
+        return observed.read(self.path("record"), "/request")
+
+    def test_kinds(self) -> None:
+        found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
+        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}))
+
+    def test_what_was_created_and_removed(self) -> None:
+        kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
+        found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
+        self.assertEqual(found, ({self.path("file")}, set(), set()))
+
+    def test_the_interpreters_own_search(self) -> None:
+        self.assertEqual(self.record(b"vPATH", b"o/request").variables, set())
+        self.assertEqual(self.record(b"vPATH", b"o/request", b"vPATH").variables, {b"PATH"})
+
+    def test_dots_behind_a_link(self) -> None:
+        os.symlink("tree/below", self.path("deep"))
+        with open(self.path("tree/other"), "w", encoding="utf-8"):
+            pass
+        with open(self.path("other"), "w", encoding="utf-8"):
+            pass
+        through = self.path("deep/../other")
+        found = self.record(b"o" + os.fsencode(through), b"l" + os.fsencode(self.path("x/../file")))
+        self.assertEqual(found.opened, {through})
+
+    def test_none(self) -> None:
+        self.assertEqual(observed.read(self.path("absent"), "/request"), (set(), set(), set()))
