@@ -429,6 +429,162 @@ fn what_does_not_match_is_named() {
     });
 }
 
+/// C code looks at files and variables, too; and what was not there may be there now.
+const LOOKS_FROM_C: &str = r#"
+import ctypes, os
+c = ctypes.CDLL(None)
+c.getenv.restype = c.fopen.restype = ctypes.c_void_p
+c.fclose.argtypes = [ctypes.c_void_p]
+top = os.path.dirname(os.path.dirname(__file__))
+c.getenv(b"ONLY_IN_C")
+for name in ("etc/conf", "etc/absent", "nowhere/at/all", "etc/../dots"):
+    if file := c.fopen(os.fsencode(f"{top}/{name}"), b"r"):
+        c.fclose(file)
+found = [os.path.exists(f"{top}/{name}") for name in ("tree", "link", "lib/plugin")]
+with open(f"{top}/etc/log", "a") as log:
+    log.write("imported\n")
+# Others than itself: they have the observer's breakpoint in their memory until they run something else.
+import subprocess
+subprocess.run(["true"], env={}, check=True)
+c.system(b"true")
+if (pid := os.fork()) == 0:
+    c.getenv(b"IN_A_FORK")
+    os._exit(3)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+"#;
+
+#[test]
+fn what_c_code_looks_at_is_compared() {
+    let project = Project::new(&[
+        (
+            "app.py",
+            "import ctypes, looks
+first = ctypes.string_at(ctypes.cast(looks.c.getenv, ctypes.c_void_p).value, 1)
+assert first != b'\\xcc', 'the breakpoint is in the image'
+print(looks.found)
+",
+        ),
+        ("lib/looks.py", LOOKS_FROM_C),
+        ("app.lst", "looks\n"),
+        ("etc/conf", "a"),
+        ("etc/log", ""),
+        ("dots", ""),
+        ("tree/leaf", ""),
+        ("other/leaf", ""),
+    ]);
+    let link = |target: &str| {
+        let _ = fs::remove_file(project.path("link"));
+        std::os::unix::fs::symlink(target, project.path("link")).unwrap();
+    };
+    link("tree");
+    let run = |arguments: &[&str], variables: &[&str]| {
+        let mut command = project.command(arguments);
+        command.env("PYTHONPATH", project.path("lib"));
+        Outcome::of(command.envs(variables.iter().map(|name| (name, "1"))))
+    };
+    let dump = || {
+        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        run(&arguments, &[]).success();
+    };
+    let mut said = String::new();
+    let mut check = |what: &str, variables: &[&str]| {
+        let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+        let stderr = run(&stats, variables).success().stderr;
+        let refusal = refusal(&stderr).unwrap_or("(restored)".to_owned());
+        said.push_str(&format!("{what}: {refusal}\n"));
+    };
+    dump();
+    check("nothing", &[]);
+    check("nothing, again", &[]);
+    check("a variable", &["ONLY_IN_C"]);
+    check("a variable that a forked process asked for", &["IN_A_FORK"]);
+    check("another variable", &["ELSE"]);
+    project.write("etc/log", "somebody wrote something\n");
+    check("a file that was only written to", &[]);
+    project.write("tree/new", "");
+    check("something in a directory that was not listed", &[]);
+    project.write("etc/conf", "another");
+    check("a file", &[]);
+    dump();
+    project.write("dots", "another");
+    check("a file by a path with dots", &[]);
+    dump();
+    project.write("etc/absent", "");
+    check("a file where none was", &[]);
+    dump();
+    project.write("nowhere/else", "");
+    check("a directory where none was", &[]);
+    dump();
+    project.write("lib/plugin", "");
+    check("a file where none was, in a directory of modules", &[]);
+    dump();
+    link("other");
+    check("a link to another directory", &[]);
+    dump();
+    fs::remove_dir_all(project.path("tree")).unwrap();
+    check("no directory any more", &[]);
+    let directory = project.path("").display().to_string();
+    let said = said.replace(directory.trim_end_matches('/'), "[project]");
+    insta::assert_snapshot!(said);
+}
+
+/// Where processes cannot be traced, what Python tells has to do.
+#[test]
+fn an_image_is_made_where_nothing_can_be_traced() {
+    let project = Project::new(&[
+        ("lib/looks.py", LOOKS_FROM_C),
+        ("etc/conf", ""),
+        ("app.lst", "looks\n"),
+    ]);
+    let mut strace = Command::new("strace");
+    clean(&mut strace);
+    strace
+        .current_dir(project.path(""))
+        .env("PYTHONPATH", project.path("lib"))
+        .args(["-f", "-qq", "-o", "calls.txt"])
+        .args(["-e", "inject=ptrace:error=EPERM"])
+        .arg(python())
+        .args(["-m", "cds", "dump", "-v", "--image", "app.lst", "app.img"]);
+    let dumped = Outcome::of(&mut strace).success();
+    assert_eq!(
+        dumped.stderr,
+        "cds dump: note: only what imports look at from Python will be compared at each start: \
+         ptrace: Operation not permitted (os error 1)\n"
+    );
+    let mut run = project.command(["-X", "cds=app.img", "-X", "cds_stats", "-c", "pass"]);
+    run.env("PYTHONPATH", project.path("lib"))
+        .env("ONLY_IN_C", "1");
+    assert_eq!(refusal(&Outcome::of(&mut run).success().stderr), None);
+}
+
+/// Libraries have as many threads as there are processors.
+#[test]
+fn the_number_of_processors_is_compared() {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let Some(first) = (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)) else {
+        return;
+    };
+    if allowed.count() == 1 {
+        println!("there is only one");
+        return;
+    }
+    let project = project("import json\n");
+    let mut command = Command::new("taskset");
+    clean(&mut command);
+    command
+        .current_dir(project.path(""))
+        .args(["-c", &first.to_string()])
+        .arg(python())
+        .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+    let count = allowed.count();
+    assert_eq!(
+        refusal(&Outcome::of(&mut command).success().stderr),
+        Some(format!(
+            "it was made where {count} processors could be used, here it is 1"
+        ))
+    );
+}
+
 /// What a restored process could not have is named when an image is taken, and there is none.
 #[test]
 fn what_cannot_be_restored_is_refused() {

@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 use rustix::fs::{Access, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::command_line::{CommandLine, Program};
@@ -56,7 +57,7 @@ pub struct Key<'a> {
     pub environment: Vec<(&'a [u8], Option<&'a [u8]>)>,
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
-    pub paths: Vec<(&'a [u8], Option<Stamp>)>,
+    pub paths: Vec<(&'a [u8], Stamp)>,
     /// Whether `sys.path` begins without the program's directory.
     pub has_safe_path: bool,
     /// First parts of the names of modules that came from files, sorted.
@@ -67,11 +68,47 @@ pub struct Key<'a> {
     pub suffixes: Vec<&'a str>,
 }
 
-/// What tells that a file has not changed.
+/// What tells that a path leads to what it has led to.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
-pub struct Stamp {
-    pub mtime_ns: i64,
-    pub size: u64,
+pub enum Stamp {
+    Missing,
+    /// A file that was read, or a directory that was listed, whose size counts as zero.
+    Contents {
+        mtime_ns: i64,
+        size: u64,
+    },
+    /// A directory that only had to be there.
+    Directory,
+    /// A symbolic link to one; the time is the link's own.
+    Link {
+        mtime_ns: i64,
+    },
+}
+
+impl Stamp {
+    /// Whether it is that of a path now.
+    pub fn is_of(&self, path: &[u8]) -> bool {
+        if let Self::Link { mtime_ns } = self {
+            let status = rustix::fs::lstat(path);
+            return status.is_ok_and(|status| modified_ns(&status) == *mtime_ns);
+        }
+        let Ok(status) = rustix::fs::stat(path) else {
+            return *self == Self::Missing;
+        };
+        let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+        match self {
+            Self::Contents { mtime_ns, size } => {
+                let here = if is_directory {
+                    0
+                } else {
+                    status.st_size as u64
+                };
+                modified_ns(&status) == *mtime_ns && here == *size
+            }
+            Self::Directory => is_directory,
+            Self::Missing | Self::Link { .. } => false,
+        }
+    }
 }
 
 /// Who runs on what.
@@ -83,6 +120,8 @@ pub struct Machine {
     /// Real and effective user and group.
     identity: [u32; 4],
     stack_limit: Option<u64>,
+    /// How many processors it may use; libraries have as many threads.
+    processors: u32,
 }
 
 impl Machine {
@@ -104,6 +143,7 @@ impl Machine {
                 rustix::process::getegid().as_raw(),
             ],
             stack_limit: getrlimit(Resource::Stack).current,
+            processors: sched_getaffinity(None).map_or(0, |set| set.count()),
         }
     }
 }
@@ -126,20 +166,6 @@ pub fn may_be_read(name: &[u8]) -> bool {
         && READ_BY_LIBRARIES
             .iter()
             .any(|start| name.starts_with(start))
-}
-
-/// What a path leads to now.
-pub fn stamp(path: &[u8]) -> Option<Stamp> {
-    let status = rustix::fs::stat(path).ok()?;
-    let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-    Some(Stamp {
-        mtime_ns: modified_ns(&status),
-        size: if is_directory {
-            0
-        } else {
-            status.st_size as u64
-        },
-    })
 }
 
 /// For messages.
@@ -166,7 +192,14 @@ impl Key<'_> {
         if program.as_deref() != Some(self.executable) {
             return Some(format!("it was made with {}", shown(self.executable)));
         }
-        if self.machine != Machine::current(|kind| start.auxiliary(kind)) {
+        let machine = Machine::current(|kind| start.auxiliary(kind));
+        if self.machine.processors != machine.processors {
+            return Some(format!(
+                "it was made where {} processors could be used, here it is {}",
+                self.machine.processors, machine.processors
+            ));
+        }
+        if self.machine != machine {
             return Some("it was made for another user, processor or stack limit".to_owned());
         }
         for (name, value) in &self.environment {
@@ -183,7 +216,7 @@ impl Key<'_> {
         if let Some(reason) = self.shadowed(&line.program) {
             return Some(reason);
         }
-        let changed = self.paths.iter().find(|(path, then)| stamp(path) != *then);
+        let changed = self.paths.iter().find(|(path, then)| !then.is_of(path));
         changed.map(|(path, _)| format!("{} has changed", shown(path)))
     }
 
@@ -234,8 +267,10 @@ impl Key<'_> {
         if !suffix.is_empty() {
             return suffixes.any(|known| known == suffix);
         }
-        suffixes
-            .any(|suffix| stamp(&[directory, b"/", entry, b"/__init__", suffix].concat()).is_some())
+        suffixes.any(|suffix| {
+            let path = [directory, b"/", entry, b"/__init__", suffix].concat();
+            rustix::fs::stat(&path[..]).is_ok()
+        })
     }
 }
 

@@ -1,13 +1,12 @@
 """Having a startup image taken: by an interpreter that is started for it."""
 
-import contextlib
 import marshal
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from cds import interpreter
 from cds.tracelist import Entry
@@ -26,7 +25,9 @@ def take_image(
     Return what went wrong, if something did.
     """
     modules = {entry.name: entry.file for entry in entries if entry.pattern is None}
+    archive = os.path.abspath(archive)
     request = {
+        "archive": archive,
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
         "path": list(path),
@@ -34,19 +35,18 @@ def take_image(
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
         name = os.path.join(directory, "request")
+        record = request["record"] = os.path.join(directory, "record")
         with open(name, "wb") as file:
             marshal.dump(request, file)
         command = [
             sys.executable,
             *interpreter.options(),
             "-X",
-            f"cds={os.path.abspath(archive)}",
+            f"cds={archive}",
             "-X",
             f"cds_image={name}",
         ]
-        # What modules print is not this command's output.
-        with _no_ignored_signals():
-            status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        status = _run(command, record, verbose)
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
@@ -54,16 +54,27 @@ def take_image(
     return None
 
 
-@contextlib.contextmanager
-def _no_ignored_signals() -> Iterator[None]:
-    """Start processes that ignore no signal, though this one may (nohup, a shell's `&`)."""
-    # These the interpreter ignores by itself.
-    own = {signal.SIGPIPE, signal.SIGXFSZ}
-    ignored = [n for n in signal.valid_signals() - own if signal.getsignal(n) == signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
+def _run(command: Sequence[str], record: str, verbose: bool) -> int:
+    """Run an interpreter, recording what it looks at if that is possible; return its status.
+
+    What modules print is not this command's output.
+    """
+    from _cds_archive import run_observed
+
     try:
-        yield
-    finally:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
+        status: int = run_observed(command, record)
+    except OSError as error:
+        if verbose:
+            told = f"only what imports look at from Python will be compared at each start: {error}"
+            print(f"cds dump: note: {told}", file=sys.stderr)
+        status = subprocess.run(
+            command, stdout=sys.stderr, preexec_fn=_stop_ignoring_signals, check=False
+        ).returncode
+    return status
+
+
+def _stop_ignoring_signals() -> None:
+    """Ignore no signal, though this process may (nohup, a shell's `&`)."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)

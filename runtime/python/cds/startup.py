@@ -15,7 +15,7 @@ import posix
 import sys
 import time
 
-from cds import hooks
+from cds import hooks, observed
 
 # What is imported here is in every image, and has to be looked at whenever one is
 # restored: so it is only what the interpreter has anyway.
@@ -33,9 +33,6 @@ _pid = 0
 
 # What imports did to the environment: values, or None for variables that they removed.
 _changes: dict[bytes, bytes | None] = {}
-
-# A path, and its modification time and size, or None if nothing was there.
-_Looked = tuple[str, int | None, int]
 
 
 class _Watched(dict[bytes, bytes]):
@@ -55,12 +52,15 @@ class _Watched(dict[bytes, bytes]):
         return super().__contains__(name)
 
     def __iter__(self) -> "Iterator[bytes]":
-        # Whoever looks at all of them may have found any.
-        self.asked.update(super().__iter__())
+        # Whoever looks at all of them may have found any, but hardly cares for what shells
+        # change with each command.
+        self.asked.update(super().keys() - {b"_", b"OLDPWD", b"PWD", b"SHLVL"})
         return super().__iter__()
 
 
-def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str | None]:
+def prepare(
+    request: str,
+) -> tuple[str, list[bytes], list[observed.Looked], list[str], str | None]:
     """Import what the request names and return what the imports looked at.
 
     That is: the image's path, the names of variables, files and directories, the first
@@ -78,7 +78,8 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
 
     def audit(event: str, arguments: "tuple[Any, ...]") -> None:
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
-            seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+            if event != "open" or observed.is_read(arguments[2]):
+                seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
     # The image has no audit hooks: whoever takes it removes this one.
     sys.addaudithook(audit)
@@ -92,7 +93,8 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
             if wanted["verbose"]:
                 _tell_failure(name, error)
     hooks.run_before_snapshot()
-    opened = seen - {os.path.abspath(request)}
+    # The observer lets this process go, and writes the record, when it is opened.
+    opened, looked_at, asked = observed.read(wanted["record"], request)
 
     os.environ._data = environment  # type: ignore[attr-defined]
     now = dict(dict.items(watched))
@@ -106,10 +108,12 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     _modules = frozenset(sys.modules)
     _pid = os.getpid()
     names = {name.partition(".")[0] for name, _ in _from_files()}
-    paths = [_looked_at(path) for path in sorted(_paths() | opened)]
-    asked = [os.fsdecode(name) for name in sorted(watched.asked | {b"HOME"})]
+    image = wanted["image"]
+    own = (os.path.dirname(request), wanted["archive"], image)
+    paths = observed.compared(_paths() | seen | opened, looked_at, own)
+    variables = sorted(watched.asked | asked | {b"HOME"})
     gc.collect()
-    return wanted["image"], asked, paths, sorted(names), problem
+    return image, variables, paths, sorted(names), problem
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":
@@ -125,15 +129,6 @@ def _paths() -> set[str]:
     paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
     paths.add(os.path.join(sys.prefix, "pyvenv.cfg"))
     return {os.path.abspath(path) for path in paths}
-
-
-def _looked_at(path: str) -> _Looked:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return path, None, 0
-    size = 0 if os.path.isdir(path) else status.st_size
-    return path, status.st_mtime_ns, size
 
 
 def _import(name: str, origin: str | None) -> None:

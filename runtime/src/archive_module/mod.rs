@@ -5,6 +5,7 @@ mod image_inspection;
 mod inspection;
 mod object_archives;
 mod object_walk;
+mod observation;
 mod status;
 mod write;
 
@@ -17,6 +18,7 @@ use image_inspection::inspect_image;
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
+use observation::run_observed;
 use status::{is_linked, module_names, status};
 use write::write;
 
@@ -92,6 +94,11 @@ pub fn init() -> *mut PyObject {
                 c"inspect_image",
                 inspect_image,
                 c"inspect_image(path)\n--\n\nWhat a startup image holds.",
+            ),
+            method!(
+                c"run_observed",
+                run_observed,
+                c"run_observed(arguments, record)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
                 c"walk",

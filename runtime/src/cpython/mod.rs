@@ -6,6 +6,7 @@
 //! - [`archived`]: objects as they lie in a mapped archive,
 //! - [`stored`]: objects as they lie in a file,
 //! - [`collector`]: the garbage collector's settings,
+//! - [`gil`]: waiting without it,
 //! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
 //! - [`image`]: what a frozen or restored process asks of it,
@@ -15,6 +16,7 @@ pub mod archived;
 pub mod collector;
 pub mod config;
 pub mod encode;
+pub mod gil;
 pub mod image;
 pub mod interned;
 pub mod linked;

@@ -417,6 +417,15 @@ impl Object {
         unsafe { Self::from_new(raw::PyMarshal_ReadObjectFromString(start, data.len() as _)) }
     }
 
+    /// The contents of a bytes object, which the object must be.
+    pub fn to_bytes(&self) -> Result<&[u8]> {
+        if self.kind() != Some(Kind::Bytes) {
+            return Err(Raised::new(Exception::Type, "a bytes object is needed"));
+        }
+        // SAFETY: it is one.
+        Ok(unsafe { self.bytes() })
+    }
+
     /// The contents of a bytes object.
     ///
     /// # Safety

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cds_image::format::{FileIdentity, ImageFile, Source};
-use cds_image::key::stamp;
 
 /// An image in figures.
 pub struct Description {
@@ -49,7 +48,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         }
     }
     let key = &image.key;
-    let looked_at = key.paths.iter().filter(|(path, then)| stamp(path) != *then);
+    let looked_at = key.paths.iter().filter(|(path, then)| !then.is_of(path));
     let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
     for backing in &image.files {
         let now = rustix::fs::stat(backing.path).ok();

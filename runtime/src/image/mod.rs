@@ -1,7 +1,7 @@
 //! The startup image: a process frozen after its imports, and mapped back in place of a new one.
 //!
-//! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports is
-//! forked, and the memory of the stopped child goes to the file. The launcher (runtime/launcher) is what a process
+//! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports,
+//! and was watched meanwhile ([`mod@observe`]), is forked, and the memory of the stopped child goes to the file. The launcher (runtime/launcher) is what a process
 //! begins with: if the key fits, it replaces the memory of the process, which goes on where the child was stopped, as a
 //! forked child does ([`resume`]); otherwise it tells why not ([`refusal`]). When a restored process ends, only what it
 //! made itself is taken apart ([`finalize`]).
@@ -14,6 +14,8 @@ mod describe;
 mod finalize;
 #[cfg(target_arch = "x86_64")]
 mod memory_map;
+#[cfg(target_arch = "x86_64")]
+mod observe;
 mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod rehearse;
@@ -29,8 +31,10 @@ mod writer;
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
+#[cfg(target_arch = "x86_64")]
+pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
-pub use unsupported::{end_restored, finalize_restored, is_immortal, take};
+pub use unsupported::{end_restored, finalize_restored, is_immortal, run_observed, take};

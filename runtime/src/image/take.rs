@@ -169,7 +169,7 @@ struct LookedAt {
     executable: Vec<u8>,
     options: Vec<Vec<u8>>,
     environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    paths: Vec<(Vec<u8>, Option<Stamp>)>,
+    paths: Vec<(Vec<u8>, Stamp)>,
     has_safe_path: bool,
     names: Vec<String>,
     machine: Machine,
@@ -194,9 +194,12 @@ impl LookedAt {
             .ok_or_else(|| Failure::from("these options do not go with an image"))?;
         let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
         for name in read.to_items()? {
-            let name = name.to_str()?.as_bytes().to_vec();
+            let name = name.to_bytes()?.to_vec();
             let value = environment.get(&name).cloned();
-            recorded.push((name, value));
+            // What libraries might read must not be new anyway.
+            if value.is_some() || !key::may_be_read(&name) {
+                recorded.push((name, value));
+            }
         }
         for (name, value) in environment {
             if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
@@ -206,18 +209,20 @@ impl LookedAt {
         let mut files = Vec::new();
         for item in paths.to_items()? {
             let fields = item.to_items()?;
-            let [path, mtime_ns, size] = fields.as_slice() else {
+            let [path, kind, mtime_ns, size] = fields.as_slice() else {
                 return Err("the package cds is another one".into());
             };
-            let stamp = (!mtime_ns.is_none())
-                .then(|| {
-                    Ok::<_, Raised>(Stamp {
-                        mtime_ns: mtime_ns.to_i64()?,
-                        size: size.to_i64()? as u64,
-                    })
-                })
-                .transpose()?;
-            files.push((path.to_str()?.as_bytes().to_vec(), stamp));
+            let mtime_ns = mtime_ns.to_i64()?;
+            let stamp = match kind.to_str()? {
+                "contents" => Stamp::Contents {
+                    mtime_ns,
+                    size: size.to_i64()? as u64,
+                },
+                "directory" => Stamp::Directory,
+                "link" => Stamp::Link { mtime_ns },
+                _ => Stamp::Missing,
+            };
+            files.push((path.to_bytes()?.to_vec(), stamp));
         }
         let mut modules = Vec::new();
         for name in names.to_items()? {

@@ -1,6 +1,8 @@
 //! Where no images are taken: their registers and system calls are those of x86-64.
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
+use std::path::Path;
+use std::sync::atomic::AtomicI32;
 
 use crate::runtime;
 
@@ -20,3 +22,9 @@ pub fn finalize_restored() -> bool {
 }
 
 pub fn end_restored(_exit_code: c_int) {}
+
+/// # Errors
+/// Always.
+pub fn run_observed(_: &[CString], _: &Path, _: &AtomicI32) -> Result<i32, String> {
+    Err("not supported on this architecture".to_owned())
+}

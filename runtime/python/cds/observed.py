@@ -1,0 +1,147 @@
+"""What the imports of a startup image have looked at: what its key compares.
+
+The process that imports is watched from outside (`_cds_archive.run_observed()`), for C code
+opens files and reads variables, too.
+"""
+
+import os
+import stat
+import sys
+
+# As in `startup`, which is in every image with this.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# A path, its kind (`Stamp` in key.rs), and its modification time and size, as far as the kind has them.
+Looked = tuple[bytes, str, int, int]
+
+# They tell of the kernel and its devices, not of files.
+_NO_FILES = ("/proc", "/sys", "/dev")
+
+
+def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes]]:
+    """Read the record that ends now; the imports began with opening the file `start`.
+
+    Return the paths that were opened, those that were looked at, and the names of variables.
+    There is no record where processes cannot be watched.
+    """
+    try:
+        with open(record, "rb") as file:
+            items = file.read().split(b"\0")
+    except FileNotFoundError:
+        return set(), set(), set()
+    found: dict[bytes, set[bytes]] = {kind: set() for kind in (b"o", b"c", b"l", b"v")}
+    for item in items:
+        if item == b"o" + os.fsencode(start):
+            # With it the interpreter finds itself, and what it found is compared.
+            found[b"v"].discard(b"PATH")
+        elif item:
+            found[item[:1]].add(item[1:])
+    # What the imports have created and removed again was never there.
+    created = {path for path in found[b"c"] if not os.path.lexists(path)}
+    return (
+        _absolute(found[b"o"] - created),
+        _absolute(found[b"l"] - created),
+        {name for name in found[b"v"] if not name.startswith((b"PYTHON_CDS", b"PYCDS"))},
+    )
+
+
+def is_read(flags: int) -> bool:
+    """Say whether a file is opened with these flags for what is in it already."""
+    if flags & (os.O_TRUNC | os.O_EXCL):
+        return False
+    return flags & os.O_ACCMODE != os.O_WRONLY
+
+
+def _absolute(paths: "Iterable[bytes]") -> set[str]:
+    return {_normal(os.fsdecode(path)) for path in paths}
+
+
+def _normal(path: str) -> str:
+    """Return a path without `.` and `..`, unless it leads elsewhere then, by a symbolic link."""
+    normal = os.path.abspath(path)
+    if "/../" in path:
+        try:
+            return normal if os.path.samefile(normal, path) else path
+        except OSError:
+            pass
+    return normal
+
+
+def compared(contents: "Iterable[str]", looked_at: "Iterable[str]", own: "Iterable[str]") -> list[Looked]:
+    """Return what to compare at each start, which costs a system call for each path.
+
+    `contents` are files that were read, and directories that were listed; of what was only
+    looked at, directories need not stay the same, but be there. What is below `own` is left out.
+    """
+    own = (*_NO_FILES, *own)
+    devices = _devices(_NO_FILES) - _devices(["/"])
+    mapped = _mapped_files()
+    entries: dict[str, Looked] = {}
+    directories = []
+    missing = []
+    read = {path for path in contents if not _is_below(path, own) and path not in mapped}
+    others = {path for path in looked_at if not _is_below(path, own) and path not in mapped}
+    for path in read | others:
+        try:
+            status = os.stat(path)
+        except OSError:
+            missing.append(path)
+            continue
+        if status.st_dev in devices:
+            # A symbolic link leads there (/etc/mtab).
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            entries[path] = os.fsencode(path), "contents", status.st_mtime_ns, status.st_size
+        elif path in read:
+            entries[path] = os.fsencode(path), "contents", status.st_mtime_ns, 0
+        else:
+            directories.append(path)
+    for path in missing:
+        highest = _highest_missing(path)
+        # A directory's time changes when something is created in it.
+        if os.path.dirname(highest) not in entries:
+            entries[highest] = os.fsencode(highest), "missing", 0, 0
+    # What is there has directories above it.
+    above = {"/"}
+    for path, entry in entries.items():
+        _add_parents(os.path.dirname(path) if entry[1] == "missing" else path, above)
+    for path in sorted(directories, reverse=True):
+        if os.path.islink(path):
+            entries[path] = os.fsencode(path), "link", os.lstat(path).st_mtime_ns, 0
+        elif path not in above:
+            entries[path] = os.fsencode(path), "directory", 0, 0
+        _add_parents(path, above)
+    return sorted(entries.values())
+
+
+def _devices(directories: "Iterable[str]") -> set[int]:
+    devices = set()
+    for directory in directories:
+        try:
+            devices.add(os.stat(directory).st_dev)
+        except OSError:
+            pass
+    return devices
+
+
+def _is_below(path: str, directories: "Iterable[str]") -> bool:
+    return any(path == top or path.startswith(f"{top}/") for top in directories)
+
+
+def _mapped_files() -> set[str]:
+    """Return files that are a part of the image: these are compared as such."""
+    with open("/proc/self/maps", encoding=sys.getfilesystemencoding(), errors="surrogateescape") as file:
+        return {line.rstrip("\n").split(" ", 5)[5].lstrip() for line in file}
+
+
+def _highest_missing(path: str) -> str:
+    while (parent := os.path.dirname(path)) != path and not os.path.exists(parent):
+        path = parent
+    return path
+
+
+def _add_parents(path: str, above: set[str]) -> None:
+    while (path := os.path.dirname(path)) not in above:
+        above.add(path)

@@ -1,0 +1,94 @@
+import os
+import sys
+import tempfile
+import unittest
+
+from cds import observed
+
+
+class ObservedTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.top = directory.name
+        for name in ("searched", "tree/below", "ours"):
+            os.makedirs(self.path(name))
+        for name in ("file", "searched/module", "tree/below/leaf", "ours/request"):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write("text")
+        os.symlink("tree", self.path("link"))
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.top, name)
+
+    def compared(self, contents: str = "", looked_at: str = "") -> dict[str, str]:
+        """Return how each path is compared."""
+        groups = [map(self.path, names.split()) for names in (contents, looked_at)]
+        entries = observed.compared(*groups, own=[self.path("ours")])
+        return {os.path.relpath(os.fsdecode(path), self.top): kind for path, kind, _, _ in entries}
+
+
+class WhatIsCompared(ObservedTestCase):
+    def test_files_and_listed_directories_by_their_time(self) -> None:
+        found = self.compared("file searched", "tree/below/leaf")
+        self.assertEqual(found, dict.fromkeys(["file", "searched", "tree/below/leaf"], "contents"))
+
+    def test_a_directory_that_was_only_looked_at_has_to_be_there(self) -> None:
+        self.assertEqual(self.compared("", "tree link"), {"tree": "directory", "link": "link"})
+
+    def test_what_lies_below_says_that_a_directory_is_there(self) -> None:
+        found = self.compared("", "tree tree/below tree/below/leaf")
+        self.assertEqual(found, {"tree/below/leaf": "contents"})
+        self.assertEqual(self.compared("", "tree tree/below"), {"tree/below": "directory"})
+
+    def test_of_what_is_missing_the_highest_directory(self) -> None:
+        found = self.compared("", "absent/a/b absent/c tree/absent")
+        self.assertEqual(found, {"absent": "missing", "tree/absent": "missing"})
+
+    def test_what_is_missing_where_the_time_tells_of_new_files(self) -> None:
+        self.assertEqual(self.compared("searched", "searched/a searched/b/c"), {"searched": "contents"})
+
+    def test_not_what_belongs_to_the_dump(self) -> None:
+        self.assertEqual(self.compared("ours/request", "ours ours/other"), {})
+
+    def test_not_what_is_no_file(self) -> None:
+        os.symlink("/proc/self/mounts", self.path("mounts"))
+        paths = ["/proc/stat", "/sys", "/dev/null", self.path("mounts")]
+        self.assertEqual(observed.compared(paths, paths, []), [])
+
+    def test_not_what_is_mapped(self) -> None:
+        executable = os.path.realpath(sys.executable)
+        self.assertEqual(observed.compared([executable], [], []), [])
+
+
+class TheRecord(ObservedTestCase):
+    def record(self, *items: bytes) -> tuple[set[str], set[str], set[bytes]]:
+        with open(self.path("record"), "wb") as file:
+            file.write(b"".join(item + b"\0" for item in items))
+        return observed.read(self.path("record"), "/request")
+
+    def test_kinds(self) -> None:
+        found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
+        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}))
+
+    def test_what_was_created_and_removed(self) -> None:
+        kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
+        found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
+        self.assertEqual(found, ({self.path("file")}, set(), set()))
+
+    def test_the_interpreters_own_search(self) -> None:
+        self.assertEqual(self.record(b"vPATH", b"o/request")[2], set())
+        self.assertEqual(self.record(b"vPATH", b"o/request", b"vPATH")[2], {b"PATH"})
+
+    def test_dots_behind_a_link(self) -> None:
+        os.symlink("tree/below", self.path("deep"))
+        with open(self.path("tree/other"), "w", encoding="utf-8"):
+            pass
+        with open(self.path("other"), "w", encoding="utf-8"):
+            pass
+        through = self.path("deep/../other")
+        found = self.record(b"o" + os.fsencode(through), b"l" + os.fsencode(self.path("x/../file")))
+        self.assertEqual(found[0], {through})
+
+    def test_none(self) -> None:
+        self.assertEqual(observed.read(self.path("absent"), "/request"), (set(), set(), set()))

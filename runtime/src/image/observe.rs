@@ -1,0 +1,530 @@
+//! Running an interpreter that is watched while it imports (ptrace(2)): what files does it look at, and what variables
+//! does it read, be it from Python or from C?
+//!
+//! Of files the system calls tell. Of variables a breakpoint tells, at the beginning of `getenv()`; `secure_getenv()`
+//! calls that.
+//!
+//! The interpreter says that it has done its imports by opening the record: then it is let go, so that nothing of this
+//! is in its memory when it is frozen.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
+use std::fs::{self, File};
+use std::io::{self, Error, PipeWriter, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use cds_image::PAGE;
+
+use super::memory_map::{self, Mapping};
+
+/// The first byte of what the record says; a name follows, and a NUL.
+const OPENED: u8 = b'o';
+const CREATED: u8 = b'c';
+const LOOKED_AT: u8 = b'l';
+const VARIABLE: u8 = b'v';
+
+/// What a breakpoint stops with (`int3`).
+const BREAKPOINT: u8 = 0xcc;
+/// How a stop at a system call differs from a signal (PTRACE_O_TRACESYSGOOD).
+const SYSTEM_CALL: c_int = libc::SIGTRAP | 0x80;
+const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_EXITKILL;
+
+/// Runs a command, whose output goes to standard error; returns its status, or the negated signal that has killed it.
+///
+/// The calling thread becomes the tracer, and must end afterwards. `child` gets the process id.
+///
+/// # Errors
+/// It cannot be watched. It has been killed then, if it ran at all.
+pub fn run_observed(
+    arguments: &[CString],
+    record: &Path,
+    child: &AtomicI32,
+) -> Result<i32, String> {
+    let getenv = Place::of_getenv().ok_or("the C library's getenv() is not found")?;
+    let (pid, gate) = start(arguments).map_err(|error| format!("cannot fork: {error}"))?;
+    child.store(pid, Ordering::Relaxed);
+    let mut observer = Observer {
+        leader: pid,
+        has_started: false,
+        tracees: BTreeSet::from([pid]),
+        getenv,
+        breakpoint: None,
+        path: record,
+        record: Vec::new(),
+        end: None,
+    };
+    let status = ptrace(libc::PTRACE_SEIZE, pid, 0, OPTIONS as u64).and_then(|_| {
+        (&gate).write_all(b"\n")?;
+        drop(gate);
+        observer.follow()
+    });
+    let status = status.map_err(|error| {
+        // SAFETY: it is our child, and not waited for yet.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        while wait(pid).is_ok_and(|(_, status)| libc::WIFSTOPPED(status)) {}
+        format!("ptrace: {error}")
+    })?;
+    Ok(if libc::WIFSIGNALED(status) {
+        -libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    })
+}
+
+/// Forks a process that runs a command once something is written to the pipe.
+fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
+    let (waits, gate) = io::pipe()?;
+    let mut argv: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    argv.push(ptr::null());
+    let own_gate = gate.as_raw_fd();
+    // SAFETY: the child calls nothing but what signal handlers may call (signal-safety(7)), and `argv` ends with NULL.
+    let pid = unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::close(own_gate);
+            let mut byte = 0_u8;
+            if libc::read(waits.as_raw_fd(), (&raw mut byte).cast(), 1) == 1 {
+                libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO);
+                // No signal is ignored, though this process may (nohup, a shell's `&`).
+                for signal in 1..=libc::SIGRTMAX() {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                libc::syscall(
+                    libc::SYS_close_range,
+                    3,
+                    c_uint::MAX,
+                    libc::CLOSE_RANGE_CLOEXEC,
+                );
+                libc::execv(argv[0], argv.as_ptr());
+            }
+            libc::_exit(127);
+        }
+        pid
+    };
+    if pid < 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok((pid, gate))
+}
+
+/// Where code lies in a file.
+struct Place {
+    inode: u64,
+    name: String,
+    offset: u64,
+}
+
+impl Place {
+    /// This process has the C library that the watched one is going to have.
+    fn of_getenv() -> Option<Self> {
+        // SAFETY: only looks the name up.
+        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"getenv".as_ptr()) } as u64;
+        let mappings = memory_map::of_process("self").ok()?;
+        let mapping = mappings
+            .into_iter()
+            .find(|mapping| (mapping.start..mapping.end).contains(&address))?;
+        (mapping.inode != 0).then(|| Self {
+            inode: mapping.inode,
+            offset: address - mapping.start + mapping.offset,
+            name: mapping.name,
+        })
+    }
+
+    /// Its address, if the code is mapped.
+    fn within(&self, mapping: &Mapping) -> Option<u64> {
+        let is_code = mapping.protection & libc::PROT_EXEC as u32 != 0;
+        let distance = self.offset.checked_sub(mapping.offset)?;
+        let address = mapping.start + distance;
+        (is_code
+            && mapping.inode == self.inode
+            && mapping.name == self.name
+            && address < mapping.end)
+            .then_some(address)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Breakpoint {
+    address: u64,
+    original: u8,
+}
+
+impl Breakpoint {
+    /// Writes a byte where the breakpoint is, to a process that is stopped.
+    fn write(self, pid: i32, byte: u8) -> io::Result<()> {
+        let word = self.address & !7;
+        let mut bytes = [0; 8];
+        memory(pid)?.read_exact_at(&mut bytes, word)?;
+        bytes[(self.address - word) as usize] = byte;
+        ptrace(libc::PTRACE_POKETEXT, pid, word, u64::from_le_bytes(bytes)).map(drop)
+    }
+}
+
+struct Observer<'a> {
+    leader: i32,
+    /// Whether it runs the command yet, and not the fork of this process.
+    has_started: bool,
+    /// All that are traced: the threads of the process, and processes that it has forked, until they run something else.
+    /// These have the breakpoint in their memory, too.
+    tracees: BTreeSet<i32>,
+    getenv: Place,
+    breakpoint: Option<Breakpoint>,
+    path: &'a Path,
+    record: Vec<u8>,
+    /// How the process has ended.
+    end: Option<c_int>,
+}
+
+impl Observer<'_> {
+    /// Returns how the process has ended.
+    fn follow(&mut self) -> io::Result<c_int> {
+        loop {
+            if let Some(status) = self.end {
+                self.let_go(None)?;
+                return Ok(status);
+            }
+            let (pid, status) = wait(-1)?;
+            unless_killed(self.changed(pid, status))?;
+        }
+    }
+
+    fn changed(&mut self, pid: i32, status: c_int) -> io::Result<()> {
+        if !libc::WIFSTOPPED(status) {
+            self.ended(pid, status);
+            return Ok(());
+        }
+        self.tracees.insert(pid);
+        let signal = libc::WSTOPSIG(status);
+        match status >> 16 {
+            0 if signal == SYSTEM_CALL => {
+                if self.system_call(pid)? {
+                    return self.finish(pid);
+                }
+                go_on(pid, 0)
+            }
+            0 if signal == libc::SIGTRAP && self.is_at_breakpoint(pid)? => {
+                self.pass_breakpoint(pid)
+            }
+            0 => go_on(pid, signal),
+            libc::PTRACE_EVENT_EXEC if pid == self.leader => {
+                self.has_started = true;
+                self.breakpoint = None;
+                go_on(pid, 0)
+            }
+            libc::PTRACE_EVENT_EXEC => {
+                self.tracees.remove(&pid);
+                ptrace(libc::PTRACE_DETACH, pid, 0, 0).map(drop)
+            }
+            libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => {
+                // It is stopped as without a tracer (Ctrl-Z).
+                ptrace(libc::PTRACE_LISTEN, pid, 0, 0).map(drop)
+            }
+            event => {
+                self.add_new(pid, event)?;
+                go_on(pid, 0)
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, status: c_int) {
+        self.tracees.remove(&pid);
+        if pid == self.leader {
+            self.end = Some(status);
+        }
+    }
+
+    /// Notes what a thread or process has just started.
+    fn add_new(&mut self, pid: i32, event: c_int) -> io::Result<()> {
+        let starts = [
+            libc::PTRACE_EVENT_CLONE,
+            libc::PTRACE_EVENT_FORK,
+            libc::PTRACE_EVENT_VFORK,
+        ];
+        if starts.contains(&event) {
+            let mut new: libc::c_ulong = 0;
+            ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, &raw mut new as u64)?;
+            self.tracees.insert(new as i32);
+        }
+        Ok(())
+    }
+
+    /// Records a system call that is about a path; returns whether it is the one that ends the record.
+    fn system_call(&mut self, pid: i32) -> io::Result<bool> {
+        let Some((number, arguments)) = entered(pid)? else {
+            return Ok(false);
+        };
+        if !self.has_started {
+            return Ok(false);
+        }
+        if self.breakpoint.is_none() && pid == self.leader {
+            self.set_breakpoint()?;
+        }
+        let [first, second, third, ..] = arguments;
+        let here = libc::AT_FDCWD as u64;
+        let (directory, path, kind) = match number {
+            libc::SYS_open => (here, first, use_of(second)),
+            libc::SYS_openat => (first, second, use_of(third)),
+            // The flags are the first word of `struct open_how`.
+            libc::SYS_openat2 => (first, second, use_of(word(pid, third)?)),
+            libc::SYS_stat | libc::SYS_lstat | libc::SYS_access | libc::SYS_readlink => {
+                (here, first, Some(LOOKED_AT))
+            }
+            libc::SYS_newfstatat
+            | libc::SYS_statx
+            | libc::SYS_faccessat
+            | libc::SYS_faccessat2
+            | libc::SYS_readlinkat => (first, second, Some(LOOKED_AT)),
+            _ => return Ok(false),
+        };
+        let Some(kind) = kind else {
+            return Ok(false);
+        };
+        let Some(path) = text(pid, path)?.filter(|path| !path.is_empty()) else {
+            return Ok(false);
+        };
+        if pid == self.leader && path == self.path.as_os_str().as_bytes() {
+            return Ok(true);
+        }
+        if let Some(path) = absolute(pid, directory as i32, path) {
+            self.add(kind, &path);
+        }
+        Ok(false)
+    }
+
+    fn add(&mut self, kind: u8, name: &[u8]) {
+        self.record.push(kind);
+        self.record.extend_from_slice(name);
+        self.record.push(0);
+    }
+
+    /// Sets it as soon as the C library is mapped, which `ld.so` does with several system calls.
+    fn set_breakpoint(&mut self) -> io::Result<()> {
+        let mappings = memory_map::of_process(&self.leader.to_string())?;
+        let found = mappings
+            .iter()
+            .find_map(|mapping| self.getenv.within(mapping));
+        if let Some(address) = found {
+            let mut original = [0];
+            memory(self.leader)?.read_exact_at(&mut original, address)?;
+            let breakpoint = Breakpoint {
+                address,
+                original: original[0],
+            };
+            breakpoint.write(self.leader, BREAKPOINT)?;
+            self.breakpoint = Some(breakpoint);
+        }
+        Ok(())
+    }
+
+    fn is_at_breakpoint(&self, pid: i32) -> io::Result<bool> {
+        let Some(breakpoint) = self.breakpoint else {
+            return Ok(false);
+        };
+        Ok(registers(pid)?.rip == breakpoint.address + 1)
+    }
+
+    /// Records the name that is asked for, and executes the instruction that the breakpoint is in place of.
+    ///
+    /// The other threads run meanwhile, and if one calls `getenv()` in just these microseconds, that is not recorded. To
+    /// stop them all each time would be slow; and with threads that go on there is no image.
+    fn pass_breakpoint(&mut self, pid: i32) -> io::Result<()> {
+        let Some(breakpoint) = self.breakpoint else {
+            return Ok(());
+        };
+        if let Some(name) = text(pid, registers(pid)?.rdi)? {
+            self.add(VARIABLE, &name);
+        }
+        step_back(pid, breakpoint)?;
+        breakpoint.write(pid, breakpoint.original)?;
+        ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
+        let (_, status) = wait(pid)?;
+        if libc::WIFSTOPPED(status) {
+            breakpoint.write(pid, BREAKPOINT)?;
+            if status >> 16 == 0 && libc::WSTOPSIG(status) == libc::SIGTRAP {
+                return go_on(pid, 0);
+            }
+        }
+        // A signal came first: when its handler returns, the breakpoint is met again.
+        self.changed(pid, status)
+    }
+
+    /// Writes the record for the process that is about to read it, and lets it go.
+    fn finish(&mut self, pid: i32) -> io::Result<()> {
+        if self.breakpoint.is_none() {
+            return Err(Error::other("the C library is another one"));
+        }
+        fs::write(self.path, &self.record)?;
+        self.let_go(Some(pid))
+    }
+
+    /// Takes the breakpoint from all that are traced, and detaches from them; one of them may be stopped already.
+    fn let_go(&mut self, stopped: Option<i32>) -> io::Result<()> {
+        let mut others = std::mem::take(&mut self.tracees);
+        others.retain(|&pid| Some(pid) != stopped);
+        others.retain(|&pid| ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0).is_ok());
+        while !others.is_empty() {
+            let (pid, status) = wait(-1)?;
+            others.remove(&pid);
+            if libc::WIFSTOPPED(status) {
+                unless_killed(self.add_new(pid, status >> 16))?;
+                others.append(&mut self.tracees);
+                unless_killed(self.detach(pid, status))?;
+            } else {
+                self.ended(pid, status);
+            }
+        }
+        stopped.map_or(Ok(()), |pid| self.detach(pid, SYSTEM_CALL << 8))
+    }
+
+    fn detach(&self, pid: i32, status: c_int) -> io::Result<()> {
+        let mut signal = libc::WSTOPSIG(status);
+        if status >> 16 != 0 || signal == SYSTEM_CALL {
+            signal = 0;
+        }
+        if let Some(breakpoint) = self.breakpoint {
+            if signal == libc::SIGTRAP && self.is_at_breakpoint(pid)? {
+                step_back(pid, breakpoint)?;
+                signal = 0;
+            }
+            breakpoint.write(pid, breakpoint.original)?;
+        }
+        ptrace(libc::PTRACE_DETACH, pid, 0, signal as u64).map(drop)
+    }
+}
+
+/// A process that is gone all of a sudden was killed; waiting for it tells that.
+fn unless_killed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        result => result,
+    }
+}
+
+/// What a file is opened for: none if only to be written.
+fn use_of(flags: u64) -> Option<u8> {
+    let flags = flags as c_int;
+    if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
+        return Some(CREATED);
+    }
+    if flags & libc::O_PATH != 0 {
+        return Some(LOOKED_AT);
+    }
+    let is_written = flags & libc::O_ACCMODE == libc::O_WRONLY
+        || flags & libc::O_TRUNC != 0
+        || flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    (!is_written).then_some(OPENED)
+}
+
+/// The path as the process means it now; none if there is no telling.
+fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
+    if path.starts_with(b"/") {
+        return Some(path);
+    }
+    let base = match directory {
+        libc::AT_FDCWD => format!("/proc/{pid}/cwd"),
+        number => format!("/proc/{pid}/fd/{number}"),
+    };
+    let base = fs::read_link(base).ok().filter(|base| base.is_absolute())?;
+    let joined = base.join(OsStr::from_bytes(&path));
+    Some(joined.into_os_string().into_vec())
+}
+
+/// The number and the arguments of the system call that a stopped process is about to make; none if it has just made it.
+fn entered(pid: i32) -> io::Result<Option<(c_long, [u64; 6])>> {
+    // SAFETY: zeros are valid, and the kernel writes as much as it is told to.
+    unsafe {
+        let mut info: libc::ptrace_syscall_info = std::mem::zeroed();
+        let bytes = size_of_val(&info) as u64;
+        let place = &raw mut info as u64;
+        ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, bytes, place)?;
+        Ok((info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+            .then_some((info.u.entry.nr as c_long, info.u.entry.args)))
+    }
+}
+
+fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
+    // SAFETY: zeros are valid, and the kernel fills it in.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64)?;
+    Ok(registers)
+}
+
+/// Has a process that has met the breakpoint go on with the instruction there.
+fn step_back(pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
+    let mut registers = registers(pid)?;
+    registers.rip = breakpoint.address;
+    ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64).map(drop)
+}
+
+fn go_on(pid: i32, signal: c_int) -> io::Result<()> {
+    ptrace(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
+}
+
+fn memory(pid: i32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/mem"))
+}
+
+fn word(pid: i32, address: u64) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // If that is no address, the system call fails, too.
+    match memory(pid)?.read_exact_at(&mut bytes, address) {
+        Ok(()) => Ok(u64::from_le_bytes(bytes)),
+        Err(_) => Ok(0),
+    }
+}
+
+/// A text that ends with NUL; none if there is none, or one that is too long for a path.
+fn text(pid: i32, mut address: u64) -> io::Result<Option<Vec<u8>>> {
+    let memory = memory(pid)?;
+    let mut text = Vec::new();
+    let mut page = [0; PAGE as usize];
+    while text.len() < libc::PATH_MAX as usize {
+        // The next page may not be there.
+        let part = &mut page[..(PAGE - address % PAGE) as usize];
+        if memory.read_exact_at(part, address).is_err() {
+            return Ok(None);
+        }
+        if let Some(end) = part.iter().position(|&byte| byte == 0) {
+            text.extend_from_slice(&part[..end]);
+            return Ok(Some(text));
+        }
+        text.extend_from_slice(part);
+        address += part.len() as u64;
+    }
+    Ok(None)
+}
+
+fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
+    // SAFETY: requests that write to this process get the address of a variable.
+    let result = unsafe { libc::ptrace(request, pid, address, data) };
+    if result < 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Waits for a child or tracee of this thread.
+fn wait(pid: i32) -> io::Result<(i32, c_int)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: writes to the variable.
+        let changed = unsafe { libc::waitpid(pid, &mut status, libc::__WALL | libc::__WNOTHREAD) };
+        if changed > 0 {
+            return Ok((changed, status));
+        }
+        let error = Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
