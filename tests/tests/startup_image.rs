@@ -559,7 +559,7 @@ fn an_image_is_made_where_nothing_can_be_traced() {
 
 /// Libraries have as many threads as there are processors.
 #[test]
-fn the_number_of_processors_is_compared() {
+fn the_number_of_processors_is_compared_where_it_counts() {
     let allowed = rustix::thread::sched_getaffinity(None).unwrap();
     let Some(first) = (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)) else {
         return;
@@ -568,21 +568,40 @@ fn the_number_of_processors_is_compared() {
         println!("there is only one");
         return;
     }
-    let project = project("import json\n");
-    let mut command = Command::new("taskset");
-    clean(&mut command);
-    command
-        .current_dir(project.path(""))
-        .args(["-c", &first.to_string()])
-        .arg(python())
-        .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
     let count = allowed.count();
-    assert_eq!(
-        refusal(&Outcome::of(&mut command).success().stderr),
-        Some(format!(
-            "it was made where {count} processors could be used, here it is 1"
-        ))
-    );
+    let reason = format!("it was made where {count} processors could be used, here it is 1");
+    let imports = [
+        ("import json\n", None),
+        ("import json, counting\n", Some(reason)),
+    ];
+    for (imports, expected) in imports {
+        let project = Project::new(&[
+            ("app.py", imports),
+            ("lib/counting.py", "import os\nos.sched_getaffinity(0)\n"),
+        ]);
+        let library = |command: &mut Command| {
+            command.env("PYTHONPATH", project.path("lib"));
+        };
+        let mut trace = project.command(["-X", "cds_trace=app.lst", "app.py"]);
+        library(&mut trace);
+        Outcome::of(&mut trace).success();
+        let mut dump =
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        library(&mut dump);
+        Outcome::of(&mut dump).success();
+        let mut command = Command::new("taskset");
+        clean(&mut command);
+        library(&mut command);
+        command
+            .current_dir(project.path(""))
+            .args(["-c", &first.to_string()])
+            .arg(python())
+            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+        assert_eq!(
+            refusal(&Outcome::of(&mut command).success().stderr),
+            expected
+        );
+    }
 }
 
 /// What a restored process could not have is named when an image is taken, and there is none.

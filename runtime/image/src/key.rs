@@ -120,8 +120,8 @@ pub struct Machine {
     /// Real and effective user and group.
     identity: [u32; 4],
     stack_limit: Option<u64>,
-    /// How many processors it may use; libraries have as many threads.
-    processors: u32,
+    /// How many processors it may use, if that counts: libraries have as many threads.
+    processors: Option<u32>,
 }
 
 impl Machine {
@@ -143,8 +143,14 @@ impl Machine {
                 rustix::process::getegid().as_raw(),
             ],
             stack_limit: getrlimit(Resource::Stack).current,
-            processors: sched_getaffinity(None).map_or(0, |set| set.count()),
+            processors: None,
         }
+    }
+
+    /// The same where the number of processors counts.
+    pub fn with_processors(self) -> Self {
+        let processors = sched_getaffinity(None).ok().map(|set| set.count());
+        Self { processors, ..self }
     }
 }
 
@@ -192,12 +198,15 @@ impl Key<'_> {
         if program.as_deref() != Some(self.executable) {
             return Some(format!("it was made with {}", shown(self.executable)));
         }
-        let machine = Machine::current(|kind| start.auxiliary(kind));
-        if self.machine.processors != machine.processors {
-            return Some(format!(
-                "it was made where {} processors could be used, here it is {}",
-                self.machine.processors, machine.processors
-            ));
+        let mut machine = Machine::current(|kind| start.auxiliary(kind));
+        if let Some(then) = self.machine.processors {
+            machine = machine.with_processors();
+            let now = machine.processors.unwrap_or_default();
+            if now != then {
+                return Some(format!(
+                    "it was made where {then} processors could be used, here it is {now}"
+                ));
+            }
         }
         if self.machine != machine {
             return Some("it was made for another user, processor or stack limit".to_owned());

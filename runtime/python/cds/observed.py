@@ -20,18 +20,23 @@ Looked = tuple[bytes, str, int, int]
 _NO_FILES = ("/proc", "/sys", "/dev")
 
 
-def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes]]:
+# There it says how many processors there are.
+_ABOUT_PROCESSORS = (b"/proc/cpuinfo", b"/proc/stat", b"/sys/devices/system/cpu/", b"/sys/fs/cgroup/")
+
+
+def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes], bool]:
     """Read the record that ends now; the imports began with opening the file `start`.
 
-    Return the paths that were opened, those that were looked at, and the names of variables.
-    There is no record where processes cannot be watched.
+    Return the paths that were opened, those that were looked at, the names of variables, and
+    whether the number of processors may count.  There is no record where processes cannot be
+    watched.
     """
     try:
         with open(record, "rb") as file:
             items = file.read().split(b"\0")
     except FileNotFoundError:
-        return set(), set(), set()
-    found: dict[bytes, set[bytes]] = {kind: set() for kind in (b"o", b"c", b"l", b"v")}
+        return set(), set(), set(), True
+    found: dict[bytes, set[bytes]] = {kind: set() for kind in (b"o", b"c", b"l", b"v", b"p")}
     for item in items:
         if item == b"o" + os.fsencode(start):
             # With it the interpreter finds itself, and what it found is compared.
@@ -44,6 +49,7 @@ def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes]]:
         _absolute(found[b"o"] - created),
         _absolute(found[b"l"] - created),
         {name for name in found[b"v"] if not name.startswith((b"PYTHON_CDS", b"PYCDS"))},
+        bool(found[b"p"]) or any(path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]),
     )
 
 

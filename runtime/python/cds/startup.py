@@ -60,11 +60,12 @@ class _Watched(dict[bytes, bytes]):
 
 def prepare(
     request: str,
-) -> tuple[str, list[bytes], list[observed.Looked], list[str], str | None]:
+) -> tuple[str, list[bytes], list[observed.Looked], list[str], bool, str | None]:
     """Import what the request names and return what the imports looked at.
 
     That is: the image's path, the names of variables, files and directories, the first
-    parts of the names of modules that come from files, and what makes an image impossible.
+    parts of the names of modules that come from files, whether the number of processors
+    counts, and what makes an image impossible.
     """
     global _modules, _changes, _pid
     inherited = _open_files()
@@ -94,7 +95,7 @@ def prepare(
                 _tell_failure(name, error)
     hooks.run_before_snapshot()
     # The observer lets this process go, and writes the record, when it is opened.
-    opened, looked_at, asked = observed.read(wanted["record"], request)
+    opened, looked_at, asked, counts = observed.read(wanted["record"], request)
 
     os.environ._data = environment  # type: ignore[attr-defined]
     now = dict(dict.items(watched))
@@ -113,7 +114,7 @@ def prepare(
     paths = observed.compared(_paths() | seen | opened, looked_at, own)
     variables = sorted(watched.asked | asked | {b"HOME"})
     gc.collect()
-    return image, variables, paths, sorted(names), problem
+    return image, variables, paths, sorted(names), counts, problem
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":

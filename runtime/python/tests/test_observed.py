@@ -62,19 +62,24 @@ class WhatIsCompared(ObservedTestCase):
 
 
 class TheRecord(ObservedTestCase):
-    def record(self, *items: bytes) -> tuple[set[str], set[str], set[bytes]]:
+    def record(self, *items: bytes) -> tuple[set[str], set[str], set[bytes], bool]:
         with open(self.path("record"), "wb") as file:
             file.write(b"".join(item + b"\0" for item in items))
         return observed.read(self.path("record"), "/request")
 
     def test_kinds(self) -> None:
         found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
-        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}))
+        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}, False))
+
+    def test_whether_processors_count(self) -> None:
+        self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat")[3])
+        self.assertTrue(self.record(b"p")[3])
+        self.assertTrue(self.record(b"o/sys/devices/system/cpu/online")[3])
 
     def test_what_was_created_and_removed(self) -> None:
         kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
         found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
-        self.assertEqual(found, ({self.path("file")}, set(), set()))
+        self.assertEqual(found, ({self.path("file")}, set(), set(), False))
 
     def test_the_interpreters_own_search(self) -> None:
         self.assertEqual(self.record(b"vPATH", b"o/request")[2], set())
@@ -91,4 +96,4 @@ class TheRecord(ObservedTestCase):
         self.assertEqual(found[0], {through})
 
     def test_none(self) -> None:
-        self.assertEqual(observed.read(self.path("absent"), "/request"), (set(), set(), set()))
+        self.assertEqual(observed.read(self.path("absent"), "/request"), (set(), set(), set(), True))

@@ -27,6 +27,8 @@ const OPENED: u8 = b'o';
 const CREATED: u8 = b'c';
 const LOOKED_AT: u8 = b'l';
 const VARIABLE: u8 = b'v';
+/// Without a name: the number of processors was asked for.
+const PROCESSORS: u8 = b'p';
 
 /// What a breakpoint stops with (`int3`).
 const BREAKPOINT: u8 = 0xcc;
@@ -284,6 +286,10 @@ impl Observer<'_> {
             | libc::SYS_faccessat
             | libc::SYS_faccessat2
             | libc::SYS_readlinkat => (first, second, Some(LOOKED_AT)),
+            libc::SYS_sched_getaffinity => {
+                self.add(PROCESSORS, b"");
+                return Ok(false);
+            }
             _ => return Ok(false),
         };
         let Some(kind) = kind else {

@@ -87,8 +87,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let prepared = startup.attribute(c"prepare")?.call(vec![request])?;
-    let prepared = <[Object; 5]>::try_from(prepared.to_items()?);
-    let Ok([path, read, paths, names, problem]) = prepared else {
+    let prepared = <[Object; 6]>::try_from(prepared.to_items()?);
+    let Ok([path, read, paths, names, counts, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
     if !problem.is_none() {
@@ -101,9 +101,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             ignored.trailing_zeros() + 1
         )));
     }
-    let looked_at = LookedAt::new(runtime, environment, &read, &paths, &names)?;
+    let looked_at = LookedAt::new(runtime, environment, [&read, &paths, &names, &counts])?;
     let path = PathBuf::from(path.to_str()?);
-    drop((startup, read, paths, names, problem));
+    drop((startup, read, paths, names, counts, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
@@ -179,9 +179,7 @@ impl LookedAt {
     fn new(
         runtime: &Runtime,
         environment: BTreeMap<Vec<u8>, Vec<u8>>,
-        read: &Object,
-        paths: &Object,
-        names: &Object,
+        [read, paths, names, counts]: [&Object; 4],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
             .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
@@ -237,7 +235,8 @@ impl LookedAt {
             paths: files,
             has_safe_path: runtime.config.has_safe_path(),
             names: modules,
-            machine: machine().map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
+            machine: machine(counts.is_true())
+                .map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
         })
     }
 
@@ -263,16 +262,19 @@ impl LookedAt {
 }
 
 /// As the launcher finds it: the C library's getauxval() has values of its own.
-fn machine() -> io::Result<Machine> {
+fn machine(counts_processors: bool) -> io::Result<Machine> {
     let vector = std::fs::read("/proc/self/auxv")?;
     let words: Vec<u64> = vector
         .chunks_exact(size_of::<u64>())
         .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
         .collect();
     let value = |kind| words.chunks_exact(2).find(|pair| pair[0] == kind);
-    Ok(Machine::current(|kind| {
-        value(kind).map_or(0, |pair| pair[1])
-    }))
+    let machine = Machine::current(|kind| value(kind).map_or(0, |pair| pair[1]));
+    Ok(if counts_processors {
+        machine.with_processors()
+    } else {
+        machine
+    })
 }
 
 /// Writes the memory of the child, once it has stopped.
