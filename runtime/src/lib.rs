@@ -7,6 +7,9 @@
 //! The first law: an archive may make a program faster, never different. Everything in here answers
 //! "not from the archive" when in doubt, and a panic ends as that answer too.
 
+// What only startup images need is left over where there are none.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
 mod archive_module;
 mod auto;
 mod catalog;

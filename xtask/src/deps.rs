@@ -26,6 +26,8 @@ enum Probe {
     /// Lines of C that must compile.
     Header(&'static str),
     Libclang,
+    /// A file that must be there.
+    File(&'static str),
 }
 
 impl Need {
@@ -94,8 +96,16 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
-/// The tests have system calls fail.
-const NEEDS_OF_TESTS: &[Need] = &[program("strace", "strace")];
+/// The tests have system calls fail, and check that another architecture compiles.
+const NEEDS_OF_TESTS: &[Need] = &[
+    program("strace", "strace"),
+    program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    Need {
+        what: "the C library's headers for aarch64",
+        package: "libc6-dev-arm64-cross",
+        probe: Probe::File("/usr/aarch64-linux-gnu/include/stdio.h"),
+    },
+];
 
 /// Installs what a build needs and the system lacks if it can, and fails with the command to run if it cannot. Whether
 /// anything was installed: a build that was configured without it must be configured again.
@@ -189,6 +199,7 @@ fn missing(needs: &'static [Need]) -> Vec<&'static Need> {
     let is_met = |need: &Need| match need.probe {
         Probe::Program(name) => runs(name),
         Probe::Libclang => libclang().is_some(),
+        Probe::File(path) => Path::new(path).exists(),
         Probe::Header(lines) => all_compile || compiles(&[lines]),
     };
     needs.iter().filter(|need| !is_met(need)).collect()

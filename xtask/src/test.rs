@@ -45,18 +45,19 @@ pub fn run(args: &Args) -> Result<()> {
     let cargo = |arguments: &[&str]| cargo(&workspace, &build, arguments);
     optional("rustfmt", "fmt", || cargo(&["fmt", "--all", "--check"]))?;
     optional("clippy", "clippy", || {
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ])
+        let packages = [
+            &["--workspace", "--all-targets"][..],
+            // Parts of it exist in its own profile only.
+            &["--package", "cds-launcher", "--profile", "launcher"],
+        ];
+        packages.iter().try_for_each(|packages| {
+            cargo(&[&["clippy"], *packages, &["--", "-D", "warnings"]].concat())
+        })
     })?;
     if build.profile.has_faults() {
         return step("cargo test", || checked(&workspace, &build));
     }
+    cross_check(&workspace, &build)?;
     step("cargo test", || cargo(&["test", "--workspace"]))?;
     step("CPython's tests", || {
         cpython_tests::run_archived(&workspace, &build)
@@ -68,6 +69,34 @@ pub fn run(args: &Args) -> Result<()> {
         })?
     };
     step("cargo test, debug build", || checked(&workspace, &debug))
+}
+
+/// Checks that what is linked into the interpreter compiles for the other architecture, too.
+fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
+    let target = "aarch64-unknown-linux-gnu";
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", target]).stderr(Stdio::null());
+    if !rustup.status().is_ok_and(|status| status.success()) {
+        eprintln!(
+            "== check for {target}: skipped, the toolchain lacks it (rustup target add {target})\n"
+        );
+        return Ok(());
+    }
+    step(&format!("check for {target}"), || {
+        let mut arguments = vec!["check", "--target", target];
+        let packages = [
+            "cds-format",
+            "cds-image",
+            "cds-launcher",
+            "cpython-cds-runtime",
+        ];
+        for package in packages {
+            arguments.extend(["--package", package]);
+        }
+        let mut command = cargo_command(workspace, build, &arguments);
+        command.env("RUSTFLAGS", "-D warnings");
+        finish(&mut command)
+    })
 }
 
 /// The tests of the interpreter with a build that looks closer, and those that need its fault points.

@@ -97,7 +97,7 @@ impl FileIdentity {
 
 /// When a file was modified, in nanoseconds since 1970.
 pub fn modified_ns(status: &Stat) -> i64 {
-    (status.st_mtime as i64).saturating_mul(1_000_000_000) + status.st_mtime_nsec as i64
+    status.st_mtime.saturating_mul(1_000_000_000) + status.st_mtime_nsec as i64
 }
 
 /// What the kernel knows of a process besides its memory, and what the process keeps for those that replace it.

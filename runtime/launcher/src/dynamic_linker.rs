@@ -85,11 +85,11 @@ unsafe fn amend(stack: *mut u64, base: u64) {
         if headers >= MOST_SEGMENTS {
             fail();
         }
-        let copy = &mut *(&raw mut HEADERS);
+        let copy: *mut Segment = (&raw mut HEADERS).cast();
         let own: *const Segment = ptr::with_exposed_provenance(address as usize);
-        copy[1..=headers].copy_from_slice(slice::from_raw_parts(own, headers));
+        copy.add(1).copy_from_nonoverlapping(own, headers);
         let path = PATH.to_bytes_with_nul();
-        copy[0] = Segment {
+        copy.write(Segment {
             p_type: libc::PT_INTERP,
             p_flags: libc::PF_R,
             p_offset: 0,
@@ -98,10 +98,10 @@ unsafe fn amend(stack: *mut u64, base: u64) {
             p_filesz: path.len() as u64,
             p_memsz: path.len() as u64,
             p_align: 1,
-        };
+        });
         for pair in pairs {
             match pair[0] {
-                libc::AT_PHDR => pair[1] = copy.as_ptr() as u64,
+                libc::AT_PHDR => pair[1] = copy as u64,
                 libc::AT_PHNUM => pair[1] = headers as u64 + 1,
                 libc::AT_BASE => pair[1] = base,
                 libc::AT_ENTRY => pair[1] = _start as *const () as u64,

@@ -12,7 +12,7 @@ pub static mut _PyCDS_refusal: [u8; BYTES] = [0; BYTES];
 
 pub fn refusal() -> Option<String> {
     // SAFETY: nobody writes it any more.
-    let text = unsafe { &*(&raw const _PyCDS_refusal) };
-    let text = CStr::from_bytes_until_nul(text).ok()?.to_string_lossy();
+    let text = unsafe { (&raw const _PyCDS_refusal).read() };
+    let text = CStr::from_bytes_until_nul(&text).ok()?.to_string_lossy();
     (!text.is_empty()).then(|| text.into_owned())
 }
