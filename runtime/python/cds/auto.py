@@ -1,24 +1,35 @@
-"""`-X cds_auto=FILE`: an archive that renews itself.
+"""`-X cds_auto=FILE[,image]`: an archive, and a startup image, that renew themselves.
 
-A run that had to do without the archive for some module hands the names of its modules
-to a process that outlives it, which writes the archive while nobody waits for it.
+A run that had to do without the archive for some module, or without the image, hands the
+names of its modules to a process that outlives it, which writes both while nobody waits
+for it.
 """
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from cds.interpreter import environment, options
+from cds import interpreter
+
+if TYPE_CHECKING:
+    from cds.tracelist import Entry
 
 _NICENESS = 19
 
+# A module whose import never ends shall not be waited for.
+_MOST_SECONDS = 600
 
-def refresh(archive: str, lines: Iterable[str]) -> None:
+
+def refresh(archive: str, lines: Iterable[str], image_options: Sequence[str] | None) -> None:
     """Start writing the archive, from the lines of a trace list, and do not wait for it.
 
-    The interpreter calls this when it is about to end.  What it needs is imported
-    already: it shall end soon.
+    With options for an interpreter, a startup image is taken of one, too.  The interpreter
+    calls this when it is about to end.  What it needs is imported already: it shall end soon.
     """
+    wanted = [archive]
+    if image_options is not None:
+        wanted += [_main_module(), *image_options]
     listing = os.memfd_create("cds_auto")
     try:
         _write_all(listing, "".join(f"{line}\n" for line in lines).encode())
@@ -28,14 +39,16 @@ def refresh(archive: str, lines: Iterable[str]) -> None:
             os.posix_spawn(
                 sys.executable,
                 # -P: modules beside a script are in the list with their files.
-                [sys.executable, *options(), "-P", "-m", "cds.auto", os.path.abspath(archive)],
-                environment(),
+                [sys.executable, *interpreter.options(), "-P", "-m", "cds.auto", *wanted],
+                interpreter.environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, listing, 0),
                     (os.POSIX_SPAWN_DUP2, nowhere, 1),
                     (os.POSIX_SPAWN_DUP2, nowhere, 2),
                 ],
                 setsid=True,
+                # Not what the program has blocked: an image would have it from here.
+                setsigmask=(),
             )
         finally:
             os.close(nowhere)
@@ -43,16 +56,23 @@ def refresh(archive: str, lines: Iterable[str]) -> None:
         os.close(listing)
 
 
+def _main_module() -> str:
+    """Return the name of the module that was run by `-m`, which an image must not import."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return "" if spec is None else str(spec.name)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _write(archive: str) -> None:
+def _write(archive: str, image: Sequence[str]) -> None:
     import fcntl
 
     from cds import tracelist
     from cds.dump import Selection, dump
+    from cds.imaging import NEEDED
 
     os.nice(_NICENESS)
     directory = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
@@ -62,7 +82,37 @@ def _write(archive: str) -> None:
         # Somebody writes an archive here; the next run that misses something is soon enough.
         return
     entries = tracelist.read("-")
+    if image:
+        entries += NEEDED
     dump(archive, Selection(entries), freshness=_freshness(archive), note_skipped=True)
+    if image:
+        main, *options = image
+        _take_image(archive, [entry for entry in entries if entry.name != main], options)
+
+
+def _take_image(archive: str, entries: Iterable["Entry"], options: Sequence[str]) -> None:
+    """Take an image, or leave a note in its place so that no other run tries in vain."""
+    import tempfile
+
+    from cds.imagereport import inspect_image
+    from cds.imaging import image_path, take_image
+
+    path = image_path(archive)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=os.path.dirname(archive), prefix=".cds-", delete_on_close=False
+    ) as note:
+        note.write("no startup image could be taken; to try again, remove this file\n")
+        note.flush()
+        # What went wrong is told there.
+        os.dup2(note.fileno(), 2)
+        problem = take_image(archive, entries, (), options=options, seconds=_MOST_SECONDS)
+        if problem is None and (changed := inspect_image(path)["changed"]):
+            # It would be renewed for ever.
+            problem = f"changed while it was taken, perhaps by that: {', '.join(changed)}"
+        if problem is not None:
+            note.write(f"{problem}\n")
+            note.flush()
+            os.replace(note.name, path)
 
 
 def _freshness(archive: str) -> str:
@@ -76,4 +126,4 @@ def _freshness(archive: str) -> str:
 
 
 if __name__ == "__main__":
-    _write(sys.argv[1])
+    _write(sys.argv[1], sys.argv[2:])

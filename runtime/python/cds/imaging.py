@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from cds import interpreter
 from cds.tracelist import Entry
 
+# What taking an image imports by itself; so even an image of nothing else has an archive.
+NEEDED = [Entry("linecache", None)]
+
 
 def image_path(archive: str) -> str:
     """Return where the image beside an archive lies."""
@@ -19,13 +22,20 @@ def image_path(archive: str) -> str:
 
 
 def take_image(
-    archive: str, entries: Iterable[Entry], path: Sequence[str], *, verbose: bool
+    archive: str,
+    entries: Iterable[Entry],
+    path: Sequence[str],
+    *,
+    options: Sequence[str] | None = None,
+    verbose: bool = False,
+    seconds: float | None = None,
 ) -> str | None:
     """Take the image of an interpreter with an archive, and with modules imported.
 
-    Return what went wrong, if something did.
+    It is started with the options given, or those of this process, and may take so many
+    seconds.  Return what went wrong, if something did.
     """
-    modules = {entry.name: entry.file for entry in entries if entry.pattern is None}
+    modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     request = {
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
@@ -38,20 +48,34 @@ def take_image(
             json.dump(request, file)
         command = [
             sys.executable,
-            *interpreter.options(),
+            *(interpreter.options() if options is None else options),
             "-X",
             f"cds={os.path.abspath(archive)}",
             "-X",
             f"cds_image={name}",
         ]
-        # What modules print is not this command's output.
-        with _no_ignored_signals():
-            status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        try:
+            with _no_ignored_signals():
+                status = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    # What modules print is not this command's output.
+                    stdout=sys.stderr.fileno(),
+                    timeout=seconds,
+                    check=False,
+                ).returncode
+        except subprocess.TimeoutExpired:
+            return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
         return "the archive is written, but no startup image"
     return None
+
+
+def _is_to_be_imported(entry: Entry) -> bool:
+    # To import __main__.py of a package would be to run it.
+    return entry.pattern is None and not entry.name.endswith(".__main__")
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 //! What an image file holds, for those who want to know.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::format::{self, Source};
+use super::format::{self, Image, Source};
 use super::key::stamp;
 use super::restore::identity;
 
@@ -29,6 +31,18 @@ pub struct Description {
     pub changed: Vec<String>,
 }
 
+/// Files and directories that imports looked at, and mapped files, that are not as they were.
+pub fn changed(image: &Image) -> impl Iterator<Item = &[u8]> {
+    let looked_at = image.key.paths.iter();
+    let looked_at = looked_at.filter(|(path, then)| stamp(path) != *then);
+    let mapped = image.files.iter().filter(|backing| {
+        let file = File::open(OsStr::from_bytes(&backing.path));
+        file.ok().and_then(|file| identity(&file)) != Some(backing.identity)
+    });
+    let looked_at = looked_at.map(|(path, _)| path.as_slice());
+    looked_at.chain(mapped.map(|backing| backing.path.as_slice()))
+}
+
 /// Reads an image file.
 ///
 /// # Errors
@@ -50,15 +64,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         }
     }
     let key = &image.key;
-    let looked_at = key.paths.iter().filter(|(path, then)| stamp(path) != *then);
-    let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
-    for backing in &image.files {
-        let path = text(&backing.path);
-        let now = File::open(&path).ok().and_then(|file| identity(&file));
-        if now != Some(backing.identity) {
-            changed.push(path);
-        }
-    }
+    let changed = changed(&image).map(text).collect();
     let files = image.files.iter().zip(0..).map(|(backing, index)| {
         let bytes = mapped.get(&index).copied().unwrap_or_default();
         (text(&backing.path), bytes)

@@ -14,6 +14,7 @@ mod finalize;
 mod format;
 mod key;
 mod memory_map;
+mod renewal;
 mod restore;
 mod resume;
 mod take;
@@ -21,6 +22,7 @@ mod trampoline;
 
 pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
+pub use renewal::{needs_renewal, options_of_process};
 pub use restore::{refusal, restore};
 pub use take::{is_immortal, take};
 

@@ -1,9 +1,9 @@
 //! Restoring: everything is checked and prepared while the process could still do without; then there is no way back.
 
-use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
@@ -18,6 +18,7 @@ use super::format::{self, FileIdentity, Image, Source};
 use super::resume::RESTORED;
 use super::trampoline::{self, Action, Step};
 use crate::fingerprint;
+use crate::options::WITH_IMAGE;
 
 /// Where the steps, their stack, and the arguments of the new process lie: far from everything else.
 pub const SCRATCH: u64 = 0x0100_0000_0000;
@@ -43,14 +44,25 @@ pub fn refusal() -> Option<&'static str> {
     REFUSAL.get().map(String::as_str)
 }
 
+/// What an option about archives says, or the variable that stands for it.
+pub fn setting(line: &CommandLine, name: &str) -> Option<OsString> {
+    let option = line.cds(name).map(|value| OsStr::from_bytes(value).into());
+    let variable = || {
+        let variable = format!("PYTHON_{}", name.to_uppercase());
+        std::env::var_os(variable).filter(|_| !line.ignores_environment())
+    };
+    option.or_else(variable).filter(|value| !value.is_empty())
+}
+
 /// The image beside the archive that the command line, or a variable, asks for.
 pub fn requested(line: &CommandLine) -> Option<PathBuf> {
-    let inherited = std::env::var_os("PYTHON_CDS").filter(|_| !line.ignores_environment());
-    let option = line
-        .cds("cds")
-        .map(|archive| OsStr::from_bytes(archive).to_owned());
-    let mut name = option.or(inherited)?;
-    if name.is_empty() || name == "off" {
+    let automatic = || {
+        let value = setting(line, "cds_auto")?.into_vec();
+        let archive = value.strip_suffix(WITH_IMAGE.as_bytes())?;
+        Some(OsStr::from_bytes(archive).to_owned())
+    };
+    let mut name = setting(line, "cds").or_else(automatic)?;
+    if name == "off" {
         return None;
     }
     name.push(".startup");
@@ -77,8 +89,8 @@ pub unsafe fn restore(argc: c_int, argv: *const *const c_char) {
         return;
     };
     // What a run is to leave behind, only an ordinary one can tell.
-    let wants_records = ["cds_trace", "cds_profile", "cds_auto", "cds_image"];
-    if wants_records.iter().any(|name| line.cds(name).is_some()) || is_set_user_id() {
+    let records = ["cds_trace", "cds_profile", "cds_image"];
+    if records.iter().any(|name| setting(&line, name).is_some()) || is_set_user_id() {
         return;
     }
     let Ok(file) = open(&path) else {

@@ -7,11 +7,11 @@ use std::ptr::NonNull;
 
 use super::command_line::{CommandLine, Program};
 use super::finalize;
-use super::restore::requested;
+use super::restore::{requested, setting};
 use crate::cpython::bindings as raw;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
-use crate::options::StatsTarget;
+use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 
 /// What the new process was started with; the trampoline fills it in.
@@ -62,6 +62,7 @@ pub unsafe fn resume() -> Result<()> {
         runtime.resume(runtime::Restored {
             image,
             stats: stats_target(&line),
+            auto: auto(&line),
         });
     }
     let program_arguments = configure(&line, &bytes);
@@ -99,6 +100,12 @@ pub unsafe fn resume() -> Result<()> {
         Object::list(ignored.map(Object::int).collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())
+}
+
+/// What the process shall renew.
+fn auto(line: &CommandLine) -> Option<Auto> {
+    let value = setting(line, "cds_auto").filter(|_| setting(line, "cds").is_none())?;
+    value.to_str().map(Auto::of_option)
 }
 
 /// Where the process shall leave its statistics.

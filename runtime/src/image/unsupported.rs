@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
+use crate::cpython::object::Result;
 use crate::runtime;
 
 pub fn refusal() -> Option<&'static str> {
@@ -17,6 +18,17 @@ pub fn take() -> Option<i32> {
     runtime::current()?.options.image.as_ref()?;
     runtime::complain("no startup image: they are not supported on this architecture");
     Some(1)
+}
+
+/// There is nothing to renew.
+pub fn needs_renewal(_path: &std::path::Path) -> bool {
+    false
+}
+
+/// # Errors
+/// None.
+pub fn options_of_process() -> Result<Option<Vec<String>>> {
+    Ok(None)
 }
 
 pub fn is_immortal() -> bool {
@@ -40,7 +52,7 @@ pub struct Description {
 
 /// # Errors
 /// Always.
-pub fn describe(_path: &std::path::Path) -> Result<Description, String> {
+pub fn describe(_path: &std::path::Path) -> std::result::Result<Description, String> {
     Err("startup images are not supported on this architecture".to_owned())
 }
 
