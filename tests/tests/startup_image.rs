@@ -470,6 +470,36 @@ fn what_cannot_be_restored_is_refused() {
     });
 }
 
+/// An image need not have a program's imports: it spares the start of the interpreter itself.
+#[test]
+fn an_interpreter_that_has_imported_nothing_is_restored() {
+    let project = Project::new(&[
+        ("empty.lst", "# nothing\n"),
+        ("builtin.lst", "_json\nsys\n"),
+    ]);
+    for lists in [
+        &[][..],
+        &["empty.lst"],
+        &["/dev/null"],
+        &["builtin.lst"],
+        &["empty.lst", "/dev/null"],
+    ] {
+        let dump = ["-m", "cds", "dump", "-q", "--image"];
+        project.run([&dump, lists, &["app.img"]].concat()).success();
+        assert_restored(&project, &["-c", "pass"]);
+        let names = "import sys; print(sys.argv, 'csv' in sys.modules, sys.stdin.read())";
+        assert_same(&project, &["-c", names, "one"], |_| {});
+        fs::remove_file(project.path("app.img.startup")).unwrap();
+        fs::remove_file(project.path("app.img")).unwrap();
+    }
+    // An archive alone would have nothing in it.
+    let outcome = project.run(["-m", "cds", "dump", "empty.lst", "app.img"]);
+    assert_eq!(
+        (outcome.status, &*outcome.stderr),
+        (1, "cds dump: error: nothing to archive\n")
+    );
+}
+
 /// `inspect`, `verify` and `stats` know images.
 #[test]
 fn tools_know_images() {
