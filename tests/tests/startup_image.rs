@@ -500,6 +500,66 @@ fn an_interpreter_that_has_imported_nothing_is_restored() {
     );
 }
 
+/// Somebody types at a terminal: code, ctrl-C at the prompt and into a program, ctrl-D; with either prompt of Python, and to
+/// a program that reads its input.
+#[test]
+fn it_is_the_same_to_talk_to_a_restored_process() {
+    const STEPS: &str = r#"[
+        [">>> $", "1+1\r"],
+        ["\\n2\n.*>>> $", "import sys; sys.argv, __name__, sys.flags.interactive, sys.stdin.isatty()\r"],
+        ["\\)\n.*>>> $", "def f(x): return x * 3\r\r"],
+        ["\n.*>>> $", "f('ab'), _\r"],
+        ["ababab.*>>> $", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "1/0\r"],
+        ["ZeroDivisionError: .*>>> $", "import time; print('g' + 'o'); time.sleep(60)\r"],
+        ["\ngo\n", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "f(\r"],
+        ["\\.\\.\\. $", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "input('name? ')\r"],
+        ["name\\? $", "ada\r"],
+        ["'ada'\n.*>>> $", "import atexit; atexit.register(print, 'at', 'exit') and None\r"],
+        ["\n.*>>> $", "\u0004"]
+    ]"#;
+    const PROGRAM: &str = "print('ready', input('name? '))\ntry: input()\nexcept KeyboardInterrupt: print('interrupted')\ninput()\n";
+    const TO_PROGRAM: &str =
+        r#"[["name\\? $", "ada\r"], ["ready ada\n", "\u0003"], ["interrupted\n", "\u0004"]]"#;
+    let project = Project::new(&[
+        ("terminal.py", include_str!("../src/terminal.py")),
+        ("app.py", PROGRAM),
+    ]);
+    for (prompt, basic) in [("basic", "1"), ("new", "")] {
+        let configure = |command: &mut Command| {
+            let home = project.path("");
+            command.env("PYTHON_BASIC_REPL", basic).env("TERM", "xterm");
+            command.env("NO_COLOR", "1").env("HOME", home);
+        };
+        let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.img"]);
+        configure(&mut dump);
+        Outcome::of(&mut dump).success();
+        for (steps, arguments) in [
+            (STEPS, &[][..]),
+            (STEPS, &["-q"]),
+            (STEPS, &["-"]),
+            (TO_PROGRAM, &["app.py"]),
+        ] {
+            let typed = |archive: &str| {
+                let mut command = project.command(["-X", "cds=off", "terminal.py", steps]);
+                configure(&mut command);
+                command.arg(python()).args(["-X", archive]);
+                command.args(["-X", "cds_stats=stats.txt"]).args(arguments);
+                let outcome = Outcome::of(&mut command).success();
+                let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+                (outcome.stdout, refusal(&stats))
+            };
+            let (restored, refusal) = typed("cds=app.img");
+            // `-q` is an option that the image was not made with.
+            assert_eq!(refusal.is_some(), arguments == ["-q"], "{refusal:?}");
+            let (plain, _) = typed("cds=off");
+            assert_eq!(restored, plain, "{prompt} {arguments:?}");
+        }
+    }
+}
+
 /// `inspect`, `verify` and `stats` know images.
 #[test]
 fn tools_know_images() {
