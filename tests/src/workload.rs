@@ -48,6 +48,14 @@ pub const ALL: [Workload; 10] = [
     workload("pandas", &["@use_pandas.py"]),
 ];
 
+/// Programs that do more with their packages. They are not timed: what they do besides importing would count.
+pub const BUSY: [Workload; 4] = [
+    workload("read_csv", &["@read_csv.py"]),
+    workload("talk_http", &["@talk_http.py"]),
+    workload("django_views", &["@django_views.py"]),
+    workload("orm", &["@orm.py"]),
+];
+
 /// The interpreter alone.
 pub const PASS: Workload = workload("pass", &["-c", "pass"]);
 
@@ -155,6 +163,9 @@ impl Workload {
         let expected = Outcome::of(&mut self.command_off(environment));
 
         let traced = self.dump(environment, &say)?;
+        say("take a startup image");
+        let image = self.take_image(environment)?;
+        let restored = format!("cds={}", image.display());
 
         say("run in all ways");
         let strict = ["cds_strict"];
@@ -168,6 +179,10 @@ impl Workload {
                 self.command_archived(environment, &strict),
             ),
             ("the archive, relocated", relocated),
+            (
+                "the startup image",
+                self.command_with(environment, &[&restored]),
+            ),
         ];
         let mut differences = Vec::new();
         for (way, mut command) in runs {
@@ -190,8 +205,16 @@ impl Workload {
         if expected.status != 0 {
             problems.push(format!("the program fails by itself: {expected:#?}"));
         }
-        let report = self.report(environment, false)?;
-        let relocated = self.report(environment, true)?;
+        let archive = format!("cds={}", self.file(environment, "img").display());
+        let report = self.report(environment, &archive, false)?;
+        let relocated = self.report(environment, &archive, true)?;
+        let restored = self.report(environment, &restored, false)?;
+        if restored.startup_image.is_none() {
+            problems.push(format!(
+                "it is not restored: {:?}",
+                restored.startup_image_refused
+            ));
+        }
         for (report, is_relocated) in [(&report, false), (&relocated, true)] {
             let modules = &report.modules;
             if modules.from_archive != traced || !modules.elsewhere.is_empty() {
@@ -262,12 +285,21 @@ impl Workload {
         Ok(BTreeSet::from_iter(modules).len())
     }
 
+    /// Takes an image of what it imports, beside an archive of its own, since `-X cds=` prefers images; returns that.
+    fn take_image(&self, environment: &Environment) -> Result<PathBuf> {
+        let archive = self.file(environment, "image.img");
+        let mut dump = environment.command(&[]);
+        dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
+        succeed(dump.arg(self.trace_list(environment)).arg(&archive))?;
+        Ok(archive)
+    }
+
     /// Runs once more for the report of `-X cds_stats`.
-    fn report(&self, environment: &Environment, relocated: bool) -> Result<Report> {
+    fn report(&self, environment: &Environment, archive: &str, relocated: bool) -> Result<Report> {
         let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
         let file = directory.path().join("stats.json");
         let option = format!("cds_stats={}", file.display());
-        let mut command = self.command_archived(environment, &[&option]);
+        let mut command = self.command_with(environment, &[archive, &option]);
         if relocated {
             take_addresses(&mut command);
         }
