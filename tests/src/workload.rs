@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use similar::TextDiff;
 
 use crate::environment::{Environment, succeed, workloads};
@@ -19,6 +19,7 @@ use crate::{Outcome, take_addresses};
 pub struct Workload {
     pub name: &'static str,
     arguments: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
     /// A script that is not among those of this repository.
     script: Option<PathBuf>,
 }
@@ -30,6 +31,7 @@ const fn workload(name: &'static str, arguments: &'static [&'static str]) -> Wor
     Workload {
         name,
         arguments,
+        variables: &[],
         script: None,
     }
 }
@@ -55,6 +57,18 @@ pub const BUSY: [Workload; 4] = [
     workload("django_views", &["@django_views.py"]),
     workload("orm", &["@orm.py"]),
 ];
+
+/// A program of an environment of its own: with the packages of `tensorflow.lock`.
+pub const TENSORFLOW: Workload = Workload {
+    name: "tensorflow",
+    arguments: &["@use_tensorflow.py"],
+    // What it logs has the time of day and the process id.
+    variables: &[
+        ("TF_CPP_MIN_LOG_LEVEL", "3"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0"),
+    ],
+    script: None,
+};
 
 /// The interpreter alone.
 pub const PASS: Workload = workload("pass", &["-c", "pass"]);
@@ -90,6 +104,7 @@ impl Workload {
         Self {
             name,
             arguments: &[],
+            variables: &[],
             script: Some(script),
         }
     }
@@ -136,6 +151,7 @@ impl Workload {
         let options = Vec::from_iter(options.iter().map(|option| format!("-X{option}")));
         let mut command = environment.command(&options);
         command.args(self.arguments());
+        command.envs(self.variables.iter().copied());
         command
     }
 
@@ -163,9 +179,6 @@ impl Workload {
         let expected = Outcome::of(&mut self.command_off(environment));
 
         let traced = self.dump(environment, &say)?;
-        say("take a startup image");
-        let image = self.take_image(environment)?;
-        let restored = format!("cds={}", image.display());
 
         say("run in all ways");
         let strict = ["cds_strict"];
@@ -179,16 +192,14 @@ impl Workload {
                 self.command_archived(environment, &strict),
             ),
             ("the archive, relocated", relocated),
-            (
-                "the startup image",
-                self.command_with(environment, &[&restored]),
-            ),
         ];
         let mut differences = Vec::new();
         for (way, mut command) in runs {
             let outcome = Outcome::of(&mut command);
             differences.extend(difference(way, &expected, &outcome));
         }
+        say("take a startup image, and run from it");
+        differences.extend(self.compare_restored(environment, &expected)?);
         if let Some(control) = control {
             Outcome::of(&mut self.command(control));
             let outcome = Outcome::of(&mut self.command(control));
@@ -208,13 +219,6 @@ impl Workload {
         let archive = format!("cds={}", self.file(environment, "img").display());
         let report = self.report(environment, &archive, false)?;
         let relocated = self.report(environment, &archive, true)?;
-        let restored = self.report(environment, &restored, false)?;
-        if restored.startup_image.is_none() {
-            problems.push(format!(
-                "it is not restored: {:?}",
-                restored.startup_image_refused
-            ));
-        }
         for (report, is_relocated) in [(&report, false), (&relocated, true)] {
             let modules = &report.modules;
             if modules.from_archive != traced || !modules.elsewhere.is_empty() {
@@ -256,10 +260,7 @@ impl Workload {
         let [list, archive, profile] =
             ["lst", "img", "profile"].map(|suffix| self.file(environment, suffix));
         for file in [&list, &archive, &profile] {
-            if file.exists() {
-                fs::remove_file(file)
-                    .with_context(|| format!("cannot remove {}", file.display()))?;
-            }
+            remove(file)?;
         }
         say("trace");
         let trace = format!("cds_trace={}", list.display());
@@ -285,13 +286,42 @@ impl Workload {
         Ok(BTreeSet::from_iter(modules).len())
     }
 
-    /// Takes an image of what it imports, beside an archive of its own, since `-X cds=` prefers images; returns that.
-    fn take_image(&self, environment: &Environment) -> Result<PathBuf> {
+    /// Runs it without an archive and restored from an image, and no other way; returns what is different.
+    pub fn check_restored(&self, environment: &Environment) -> Result<Vec<String>> {
+        Outcome::of(&mut self.command_off(environment));
+        let expected = Outcome::of(&mut self.command_off(environment));
+        ensure!(
+            expected.status == 0,
+            "{} fails by itself: {expected:#?}",
+            self.name
+        );
+        let list = self.trace_list(environment);
+        remove(&list)?;
+        let trace = format!("cds_trace={}", list.display());
+        Outcome::of(&mut self.command_with(environment, &[&trace]));
+        self.compare_restored(environment, &expected)
+    }
+
+    /// Takes an image of what the trace list names, beside an archive of its own, since `-X cds=` prefers images.
+    fn compare_restored(
+        &self,
+        environment: &Environment,
+        expected: &Outcome,
+    ) -> Result<Vec<String>> {
         let archive = self.file(environment, "image.img");
         let mut dump = environment.command(&[]);
+        dump.envs(self.variables.iter().copied());
         dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
         succeed(dump.arg(self.trace_list(environment)).arg(&archive))?;
-        Ok(archive)
+        let archive = format!("cds={}", archive.display());
+        let outcome = Outcome::of(&mut self.command_with(environment, &[&archive]));
+        let mut complaints = Vec::from_iter(difference("the startup image", expected, &outcome));
+        let report = self.report(environment, &archive, false)?;
+        if report.startup_image.is_none() {
+            let reason = report.startup_image_refused;
+            complaints.push(format!("it is not restored: {reason:?}"));
+        }
+        Ok(complaints)
     }
 
     /// Runs once more for the report of `-X cds_stats`.
@@ -306,6 +336,13 @@ impl Workload {
         Outcome::of(&mut command);
         Report::read(&file).with_context(|| format!("{}: -X cds_stats", self.name))
     }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    if file.exists() {
+        fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The difference between two outcomes, for people.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use cpython_cds_tests::environment::succeed;
+use cpython_cds_tests::environment::{self, succeed};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
+use cpython_cds_tests::workload::TENSORFLOW;
 use cpython_cds_tests::{Outcome, clean, python, repository};
 
 /// A package whose source distribution has its tests.
@@ -93,9 +94,9 @@ fn main() -> ExitCode {
 
 /// Whether all suites give the same results.
 fn run(stock: &Path) -> Result<bool> {
+    let mut same = tensorflow()?;
     let stock = Environment::new("stock", stock)?;
     let patched = Environment::new("patched", &python())?;
-    let mut same = true;
     println!(
         "{:<20}{:>9}{:>9}{:>10}{:>12}",
         "", "tests", "failed", "archived", "different"
@@ -140,6 +141,22 @@ fn run(stock: &Path) -> Result<bool> {
         same &= different.is_empty();
     }
     Ok(same)
+}
+
+/// Whether TensorFlow, the largest of all, does the same restored from a startup image.
+fn tensorflow() -> Result<bool> {
+    let python = python();
+    let environment = environment::Environment::with(&python, "tensorflow.lock", &[])?;
+    let progress = Progress::start("tensorflow");
+    progress.say("without an archive, and restored from a startup image");
+    let complaints = TENSORFLOW.check_restored(&environment)?;
+    drop(progress);
+    let same = if complaints.is_empty() { "yes" } else { "NO" };
+    println!("tensorflow, restored from a startup image: the same: {same}");
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    Ok(complaints.is_empty())
 }
 
 /// A virtual environment with pytest and the packages.
