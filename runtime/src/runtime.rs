@@ -195,20 +195,11 @@ impl Runtime {
         if let Some(layer) = &self.layers.named {
             lines.extend(auto::lines(layer)?);
         }
-        let texts = |texts: &[String]| {
-            let texts = texts.iter().map(|text| Object::str(text));
-            Object::list(texts.collect::<object::Result<Vec<_>>>()?)
-        };
-        let options = match &image {
-            Some(_) => image::options_of_process()?,
-            None => None,
-        };
-        let options = match options {
-            Some(options) => texts(&options)?,
-            None => Object::none(),
-        };
+        let lines = lines.iter().map(|line| Object::str(line));
+        let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
         let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
-        refresh.call(vec![Object::str(archive)?, texts(&lines)?, options])?;
+        let has_image = Object::bool(auto.has_image);
+        refresh.call(vec![Object::str(archive)?, lines, has_image])?;
         Ok(())
     }
 

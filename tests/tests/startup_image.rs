@@ -500,6 +500,49 @@ fn an_interpreter_that_has_imported_nothing_is_restored() {
     );
 }
 
+/// An image is of an interpreter with the options and variables of the dump.
+#[test]
+fn a_process_with_options_is_restored_from_an_image_with_these() {
+    let project = Project::new(&[
+        ("app.lst", "argparse\njson\n"),
+        (
+            "app.py",
+            "import argparse, json, sys\nassert True\nprint(sys.flags, sorted(sys._xoptions.keys() - {'cds', 'cds_stats'}), sys.warnoptions, sys.path)\n",
+        ),
+    ]);
+    let run = |options: &[&str], variable: (&str, &str), arguments: &[&str]| {
+        let mut command = project.command([options, arguments].concat());
+        Outcome::of(command.env(variable.0, variable.1))
+    };
+    for (options, variable) in [
+        (&["-O"][..], ("A", "1")),
+        (&["-OO", "-B"], ("A", "1")),
+        (&["-uqW", "error"], ("A", "1")),
+        (&["-Wdefault::ImportWarning", "-W", "once"], ("A", "1")),
+        (&["-X", "utf8", "-Xno_debug_ranges", "-P"], ("A", "1")),
+        (&["-X", "dev"], ("A", "1")),
+        (&["-Is"], ("A", "1")),
+        (&["-E", "-S"], ("PYTHONOPTIMIZE", "1")),
+        (&[], ("PYTHONOPTIMIZE", "2")),
+        (&[], ("PYTHONNOUSERSITE", "1")),
+        (&[], ("PYTHONSAFEPATH", "1")),
+        (&[], ("PYTHONDONTWRITEBYTECODE", "1")),
+        (&[], ("PYTHONPYCACHEPREFIX", "/nowhere")),
+        (&[], ("PYTHONWARNINGS", "error")),
+        (&["-b"], ("PYTHONUNBUFFERED", "1")),
+    ] {
+        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        run(options, variable, &dump).success();
+        let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.txt", "app.py"];
+        let restored = run(options, variable, &stats);
+        let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+        assert_eq!(refusal(&stats), None, "{options:?} {variable:?}");
+        let plain = run(options, variable, &["-X", "cds=off", "app.py"]);
+        assert_eq!(restored, plain, "{options:?} {variable:?}");
+        assert_eq!(restored.status, 0, "{restored:?}");
+    }
+}
+
 /// Somebody types at a terminal: code, ctrl-C at the prompt and into a program, ctrl-D; with either prompt of Python, and to
 /// a program that reads its input.
 #[test]

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from _cds_archive import image_options
+
 from cds import interpreter
 
 if TYPE_CHECKING:
@@ -21,15 +23,15 @@ _NICENESS = 19
 _MOST_SECONDS = 600
 
 
-def refresh(archive: str, lines: Iterable[str], image_options: Sequence[str] | None) -> None:
+def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
     """Start writing the archive, from the lines of a trace list, and do not wait for it.
 
-    With options for an interpreter, a startup image is taken of one, too.  The interpreter
-    calls this when it is about to end.  What it needs is imported already: it shall end soon.
+    And the startup image beside it, if that is wanted.  The interpreter calls this when it is
+    about to end.  What it needs is imported already: it shall end soon.
     """
     wanted = [archive]
-    if image_options is not None:
-        wanted += [_main_module(), *image_options]
+    if has_image and (options := image_options()) is not None:
+        wanted += [_main_module(), *options]
     listing = os.memfd_create("cds_auto")
     try:
         _write_all(listing, "".join(f"{line}\n" for line in lines).encode())

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
-from cds import interpreter
 from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
@@ -32,9 +31,16 @@ def take_image(
 ) -> str | None:
     """Take the image of an interpreter with an archive, and with modules imported.
 
-    It is started with the options given, or those of this process, and may take so many
-    seconds.  Return what went wrong, if something did.
+    It is started with the options given, or those that this process was started with (not
+    those that variables stand for, which it has as well), and may take so many seconds.
+    Return what went wrong, if something did.
     """
+    if options is None:
+        from _cds_archive import image_options
+
+        options = image_options()
+    if options is None:
+        return "no startup image: there is none for the options of this process"
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     request = {
         "image": os.path.abspath(image_path(archive)),
@@ -48,7 +54,7 @@ def take_image(
             json.dump(request, file)
         command = [
             sys.executable,
-            *(interpreter.options() if options is None else options),
+            *options,
             "-X",
             f"cds={os.path.abspath(archive)}",
             "-X",

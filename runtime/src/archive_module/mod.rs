@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::inspect_image;
+use image_inspection::{image_options, inspect_image};
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -92,6 +92,11 @@ pub fn init() -> *mut PyObject {
                 c"inspect_image",
                 inspect_image,
                 c"inspect_image(path)\n--\n\nWhat a startup image holds.",
+            ),
+            method!(
+                c"image_options",
+                image_options,
+                c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
             ),
             method!(
                 c"walk",
