@@ -246,7 +246,7 @@ fn a_program_that_changes_its_process_is_restored_all_the_same() {
     project.write(
         "app.py",
         "import os, signal, tool\nprint(os.environ['HOME'], os.getenv('LC_ALL'), len(signal.pthread_sigmask(signal.SIG_BLOCK, [12])))\n\
-         os.environ['HOME'] = '/'\nos.environ['LC_ALL'] = 'C'\nos.chdir('/')\nsignal.signal(15, signal.SIG_IGN)\n",
+         os.environ['HOME'] = '/'\nos.environ['SOME'] = 'thing'\nos.chdir('/')\nsignal.signal(15, signal.SIG_IGN)\n",
     );
     let plain = run(&project, &["app.py"]);
     let restored = until_restored(&project, &["app.py"]);
@@ -275,6 +275,47 @@ fn a_program_is_not_run_for_it_to_be_restored() {
         assert_eq!(noted.lines().count(), runs, "{name}");
         let _ = fs::remove_file(project.path(IMAGE));
     }
+}
+
+/// In an image, imports have been done before the program could set a variable for them.
+#[test]
+fn a_program_that_sets_variables_for_its_imports_is_not_restored() {
+    let project = project();
+    project.write(
+        "lib/reader.py",
+        "import os\nlevel = os.environ.get('LEVEL', 'none')\nos.environ['BY_READER'] = 'set'\n",
+    );
+    project.write(
+        "app.py",
+        "import os\nos.environ['LEVEL'] = 'high'\nimport reader\nprint(reader.level)\n",
+    );
+    let plain = run(&project, &["app.py"]);
+    let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
+    assert_eq!(told(&noted), ("high", "it is not a startup image"));
+    assert_eq!(noted.stdout, plain.stdout);
+    let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
+    assert!(
+        note.contains("the program changes the variable LEVEL, which imports"),
+        "{note}"
+    );
+    // What imports set themselves, or nobody reads, or what only reads a variable that fails, is no reason.
+    project.write("lib/failing.py", "import os\nos.environ['LEVEL']\n");
+    project.write(
+        "app.py",
+        "import os\nos.environ['OTHER'] = 'x'\nimport reader\nos.environ['LEVEL'] = 'high'\nimport failing\nprint(reader.level)\n",
+    );
+    project.write(
+        "lib/reader.py",
+        "import os\nlevel = 'none'\nos.environ['BY_READER'] = 'set'\nos.environ['BY_READER']\n",
+    );
+    let restored = until_restored(&project, &["app.py"]);
+    assert_eq!(restored.stdout, "none\n");
+    // One for a C library nobody sees being read.
+    let program = fs::read_to_string(project.path("app.py")).expect("it is there");
+    project.write("app.py", &program.replace("OTHER", "OMP_NUM_THREADS"));
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
+    assert_eq!(told(&noted), ("none", "it is not a startup image"));
 }
 
 /// Where none can be taken, a note says why, and nobody tries again before the archive is renewed.

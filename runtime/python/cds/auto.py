@@ -29,20 +29,22 @@ def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
     And the startup image beside it, if that is wanted.  The interpreter calls this when it is
     about to end.  What it needs is imported already: it shall end soon.
     """
-    wanted = [archive]
+    variables = interpreter.environment()
+    image = None
     if has_image and (options := image_options()) is not None:
-        wanted += [_main_module(), *options]
+        image = (_main_module(), options, _changes(variables))
     listing = os.memfd_create("cds_auto")
     try:
-        _write_all(listing, "".join(f"{line}\n" for line in lines).encode())
+        # A literal needs no module.  Not an argument: others may see these.
+        _write_all(listing, "".join(f"{line}\n" for line in (repr(image), *lines)).encode())
         os.lseek(listing, 0, os.SEEK_SET)
         nowhere = os.open(os.devnull, os.O_RDWR)
         try:
             os.posix_spawn(
                 sys.executable,
                 # -P: modules beside a script are in the list with their files.
-                [sys.executable, *interpreter.options(), "-P", "-m", "cds.auto", *wanted],
-                interpreter.environment(),
+                [sys.executable, *interpreter.options(), "-P", "-m", "cds.auto", archive],
+                variables,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, listing, 0),
                     (os.POSIX_SPAWN_DUP2, nowhere, 1),
@@ -64,12 +66,23 @@ def _main_module() -> str:
     return "" if spec is None else str(spec.name)
 
 
+def _changes(variables: dict[bytes, bytes]) -> dict[str, str | None]:
+    """Return what the program has made of the variables that it was started with."""
+    now = {name: value for name, value in os.environb.items() if interpreter.is_inherited(name)}
+    return {
+        os.fsdecode(name): os.fsdecode(now[name]) if name in now else None
+        for name in variables.keys() | now.keys()
+        if variables.get(name) != now.get(name)
+    }
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _write(archive: str, image: Sequence[str]) -> None:
+def _write(archive: str) -> None:
+    import ast
     import fcntl
 
     from cds import tracelist
@@ -83,16 +96,20 @@ def _write(archive: str, image: Sequence[str]) -> None:
     except BlockingIOError:
         # Somebody writes an archive here; the next run that misses something is soon enough.
         return
+    image = ast.literal_eval(sys.stdin.buffer.readline().decode())
     entries = tracelist.read("-")
     if image:
         entries += NEEDED
     dump(archive, Selection(entries), freshness=_freshness(archive), note_skipped=True)
     if image:
-        main, *options = image
-        _take_image(archive, [entry for entry in entries if entry.name != main], options)
+        main, options, changes = image
+        entries = [entry for entry in entries if entry.name != main]
+        _take_image(archive, entries, options, changes)
 
 
-def _take_image(archive: str, entries: Iterable["Entry"], options: Sequence[str]) -> None:
+def _take_image(
+    archive: str, entries: Iterable["Entry"], options: Sequence[str], changes: dict[str, str | None]
+) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
     import tempfile
 
@@ -107,7 +124,9 @@ def _take_image(archive: str, entries: Iterable["Entry"], options: Sequence[str]
         note.flush()
         # What went wrong is told there.
         os.dup2(note.fileno(), 2)
-        problem = take_image(archive, entries, (), options=options, seconds=_MOST_SECONDS)
+        problem = take_image(
+            archive, entries, (), options=options, changes=changes, seconds=_MOST_SECONDS
+        )
         if problem is None and (changed := inspect_image(path)["changed"]):
             # It would be renewed for ever.
             problem = f"changed while it was taken, perhaps by that: {', '.join(changed)}"
@@ -128,4 +147,4 @@ def _freshness(archive: str) -> str:
 
 
 if __name__ == "__main__":
-    _write(sys.argv[1], sys.argv[2:])
+    _write(sys.argv[1])

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from cds.tracelist import Entry
 
@@ -26,6 +27,7 @@ def take_image(
     path: Sequence[str],
     *,
     options: Sequence[str] | None = None,
+    changes: Mapping[str, str | None] = MappingProxyType({}),
     verbose: bool = False,
     seconds: float | None = None,
 ) -> str | None:
@@ -33,6 +35,7 @@ def take_image(
 
     It is started with the options given, or those that this process was started with (not
     those that variables stand for, which it has as well), and may take so many seconds.
+    `changes` are variables that the program sets, or removes, which imports must not depend on.
     Return what went wrong, if something did.
     """
     if options is None:
@@ -46,6 +49,7 @@ def take_image(
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
         "path": list(path),
+        "changes": dict(changes),
         "verbose": verbose,
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:

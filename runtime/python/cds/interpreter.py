@@ -36,4 +36,9 @@ def environment() -> dict[bytes, bytes]:
             pairs = [pair.partition(b"=")[::2] for pair in file.read().split(b"\0") if pair]
     except OSError:
         pairs = list(os.environb.items())
-    return {name: value for name, value in pairs if not name.startswith(_OURS)}
+    return {name: value for name, value in pairs if is_inherited(name)}
+
+
+def is_inherited(name: bytes) -> bool:
+    """Say whether a variable is no setting for archives."""
+    return not name.startswith(_OURS)

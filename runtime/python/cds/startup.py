@@ -80,13 +80,18 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     sys.addaudithook(audit)
     # `-c` needs it for its tracebacks, and `-i` more.
     importlib.import_module("linecache")
+    all_asked, decisive = watched.asked, set[bytes]()
     for name, origin in wanted["modules"]:
+        watched.asked = set()
         try:
             _import(name, origin)
+            decisive |= watched.asked
         except Exception as error:
             # The program that was traced may have tried it, too.
             if wanted["verbose"]:
                 _tell_failure(name, error)
+        all_asked |= watched.asked
+    watched.asked = all_asked
     hooks.run_before_snapshot()
     opened = seen - {os.path.abspath(request)}
 
@@ -95,7 +100,9 @@ def prepare(request: str) -> tuple[str, list[str], list[_Looked], list[str], str
     _changes = {name: value for name, value in now.items() if environment.get(name) != value}
     _changes |= {name: None for name in environment if name not in now}
     del sys.path[: len(wanted["path"])]
-    problem = _what_cannot_be_restored(inherited)
+    problem = _what_cannot_be_restored(inherited) or _what_is_set_too_late(
+        wanted["changes"], now, decisive
+    )
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -159,6 +166,20 @@ def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
     running = [name for name in timers if signal.getitimer(getattr(signal, name)) != (0.0, 0.0)]
     if running:
         return f"imports have started timers: {', '.join(running)}"
+    return None
+
+
+def _what_is_set_too_late(
+    changes: dict[str, str | None], now: dict[bytes, bytes], asked: set[bytes]
+) -> str | None:
+    """Name a variable that the program sets before it imports what depends on it."""
+    from _cds_archive import is_read_by_libraries
+
+    for name, value in changes.items():
+        key = os.fsencode(name)
+        is_as_in_program = now.get(key) == (None if value is None else os.fsencode(value))
+        if not is_as_in_program and (key in asked or is_read_by_libraries(name)):
+            return f"the program changes the variable {name}, which imports or libraries read"
     return None
 
 

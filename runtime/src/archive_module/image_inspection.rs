@@ -12,6 +12,10 @@ pub fn image_options([]: [Object; 0]) -> Result<Object> {
     }
 }
 
+pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {
+    Ok(Object::bool(image::is_read_by_libraries(name.to_str()?)))
+}
+
 fn texts(texts: &[String]) -> Result<Object> {
     let texts = texts.iter().map(|text| Object::str(text));
     Object::list(texts.collect::<Result<Vec<_>>>()?)

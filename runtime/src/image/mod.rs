@@ -22,7 +22,7 @@ mod trampoline;
 
 pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
-pub use renewal::{needs_renewal, options_of_process};
+pub use renewal::{is_read_by_libraries, needs_renewal, options_of_process};
 pub use restore::{refusal, restore};
 pub use take::{is_immortal, take};
 

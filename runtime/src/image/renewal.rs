@@ -8,6 +8,7 @@ use std::path::Path;
 use super::command_line::CommandLine;
 use super::describe::changed;
 use super::format::{self, Vdso};
+use super::key::may_be_read;
 use crate::cpython::object::{Object, Result};
 
 /// How the file begins that `cds.auto` leaves where no image can be taken.
@@ -47,6 +48,11 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
         address != 0
             && words.all(|(index, word)| (address as *const [u8; 8]).add(index).read() == word)
     }
+}
+
+/// Whether a variable is one that nobody can watch being read.
+pub fn is_read_by_libraries(name: &str) -> bool {
+    may_be_read(name.as_bytes())
 }
 
 /// The options with which an image of this process would have to be taken; none if there can be none.

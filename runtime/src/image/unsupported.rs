@@ -25,6 +25,10 @@ pub fn needs_renewal(_path: &std::path::Path) -> bool {
     false
 }
 
+pub fn is_read_by_libraries(_name: &str) -> bool {
+    false
+}
+
 /// # Errors
 /// None.
 pub fn options_of_process() -> Result<Option<Vec<String>>> {
