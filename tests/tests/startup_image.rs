@@ -603,6 +603,47 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
     }
 }
 
+/// With a relative path, processes find other modules in other directories.
+#[test]
+fn a_relative_path_is_refused_and_not_restored_elsewhere() {
+    let project = Project::new(&[
+        ("one/lib/tool.py", "x = 'one'\n"),
+        ("two/lib/tool.py", "x = 'two'\n"),
+        ("app.lst", "tool\n"),
+    ]);
+    let run = |directory: &str, path: &str, arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.current_dir(project.path(directory));
+        Outcome::of(command.env("PYTHONPATH", path))
+    };
+    let dump = [
+        "-m",
+        "cds",
+        "dump",
+        "-q",
+        "--image",
+        "../app.lst",
+        "../app.img",
+    ];
+    let code = ["-X", "cds=../app.img", "-c", "import tool; print(tool.x)"];
+    for (path, told) in [("lib", "'lib'"), ("/nowhere::lib", "'', 'lib'")] {
+        let outcome = run("one", path, &dump);
+        let reason =
+            format!("cds: no startup image: PYTHONPATH has relative directories: {told}\n");
+        assert_eq!(outcome.status, 1);
+        assert!(outcome.stderr.starts_with(&reason), "{outcome:?}");
+        for directory in ["one", "two"] {
+            let outcome = run(directory, path, &code);
+            assert_eq!(outcome.stdout, format!("{directory}\n"));
+        }
+    }
+    // Without them, or where the variable does not count, it does not matter where a process starts.
+    let path = project.path("one/lib").display().to_string();
+    run("one", &path, &dump).success();
+    assert_eq!(run("two", &path, &code).stdout, "one\n");
+    run("one", "lib", &[&["-E"], &dump[..]].concat()).success();
+}
+
 /// `inspect`, `verify` and `stats` know images.
 #[test]
 fn tools_know_images() {

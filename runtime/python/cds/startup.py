@@ -166,6 +166,12 @@ def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
     running = [name for name in timers if signal.getitimer(getattr(signal, name)) != (0.0, 0.0)]
     if running:
         return f"imports have started timers: {', '.join(running)}"
+    path = os.environ.get("PYTHONPATH")
+    if path and not sys.flags.ignore_environment:
+        relative = [part for part in path.split(os.pathsep) if not os.path.isabs(part)]
+        if relative:
+            # Processes in other directories would have other modules.
+            return f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}"
     return None
 
 
