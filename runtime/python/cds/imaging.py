@@ -38,9 +38,9 @@ def take_image(
     `changes` are variables that the program sets, or removes, which imports must not depend on.
     Return what went wrong, if something did.
     """
-    if options is None:
-        from _cds_archive import image_options
+    from _cds_archive import image_options, is_read_by_libraries
 
+    if options is None:
         options = image_options()
     if options is None:
         return "no startup image: there is none for the options of this process"
@@ -49,7 +49,8 @@ def take_image(
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
         "path": list(path),
-        "changes": dict(changes),
+        # The imports themselves are to load no more modules than a program does.
+        "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
         "verbose": verbose,
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:

@@ -176,15 +176,13 @@ def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
 
 
 def _what_is_set_too_late(
-    changes: dict[str, str | None], now: dict[bytes, bytes], asked: set[bytes]
+    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: set[bytes]
 ) -> str | None:
     """Name a variable that the program sets before it imports what depends on it."""
-    from _cds_archive import is_read_by_libraries
-
-    for name, value in changes.items():
+    for name, (value, is_for_libraries) in changes.items():
         key = os.fsencode(name)
         is_as_in_program = now.get(key) == (None if value is None else os.fsencode(value))
-        if not is_as_in_program and (key in asked or is_read_by_libraries(name)):
+        if not is_as_in_program and (is_for_libraries or key in asked):
             return f"the program changes the variable {name}, which imports or libraries read"
     return None
 
