@@ -24,7 +24,7 @@ fn project() -> Project {
         ("helper.py", "x = 'first'\n"),
         (
             "lib/tool.py",
-            "import json, os\nx = json.dumps([1])\ndata = open(os.path.join(os.path.dirname(__file__), 'data.txt')).read()\n",
+            "import json, os\nx = json.dumps([1])\nwith open(os.path.join(os.path.dirname(__file__), 'data.txt')) as file: data = file.read()\n",
         ),
         ("lib/data.txt", "data"),
     ]);
