@@ -1,7 +1,9 @@
 //! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
 //! not at all under `-E` and `-I`.
 
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
+
+use cds_image::command_line::WITH_IMAGE;
 
 use crate::cpython::config::Config;
 
@@ -13,7 +15,7 @@ pub struct Options {
     /// Whether a variable names the archive, which processes inherit that have other options.
     pub is_inherited: bool,
     /// The same archive, to be written or renewed at exit if it lacked something (`-X cds_auto=FILE`).
-    pub auto: Option<PathBuf>,
+    pub auto: Option<Auto>,
     /// Exit if the archive cannot be used, verify all of it, and map what must never be written
     /// read-only (`-X cds_strict`).
     pub strict: bool,
@@ -27,6 +29,37 @@ pub struct Options {
     pub image: Option<PathBuf>,
     /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
     pub pycds: bool,
+}
+
+/// What renews itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auto {
+    /// As it was given.
+    pub archive: PathBuf,
+    /// Its absolute path: programs change their directory.
+    pub target: PathBuf,
+    /// The startup image beside it, too (`-X cds_auto=FILE,image`).
+    pub has_image: bool,
+}
+
+impl Auto {
+    /// The value of `-X cds_auto`, or of the variable, that is not empty.
+    pub fn of_option(value: &str) -> Self {
+        let with_image = value.strip_suffix(WITH_IMAGE);
+        let archive = PathBuf::from(with_image.unwrap_or(value));
+        Self {
+            target: path::absolute(&archive).unwrap_or_else(|_| archive.clone()),
+            archive,
+            has_image: with_image.is_some(),
+        }
+    }
+
+    /// The image beside the archive, if that is wanted.
+    pub fn image(&self) -> Option<PathBuf> {
+        let mut name = self.target.clone().into_os_string();
+        name.push(".startup");
+        self.has_image.then(|| name.into())
+    }
 }
 
 /// Where statistics go.
@@ -90,11 +123,12 @@ impl Options {
         let flag = |name: &str| value(name).is_some_and(|value| value != "0");
         let archive = file("cds").or(pycds_archive.map(PathBuf::from));
         // An archive that was chosen stays as it is.
-        let auto = file("cds_auto").filter(|_| archive.is_none());
+        let auto = value("cds_auto").filter(|value| !value.is_empty() && archive.is_none());
+        let auto = auto.as_deref().map(Auto::of_option);
         let is_inherited = !options.iter().any(|(name, _)| name == "cds");
         Self {
             is_inherited,
-            archive: match archive.or_else(|| auto.clone()) {
+            archive: match archive.or_else(|| auto.as_ref().map(|auto| auto.archive.clone())) {
                 None => Choice::Standard,
                 Some(path) if path.as_os_str() == "off" => Choice::Off,
                 Some(path) => Choice::File(path),

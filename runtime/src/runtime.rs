@@ -11,13 +11,13 @@ use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
 use crate::fingerprint::{self, Image};
 use crate::layers::{Layers, Unusable};
-use crate::options::{Options, StatsTarget};
+use crate::options::{Auto, Options, StatsTarget};
 use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
 use crate::reader::OpenError;
 use crate::stats::{Activity, Stats};
 use crate::trace::Trace;
-use crate::{auto, fault, profile, report};
+use crate::{auto, fault, image, profile, report};
 
 pub struct Runtime {
     pub options: Options,
@@ -35,6 +35,7 @@ pub struct Runtime {
 pub struct Restored {
     pub image: PathBuf,
     pub stats: Option<StatsTarget>,
+    pub auto: Option<Auto>,
 }
 
 /// The process ends with exit status 1; the reason is on stderr.
@@ -128,7 +129,11 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
                 None
             }
         });
-    let trace = Trace::new(trace_file, options.auto.is_some());
+    // A process that is restored from an image may have to renew that.
+    let trace = Trace::new(
+        trace_file,
+        options.auto.is_some() || options.image.is_some(),
+    );
     let runtime = Box::new(Runtime {
         options,
         config,
@@ -163,14 +168,28 @@ impl Runtime {
         is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 
-    /// Has the archive of `-X cds_auto` written anew, if that would help the next run. Never fails the run.
+    /// Has the archive of `-X cds_auto`, and its image, written anew, if that would help the next run. Never fails the
+    /// run.
     fn refresh(&self) -> object::Result<()> {
-        let Some(archive) = self.options.auto.as_ref().and_then(|path| path.to_str()) else {
+        let restored = self.restored.get();
+        let auto = match restored {
+            Some(restored) => &restored.auto,
+            None => &self.options.auto,
+        };
+        let Some(auto) = auto else {
             return Ok(());
         };
-        if !is_main_interpreter() || !self.stats.is_archive_incomplete() {
+        let image = auto.image();
+        let lacks_image = || {
+            let image = image.as_deref().filter(|_| restored.is_none());
+            image.is_some_and(image::needs_renewal)
+        };
+        if !is_main_interpreter() || !(self.stats.is_archive_incomplete() || lacks_image()) {
             return Ok(());
         }
+        let Some(archive) = auto.target.to_str() else {
+            return Ok(());
+        };
         fault::point("refresh");
         let mut lines = self.trace.lines();
         if let Some(layer) = &self.layers.named {
@@ -179,7 +198,8 @@ impl Runtime {
         let lines = lines.iter().map(|line| Object::str(line));
         let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
         let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
-        refresh.call(vec![Object::str(archive)?, lines])?;
+        let has_image = Object::bool(auto.has_image);
+        refresh.call(vec![Object::str(archive)?, lines, has_image])?;
         Ok(())
     }
 
@@ -208,6 +228,9 @@ impl Runtime {
     /// Takes notice that the process was restored.
     pub fn resume(&self, restored: Restored) {
         self.stats.reset();
+        if restored.auto.is_none() {
+            self.trace.stop();
+        }
         // It happens once.
         let _ = self.restored.set(restored);
     }

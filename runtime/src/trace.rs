@@ -5,13 +5,22 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fault;
 
 /// Where a program's modules are recorded: in a list that many processes share, and in memory.
 pub struct Trace {
     file: Option<File>,
-    lines: Option<Mutex<BTreeSet<String>>>,
+    lines: Option<Mutex<Lines>>,
+    is_kept: AtomicBool,
+}
+
+/// Lines in the order in which they came, each once.
+#[derive(Default)]
+struct Lines {
+    in_order: Vec<String>,
+    known: BTreeSet<String>,
 }
 
 impl Trace {
@@ -19,6 +28,7 @@ impl Trace {
         Self {
             file,
             lines: in_memory.then(Mutex::default),
+            is_kept: AtomicBool::new(in_memory),
         }
     }
 
@@ -28,13 +38,18 @@ impl Trace {
     }
 
     pub fn is_wanted(&self) -> bool {
-        self.file.is_some() || self.lines.is_some()
+        self.file.is_some() || self.is_kept.load(Ordering::Relaxed)
     }
 
     /// What was recorded in memory.
-    pub fn lines(&self) -> BTreeSet<String> {
+    pub fn lines(&self) -> Vec<String> {
         let lines = self.lines.as_ref().and_then(|lines| lines.lock().ok());
-        lines.map_or_else(BTreeSet::new, |lines| lines.clone())
+        lines.map_or_else(Vec::new, |lines| lines.in_order.clone())
+    }
+
+    /// Ends recording in memory.
+    pub fn stop(&self) {
+        self.is_kept.store(false, Ordering::Relaxed);
     }
 
     /// Records a module. `standard` are the directories in which a dump looks without being told.
@@ -59,7 +74,9 @@ impl Trace {
             let _ = (&*file).write_all(format!("{line}\n").as_bytes());
         }
         if let Some(Ok(mut lines)) = self.lines.as_ref().map(Mutex::lock) {
-            lines.insert(line);
+            if lines.known.insert(line.clone()) {
+                lines.in_order.push(line);
+            }
             fault::point("traced");
         }
     }

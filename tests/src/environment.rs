@@ -15,7 +15,7 @@ use crate::{Outcome, clean, repository};
 /// Lines of pip's output that an error shows.
 const TAIL: usize = 10;
 
-/// The packages, a Django project, and a place for archives. Whoever has one has it alone: a program that ran at the
+/// Packages, a directory to work in (for the workloads, with a Django project), and a place for archives. Whoever has one has it alone: a program that ran at the
 /// same time could write `.pyc` files between a dump and the run that is to use it.
 pub struct Environment {
     directory: PathBuf,
@@ -23,11 +23,18 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Makes the environment for an interpreter, or takes the one that was made for it before.
+    /// Makes the environment of the workloads for an interpreter, or takes the one that was made for it before.
     pub fn new(interpreter: &Path) -> Result<Self> {
+        const PROJECT: &[&str] = &["-m", "django", "startproject", "site30", "."];
+        Self::with(interpreter, "requirements.lock", PROJECT)
+    }
+
+    /// Makes one with the packages of a list, or takes it. `furnish` is what the interpreter is run with then, in the
+    /// working directory.
+    pub fn with(interpreter: &Path, packages: &str, furnish: &[&str]) -> Result<Self> {
         let interpreter = fs::canonicalize(interpreter)
             .with_context(|| format!("there is no interpreter {}", interpreter.display()))?;
-        let requirements = workloads().join("requirements.lock");
+        let requirements = workloads().join(packages);
         let wanted = format!(
             "{}\n{}",
             interpreter.display(),
@@ -46,12 +53,12 @@ impl Environment {
         if fs::read_to_string(&made).is_ok_and(|text| text == wanted) {
             return Ok(environment);
         }
-        environment.make(&interpreter, &requirements)?;
+        environment.make(&interpreter, &requirements, furnish)?;
         fs::write(&made, wanted).with_context(|| format!("cannot write {}", made.display()))?;
         Ok(environment)
     }
 
-    fn make(&self, interpreter: &Path, requirements: &Path) -> Result<()> {
+    fn make(&self, interpreter: &Path, requirements: &Path, furnish: &[&str]) -> Result<()> {
         let progress = Progress::start(format!("packages for {}", interpreter.display()));
         for part in [self.venv(), self.work(), self.archives()] {
             if part.exists() {
@@ -82,11 +89,10 @@ impl Environment {
             format!("cannot install the packages of {}", requirements.display())
         })?;
 
-        progress.say("make the Django project");
-        succeed(
-            self.command(&[])
-                .args(["-m", "django", "startproject", "site30", "."]),
-        )?;
+        if !furnish.is_empty() {
+            progress.say("furnish the working directory");
+            succeed(self.command(&[]).args(furnish))?;
+        }
         progress.done();
         Ok(())
     }

@@ -12,6 +12,10 @@ const NEVER_WRITTEN: [&str; 3] = ["constants", "text", "tables"];
 /// What a process says about its archives.
 #[derive(Debug, Deserialize)]
 pub struct Report {
+    /// The startup image that the process was restored from.
+    pub startup_image: Option<String>,
+    /// Why it was not, if there is one.
+    pub startup_image_refused: Option<String>,
     pub modules: Modules,
     pub directories: Vec<Reason>,
     pub archives: Vec<Layer>,

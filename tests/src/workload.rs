@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use similar::TextDiff;
 
 use crate::environment::{Environment, succeed, workloads};
@@ -19,6 +19,7 @@ use crate::{Outcome, take_addresses};
 pub struct Workload {
     pub name: &'static str,
     arguments: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
     /// A script that is not among those of this repository.
     script: Option<PathBuf>,
 }
@@ -30,6 +31,7 @@ const fn workload(name: &'static str, arguments: &'static [&'static str]) -> Wor
     Workload {
         name,
         arguments,
+        variables: &[],
         script: None,
     }
 }
@@ -47,6 +49,26 @@ pub const ALL: [Workload; 10] = [
     workload("numpy", &["@use_numpy.py"]),
     workload("pandas", &["@use_pandas.py"]),
 ];
+
+/// Programs that do more with their packages. They are not timed: what they do besides importing would count.
+pub const BUSY: [Workload; 4] = [
+    workload("read_csv", &["@read_csv.py"]),
+    workload("talk_http", &["@talk_http.py"]),
+    workload("django_views", &["@django_views.py"]),
+    workload("orm", &["@orm.py"]),
+];
+
+/// A program of an environment of its own: with the packages of `tensorflow.lock`.
+pub const TENSORFLOW: Workload = Workload {
+    name: "tensorflow",
+    arguments: &["@use_tensorflow.py"],
+    // What it logs has the time of day and the process id.
+    variables: &[
+        ("TF_CPP_MIN_LOG_LEVEL", "3"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0"),
+    ],
+    script: None,
+};
 
 /// The interpreter alone.
 pub const PASS: Workload = workload("pass", &["-c", "pass"]);
@@ -82,6 +104,7 @@ impl Workload {
         Self {
             name,
             arguments: &[],
+            variables: &[],
             script: Some(script),
         }
     }
@@ -128,6 +151,7 @@ impl Workload {
         let options = Vec::from_iter(options.iter().map(|option| format!("-X{option}")));
         let mut command = environment.command(&options);
         command.args(self.arguments());
+        command.envs(self.variables.iter().copied());
         command
     }
 
@@ -174,6 +198,8 @@ impl Workload {
             let outcome = Outcome::of(&mut command);
             differences.extend(difference(way, &expected, &outcome));
         }
+        say("take a startup image, and run from it");
+        differences.extend(self.compare_restored(environment, &expected)?);
         if let Some(control) = control {
             Outcome::of(&mut self.command(control));
             let outcome = Outcome::of(&mut self.command(control));
@@ -190,8 +216,9 @@ impl Workload {
         if expected.status != 0 {
             problems.push(format!("the program fails by itself: {expected:#?}"));
         }
-        let report = self.report(environment, false)?;
-        let relocated = self.report(environment, true)?;
+        let archive = format!("cds={}", self.file(environment, "img").display());
+        let report = self.report(environment, &archive, false)?;
+        let relocated = self.report(environment, &archive, true)?;
         for (report, is_relocated) in [(&report, false), (&relocated, true)] {
             let modules = &report.modules;
             if modules.from_archive != traced || !modules.elsewhere.is_empty() {
@@ -233,10 +260,7 @@ impl Workload {
         let [list, archive, profile] =
             ["lst", "img", "profile"].map(|suffix| self.file(environment, suffix));
         for file in [&list, &archive, &profile] {
-            if file.exists() {
-                fs::remove_file(file)
-                    .with_context(|| format!("cannot remove {}", file.display()))?;
-            }
+            remove(file)?;
         }
         say("trace");
         let trace = format!("cds_trace={}", list.display());
@@ -262,18 +286,63 @@ impl Workload {
         Ok(BTreeSet::from_iter(modules).len())
     }
 
+    /// Runs it without an archive and restored from an image, and no other way; returns what is different.
+    pub fn check_restored(&self, environment: &Environment) -> Result<Vec<String>> {
+        Outcome::of(&mut self.command_off(environment));
+        let expected = Outcome::of(&mut self.command_off(environment));
+        ensure!(
+            expected.status == 0,
+            "{} fails by itself: {expected:#?}",
+            self.name
+        );
+        let list = self.trace_list(environment);
+        remove(&list)?;
+        let trace = format!("cds_trace={}", list.display());
+        Outcome::of(&mut self.command_with(environment, &[&trace]));
+        self.compare_restored(environment, &expected)
+    }
+
+    /// Takes an image of what the trace list names, beside an archive of its own, since `-X cds=` prefers images.
+    fn compare_restored(
+        &self,
+        environment: &Environment,
+        expected: &Outcome,
+    ) -> Result<Vec<String>> {
+        let archive = self.file(environment, "image.img");
+        let mut dump = environment.command(&[]);
+        dump.envs(self.variables.iter().copied());
+        dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
+        succeed(dump.arg(self.trace_list(environment)).arg(&archive))?;
+        let archive = format!("cds={}", archive.display());
+        let outcome = Outcome::of(&mut self.command_with(environment, &[&archive]));
+        let mut complaints = Vec::from_iter(difference("the startup image", expected, &outcome));
+        let report = self.report(environment, &archive, false)?;
+        if report.startup_image.is_none() {
+            let reason = report.startup_image_refused;
+            complaints.push(format!("it is not restored: {reason:?}"));
+        }
+        Ok(complaints)
+    }
+
     /// Runs once more for the report of `-X cds_stats`.
-    fn report(&self, environment: &Environment, relocated: bool) -> Result<Report> {
+    fn report(&self, environment: &Environment, archive: &str, relocated: bool) -> Result<Report> {
         let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
         let file = directory.path().join("stats.json");
         let option = format!("cds_stats={}", file.display());
-        let mut command = self.command_archived(environment, &[&option]);
+        let mut command = self.command_with(environment, &[archive, &option]);
         if relocated {
             take_addresses(&mut command);
         }
         Outcome::of(&mut command);
         Report::read(&file).with_context(|| format!("{}: -X cds_stats", self.name))
     }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    if file.exists() {
+        fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The difference between two outcomes, for people.

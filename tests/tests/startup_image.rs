@@ -645,6 +645,180 @@ fn what_cannot_be_restored_is_refused() {
     });
 }
 
+/// An image need not have a program's imports: it spares the start of the interpreter itself.
+#[test]
+fn an_interpreter_that_has_imported_nothing_is_restored() {
+    let project = Project::new(&[
+        ("empty.lst", "# nothing\n"),
+        ("builtin.lst", "_json\nsys\n"),
+    ]);
+    for lists in [
+        &[][..],
+        &["empty.lst"],
+        &["/dev/null"],
+        &["builtin.lst"],
+        &["empty.lst", "/dev/null"],
+    ] {
+        let dump = ["-m", "cds", "dump", "-q", "--image"];
+        project.run([&dump, lists, &["app.img"]].concat()).success();
+        assert_restored(&project, &["-c", "pass"]);
+        let names = "import sys; print(sys.argv, 'csv' in sys.modules, sys.stdin.read())";
+        assert_same(&project, &["-c", names, "one"], |_| {});
+        fs::remove_file(project.path("app.img.startup")).unwrap();
+        fs::remove_file(project.path("app.img")).unwrap();
+    }
+    // An archive alone would have nothing in it.
+    let outcome = project.run(["-m", "cds", "dump", "empty.lst", "app.img"]);
+    assert_eq!(
+        (outcome.status, &*outcome.stderr),
+        (1, "cds dump: error: nothing to archive\n")
+    );
+}
+
+/// An image is of an interpreter with the options and variables of the dump.
+#[test]
+fn a_process_with_options_is_restored_from_an_image_with_these() {
+    let project = Project::new(&[
+        ("app.lst", "argparse\njson\n"),
+        (
+            "app.py",
+            "import argparse, json, sys\nassert True\nprint(sys.flags, sorted(sys._xoptions.keys() - {'cds', 'cds_stats'}), sys.warnoptions, sys.path)\n",
+        ),
+    ]);
+    let run = |options: &[&str], variable: (&str, &str), arguments: &[&str]| {
+        let mut command = project.command([options, arguments].concat());
+        Outcome::of(command.env(variable.0, variable.1))
+    };
+    for (options, variable) in [
+        (&["-O"][..], ("A", "1")),
+        (&["-OO", "-B"], ("A", "1")),
+        (&["-uqW", "error"], ("A", "1")),
+        (&["-Wdefault::ImportWarning", "-W", "once"], ("A", "1")),
+        (&["-X", "utf8", "-Xno_debug_ranges", "-P"], ("A", "1")),
+        (&["-X", "dev"], ("A", "1")),
+        (&["-Is"], ("A", "1")),
+        (&["-E", "-S"], ("PYTHONOPTIMIZE", "1")),
+        (&[], ("PYTHONOPTIMIZE", "2")),
+        (&[], ("PYTHONNOUSERSITE", "1")),
+        (&[], ("PYTHONSAFEPATH", "1")),
+        (&[], ("PYTHONDONTWRITEBYTECODE", "1")),
+        (&[], ("PYTHONPYCACHEPREFIX", "/nowhere")),
+        (&[], ("PYTHONWARNINGS", "error")),
+        (&["-b"], ("PYTHONUNBUFFERED", "1")),
+    ] {
+        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        run(options, variable, &dump).success();
+        let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.txt", "app.py"];
+        let restored = run(options, variable, &stats);
+        let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+        assert_eq!(refusal(&stats), None, "{options:?} {variable:?}");
+        let plain = run(options, variable, &["-X", "cds=off", "app.py"]);
+        assert_eq!(restored, plain, "{options:?} {variable:?}");
+        assert_eq!(restored.status, 0, "{restored:?}");
+    }
+}
+
+/// Somebody types at a terminal: code, ctrl-C at the prompt and into a program, ctrl-D; with either prompt of Python, and to
+/// a program that reads its input.
+#[test]
+fn it_is_the_same_to_talk_to_a_restored_process() {
+    const STEPS: &str = r#"[
+        [">>> $", "1+1\r"],
+        ["\\n2\n.*>>> $", "import sys; sys.argv, __name__, sys.flags.interactive, sys.stdin.isatty()\r"],
+        ["\\)\n.*>>> $", "def f(x): return x * 3\r\r"],
+        ["\n.*>>> $", "f('ab'), _\r"],
+        ["ababab.*>>> $", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "1/0\r"],
+        ["ZeroDivisionError: .*>>> $", "import time; print('g' + 'o'); time.sleep(60)\r"],
+        ["\ngo\n", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "f(\r"],
+        ["\\.\\.\\. $", "\u0003"],
+        ["KeyboardInterrupt\n.*>>> $", "input('name? ')\r"],
+        ["name\\? $", "ada\r"],
+        ["'ada'\n.*>>> $", "import atexit; atexit.register(print, 'at', 'exit') and None\r"],
+        ["\n.*>>> $", "\u0004"]
+    ]"#;
+    const PROGRAM: &str = "print('ready', input('name? '))\ntry: input()\nexcept KeyboardInterrupt: print('interrupted')\ninput()\n";
+    const TO_PROGRAM: &str =
+        r#"[["name\\? $", "ada\r"], ["ready ada\n", "\u0003"], ["interrupted\n", "\u0004"]]"#;
+    let project = Project::new(&[
+        ("terminal.py", include_str!("../src/terminal.py")),
+        ("app.py", PROGRAM),
+    ]);
+    for (prompt, basic) in [("basic", "1"), ("new", "")] {
+        let configure = |command: &mut Command| {
+            let home = project.path("");
+            command.env("PYTHON_BASIC_REPL", basic).env("TERM", "xterm");
+            command.env("NO_COLOR", "1").env("HOME", home);
+        };
+        let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.img"]);
+        configure(&mut dump);
+        Outcome::of(&mut dump).success();
+        for (steps, arguments) in [
+            (STEPS, &[][..]),
+            (STEPS, &["-q"]),
+            (STEPS, &["-"]),
+            (TO_PROGRAM, &["app.py"]),
+        ] {
+            let typed = |archive: &str| {
+                let mut command = project.command(["-X", "cds=off", "terminal.py", steps]);
+                configure(&mut command);
+                command.arg(python()).args(["-X", archive]);
+                command.args(["-X", "cds_stats=stats.txt"]).args(arguments);
+                let outcome = Outcome::of(&mut command).success();
+                let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+                (outcome.stdout, refusal(&stats))
+            };
+            let (restored, refusal) = typed("cds=app.img");
+            // `-q` is an option that the image was not made with.
+            assert_eq!(refusal.is_some(), arguments == ["-q"], "{refusal:?}");
+            let (plain, _) = typed("cds=off");
+            assert_eq!(restored, plain, "{prompt} {arguments:?}");
+        }
+    }
+}
+
+/// With a relative path, processes find other modules in other directories.
+#[test]
+fn a_relative_path_is_refused_and_not_restored_elsewhere() {
+    let project = Project::new(&[
+        ("one/lib/tool.py", "x = 'one'\n"),
+        ("two/lib/tool.py", "x = 'two'\n"),
+        ("app.lst", "tool\n"),
+    ]);
+    let run = |directory: &str, path: &str, arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.current_dir(project.path(directory));
+        Outcome::of(command.env("PYTHONPATH", path))
+    };
+    let dump = [
+        "-m",
+        "cds",
+        "dump",
+        "-q",
+        "--image",
+        "../app.lst",
+        "../app.img",
+    ];
+    let code = ["-X", "cds=../app.img", "-c", "import tool; print(tool.x)"];
+    for (path, told) in [("lib", "'lib'"), ("/nowhere::lib", "'', 'lib'")] {
+        let outcome = run("one", path, &dump);
+        let reason =
+            format!("cds: no startup image: PYTHONPATH has relative directories: {told}\n");
+        assert_eq!(outcome.status, 1);
+        assert!(outcome.stderr.starts_with(&reason), "{outcome:?}");
+        for directory in ["one", "two"] {
+            let outcome = run(directory, path, &code);
+            assert_eq!(outcome.stdout, format!("{directory}\n"));
+        }
+    }
+    // Without them, or where the variable does not count, it does not matter where a process starts.
+    let path = project.path("one/lib").display().to_string();
+    run("one", &path, &dump).success();
+    assert_eq!(run("two", &path, &code).stdout, "one\n");
+    run("one", "lib", &[&["-E"], &dump[..]].concat()).success();
+}
+
 /// `inspect`, `verify` and `stats` know images.
 #[test]
 fn tools_know_images() {

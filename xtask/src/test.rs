@@ -19,7 +19,7 @@ pub struct Args {
     /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived, relocated or not
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     cpython: Option<Extent>,
-    /// Run the test suites of some packages instead, with stock and with the packages archived
+    /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
     #[arg(long, conflicts_with = "cpython")]
     packages: bool,
 }

@@ -3,7 +3,11 @@
 //! As `_PyOS_GetOpt()` in Python/getopt.c and `config_parse_cmdline()` in Python/initconfig.c read it. What an image
 //! has no answer to (`-i`, `-x`, `--help`, …) is left to the ordinary start.
 
+use alloc::format;
 use alloc::vec::Vec;
+
+/// How the value of `-X cds_auto` ends that asks for a startup image.
+pub const WITH_IMAGE: &str = ",image";
 
 /// What the interpreter runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,16 +105,33 @@ impl CommandLine {
         }
     }
 
-    /// The startup image beside the archive that the line, or else the variable `PYTHON_CDS`, asks for.
-    pub fn startup_image(&self, variable: Option<&[u8]>) -> Option<Vec<u8>> {
-        let archive = self.setting("cds", variable)?;
-        (!archive.is_empty() && archive != b"off").then(|| [archive, b".startup"].concat())
+    /// The startup image beside the archive that the options, or variables, ask for.
+    pub fn startup_image<'a>(
+        &'a self,
+        variable: impl Fn(&[u8]) -> Option<&'a [u8]>,
+    ) -> Option<Vec<u8>> {
+        let setting = |name| {
+            self.setting(name, &variable)
+                .filter(|value| !value.is_empty())
+        };
+        let automatic = || setting("cds_auto")?.strip_suffix(WITH_IMAGE.as_bytes());
+        let archive = setting("cds").or_else(automatic)?;
+        (archive != b"off").then(|| [archive, b".startup"].concat())
     }
 
-    /// The value of an option about archives, or else of its variable, unless that is empty or does not count.
-    pub fn setting<'a>(&'a self, name: &str, variable: Option<&'a [u8]>) -> Option<&'a [u8]> {
-        let counts = |value: &&[u8]| !value.is_empty() && !self.ignores_environment();
-        self.cds(name).or(variable.filter(counts))
+    /// The value of an option about archives, or of the variable that stands for it, unless that is empty or does not
+    /// count.
+    pub fn setting<'a>(
+        &'a self,
+        name: &str,
+        variable: impl Fn(&[u8]) -> Option<&'a [u8]>,
+    ) -> Option<&'a [u8]> {
+        let inherited = || {
+            let name = format!("PYTHON_{}", name.to_uppercase());
+            variable(name.as_bytes()).filter(|value| !value.is_empty())
+        };
+        let counts = !self.ignores_environment();
+        self.cds(name).or_else(|| inherited().filter(|_| counts))
     }
 
     /// The last value of an option about archives.

@@ -42,10 +42,13 @@ impl<'a> Request<'a> {
         }
         let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
         let line = CommandLine::parse(&arguments)?;
-        let path = line.startup_image(start.variable(b"PYTHON_CDS"))?;
+        let variable = |name: &[u8]| start.variable(name);
+        let path = line.startup_image(variable)?;
         // What a run is to leave behind, only an ordinary one can tell.
-        let records = ["cds_trace", "cds_profile", "cds_auto", "cds_image"];
-        let is_recorded = records.iter().any(|name| line.cds(name).is_some());
+        let records = ["cds_trace", "cds_profile", "cds_image"];
+        let is_recorded = records
+            .iter()
+            .any(|name| line.setting(name, variable).is_some());
         (!is_recorded).then_some(Self { start, line, path })
     }
 

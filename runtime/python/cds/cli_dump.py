@@ -19,7 +19,7 @@ from cds.dump import (
     Summary,
     dump,
 )
-from cds.imaging import take_image
+from cds.imaging import NEEDED, take_image
 from cds.progress import Progress, ProgressLine
 from cds.terminal import count, size, table
 from cds.tracelist import Entry
@@ -60,6 +60,8 @@ examples:
     python -m cds dump --stdlib --site-packages all.img
   A program that starts from a frozen process, with its imports done:
     python -m cds dump --image app.lst app.img
+  The same for an interpreter that has imported nothing:
+    python -m cds dump --image bare.img
   For a container image, whose files get new timestamps and are never changed:
     python -m cds dump --freshness unchecked app.lst app.img
 
@@ -78,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     *lists, archive = options.files
     if script == []:
         parser.error("--script needs a program: what would follow `python`")
-    if not (lists or options.package or options.stdlib or options.site_packages or script):
+    which = (lists, options.package, options.stdlib, options.site_packages, script, options.image)
+    if not any(which):
         parser.error(
             "name what to archive: a LIST, --package, --stdlib, --site-packages or --script"
         )
@@ -92,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
             entries += _traced(script)
         if options.do_import:
             entries += _imported(entries, options)
+        if options.image:
+            entries += NEEDED
         selection = Selection(entries, options.package, options.stdlib, options.site_packages)
         summary = dump(
             archive,

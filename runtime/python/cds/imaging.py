@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from cds import interpreter
 from cds.tracelist import Entry
+
+# What taking an image imports by itself; so even an image of nothing else has an archive.
+NEEDED = [Entry("linecache", None)]
 
 
 def image_path(archive: str) -> str:
@@ -18,19 +21,37 @@ def image_path(archive: str) -> str:
 
 
 def take_image(
-    archive: str, entries: Iterable[Entry], path: Sequence[str], *, verbose: bool
+    archive: str,
+    entries: Iterable[Entry],
+    path: Sequence[str],
+    *,
+    options: Sequence[str] | None = None,
+    changes: Mapping[str, str | None] = MappingProxyType({}),
+    verbose: bool = False,
+    seconds: int | None = None,
 ) -> str | None:
     """Take the image of an interpreter with an archive, and with modules imported.
 
+    It is started with the options given, or those that this process was started with (not
+    those that variables stand for, which it has as well), and may take so many seconds.
+    `changes` are variables that the program sets, or removes, which imports must not depend on.
     Return what went wrong, if something did.
     """
-    modules = {entry.name: entry.file for entry in entries if entry.pattern is None}
+    from _cds_archive import image_options, is_read_by_libraries
+
+    if options is None:
+        options = image_options()
+    if options is None:
+        return "no startup image: there is none for the options of this process"
+    modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     archive = os.path.abspath(archive)
     request = {
         "archive": archive,
         "image": os.path.abspath(image_path(archive)),
         "modules": list(modules.items()),
         "path": list(path),
+        # The imports themselves are to load no more modules than a program does.
+        "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
         "verbose": verbose,
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
@@ -40,13 +61,15 @@ def take_image(
             marshal.dump(request, file)
         command = [
             sys.executable,
-            *interpreter.options(),
+            *options,
             "-X",
             f"cds={archive}",
             "-X",
             f"cds_image={name}",
         ]
-        status = _run(command, record, verbose)
+        status = _run(command, record, seconds, verbose)
+    if status is None:
+        return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
@@ -54,23 +77,39 @@ def take_image(
     return None
 
 
-def _run(command: Sequence[str], record: str, verbose: bool) -> int:
-    """Run an interpreter, recording what it looks at if that is possible; return its status.
+def _is_to_be_imported(entry: Entry) -> bool:
+    # To import __main__.py of a package would be to run it.
+    return entry.pattern is None and not entry.name.endswith(".__main__")
 
-    What modules print is not this command's output.
+
+def _run(
+    command: Sequence[str], record: str, seconds: int | None, verbose: bool
+) -> int | None:
+    """Run an interpreter, recording what it looks at if that is possible.
+
+    Return its status, or None if it took too long.  What modules print is not this command's
+    output.
     """
     from _cds_archive import run_observed
 
     try:
-        status: int = run_observed(command, record)
+        status: int | None = run_observed(command, record, seconds or 0)
+        return status
     except OSError as error:
         if verbose:
             told = f"only what imports look at from Python will be compared at each start: {error}"
             print(f"cds dump: note: {told}", file=sys.stderr)
-        status = subprocess.run(
-            command, stdout=sys.stderr, preexec_fn=_stop_ignoring_signals, check=False
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            preexec_fn=_stop_ignoring_signals,
+            timeout=seconds,
+            check=False,
         ).returncode
-    return status
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _stop_ignoring_signals() -> None:

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+_OURS = (b"PYTHON_CDS", b"PYCDS")
+
 
 def options() -> Iterator[str]:
     """Yield those options of this process."""
@@ -24,10 +26,19 @@ def options() -> Iterator[str]:
             yield f"-X{name}" if value is True else f"-X{name}={value}"
 
 
-def environment() -> dict[str, str]:
-    """Return the environment without settings for archives."""
-    return {name: os.environ[name] for name in os.environ if not _is_ours(name)}
+def environment() -> dict[bytes, bytes]:
+    """Return the variables that this process was started with, without settings for archives.
+
+    The next one will be started with these, whatever the program has made of them here.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = [pair.partition(b"=")[::2] for pair in file.read().split(b"\0") if pair]
+    except OSError:
+        pairs = list(os.environb.items())
+    return {name: value for name, value in pairs if is_inherited(name)}
 
 
-def _is_ours(name: str) -> bool:
-    return name.startswith(("PYTHON_CDS", "PYCDS"))
+def is_inherited(name: bytes) -> bool:
+    """Say whether a variable is no setting for archives."""
+    return not name.startswith(_OURS)

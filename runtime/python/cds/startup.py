@@ -86,13 +86,18 @@ def prepare(
     sys.addaudithook(audit)
     # `-c` needs it for its tracebacks, and `-i` more.
     __import__("linecache")
+    all_asked, decisive = watched.asked, set[bytes]()
     for name, origin in wanted["modules"]:
+        watched.asked = set()
         try:
             _import(name, origin)
+            decisive |= watched.asked
         except Exception as error:
             # The program that was traced may have tried it, too.
             if wanted["verbose"]:
                 _tell_failure(name, error)
+        all_asked |= watched.asked
+    watched.asked = all_asked
     hooks.run_before_snapshot()
     # The observer lets this process go, and writes the record, when it is opened.
     opened, looked_at, asked, counts = observed.read(wanted["record"], request)
@@ -102,7 +107,9 @@ def prepare(
     _changes = {name: value for name, value in now.items() if environment.get(name) != value}
     _changes |= {name: None for name in environment if name not in now}
     del sys.path[: len(wanted["path"])]
-    problem = _what_cannot_be_restored(inherited)
+    problem = _what_cannot_be_restored(inherited) or _what_is_set_too_late(
+        wanted["changes"], now, decisive
+    )
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -168,6 +175,24 @@ def _what_cannot_be_restored(inherited: dict[int, str]) -> str | None:
     running = [name for name in timers if _signal.getitimer(getattr(_signal, name)) != (0.0, 0.0)]
     if running:
         return f"imports have started timers: {', '.join(running)}"
+    path = os.environ.get("PYTHONPATH")
+    if path and not sys.flags.ignore_environment:
+        relative = [part for part in path.split(os.pathsep) if not os.path.isabs(part)]
+        if relative:
+            # Processes in other directories would have other modules.
+            return f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}"
+    return None
+
+
+def _what_is_set_too_late(
+    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: set[bytes]
+) -> str | None:
+    """Name a variable that the program sets before it imports what depends on it."""
+    for name, (value, is_for_libraries) in changes.items():
+        key = os.fsencode(name)
+        is_as_in_program = now.get(key) == (None if value is None else os.fsencode(value))
+        if not is_as_in_program and (is_for_libraries or key in asked):
+            return f"the program changes the variable {name}, which imports or libraries read"
     return None
 
 

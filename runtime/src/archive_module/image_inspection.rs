@@ -5,18 +5,26 @@ use std::path::Path;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::image;
 
+pub fn image_options([]: [Object; 0]) -> Result<Object> {
+    match image::options_of_process()? {
+        Some(options) => texts(&options),
+        None => Ok(Object::none()),
+    }
+}
+
+pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {
+    Ok(Object::bool(image::is_read_by_libraries(name.to_str()?)))
+}
+
+fn texts(texts: &[String]) -> Result<Object> {
+    let texts = texts.iter().map(|text| Object::str(text));
+    Object::list(texts.collect::<Result<Vec<_>>>()?)
+}
+
 pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
     let found = image::describe(Path::new(path.to_str()?))
         .map_err(|reason| Raised::new(Exception::Value, &reason))?;
     let number = |number: u64| Object::int(i64::try_from(number).unwrap_or(i64::MAX));
-    let texts = |texts: &[String]| {
-        Object::list(
-            texts
-                .iter()
-                .map(|text| Object::str(text))
-                .collect::<Result<Vec<_>>>()?,
-        )
-    };
     let files = found
         .files
         .iter()

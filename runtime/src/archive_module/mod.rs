@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::inspect_image;
+use image_inspection::{image_options, inspect_image, is_read_by_libraries};
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -98,7 +98,17 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, record)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
+            ),
+            method!(
+                c"image_options",
+                image_options,
+                c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
+            ),
+            method!(
+                c"is_read_by_libraries",
+                is_read_by_libraries,
+                c"is_read_by_libraries(name)\n--\n\nWhether a variable is one that C libraries read.",
             ),
             method!(
                 c"walk",

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
@@ -14,7 +14,8 @@ use crate::image;
 /// How soon a signal for this process is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-pub fn run_observed([arguments, record]: [Object; 2]) -> Result<Object> {
+/// The status is None if the command took more seconds than it may; zero are as many as it likes.
+pub fn run_observed([arguments, record, seconds]: [Object; 3]) -> Result<Object> {
     let texts = arguments.to_items()?;
     let texts = texts.iter().map(|text| {
         CString::new(text.to_str()?)
@@ -22,6 +23,8 @@ pub fn run_observed([arguments, record]: [Object; 2]) -> Result<Object> {
     });
     let texts = texts.collect::<Result<Vec<_>>>()?;
     let record = Path::new(record.to_str()?);
+    let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());
+    let start = Instant::now();
     let child = AtomicI32::new(0);
     // Of threads that trace, and of what they may wait for, the kernel wants to know exactly which one it is.
     let status = thread::scope(|scope| {
@@ -30,23 +33,29 @@ pub fn run_observed([arguments, record]: [Object; 2]) -> Result<Object> {
         scope.spawn(move || sender.send(image::run_observed(&texts, record, child)));
         loop {
             match gil::without(|| result.recv_timeout(PATIENCE)) {
-                Ok(status) => return Ok(status),
+                Ok(status) => return Ok(Some(status)),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Err("the thread has failed".to_owned()));
+                    return Ok(Some(Err("the thread has failed".to_owned())));
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(raised) = gil::check_signals() {
-                        let pid = child.load(Ordering::Relaxed);
-                        if pid > 0 {
-                            // SAFETY: it was not waited for until now.
-                            unsafe { libc::kill(pid, libc::SIGKILL) };
-                        }
-                        return Err(raised);
+                    let is_late = !most.is_zero() && start.elapsed() > most;
+                    let interrupted = gil::check_signals();
+                    let pid = child.load(Ordering::Relaxed);
+                    if (is_late || interrupted.is_err()) && pid > 0 {
+                        // SAFETY: it was not waited for until now.
+                        unsafe { libc::kill(pid, libc::SIGKILL) };
+                    }
+                    interrupted?;
+                    if is_late {
+                        return Ok(None);
                     }
                 }
             }
         }
     })?;
+    let Some(status) = status else {
+        return Ok(Object::none());
+    };
     let status = status.map_err(|reason| Raised::new(Exception::Os, &reason))?;
     Object::int(status.into())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use cds_image::format::{FileIdentity, ImageFile, Source};
+use cds_image::format::{FileIdentity, Image, ImageFile, Source};
 
 /// An image in figures.
 pub struct Description {
@@ -25,6 +25,18 @@ pub struct Description {
     pub paths: usize,
     /// Those of them, and of the mapped files, that are not as they were.
     pub changed: Vec<String>,
+}
+
+/// Files and directories that imports looked at, and mapped files, that are not as they were.
+pub fn changed<'a>(image: &'a Image) -> impl Iterator<Item = &'a [u8]> {
+    let looked_at = image.key.paths.iter();
+    let looked_at = looked_at.filter(|(path, then)| !then.is_of(path));
+    let mapped = image.files.iter().filter(|backing| {
+        let now = rustix::fs::stat(backing.path).ok();
+        now.as_ref().map(FileIdentity::of) != Some(backing.identity)
+    });
+    let looked_at = looked_at.map(|(path, _)| *path);
+    looked_at.chain(mapped.map(|backing| backing.path))
 }
 
 /// Reads an image file.
@@ -48,14 +60,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         }
     }
     let key = &image.key;
-    let looked_at = key.paths.iter().filter(|(path, then)| !then.is_of(path));
-    let mut changed: Vec<String> = looked_at.map(|(path, _)| text(path)).collect();
-    for backing in &image.files {
-        let now = rustix::fs::stat(backing.path).ok();
-        if now.as_ref().map(FileIdentity::of) != Some(backing.identity) {
-            changed.push(text(backing.path));
-        }
-    }
+    let changed = changed(&image).map(text).collect();
     let files = image.files.iter().zip(0..).map(|(backing, index)| {
         let bytes = mapped.get(&index).copied().unwrap_or_default();
         (text(backing.path), bytes)

@@ -20,6 +20,8 @@ mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod rehearse;
 #[cfg(target_arch = "x86_64")]
+mod renewal;
+#[cfg(target_arch = "x86_64")]
 mod resume;
 #[cfg(target_arch = "x86_64")]
 mod take;
@@ -35,6 +37,11 @@ pub use finalize::{end_restored, finalize_restored};
 pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
+pub use renewal::{is_read_by_libraries, needs_renewal, options_of_process};
+#[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
-pub use unsupported::{end_restored, finalize_restored, is_immortal, run_observed, take};
+pub use unsupported::{
+    end_restored, finalize_restored, is_immortal, is_read_by_libraries, needs_renewal,
+    options_of_process, run_observed, take,
+};

@@ -97,6 +97,8 @@ fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
             let mut byte = 0_u8;
             if libc::read(waits.as_raw_fd(), (&raw mut byte).cast(), 1) == 1 {
                 libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO);
+                libc::close(libc::STDIN_FILENO);
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
                 // No signal is ignored, though this process may (nohup, a shell's `&`).
                 for signal in 1..=libc::SIGRTMAX() {
                     libc::signal(signal, libc::SIG_DFL);

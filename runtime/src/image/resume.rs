@@ -1,9 +1,8 @@
 //! What a restored process does first: what a forked child does, and then what a start does that depends on the command
 //! line, the environment and the standard streams.
 
-use std::ffi::OsString;
-use std::ffi::{CStr, CString, c_char};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CStr, CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use cds_image::command_line::{CommandLine, Program};
@@ -12,7 +11,7 @@ use cds_image::format::Restored;
 use super::finalize;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
-use crate::options::StatsTarget;
+use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 
 /// What the new process was started with; whoever restores it fills it in.
@@ -49,14 +48,16 @@ pub unsafe fn resume() -> Result<()> {
         return Ok(());
     };
     finalize::begin(&line);
-    let variable = |name: &str| std::env::var_os(name).map(OsString::into_vec);
-    let image = line.startup_image(variable("PYTHON_CDS").as_deref());
-    if let (Some(runtime), Some(image)) = (runtime::current(), image) {
-        let stats = variable("PYTHON_CDS_STATS");
-        let stats = line.setting("cds_stats", stats.as_deref());
+    let variable = |name: &[u8]| variable(&environment, name);
+    let setting = |name| line.setting(name, variable);
+    if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
+        let auto = setting("cds_auto").filter(|value| !value.is_empty());
+        let auto = auto.filter(|_| setting("cds").is_none());
+        let text = |value| String::from_utf8_lossy(value).into_owned();
         runtime.resume(runtime::Restored {
-            image: OsString::from_vec(image).into(),
-            stats: stats.and_then(|stats| StatsTarget::of_option(&String::from_utf8_lossy(stats))),
+            image: OsStr::from_bytes(&image).into(),
+            stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
+            auto: auto.map(|value| Auto::of_option(&text(value))),
         });
     }
     let program_arguments = configure(&line, &arguments);
@@ -75,6 +76,14 @@ pub unsafe fn resume() -> Result<()> {
         Object::list(ignored.map(Object::int).collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())
+}
+
+/// The value of a variable.
+fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
+    let mut values = environment
+        .iter()
+        .filter_map(|text| text.strip_prefix(name));
+    values.find_map(|value| value.strip_prefix(b"="))
 }
 
 /// The texts of an array that ends with a NULL.

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
+use crate::cpython::object::Result;
 use crate::runtime;
 
 /// Says so, if an image is asked for.
@@ -11,6 +12,21 @@ pub fn take() -> Option<i32> {
     runtime::current()?.options.image.as_ref()?;
     runtime::complain("no startup image: they are not supported on this architecture");
     Some(1)
+}
+
+/// There is nothing to renew.
+pub fn needs_renewal(_path: &std::path::Path) -> bool {
+    false
+}
+
+pub fn is_read_by_libraries(_name: &str) -> bool {
+    false
+}
+
+/// # Errors
+/// None.
+pub fn options_of_process() -> Result<Option<Vec<String>>> {
+    Ok(None)
 }
 
 pub fn is_immortal() -> bool {
@@ -25,6 +41,6 @@ pub fn end_restored(_exit_code: c_int) {}
 
 /// # Errors
 /// Always.
-pub fn run_observed(_: &[CString], _: &Path, _: &AtomicI32) -> Result<i32, String> {
+pub fn run_observed(_: &[CString], _: &Path, _: &AtomicI32) -> std::result::Result<i32, String> {
     Err("not supported on this architecture".to_owned())
 }

@@ -93,7 +93,8 @@ fn explain(args: &Args, cpu: Option<usize>) {
 Each program is traced, its modules are dumped to an archive laid out by a training run, and it is run from there.
 
   same      stdout, stderr and exit status are those of a run without any archive (-X cds=off){also};
-            with the archive in place, relocated, and with the standard library's archive alone
+            with the archive in place, relocated, with the standard library's archive alone, and restored
+            from its startup image
   archived  modules whose code came from an archive, of those that the trace names
   dirty     kB that the program wrote to those sections of its archives which are never written
   off, on   ms from start to end of the same interpreter with -X cds=off, and with the program's archive"

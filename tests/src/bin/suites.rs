@@ -1,14 +1,16 @@
-//! What `cargo xtask test --packages` runs: the test suites of packages, with stock and with the packages archived.
+//! What `cargo xtask test --packages` runs: the test suites of packages, with stock, with the packages archived, and
+//! restored from a startup image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use cpython_cds_tests::environment::succeed;
+use cpython_cds_tests::environment::{self, succeed};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
+use cpython_cds_tests::workload::TENSORFLOW;
 use cpython_cds_tests::{Outcome, clean, python, repository};
 
 /// A package whose source distribution has its tests.
@@ -32,6 +34,16 @@ const PYTEST: &[&str] = &[
     "-p",
     "no:randomly",
 ];
+
+const SETTINGS: [(&str, &str); 2] = [
+    // The order of sets and with it the names of some parameterised tests.
+    ("PYTHONHASHSEED", "0"),
+    // SQLAlchemy's tests would take it from their own directory, and not the installed one, which is archived.
+    ("PYTHONNOUSERSITE", "1"),
+];
+
+/// A part of a package that has to be imported by its plugin of pytest.
+const FOR_TESTS: &str = "sqlalchemy.testing";
 
 const SUITES: [Suite; 5] = [
     Suite {
@@ -93,12 +105,12 @@ fn main() -> ExitCode {
 
 /// Whether all suites give the same results.
 fn run(stock: &Path) -> Result<bool> {
+    let mut same = tensorflow()?;
     let stock = Environment::new("stock", stock)?;
     let patched = Environment::new("patched", &python())?;
-    let mut same = true;
     println!(
-        "{:<20}{:>9}{:>9}{:>10}{:>12}",
-        "", "tests", "failed", "archived", "different"
+        "{:<20}{:>9}{:>9}{:>10}{:>12}{:>10}{:>12}",
+        "", "tests", "failed", "archived", "different", "restored", "different"
     );
     for suite in &SUITES {
         let progress = Progress::start(suite.requirement);
@@ -108,38 +120,73 @@ fn run(stock: &Path) -> Result<bool> {
         progress.say("archive");
         let archive = patched.archive(suite)?;
         progress.say("with the archive");
-        let stats = patched.directory.join("stats.json");
-        let option = |name: &str, value: &Path| (format!("PYTHON_CDS{name}"), value.to_owned());
-        let settings = [option("", &archive), option("_STATS", &stats)];
-        let found = patched.results(suite, &source, &settings)?;
+        let trace = patched.directory.join("trace.lst");
+        let (archived, report) = patched.report(suite, &source, &archive, Some(&trace))?;
+        let from_archive = report.modules.from_archive;
+        progress.say("take a startup image");
+        let image = patched.image(suite, &trace)?;
+        progress.say("restored");
+        let (restored, report) = patched.report(suite, &source, &image, None)?;
+        ensure!(
+            report.startup_image.is_some(),
+            "{} is not restored: {:?}",
+            suite.requirement,
+            report.startup_image_refused
+        );
         drop(progress);
-        let from_archive = Report::read(&stats)?.modules.from_archive;
-        let different: Vec<&String> = expected
-            .keys()
-            .chain(found.keys())
-            .filter(|test| expected.get(*test) != found.get(*test))
-            .collect();
+        let archived = differences(&expected, &archived, "with the archive");
+        let restored = differences(&expected, &restored, "restored");
         let failed = expected
             .values()
             .filter(|result| *result == "FAILED" || *result == "ERROR");
         println!(
-            "{:<20}{:>9}{:>9}{:>10}{:>12}",
+            "{:<20}{:>9}{:>9}{:>10}{:>12}{:>10}{:>12}",
             suite.requirement,
             expected.len(),
             failed.count(),
             from_archive,
-            different.len()
+            archived.len(),
+            "yes",
+            restored.len()
         );
-        for test in &different {
-            println!(
-                "    {test}: {:?}, with the archive {:?}",
-                expected.get(*test),
-                found.get(*test)
-            );
+        for difference in archived.iter().chain(&restored) {
+            println!("    {difference}");
+            same = false;
         }
-        same &= different.is_empty();
     }
     Ok(same)
+}
+
+/// Tests with another result than they should have.
+fn differences(
+    expected: &BTreeMap<String, String>,
+    found: &BTreeMap<String, String>,
+    way: &str,
+) -> BTreeSet<String> {
+    let tests = expected.keys().chain(found.keys());
+    let different = tests.filter(|test| expected.get(*test) != found.get(*test));
+    different
+        .map(|test| {
+            let (expected, found) = (expected.get(test), found.get(test));
+            format!("{test}: {expected:?}, {way} {found:?}")
+        })
+        .collect()
+}
+
+/// Whether TensorFlow, the largest of all, does the same restored from a startup image.
+fn tensorflow() -> Result<bool> {
+    let python = python();
+    let environment = environment::Environment::with(&python, "tensorflow.lock", &[])?;
+    let progress = Progress::start("tensorflow");
+    progress.say("without an archive, and restored from a startup image");
+    let complaints = TENSORFLOW.check_restored(&environment)?;
+    drop(progress);
+    let same = if complaints.is_empty() { "yes" } else { "NO" };
+    println!("tensorflow, restored from a startup image: the same: {same}");
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    Ok(complaints.is_empty())
 }
 
 /// A virtual environment with pytest and the packages.
@@ -196,19 +243,60 @@ impl Environment {
         Ok(archive)
     }
 
+    /// Takes an image of what a run has imported of the packages.
+    fn image(&self, suite: &Suite, trace: &Path) -> Result<PathBuf> {
+        let archive = self.directory.join("image.img");
+        let list = self.directory.join("image.lst");
+        let traced = fs::read_to_string(trace)
+            .with_context(|| format!("cannot read {}", trace.display()))?;
+        let is_of_package = |line: &&str| {
+            let name = line.split(['.', ' ']).next();
+            let mut packages = suite.packages.split(',');
+            packages.any(|known| Some(known) == name) && !line.starts_with(FOR_TESTS)
+        };
+        let lines = traced.lines().filter(is_of_package);
+        let lines = lines.map(|line| format!("{line}\n")).collect::<String>();
+        fs::write(&list, lines).with_context(|| format!("cannot write {}", list.display()))?;
+        let mut dump = self.command();
+        dump.envs(SETTINGS);
+        dump.args(["-m", "cds", "dump", "-q", "--image"]);
+        succeed(dump.arg(&list).arg(&archive))?;
+        Ok(archive)
+    }
+
+    /// Runs a suite with an archive, or restored from the image beside it; traced if that is wanted.
+    fn report(
+        &self,
+        suite: &Suite,
+        source: &Path,
+        archive: &Path,
+        trace: Option<&Path>,
+    ) -> Result<(BTreeMap<String, String>, Report)> {
+        let stats = self.directory.join("stats.json");
+        let mut settings = vec![
+            ("PYTHON_CDS", archive.to_owned()),
+            ("PYTHON_CDS_STATS", stats.clone()),
+        ];
+        if let Some(trace) = trace {
+            fs::write(trace, "").with_context(|| format!("cannot write {}", trace.display()))?;
+            settings.push(("PYTHON_CDS_TRACE", trace.to_owned()));
+        }
+        let results = self.results(suite, source, &settings)?;
+        Ok((results, Report::read(&stats)?))
+    }
+
     /// Runs a suite; results by test.
     fn results(
         &self,
         suite: &Suite,
         source: &Path,
-        settings: &[(String, PathBuf)],
+        settings: &[(&str, PathBuf)],
     ) -> Result<BTreeMap<String, String>> {
         let is_pytest = !suite.arguments[0].ends_with(".py");
         let mut command = self.command();
         command
             .current_dir(source)
-            // The order of sets and with it the names of some parameterised tests.
-            .env("PYTHONHASHSEED", "0")
+            .envs(SETTINGS)
             .envs(settings.iter().map(|(name, value)| (name, value)));
         if is_pytest {
             command.args(PYTEST);

@@ -1,0 +1,387 @@
+//! `-X cds_auto=FILE,image`: the archive and its startup image write and renew themselves, and the program notices nothing.
+//!
+//! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpython_cds_tests::{Outcome, Project, clean, python};
+
+const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.img,image", "-X", "cds_stats"];
+const IMAGE: &str = "made/app.img.startup";
+
+/// A program with a module beside it, and one in a directory of the path, that has run before, so that its directories do
+/// not change any more.
+fn project() -> Project {
+    let project = Project::new(&[
+        (
+            "app.py",
+            "import sys, helper, tool\nprint(helper.x, tool.x, tool.data)\nsys.exit(3)\n",
+        ),
+        ("helper.py", "x = 'first'\n"),
+        (
+            "lib/tool.py",
+            "import json, os\nx = json.dumps([1])\nwith open(os.path.join(os.path.dirname(__file__), 'data.txt')) as file: data = file.read()\n",
+        ),
+        ("lib/data.txt", "data"),
+    ]);
+    fs::create_dir(project.path("made")).expect("a directory can be made");
+    run(&project, &["app.py"]);
+    project
+}
+
+fn command(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command.env("PYTHONPATH", project.path("lib"));
+    command
+}
+
+fn run(project: &Project, arguments: &[&str]) -> Outcome {
+    Outcome::of(&mut command(project, arguments))
+}
+
+fn auto(project: &Project, arguments: &[&str]) -> Outcome {
+    run(project, &[&AUTO, arguments].concat())
+}
+
+/// What a run said, and what the statistics say of its image: `restored`, or a reason; `none` if there is no image.
+fn told(outcome: &Outcome) -> (&str, &str) {
+    let mut lines = outcome.stderr.lines();
+    let image = lines
+        .find_map(|line| {
+            let line = line.strip_prefix("cds: ")?;
+            if line.starts_with("started from ") {
+                return Some("restored");
+            }
+            line.split_once(" is not used: ").map(|(_, reason)| reason)
+        })
+        .unwrap_or("none");
+    (outcome.stdout.trim_end(), image)
+}
+
+/// Runs the program until it is restored, and has all that it loads since from the archive.
+#[track_caller]
+fn until_restored(project: &Project, arguments: &[&str]) -> Outcome {
+    until(project, arguments, |outcome| {
+        told(outcome).1 == "restored" && outcome.stderr.contains("from elsewhere: 0\n")
+    })
+}
+
+/// Runs the program, and again when what the run has started is done.
+#[track_caller]
+fn until(project: &Project, arguments: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
+    settle(project);
+    let mut outcome = auto(project, arguments);
+    for _ in 0..2 {
+        if is_so(&outcome) {
+            break;
+        }
+        settle(project);
+        outcome = auto(project, arguments);
+    }
+    assert!(is_so(&outcome), "{outcome:?}");
+    outcome
+}
+
+/// Waits for the processes that write archives and images of the project.
+fn settle(project: &Project) {
+    let directory = project.path("").display().to_string();
+    let is_at_work = || {
+        let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
+        let command_lines = processes.map(|process| fs::read(process.path().join("cmdline")));
+        command_lines.flatten().any(|line| {
+            let line = String::from_utf8_lossy(&line);
+            line.contains("\0cds.auto\0") && line.contains(&directory)
+        })
+    };
+    let start = Instant::now();
+    while is_at_work() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never ends");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a run starts a process that renews something: that gets a list in memory.
+fn renews(project: &Project, arguments: &[&str]) -> bool {
+    let mut traced = Command::new("strace");
+    clean(&mut traced);
+    traced
+        .current_dir(project.path(""))
+        .env("PYTHONPATH", project.path("lib"))
+        .args(["-qq", "-o", "calls.txt", "-e", "trace=memfd_create"])
+        .arg(python())
+        .args(AUTO)
+        .args(arguments);
+    Outcome::of(&mut traced);
+    let calls = fs::read_to_string(project.path("calls.txt")).expect("strace has written it");
+    calls.contains("\"cds_auto\"")
+}
+
+#[test]
+fn the_second_run_is_restored_and_so_is_the_fourth_after_an_edit() {
+    let project = project();
+    let plain = run(&project, &["app.py"]);
+    let first = run(&project, &[AUTO[0], AUTO[1], "app.py"]);
+    assert_eq!(first, plain);
+    let second = until_restored(&project, &["app.py"]);
+    assert_eq!(told(&second), ("first [1] data", "restored"));
+    assert_eq!(second.status, plain.status);
+
+    project.write("lib/tool.py", "x, data = 'edited', ''\n");
+    let third = auto(&project, &["app.py"]);
+    let reason = format!("{} has changed", project.path("lib/tool.py").display());
+    assert_eq!(told(&third), ("first edited", &*reason));
+    let fourth = until_restored(&project, &["app.py"]);
+    assert_eq!(told(&fourth), ("first edited", "restored"));
+}
+
+/// Nothing of the archive is stale then.
+#[test]
+fn a_file_that_imports_have_read_renews_what_is_restored() {
+    let project = project();
+    until_restored(&project, &["app.py"]);
+    project.write("lib/data.txt", "other data");
+    let stale = auto(&project, &["app.py"]);
+    let reason = format!("{} has changed", project.path("lib/data.txt").display());
+    assert_eq!(told(&stale), ("first [1] other data", &*reason));
+    until_restored(&project, &["app.py"]);
+    for damage in [
+        |image: &mut Vec<u8>| image.truncate(5000),
+        |image: &mut Vec<u8>| image.clear(),
+    ] {
+        let mut image = fs::read(project.path(IMAGE)).expect("there is one");
+        damage(&mut image);
+        fs::write(project.path(IMAGE), image).expect("it can be written");
+        until_restored(&project, &["app.py"]);
+    }
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    until_restored(&project, &["app.py"]);
+}
+
+/// A restored process, too, may miss a module: one beside the program, or one that nobody has imported before.
+#[test]
+fn a_restored_run_renews_what_it_misses() {
+    let project = project();
+    project.write("lib/late.py", "x = 'late'\n");
+    until_restored(&project, &["app.py"]);
+    project.write("helper.py", "x = 'second, and longer'\n");
+    let missed = auto(&project, &["app.py"]);
+    assert_eq!(told(&missed).1, "restored");
+    assert!(
+        missed.stderr.contains("helper: source changed\n"),
+        "{}",
+        missed.stderr
+    );
+    until_restored(&project, &["app.py"]);
+    let late = "import sys; before = 'late' in sys.modules; import late; print(before)";
+    assert_eq!(told(&auto(&project, &["-c", late])), ("False", "restored"));
+    let is_in_image = |outcome: &Outcome| told(outcome) == ("True", "restored");
+    until(&project, &["-c", late], is_in_image);
+    // What the first program needs stays in both.
+    assert!(!renews(&project, &["app.py"]));
+}
+
+#[test]
+fn a_variable_asks_for_what_is_restored_as_well() {
+    let project = project();
+    until_restored(&project, &["app.py"]);
+    let with = |name: &str, value: &str, arguments: &[&str]| {
+        let mut command = command(&project, arguments);
+        command
+            .env("PYTHON_CDS_STATS", "1")
+            .env(name, value)
+            .arg("app.py");
+        told(&Outcome::of(&mut command)).1.to_owned()
+    };
+    let image = "made/app.img,image";
+    assert_eq!(with("PYTHON_CDS_AUTO", image, &[]), "restored");
+    // An archive alone is an archive alone, and one that was chosen counts more.
+    assert_eq!(with("PYTHON_CDS_AUTO", "made/app.img", &[]), "none");
+    assert_eq!(with("PYTHON_CDS", "off", &AUTO[..2]), "none");
+    assert_eq!(with("PYTHON_CDS_AUTO", image, &["-X", "cds=off"]), "none");
+    // What a run is to leave behind, only an ordinary one can tell.
+    let trace = project.path("run.lst");
+    let not_restored = with("PYTHON_CDS_TRACE", &trace.to_string_lossy(), &AUTO[..2]);
+    assert_eq!(not_restored, "none");
+    let trace = fs::read_to_string(trace).expect("it was written");
+    assert!(trace.contains("tool"), "{trace}");
+}
+
+/// Processes that take turns would have it renewed for ever.
+#[test]
+fn other_options_and_variables_leave_alone_what_is_restored() {
+    let project = project();
+    until_restored(&project, &["app.py"]);
+    for options in [
+        &["-u", "app.py"][..],
+        &["-O", "app.py"],
+        &["-Werror", "app.py"],
+        &["-i", "app.py"],
+    ] {
+        let outcome = auto(&project, options);
+        assert_ne!(told(&outcome).1, "restored", "{options:?}");
+        assert!(!renews(&project, options), "{options:?}");
+        assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
+    }
+    let mut elsewhere = command(&project, &AUTO);
+    elsewhere.env("HOME", "/").arg("app.py");
+    let outcome = Outcome::of(&mut elsewhere);
+    assert_eq!(
+        told(&outcome),
+        ("first [1] data", "the variable HOME has another value")
+    );
+    assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
+    // The first with options has an image with these.
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    until_restored(&project, &["-uWerror", "-X", "utf8", "app.py"]);
+}
+
+/// The next run starts where this one did, and not with what it has made of itself.
+#[test]
+fn a_program_that_changes_its_process_is_restored_all_the_same() {
+    let project = project();
+    project.write(
+        "app.py",
+        "import os, signal, tool\nprint(os.environ['HOME'], os.getenv('LC_ALL'), len(signal.pthread_sigmask(signal.SIG_BLOCK, [12])))\n\
+         os.environ['HOME'] = '/'\nos.environ['SOME'] = 'thing'\nos.chdir('/')\nsignal.signal(15, signal.SIG_IGN)\n",
+    );
+    let plain = run(&project, &["app.py"]);
+    let restored = until_restored(&project, &["app.py"]);
+    assert_eq!(restored.stdout, plain.stdout);
+    assert!(project.path(IMAGE).exists());
+}
+
+/// To take an image is to import modules, not to run the program.
+#[test]
+fn a_program_is_not_run_for_it_to_be_restored() {
+    let project = project();
+    let note = "import tool\nwith open('runs.txt', 'a') as file: file.write('run\\n')\n";
+    project.write("lib/package/__init__.py", "");
+    project.write("lib/package/__main__.py", note);
+    project.write("lib/single.py", note);
+    for name in ["package", "single"] {
+        run(&project, &["-m", name]);
+        fs::write(project.path("runs.txt"), "").expect("a file can be written");
+        let mut runs = 1;
+        while told(&auto(&project, &["-m", name])).1 != "restored" {
+            settle(&project);
+            runs += 1;
+            assert!(runs < 5, "{name} is never restored");
+        }
+        let noted = fs::read_to_string(project.path("runs.txt")).expect("it is there");
+        assert_eq!(noted.lines().count(), runs, "{name}");
+        let _ = fs::remove_file(project.path(IMAGE));
+    }
+}
+
+/// In an image, imports have been done before the program could set a variable for them.
+#[test]
+fn a_program_that_sets_variables_for_its_imports_is_not_restored() {
+    let project = project();
+    project.write(
+        "lib/reader.py",
+        "import os\nlevel = os.environ.get('LEVEL', 'none')\nos.environ['BY_READER'] = 'set'\n",
+    );
+    project.write(
+        "app.py",
+        "import os\nos.environ['LEVEL'] = 'high'\nimport reader\nprint(reader.level)\n",
+    );
+    let plain = run(&project, &["app.py"]);
+    let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
+    assert_eq!(told(&noted), ("high", "it is not a startup image"));
+    assert_eq!(noted.stdout, plain.stdout);
+    let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
+    assert!(
+        note.contains("the program changes the variable LEVEL, which imports"),
+        "{note}"
+    );
+    // What imports set themselves, or nobody reads, or what only reads a variable that fails, is no reason.
+    project.write("lib/failing.py", "import os\nos.environ['LEVEL']\n");
+    project.write(
+        "app.py",
+        "import os\nos.environ['OTHER'] = 'x'\nimport reader\nos.environ['LEVEL'] = 'high'\nimport failing\nprint(reader.level)\n",
+    );
+    project.write(
+        "lib/reader.py",
+        "import os\nlevel = 'none'\nos.environ['BY_READER'] = 'set'\nos.environ['BY_READER']\n",
+    );
+    let restored = until_restored(&project, &["app.py"]);
+    assert_eq!(restored.stdout, "none\n");
+    // One for a C library nobody sees being read.
+    let program = fs::read_to_string(project.path("app.py")).expect("it is there");
+    project.write("app.py", &program.replace("OTHER", "OMP_NUM_THREADS"));
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
+    assert_eq!(told(&noted), ("none", "it is not a startup image"));
+}
+
+/// Where none can be taken, a note says why, and nobody tries again before the archive is renewed.
+#[test]
+fn what_cannot_be_restored_is_tried_once() {
+    let project = project();
+    let thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True, name='worker').start()\n";
+    let tool = fs::read_to_string(project.path("lib/tool.py")).expect("it is there");
+    project.write("lib/tool.py", &format!("{tool}{thread}"));
+    let plain = run(&project, &["app.py"]);
+    let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
+    assert_eq!(
+        told(&noted),
+        (plain.stdout.trim_end(), "it is not a startup image")
+    );
+    let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
+    assert!(
+        note.starts_with("no startup image could be taken")
+            && note.contains("imports have started threads: worker\n"),
+        "{note}"
+    );
+    assert!(!renews(&project, &["app.py"]));
+    project.write("lib/tool.py", &tool);
+    until_restored(&project, &["app.py"]);
+}
+
+/// An image that changes by its being written what it depends on would be renewed for ever.
+#[test]
+fn what_cannot_be_restored_for_where_it_lies_is_tried_once() {
+    let project = project();
+    let path = format!(
+        "{}:{}",
+        project.path("lib").display(),
+        project.path("made").display()
+    );
+    let run = || {
+        let mut command = project.command(AUTO);
+        Outcome::of(command.env("PYTHONPATH", &path).arg("app.py"))
+    };
+    run();
+    settle(&project);
+    assert_eq!(told(&run()).1, "it is not a startup image");
+    let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
+    let reason = format!("by that: {}\n", project.path("made").display());
+    assert!(note.ends_with(&reason), "{note}");
+}
+
+#[test]
+fn many_at_once_are_restored_in_the_end() {
+    let project = project();
+    let plain = run(&project, &["app.py"]);
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    assert_eq!(run(&project, &[AUTO[0], AUTO[1], "app.py"]), plain);
+                });
+            }
+        });
+    }
+    until_restored(&project, &["app.py"]);
+    settle(&project);
+    let made = fs::read_dir(project.path("made")).expect("it can be listed");
+    let mut names: Vec<_> = made.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["app.img", "app.img.startup"]);
+    let mode = fs::metadata(project.path(IMAGE)).expect("there is one");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+}
