@@ -224,3 +224,17 @@ fn an_extension_of_the_old_stable_abi_may_count_references() {
         ("ok\n", "")
     );
 }
+
+/// compile() interns the file's name, which may be an archived constant; a debug build frees interned strings at exit.
+#[test]
+fn code_may_be_compiled_under_an_archived_name() {
+    let compiling = "def compiled(): return compile('x = 1', '<an archived name>', 'exec')\n";
+    let program =
+        "import code, compiling, sys, timeit\nprint(compiling.compiled().co_filename, timeit.timeit('1', number=1) > 0)\n
+name = compiling.compiled.__code__.co_consts[2]
+print(name, sys.intern(name) is name, code.InteractiveInterpreter().runsource('1'))\n";
+    let project = Project::new(&[("compiling.py", compiling), ("app.py", program)]);
+    let outcome = project.assert_same(&["app.py"]).success();
+    let expected = "<an archived name> True\n1\n<an archived name> True False\n";
+    assert_eq!(outcome.stdout, expected);
+}
