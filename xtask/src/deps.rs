@@ -94,8 +94,12 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
-/// The tests have system calls fail.
-const NEEDS_OF_TESTS: &[Need] = &[program("strace", "strace")];
+/// The tests have system calls fail, make certificates, and look at processes from outside.
+const NEEDS_OF_TESTS: &[Need] = &[
+    program("strace", "strace"),
+    program("openssl", "openssl"),
+    program("ps", "procps"),
+];
 
 /// Installs what a build needs and the system lacks if it can, and fails with the command to run if it cannot. Whether
 /// anything was installed: a build that was configured without it must be configured again.
@@ -200,13 +204,14 @@ fn runs(program: &str) -> bool {
     } else {
         program.to_owned()
     };
-    Command::new(program)
+    Command::new(&program)
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .is_ok_and(|status| status.success())
+        // That of OpenSSL 3.0 does not know the option.
+        .is_ok_and(|status| status.success() || program == "openssl")
 }
 
 /// The compiler that configure will take.
