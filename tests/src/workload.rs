@@ -302,26 +302,37 @@ impl Workload {
         self.compare_restored(environment, &expected)
     }
 
-    /// Takes an image of what the trace list names, beside an archive of its own, since `-X cds=` prefers images.
+    /// Takes an image, and compares a process that is restored from it.
     fn compare_restored(
         &self,
         environment: &Environment,
         expected: &Outcome,
     ) -> Result<Vec<String>> {
+        let outcome = Outcome::of(&mut self.command_restored(environment)?);
+        Ok(Vec::from_iter(difference(
+            "the startup image",
+            expected,
+            &outcome,
+        )))
+    }
+
+    /// Takes an image of what the trace list names, beside an archive of its own, since `-X cds=` prefers images; and
+    /// sees that it is used.
+    pub fn command_restored(&self, environment: &Environment) -> Result<Command> {
         let archive = self.file(environment, "image.img");
         let mut dump = environment.command(&[]);
         dump.envs(self.variables.iter().copied());
         dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
         succeed(dump.arg(self.trace_list(environment)).arg(&archive))?;
         let archive = format!("cds={}", archive.display());
-        let outcome = Outcome::of(&mut self.command_with(environment, &[&archive]));
-        let mut complaints = Vec::from_iter(difference("the startup image", expected, &outcome));
         let report = self.report(environment, &archive, false)?;
-        if report.startup_image.is_none() {
-            let reason = report.startup_image_refused;
-            complaints.push(format!("it is not restored: {reason:?}"));
-        }
-        Ok(complaints)
+        ensure!(
+            report.startup_image.is_some(),
+            "{} is not restored: {:?}",
+            self.name,
+            report.startup_image_refused
+        );
+        Ok(self.command_with(environment, &[&archive]))
     }
 
     /// Runs once more for the report of `-X cds_stats`.

@@ -334,7 +334,7 @@ fn what_cannot_be_restored_is_tried_once() {
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     assert!(
         note.starts_with("no startup image could be taken")
-            && note.contains("imports have started threads: worker\n"),
+            && note.contains("a thread (worker), since tool was imported\n"),
         "{note}"
     );
     assert!(!renews(&project, &["app.py"]));

@@ -621,6 +621,14 @@ fn what_cannot_be_restored_is_refused() {
         ),
         ("shared memory", "import mmap\nkept = mmap.mmap(-1, 4096)\n"),
         ("a wait", "import select\nkept = select.epoll()\n"),
+        (
+            "a death in each forked process",
+            "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))\n",
+        ),
+        (
+            "an end of each forked process",
+            "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n",
+        ),
     ] {
         let project = Project::new(&[("lib/kept.py", code), ("app.lst", "kept\n")]);
         let mut dump =

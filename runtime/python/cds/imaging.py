@@ -82,9 +82,7 @@ def _is_to_be_imported(entry: Entry) -> bool:
     return entry.pattern is None and not entry.name.endswith(".__main__")
 
 
-def _run(
-    command: Sequence[str], record: str, seconds: int | None, verbose: bool
-) -> int | None:
+def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool) -> int | None:
     """Run an interpreter, recording what it looks at if that is possible.
 
     Return its status, or None if it took too long.  What modules print is not this command's

@@ -8,12 +8,12 @@ import os
 import stat
 import sys
 
-# As in `startup`, which is in every image with this.
+# As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# A path, its kind (`Stamp` in key.rs), and its modification time and size, as far as the kind has them.
+# A path, its kind (`Stamp` in key.rs), and its modification time and size if the kind has them.
 Looked = tuple[bytes, str, int, int]
 
 # They tell of the kernel and its devices, not of files.
@@ -21,7 +21,12 @@ _NO_FILES = ("/proc", "/sys", "/dev")
 
 
 # There it says how many processors there are.
-_ABOUT_PROCESSORS = (b"/proc/cpuinfo", b"/proc/stat", b"/sys/devices/system/cpu/", b"/sys/fs/cgroup/")
+_ABOUT_PROCESSORS = (
+    b"/proc/cpuinfo",
+    b"/proc/stat",
+    b"/sys/devices/system/cpu/",
+    b"/sys/fs/cgroup/",
+)
 
 
 def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes], bool]:
@@ -75,7 +80,9 @@ def _normal(path: str) -> str:
     return normal
 
 
-def compared(contents: "Iterable[str]", looked_at: "Iterable[str]", own: "Iterable[str]") -> list[Looked]:
+def compared(
+    contents: "Iterable[str]", looked_at: "Iterable[str]", own: "Iterable[str]"
+) -> list[Looked]:
     """Return what to compare at each start, which costs a system call for each path.
 
     `contents` are files that were read, and directories that were listed; of what was only
@@ -138,7 +145,9 @@ def _is_below(path: str, directories: "Iterable[str]") -> bool:
 
 def _mapped_files() -> set[str]:
     """Return files that are a part of the image: these are compared as such."""
-    with open("/proc/self/maps", encoding=sys.getfilesystemencoding(), errors="surrogateescape") as file:
+    with open(
+        "/proc/self/maps", encoding=sys.getfilesystemencoding(), errors="surrogateescape"
+    ) as file:
         return {line.rstrip("\n").split(" ", 5)[5].lstrip() for line in file}
 
 

@@ -81,12 +81,12 @@ impl From<&str> for Failure {
 }
 
 fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
-    let startup = Object::import(c"cds.startup")?;
+    let preparing = Object::import(c"cds.preparing")?;
     let environment: BTreeMap<_, _> = std::env::vars_os()
         .map(|(name, value)| (name.into_vec(), value.into_vec()))
         .collect();
     let request = Object::str(&request.to_string_lossy())?;
-    let prepared = startup.attribute(c"prepare")?.call(vec![request])?;
+    let prepared = preparing.attribute(c"prepare")?.call(vec![request])?;
     let prepared = <[Object; 6]>::try_from(prepared.to_items()?);
     let Ok([path, read, paths, names, counts, problem]) = prepared else {
         return Err("the package cds is another one".into());
@@ -103,7 +103,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     let looked_at = LookedAt::new(runtime, environment, [&read, &paths, &names, &counts])?;
     let path = PathBuf::from(path.to_str()?);
-    drop((startup, read, paths, names, counts, problem));
+    drop((preparing, read, paths, names, counts, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();

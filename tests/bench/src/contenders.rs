@@ -102,20 +102,6 @@ impl Interpreters {
         ]
     }
 
-    /// The program from a startup image, which is made here. The archives of the others stay without one.
-    fn image_command(&self, workload: &Workload) -> Result<Command> {
-        let archive = self
-            .scratch
-            .path()
-            .join(format!("{}.image.img", workload.name));
-        let mut dump = self.patched.command(&[]);
-        dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
-        dump.arg(workload.trace_list(&self.patched)).arg(&archive);
-        succeed(&mut dump)?;
-        let option = format!("cds={}", archive.display());
-        Ok(workload.command_with(&self.patched, &[&option]))
-    }
-
     /// Whoever else there is.
     pub fn peers(&self, workload: &Workload) -> Result<Vec<Contender>> {
         let mut no_pyc = workload.command(&self.stock);
@@ -125,7 +111,7 @@ impl Interpreters {
         let list = workload.trace_list(&self.patched);
         let server = ForkServer::start(&self.stock, &list, workload)?;
         let mut peers = vec![
-            Contender::command(IMAGE, self.image_command(workload)?),
+            Contender::command(IMAGE, workload.command_restored(&self.patched)?),
             Contender::command(STANDARD, workload.command(&self.patched)),
             Contender::command(NO_PYC, no_pyc),
             Contender {

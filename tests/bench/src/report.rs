@@ -52,7 +52,7 @@ pub fn tables(results: &Results) -> Vec<Table> {
 /// The table that the README has too.
 pub fn programs(results: &Results) -> Table {
     let mut table = Table::new(
-        "Time from start to end, stock against an archive of the program",
+        "Time from start to end, stock against an archive of the program, and against a startup image",
         &[
             "program",
             "modules from the archive",
@@ -60,9 +60,12 @@ pub fn programs(results: &Results) -> Table {
             "archive, ms",
             "ratio",
             "95 % interval",
+            "image, ms",
+            "ratio",
+            "95 % interval",
         ],
     );
-    let mut ratios = Vec::new();
+    let (mut ratios, mut of_images) = (Vec::new(), Vec::new());
     for program in &results.programs {
         let Some(ratio) = program.ratio(STOCK, ARCHIVE) else {
             continue;
@@ -72,19 +75,36 @@ pub fn programs(results: &Results) -> Table {
             || ABSENT.to_owned(),
             |(archived, all)| format!("{archived} of {all}"),
         );
-        table.row(vec![
+        let mut row = vec![
             program.name.clone(),
             modules,
             milliseconds(program, STOCK),
             milliseconds(program, ARCHIVE),
             format!("{:.2}{}", ratio.median, mark(&ratio)),
             interval(&ratio),
-        ]);
+        ];
+        let image = program.ratio(STOCK, IMAGE);
+        of_images.extend(image.as_ref().map(|ratio| ratio.median));
+        let of_image = image.map_or_else(
+            || [ABSENT; 3].map(str::to_owned),
+            |ratio| {
+                let median = format!("{:.1}{}", ratio.median, mark(&ratio));
+                let interval = format!("{:.1} – {:.1}", ratio.low, ratio.high);
+                [milliseconds(program, IMAGE), median, interval]
+            },
+        );
+        row.extend(of_image);
+        table.row(row);
     }
-    if let Some(mean) = geometric_mean(ratios.iter().copied()).filter(|_| ratios.len() > 1) {
-        let mut row = vec![String::new(); 6];
+    if ratios.len() > 1 {
+        let mut row = vec![String::new(); table.header.len()];
         row[0] = "geometric mean".to_owned();
-        row[4] = format!("{mean:.2}");
+        if let Some(mean) = geometric_mean(ratios.into_iter()) {
+            row[4] = format!("{mean:.2}");
+        }
+        if let Some(mean) = geometric_mean(of_images.into_iter()) {
+            row[7] = format!("{mean:.1}");
+        }
         table.row(row);
     }
     table

@@ -1,0 +1,218 @@
+"""Doing the imports of a startup image, in the process that it is taken of.
+
+What they look at is noted, and what they leave that cannot be restored.  When that is done, this module is forgotten: processes that are restored have no use for it.
+"""
+
+import _signal
+import _thread
+import gc
+import marshal
+import os
+import sys
+
+import cds
+from cds import hooks, observed, startup
+
+# As in `startup`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.machinery import ModuleSpec
+    from typing import Any
+
+
+class _Watched(dict[bytes, bytes]):
+    """The environment, with the names that were asked for."""
+
+    def __init__(self, contents: dict[bytes, bytes]) -> None:
+        super().__init__(contents)
+        self.asked: set[bytes] = set()
+
+    def __getitem__(self, name: bytes) -> bytes:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, bytes):
+            self.asked.add(name)
+        return super().__contains__(name)
+
+    def __iter__(self) -> "Iterator[bytes]":
+        # Whoever looks at all of them may have found any, but hardly cares for what shells
+        # change with each command.
+        self.asked.update(super().keys() - {b"_", b"OLDPWD", b"PWD", b"SHLVL"})
+        return super().__iter__()
+
+
+def prepare(
+    request: str,
+) -> tuple[str, list[bytes], list[observed.Looked], list[str], bool, str | None]:
+    """Import what the request names and return what the imports looked at.
+
+    That is: the image's path, the names of variables, files and directories, the first
+    parts of the names of modules that come from files, whether the number of processors
+    counts, and what makes an image impossible.
+    """
+    inherited = _open_files()
+    with open(request, "rb") as file:
+        wanted = marshal.load(file)
+    sys.path[:0] = wanted["path"]
+    environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    watched = _Watched(environment)
+    os.environ._data = watched  # type: ignore[attr-defined]
+    seen: set[str] = set()
+
+    def audit(event: str, arguments: "tuple[Any, ...]") -> None:
+        if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
+            if event != "open" or observed.is_read(arguments[2]):
+                seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+
+    # The image has no audit hooks: whoever takes it removes this one.
+    sys.addaudithook(audit)
+    # `-c` needs it for its tracebacks, and `-i` more.
+    __import__("linecache")
+    all_asked, decisive = watched.asked, set[bytes]()
+    makers: dict[str, str] = {}
+    for name, origin in wanted["modules"]:
+        watched.asked = set()
+        try:
+            _import(name, origin)
+            decisive |= watched.asked
+        except Exception as error:
+            # The program that was traced may have tried it, too.
+            if wanted["verbose"]:
+                _tell_failure(name, error)
+        all_asked |= watched.asked
+        for thing in _what_cannot_be_restored(inherited):
+            makers.setdefault(thing, name)
+    watched.asked = all_asked
+    hooks.run_before_snapshot()
+    # The observer lets this process go, and writes the record, when it is opened.
+    opened, looked_at, asked, counts = observed.read(wanted["record"], request)
+
+    os.environ._data = environment  # type: ignore[attr-defined]
+    now = dict(dict.items(watched))
+    changes = {name: value for name, value in now.items() if environment.get(name) != value}
+    changes |= {name: None for name in environment if name not in now}
+    del sys.path[: len(wanted["path"])]
+    left = [
+        f"{thing}, since {makers[thing]} was imported" if thing in makers else thing
+        for thing in _what_cannot_be_restored(inherited)
+    ]
+    problem = (
+        f"imports have left what cannot be restored: {'; '.join(left)}"
+        if left
+        else _what_depends_on_the_directory()
+        or _what_is_set_too_late(wanted["changes"], now, decisive)
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    names = {name.partition(".")[0] for name, _ in _from_files()}
+    image = wanted["image"]
+    own = (os.path.dirname(request), wanted["archive"], image)
+    paths = observed.compared(_paths() | seen | opened, looked_at, own)
+    variables = sorted(watched.asked | asked | {b"HOME"})
+    for module in ("preparing", "observed"):
+        del sys.modules[f"cds.{module}"]
+        delattr(cds, module)
+    startup.begins_with(changes)
+    gc.collect()
+    return image, variables, paths, sorted(names), counts, problem
+
+
+def _from_files() -> "Iterator[tuple[str, str]]":
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and spec.has_location and spec.origin:
+            yield name, spec.origin
+
+
+def _paths() -> set[str]:
+    """Return the sources of modules, and all directories that were searched for modules."""
+    paths = {origin for _, origin in _from_files()}
+    paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
+    paths.add(os.path.join(sys.prefix, "pyvenv.cfg"))
+    return {os.path.abspath(path) for path in paths}
+
+
+def _import(name: str, origin: str | None) -> None:
+    """Import a module, if it comes from the file that it should come from."""
+    if name not in sys.modules:
+        spec = _find(name)
+        # What lies beside a script is found by the script only.
+        if spec is not None and origin in (None, spec.origin):
+            __import__(name)
+
+
+def _find(name: str) -> "ModuleSpec | None":
+    """Find a module, as `importlib.util.find_spec()` does."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        __import__(parent)
+    path = sys.modules[parent].__path__ if parent else None
+    specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec is not None), None)
+
+
+def _tell_failure(name: str, error: Exception) -> None:
+    reason = str(error).partition("\n")[0]
+    told = f"cds: not in the startup image: {name} ({type(error).__name__}: {reason})"
+    print(told, file=sys.stderr)
+
+
+def _what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
+    """Name threads, open files and timers."""
+    if _thread._count() > 0:  # type: ignore[attr-defined]
+        yield from _threads()
+    for number, target in _open_files().items():
+        if inherited.get(number) != target:
+            yield f"file descriptor {number} ({target})"
+    for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
+        if _signal.getitimer(getattr(_signal, name)) != (0.0, 0.0):
+            yield f"a timer ({name})"
+
+
+def _threads() -> "Iterator[str]":
+    others = []
+    if threading := sys.modules.get("threading"):
+        others = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    if not others:
+        yield "a thread (of the module _thread)"
+    for name in others:
+        yield f"a thread ({name})"
+
+
+def _what_depends_on_the_directory() -> str | None:
+    path = os.environ.get("PYTHONPATH")
+    if not path or sys.flags.ignore_environment:
+        return None
+    relative = [part for part in path.split(os.pathsep) if not os.path.isabs(part)]
+    # Processes in other directories would have other modules.
+    if not relative:
+        return None
+    return f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}"
+
+
+def _what_is_set_too_late(
+    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: set[bytes]
+) -> str | None:
+    """Name a variable that the program sets before it imports what depends on it."""
+    for name, (value, is_for_libraries) in changes.items():
+        key = os.fsencode(name)
+        is_as_in_program = now.get(key) == (None if value is None else os.fsencode(value))
+        if not is_as_in_program and (is_for_libraries or key in asked):
+            return f"the program changes the variable {name}, which imports or libraries read"
+    return None
+
+
+def _open_files() -> dict[int, str]:
+    """Return what file descriptors behind the standard streams refer to."""
+    files = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            # That of the listing itself.
+            pass
+    return {number: target for number, target in files.items() if number > 2}
