@@ -120,9 +120,10 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
     };
     let directory = logs(workspace)?;
     let mut ways = ways(workspace, &build, &stock, &directory)?;
-    if extent == Extent::Representative {
-        ways.push(restored(&build, &directory)?);
-    }
+    ways.push(match extent {
+        Extent::Representative => restored(&build, &directory)?,
+        Extent::Full => each_restored(&build, &directory)?,
+    });
     let mut expected = BTreeSet::new();
     let mut worse = Vec::new();
     for (index, way) in ways.iter().enumerate() {
@@ -242,22 +243,50 @@ fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -
     ])
 }
 
-/// In a process that was restored from a startup image.
+/// One file after the other in a process that was restored from a startup image.
 fn restored(build: &Build, directory: &Path) -> Result<Way> {
     let program = interpreter::program(&build.installation())?;
-    let (list, archive) = (directory.join("image.lst"), directory.join("image.img"));
-    fs::write(&list, "json\n").with_context(|| format!("cannot write {}", list.display()))?;
-    let phase = Phase::start("take a startup image");
-    let mut dump = interpreter::python_free(&program);
-    dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
-    phase.run(dump.arg(&list).arg(&archive), &directory.join("dump.log"))?;
-    phase.done();
+    let archive = take_image(&program, directory, &[], &[])?;
     Ok(Way {
         name: "restored from a startup image",
         program,
         environment: vec![],
         options: vec!["-X".to_owned(), format!("cds={}", archive.display())],
     })
+}
+
+/// Each file in a restored process of its own: what regrtest starts its workers with is what the image was made with.
+fn each_restored(build: &Build, directory: &Path) -> Result<Way> {
+    // It has a variable of the tests' own choice, if it has none yet.
+    const VARIABLE: (&str, &str) = ("PYTHONREGRTEST_UNICODE_GUARD", "\u{e9}");
+    let program = interpreter::program(&build.installation())?;
+    let archive = take_image(&program, directory, &["-u"], &[VARIABLE])?;
+    Ok(Way {
+        name: "each file restored from a startup image",
+        program,
+        environment: vec![
+            ("PYTHON_CDS", archive.display().to_string()),
+            (VARIABLE.0, VARIABLE.1.to_owned()),
+        ],
+        options: vec![],
+    })
+}
+
+fn take_image(
+    program: &Path,
+    directory: &Path,
+    options: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<PathBuf> {
+    let (list, archive) = (directory.join("image.lst"), directory.join("image.img"));
+    fs::write(&list, "json\n").with_context(|| format!("cannot write {}", list.display()))?;
+    let phase = Phase::start("take a startup image");
+    let mut dump = interpreter::python_free(program);
+    dump.envs(variables.iter().copied()).args(options);
+    dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
+    phase.run(dump.arg(&list).arg(&archive), &directory.join("dump.log"))?;
+    phase.done();
+    Ok(archive)
 }
 
 fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> {
