@@ -22,6 +22,8 @@ use crate::{PAGE, places};
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
 const STACK_BYTES: usize = 16 * PAGE as usize;
+/// Steps that are about the kernel's state and not about memory, roughly.
+const STATE_STEPS: usize = 100;
 /// What the C library registers restartable sequences with (rseq(2), glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
 const RSEQ_BYTES: u64 = 32;
 const RSEQ_SIGNATURE: u64 = 0x5305_3053;
@@ -168,7 +170,8 @@ impl Plan<'_> {
         // SAFETY: so many bytes were reserved.
         let strings = unsafe { Strings::copy(start, process) };
         let layout = strings.layout(process);
-        let mut steps = Steps::default();
+        let pieces = 2 * self.image.regions.len() + self.image.fetches.len() + self.files.len();
+        let mut steps = Steps(Vec::with_capacity(pieces + STATE_STEPS));
         self.add_memory(&mut steps, start);
         self.add_kernel_state(&mut steps, &strings);
         let mut stack: Vec<u8> = Vec::with_capacity(STACK_BYTES);
@@ -354,7 +357,6 @@ fn reserve(place: u64, bytes: u64) -> bool {
     mapped.is_ok_and(|mapped| mapped.addr() as u64 == place)
 }
 
-#[derive(Default)]
 struct Steps(Vec<Step>);
 
 impl Steps {
