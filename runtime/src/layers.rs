@@ -161,6 +161,21 @@ impl Opener<'_> {
 /// writing it there would change the directory that it describes.
 pub fn standard_archive() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
-    let prefix = executable.parent()?.parent()?;
-    Some(prefix.join(format!("lib/python{}-stdlib.img", object::minor_version())))
+    let own = beside_library_of(&executable)?;
+    if own.exists() {
+        return Some(own);
+    }
+    // An interpreter that was copied into a virtual environment has its library where it was copied from.
+    let settings = std::fs::read_to_string(executable.parent()?.parent()?.join("pyvenv.cfg"));
+    let settings = settings.unwrap_or_default();
+    let original = settings.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == "executable").then(|| value.trim())
+    });
+    original.map_or(Some(own), |original| beside_library_of(Path::new(original)))
+}
+
+fn beside_library_of(executable: &Path) -> Option<PathBuf> {
+    let name = format!("lib/python{}-stdlib.img", object::minor_version());
+    Some(executable.parent()?.parent()?.join(name))
 }

@@ -361,6 +361,22 @@ fn an_archive_made_without_optimization_is_not_used_with_it() {
     assert_eq!(Outcome::of(&mut strict).status, 1);
 }
 
+/// A virtual environment may have a copy of the interpreter, which has no library beside it.
+#[test]
+fn a_copied_interpreter_finds_the_standard_archive() {
+    let project = project("");
+    let venv = ["-m", "venv", "--without-pip", "--copies", "env"];
+    project.run(venv).success();
+    let mut command = std::process::Command::new(project.path("env/bin/python"));
+    cpython_cds_tests::clean(&mut command);
+    let outcome = Outcome::of(command.args(["-X", "cds_stats", "-c", "pass"])).success();
+    assert!(
+        outcome.stderr.contains("from elsewhere: 0\n")
+            && outcome.stderr.contains("-stdlib.img in place"),
+        "{outcome:?}"
+    );
+}
+
 #[test]
 fn a_moved_tree_shows_its_own_paths() {
     let project = project("");
