@@ -15,6 +15,7 @@
 mod dynamic_linker;
 #[cfg(panic = "abort")]
 mod heap;
+#[macro_use]
 #[cfg(panic = "abort")]
 mod memory_functions;
 
@@ -23,6 +24,9 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use cds_image::restore::Request;
 use cds_image::start::Start;
+
+#[cfg(panic = "abort")]
+define_memory_functions!("");
 
 /// Bytes of `_PyCDS_refusal` (runtime/src/image/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
