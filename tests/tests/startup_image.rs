@@ -880,10 +880,11 @@ fn refused_system_calls_do_no_harm() {
         ("rseq", "EPERM"),
         ("rseq", "ENOSYS"),
         ("set_robust_list", "ENOSYS"),
-        // For the launcher's own memory, the description, and the arguments.
+        // For the launcher's own memory, the description, all that the process may write to, and the arguments.
         ("mmap:when=1", "ENOMEM"),
         ("mmap:when=2", "ENOMEM"),
         ("mmap:when=3", "ENOMEM"),
+        ("mmap:when=4", "ENOMEM"),
         ("pread64:when=1", "EIO"),
         ("fstat:when=1", "EIO"),
         ("open:when=1", "EMFILE"),

@@ -162,6 +162,9 @@ impl Plan<'_> {
     /// # Safety
     /// That of [`restore`].
     unsafe fn carry_out(self, start: &Start) -> String {
+        if !self.is_memory_granted() {
+            return "the kernel does not grant so much memory (vm.overcommit_memory)".to_owned();
+        }
         let bytes = Strings::bytes(start);
         if !reserve(places::STRINGS, bytes) {
             return "the address that restoring needs is taken".to_owned();
@@ -190,6 +193,25 @@ impl Plan<'_> {
         );
         // SAFETY: the steps were made for it.
         unsafe { trampoline::jump(&steps.0, context, top - top % 16) }
+    }
+
+    /// Whether the kernel would let the frozen process write to all that it may (Linux,
+    /// Documentation/mm/overcommit-accounting.rst): where it counts what it has promised, a step could fail otherwise.
+    fn is_memory_granted(&self) -> bool {
+        let regions = self.image.regions.iter();
+        let writable = regions.filter(|region| region.protection & libc::PROT_WRITE as u32 != 0);
+        let bytes = writable.fold(0, |bytes: u64, region| bytes.saturating_add(region.bytes));
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: takes no address that is in use, and nobody uses what is mapped.
+        unsafe {
+            let mapped = rustix::mm::mmap_anonymous(
+                ptr::null_mut(),
+                bytes as usize,
+                protection,
+                MapFlags::PRIVATE,
+            );
+            mapped.is_ok_and(|mapped| rustix::mm::munmap(mapped, bytes as usize).is_ok())
+        }
     }
 
     /// Ends what the kernel has to do with the memory of this process. If it does not allow that, all is as before.
