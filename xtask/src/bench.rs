@@ -4,7 +4,6 @@
 //! depends on nothing in it.
 
 use std::path::{self, Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -89,9 +88,8 @@ pub fn run(args: Args) -> Result<()> {
     options.compare = options.compare.as_deref().map(absolute).transpose()?;
     let options = serde_json::to_string(&options).context("cannot put the options in words")?;
 
-    let mut bench = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut bench = workspace.cargo();
     bench
-        .current_dir(workspace.root())
         .envs(runtime::environment(&build))
         .env(
             "CPYTHON_CDS_PYTHON",

@@ -3,7 +3,6 @@
 //! The programs and the checks are those of the tests, so it is their crate that runs them.
 
 use std::path::{self, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -42,13 +41,11 @@ pub fn run(args: &Args) -> Result<()> {
         };
         (build, stock)
     };
-    let mut demo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    demo.current_dir(workspace.root())
-        .envs(runtime::environment(&build))
-        .env(
-            "CPYTHON_CDS_PYTHON",
-            interpreter::program(&build.installation())?,
-        );
+    let mut demo = workspace.cargo();
+    demo.envs(runtime::environment(&build)).env(
+        "CPYTHON_CDS_PYTHON",
+        interpreter::program(&build.installation())?,
+    );
     demo.args([
         "run",
         "--quiet",

@@ -1,9 +1,7 @@
 //! The interpreter's entry point, and how the interpreter is linked with it.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -30,10 +28,8 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
     if EXISTS {
         let phase = Phase::start("launcher");
         let target = build.runtime().join("target");
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo
-            .current_dir(workspace.root())
-            .env_remove("CARGO_BUILD_TARGET");
+        let mut cargo = workspace.cargo();
+        cargo.env_remove("CARGO_BUILD_TARGET");
         cargo.args([
             "build",
             "--profile",

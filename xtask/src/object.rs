@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::stamp;
 
 /// Makes the object of the members of the library that the exports need. All symbols are visible that begin with one of
-/// these texts, and no other:
-/// whoever links the interpreter's library, or loads an extension module written in Rust, must not meet ours.
+/// these texts, and no other: whoever links the interpreter's library, or loads an extension module written in Rust, must
+/// not meet ours.
 pub fn make(library: &Path, object: &Path, exported: &[&str]) -> Result<()> {
     if let (Ok(made), Ok(from)) = (modified(object), modified(library))
         && made > from

@@ -1,9 +1,7 @@
 //! The Rust side of the interpreter: a static library, made into the one object that make links in.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -28,11 +26,8 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
     let phase = Phase::start("Rust runtime");
     // Each build has headers of its own, so each has its own bindings: sharing would make them anew at every switch.
     let target = build.runtime().join("target");
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo
-        .current_dir(workspace.root())
-        .envs(environment)
-        .env_remove("CARGO_BUILD_TARGET");
+    let mut cargo = workspace.cargo();
+    cargo.envs(environment).env_remove("CARGO_BUILD_TARGET");
     cargo
         .args([
             "build",

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that has to hold before a change is done. CI runs this and nothing else.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -177,7 +177,8 @@ fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// A step that needs a component which a minimal Rust toolchain lacks, and without which the tests still say much.
 fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let probe = Command::new(program())
+    let probe = Workspace::new()
+        .cargo()
         .args([subcommand, "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -191,20 +192,13 @@ fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>
     Ok(())
 }
 
-fn program() -> OsString {
-    env::var_os("CARGO").unwrap_or("cargo".into())
-}
-
 fn cargo(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Result<()> {
     finish(&mut cargo_command(workspace, build, arguments))
 }
 
 fn cargo_command(workspace: &Workspace, build: &Build, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command
-        .current_dir(workspace.root())
-        .args(arguments)
-        .envs(runtime::environment(build));
+    let mut command = workspace.cargo();
+    command.args(arguments).envs(runtime::environment(build));
     let (name, options) = interpreter::SANITIZER_OPTIONS;
     if build.profile == Profile::Sanitize && env::var_os(name).is_none() {
         command.env(name, options);

@@ -1,8 +1,10 @@
 //! Where things lie: the repository, and the build trees under `target/cpython`.
 
+use std::env;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -25,6 +27,13 @@ impl Workspace {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The cargo that has started this, in the repository.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(&self.root);
+        cargo
     }
 
     /// The pins, the series and the patches.
