@@ -21,6 +21,7 @@ const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
 const VERSION: u64 = 1;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
+const WORD: usize = size_of::<u64>();
 const MOST_DESCRIPTION: u64 = 16 << 20;
 
 /// What is told of a frozen process besides its pages.
@@ -143,6 +144,19 @@ pub struct Vdso<'a> {
     pub bytes: &'a [u8],
     /// It and its data: distance from `address`, and length.
     pub parts: Vec<(i64, u64)>,
+}
+
+impl Vdso<'_> {
+    /// Whether the kernel's code at an address is the same.
+    ///
+    /// # Safety
+    /// The address is that of the vdso of this process (AT_SYSINFO_EHDR, getauxval(3)), or zero if there is none.
+    pub unsafe fn is_at(&self, address: u64) -> bool {
+        let here: *const [u8; WORD] = ptr::with_exposed_provenance(address as usize);
+        let mut words = self.bytes.chunks_exact(WORD).enumerate();
+        // SAFETY: nothing is read behind a word that differs, and what is equal to the end has as many words.
+        address != 0 && words.all(|(index, word)| unsafe { here.add(index).read() } == word)
+    }
 }
 
 /// The hash that images are verified by.

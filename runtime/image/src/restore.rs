@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
-use core::{ptr, slice};
+use core::ptr;
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -111,14 +111,8 @@ fn check<'a>(
         return Err(reason);
     }
     let vdso = start.auxiliary(libc::AT_SYSINFO_EHDR);
-    let expected = image.process.vdso.bytes;
-    // SAFETY: the kernel maps its own code there; an equal one has as many bytes.
-    let is_same_kernel = vdso != 0
-        && unsafe {
-            let here = ptr::with_exposed_provenance::<u8>(vdso as usize);
-            slice::from_raw_parts(here, expected.len()) == expected
-        };
-    if !is_same_kernel {
+    // SAFETY: the kernel has said where it is.
+    if !unsafe { image.process.vdso.is_at(vdso) } {
         return Err("it was made with another kernel".to_owned());
     }
     let opened = image.files.iter().map(|backing| {

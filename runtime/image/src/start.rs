@@ -20,8 +20,7 @@ impl Start<'_> {
     /// # Safety
     /// The kernel has put the tables there, and they stay as they are.
     pub unsafe fn at(stack: *const u64) -> Self {
-        // SAFETY: the number of arguments comes first, a NULL behind them and behind the environment, and a pair that
-        // begins with zero behind the auxiliary vector.
+        // SAFETY: the number of arguments comes first, and a NULL behind them and behind the environment.
         unsafe {
             let texts = |first: *const u64| -> Vec<&CStr> {
                 (0..)
@@ -31,16 +30,10 @@ impl Start<'_> {
                     })
                     .collect()
             };
-            let arguments = texts(stack.add(1));
-            let first_variable = stack.add(stack.read() as usize + 2);
-            let environment = texts(first_variable);
-            let pairs = first_variable.add(environment.len() + 1).cast::<[u64; 2]>();
-            let count = (0..)
-                .take_while(|&index| (*pairs.add(index))[0] != libc::AT_NULL)
-                .count();
+            let (pairs, count) = auxiliary_vector(stack.cast_mut());
             Self {
-                arguments,
-                environment,
+                arguments: texts(stack.add(1)),
+                environment: texts(stack.add(stack.read() as usize + 2)),
                 auxiliary: slice::from_raw_parts(pairs, count),
             }
         }
@@ -112,5 +105,24 @@ impl Start<'_> {
             let start = header.p_vaddr - header.p_vaddr % crate::PAGE;
             start..(header.p_vaddr + header.p_memsz).next_multiple_of(crate::PAGE)
         })
+    }
+}
+
+/// Where the auxiliary vector lies on the stack of a new process, and how many pairs it has; the last, of zeros, does not
+/// count.
+///
+/// # Safety
+/// The kernel has put the tables there.
+pub unsafe fn auxiliary_vector(stack: *mut u64) -> (*mut [u64; 2], usize) {
+    // SAFETY: a NULL stands behind the arguments and behind the environment, which begins there, and a pair that begins
+    // with zero behind the vector.
+    unsafe {
+        let mut word = stack.add(stack.read() as usize + 2);
+        while word.read() != 0 {
+            word = word.add(1);
+        }
+        let pairs = word.add(1).cast::<[u64; 2]>();
+        let is_pair = |&index: &usize| (*pairs.add(index))[0] != libc::AT_NULL;
+        (pairs, (0..).take_while(is_pair).count())
     }
 }

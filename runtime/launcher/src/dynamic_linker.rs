@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::ffi::{CStr, c_void};
 use core::{mem, ptr, slice};
 
+use cds_image::start::auxiliary_vector;
 use libc::{Elf64_Ehdr as Header, Elf64_Phdr as Segment};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -60,17 +61,9 @@ pub unsafe fn enter(stack: *mut u64) -> ! {
 /// # Safety
 /// That of [`enter`].
 unsafe fn amend(stack: *mut u64, base: u64) {
-    // SAFETY: behind the number of arguments come these and the environment, each with a NULL at the end, then pairs of
-    // words up to one that begins with zero.
+    // SAFETY: as promised; the program's headers are mapped, and there is room for as many.
     unsafe {
-        let mut word = stack.add(stack.read() as usize + 2);
-        while word.read() != 0 {
-            word = word.add(1);
-        }
-        let pairs = word.add(1).cast::<[u64; 2]>();
-        let count = (0..)
-            .take_while(|&index| (*pairs.add(index))[0] != libc::AT_NULL)
-            .count();
+        let (pairs, count) = auxiliary_vector(stack);
         let pairs = slice::from_raw_parts_mut(pairs, count);
         let value = |kind| {
             pairs

@@ -1,9 +1,9 @@
 //! When the image of `-X cds_auto=FILE,image` is written anew, and with which options.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use cds_image::command_line::CommandLine;
@@ -26,25 +26,27 @@ pub fn needs_renewal(path: &Path) -> bool {
     if !status.is_file() || status.uid() != rustix::process::geteuid().as_raw() {
         return false;
     }
-    match ImageFile::open(path.as_os_str().as_bytes()) {
-        Ok(Some(file)) => file.image().map_or(true, |image| {
-            status.mode() & 0o077 != 0
-                || !is_of_this_kernel(&image.process.vdso)
-                || changed(&image).next().is_some()
-        }),
-        Ok(None) => true,
-        Err(_) => !fs::read(path).is_ok_and(|text| text.starts_with(NOTE)),
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let mut start = [0; NOTE.len()];
+    if file.read_exact_at(&mut start, 0).is_ok() && start == NOTE {
+        return false;
     }
+    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+        return true;
+    };
+    file.image().map_or(true, |image| {
+        status.mode() & 0o077 != 0
+            || !is_of_this_kernel(&image.process.vdso)
+            || changed(&image).next().is_some()
+    })
 }
 
+/// A restored process has the vdso of its image.
 fn is_of_this_kernel(vdso: &Vdso) -> bool {
-    // SAFETY: the kernel maps its own code there, whole pages; a restored process has the one of its image.
-    unsafe {
-        let address = libc::getauxval(libc::AT_SYSINFO_EHDR);
-        let mut words = vdso.bytes.chunks_exact(8).enumerate();
-        address != 0
-            && words.all(|(index, word)| (address as *const [u8; 8]).add(index).read() == word)
-    }
+    // SAFETY: the kernel has said where it is.
+    unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
 /// Whether a variable is one that nobody can watch being read.
