@@ -53,6 +53,8 @@ impl Ancestor {
         if ancestor.is_complete() {
             return Ok(ancestor);
         }
+        let probe = Command::new(name).arg("--version").output();
+        probe.with_context(|| format!("there is no {name}"))?;
         for (environment, option) in [("plain", "--without-pip"), ("venv", "--clear")] {
             let mut venv = Command::new(name);
             clean(&mut venv);
