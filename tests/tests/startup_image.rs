@@ -622,6 +622,10 @@ fn what_cannot_be_restored_is_refused() {
         ("shared memory", "import mmap\nkept = mmap.mmap(-1, 4096)\n"),
         ("a wait", "import select\nkept = select.epoll()\n"),
         (
+            "a breakpoint",
+            "import ctypes\nlibc = ctypes.CDLL(None)\nplace = ctypes.cast(libc.hcreate, ctypes.c_void_p).value\npage = ctypes.c_void_p(place & -4096)\nlibc.mprotect(page, 4096, 7)\nctypes.memset(place, 0xcc, 1)\nlibc.mprotect(page, 4096, 5)\n",
+        ),
+        (
             "a death in each forked process",
             "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))\n",
         ),
@@ -648,7 +652,7 @@ fn what_cannot_be_restored_is_refused() {
         said.push_str(&format!("{what}:\n{text}"));
     }
     // Debug builds warn of what is left open.
-    insta::with_settings!({filters => vec![(r"<sys>:0: ResourceWarning.*\n", ""), (r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.img.startup", "[image]")]}, {
+    insta::with_settings!({filters => vec![(r"<sys>:0: ResourceWarning.*\n", ""), (r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.img.startup", "[image]"), (r"/\S+/libc", "[libraries]/libc")]}, {
         insta::assert_snapshot!(said);
     });
 }

@@ -9,6 +9,7 @@ use cds_image::PAGE;
 /// Bits of [`Mapping::protection`] (mmap(2)).
 pub const READ: u32 = 1;
 pub const WRITE: u32 = 2;
+pub const EXECUTE: u32 = 4;
 
 /// A mapping of a process.
 #[derive(Debug, PartialEq, Eq)]

@@ -438,6 +438,12 @@ impl Dump<'_> {
         let pages = contents
             .chunks_exact(PAGE as usize)
             .zip(in_file.chunks_exact(PAGE as usize));
+        if mapping.protection & memory_map::EXECUTE != 0 && pages.clone().any(has_breakpoint) {
+            return Err(Error::other(format!(
+                "{} has a breakpoint (a debugger's, or a uprobe)",
+                mapping.name
+            )));
+        }
         let mut is_same: Vec<bool> = pages.map(|(here, there)| here == there).collect();
         fill_gaps(&mut is_same);
         for (from, to, same) in runs(&is_same) {
@@ -524,6 +530,13 @@ impl Dump<'_> {
             protection,
         });
     }
+}
+
+/// Whether code that is the first has a breakpoint where the second, its file, has none: nobody would be there to handle it
+/// in a restored process.
+fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
+    const INT3: u8 = 0xcc;
+    here != there && here.iter().zip(there).any(|(here, there)| *here == INT3 && *there != INT3)
 }
 
 /// What of some pages lies in the image.
