@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Pins};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, interpreter, launcher, runtime, source, stamp, standard_archive};
+use crate::{deps, disk, interpreter, launcher, runtime, source, stamp, standard_archive};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -87,6 +87,9 @@ pub fn build_aside(
     let build = workspace.build(&pin.version, profile, stock);
     eprintln!("CPython {} ({})", pin.version, build.name());
 
+    if !build.installation().exists() {
+        disk::warn_if_full(workspace.root(), disk::FOR_A_BUILD);
+    }
     let installed = deps::ensure(workspace, !choice.no_install_deps)?;
     source::prepare(workspace, &build, pin, choice.source.as_deref())?;
     interpreter::configure(&build, installed)?;

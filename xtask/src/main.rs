@@ -6,6 +6,7 @@ mod cpython_tests;
 mod demo;
 mod deps;
 mod digest;
+mod disk;
 mod extensions;
 mod fetch;
 mod install;

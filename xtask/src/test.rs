@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, interpreter, mirror, patch, runtime};
+use crate::{deps, disk, interpreter, mirror, patch, runtime};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -31,6 +31,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.packages {
         return packages(&workspace, &args.choice);
+    }
+    if !workspace.cpython().exists() {
+        disk::warn_if_full(workspace.root(), disk::FOR_ALL_TESTS);
     }
     // The tests may run xtask themselves, so the lock is released before them.
     let build = {
@@ -102,7 +105,8 @@ fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
 /// The tests of the interpreter with a build that looks closer, and those that need its fault points.
 fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
     let (files, tests) = unsuitable(build.profile);
-    let mut arguments = vec!["test".to_owned(), "--package=cpython-cds-tests".to_owned()];
+    // Not `--package`, for which cargo would build the dependencies once more, with fewer features.
+    let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
     let directory = workspace.root().join("tests/tests");
     for file in mirror::files(&directory)? {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
