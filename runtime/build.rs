@@ -62,6 +62,7 @@ const FUNCTIONS: &[&str] = &[
     "PyConfig_SetBytesString",
     "PyDict_MergeFromSeq2",
     "PyDict_New",
+    "PyDict_Next",
     "PyDict_SetItemString",
     "PyErr_CheckSignals",
     "PyErr_Clear",

@@ -182,6 +182,8 @@ fn it_ends_as_any_other() {
         "threading.Thread(target=lambda: (time.sleep(.1), print('thread'))).start(); print('main')",
         "threading.Thread(target=lambda: time.sleep(60), daemon=True).start()",
         "class C:\n def __del__(self): print('deleted', self.name)\nc = C(); c.name = 'main'\nsys.modules['late'] = type(sys)('late'); sys.modules['late'].c = C(); sys.modules['late'].c.name = 'late'",
+        "class C:\n def __del__(self): print('deleted')\nsys.modules['json'] = type(sys)('json'); sys.modules['json'].c = C()",
+        "class C:\n def __del__(self): print('deleted')\nsys.modules['late'] = type(sys)('late'); sys.modules['late'].c = C(); sys.modules['json'] = sys.modules.pop('json')",
         "class C:\n def __del__(self): print('cycle')\nc = C(); c.c = c; del c",
         "import weakref, csv; weakref.finalize(csv, print, 'finalized')",
         "import ctypes; ctypes.CDLL(None).printf(b'from C\\n')",

@@ -246,7 +246,7 @@ impl Key<'_> {
         let Ok(opened) = rustix::fs::open(&directory[..], flags, Mode::empty()) else {
             return unlisted();
         };
-        let mut buffer = [MaybeUninit::uninit(); 4 * crate::PAGE as usize];
+        let mut buffer = [MaybeUninit::uninit(); crate::PAGE as usize];
         let mut entries = RawDir::new(opened, &mut buffer);
         while let Some(entry) = entries.next() {
             let Ok(entry) = entry else {

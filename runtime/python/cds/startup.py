@@ -13,17 +13,12 @@ import posix
 import sys
 import time
 
-from cds import hooks
-
 # What is imported here is in every image, and has to be looked at whenever one is
 # restored: so it is only what the interpreter has anyway.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
-
-# Modules of the image.
-_modules: frozenset[str] = frozenset()
 
 # The id of the process that did the imports, which libraries may have remembered.
 _pid = 0
@@ -34,8 +29,7 @@ _changes: dict[bytes, bytes | None] = {}
 
 def begins_with(changes: dict[bytes, bytes | None]) -> None:
     """Take the process as it is for what each restored one begins with."""
-    global _modules, _changes, _pid
-    _modules = frozenset(sys.modules)
+    global _changes, _pid
     _changes = changes
     _pid = os.getpid()
 
@@ -71,7 +65,6 @@ def resumed(
         # It remembers the name of the host.
         vars(platform)["_uname_cache"] = None
     _renew_secrets()
-    hooks.run_after_restore()
 
 
 def _renew_secrets() -> None:
@@ -93,21 +86,29 @@ def _renew_secrets() -> None:
 
 def rehearse() -> None:
     """Forget what packages want to be done: it is not for this process, which is to end."""
-    hooks.after_restore.clear()
     atexit._clear()
 
 
-def finalize() -> None:
+def practise() -> None:
+    """Run an empty program, and do at its end what is done for any."""
+    main: dict[str, object] = {}
+    exec(compile("pass\n", "<string>", "exec"), main)
+    _finalize([], main)
+
+
+def finalize(new: "list[tuple[str, Any]]") -> None:
     """Destroy what was loaded since, as finalize_modules() in Python/pylifecycle.c does."""
+    _finalize(new, vars(sys.modules["__main__"]))
+
+
+def _finalize(new: "list[tuple[str, Any]]", main: "dict[str, Any]") -> None:
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
         if hasattr(sys, name):
             delattr(sys, name)
-    main = sys.modules["__main__"]
-    new = [(name, module) for name, module in sys.modules.items() if name not in _modules]
     alive = [_weakref.ref(module) for _, module in new if isinstance(module, type(sys))]
     while new:
-        del sys.modules[new.pop(0)[0]]
-    _clear(vars(main))
+        sys.modules.pop(new.pop(0)[0], None)
+    _clear(main)
     gc.collect()
     module = None
     for reference in reversed(alive):

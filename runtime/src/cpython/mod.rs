@@ -20,6 +20,7 @@ pub mod gil;
 pub mod image;
 pub mod interned;
 pub mod linked;
+pub mod modules;
 pub mod object;
 pub mod stored;
 

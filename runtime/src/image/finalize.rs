@@ -2,17 +2,27 @@
 //! alone. `-X cds_full_exit` has all of it finalized.
 
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cds_image::command_line::CommandLine;
 
 use super::rehearse;
 use super::resume::is_restored;
+use crate::cpython::modules::Known;
 use crate::cpython::object::{Object, Result};
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 /// How many libraries had ever been loaded when the process was restored.
 static LIBRARIES: AtomicU64 = AtomicU64::new(0);
+/// What is in the image.
+static MODULES: OnceLock<Known> = OnceLock::new();
+
+/// Takes notice of the modules that the image has.
+pub fn begin_image() -> Result<()> {
+    let _ = MODULES.set(Known::of(&modules()?));
+    Ok(())
+}
 
 /// Takes notice of what there is, and of what the command line says of the end.
 pub fn begin(line: &CommandLine) {
@@ -33,9 +43,18 @@ pub fn finalize_restored() -> bool {
 }
 
 fn finalize() -> Result<()> {
+    let new = match MODULES.get() {
+        Some(known) => known.others(&modules()?)?,
+        None => Vec::new(),
+    };
     let startup = Object::import(c"cds.startup")?;
-    startup.attribute(c"finalize")?.call(Vec::new())?;
+    let new = Object::list(new)?;
+    startup.attribute(c"finalize")?.call(vec![new])?;
     Ok(())
+}
+
+fn modules() -> Result<Object> {
+    Object::import(c"sys")?.attribute(c"modules")
 }
 
 /// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,

@@ -1,4 +1,4 @@
-//! The rehearsal: what a restored process does with an empty program is done once in a forked one, to see that it ends,
+//! The rehearsal: what a restored process does with an empty program is done in a forked one, to see that it ends,
 //! and which pages it writes to. Those are fetched together when the image is restored: one by one each costs a fault.
 
 use std::ffi::{CString, c_char, c_int};

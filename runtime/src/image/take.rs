@@ -21,9 +21,10 @@ use cds_image::trampoline::{self, Context};
 use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
+use super::finalize;
 use super::memory_map::{self, Mapping, PageMap};
 use super::rehearse::{self, Rehearsal};
-use super::resume::{RESTORED, resume};
+use super::resume::{self, RESTORED};
 use super::writer::Writer;
 use crate::cpython::object::{Object, Raised};
 use crate::cpython::{extension_suffixes, image};
@@ -107,29 +108,31 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
+    finalize::begin_image()?;
+    // What another process has survived, this one may do, too.
+    if rehearsed()?.is_none() {
+        return Ok(None);
+    }
+    // SAFETY: this is the only thread, with the GIL.
+    unsafe { resume::practise()? };
     IS_IMMORTAL.store(true, Ordering::Relaxed);
     image::immortalize();
     Object::import(c"gc")?
         .attribute(c"freeze")?
         .call(Vec::new())?;
     image::use_up_free_memory();
-    let (reader, report) = std::io::pipe().map_err(|error| Failure::Told(error.to_string()))?;
-    let Some(child) = fork()? else {
-        drop(reader);
-        // SAFETY: this is the only thread of a process that was just forked, with the GIL.
-        unsafe { rehearse::begin(report)? };
+    let Some(fetches) = rehearsed()? else {
         return Ok(None);
     };
-    drop(report);
-    let fetches = Rehearsal::new(child, reader)
-        .result()
-        .map_err(Failure::Told)?;
     let Some(child) = fork()? else {
-        // SAFETY: as above; and later it is the only thread of a restored process.
+        // SAFETY: this is the only thread of a process that was just forked, with the GIL; and later of a restored one.
         unsafe {
             trampoline::freeze(&raw mut CONTEXT);
-            resume()?;
+            resume::resume()?;
         }
+        Object::import(c"cds.hooks")?
+            .attribute(c"run_after_restore")?
+            .call(Vec::new())?;
         return Ok(None);
     };
     let result = write(&path, child, &looked_at, &fetches);
@@ -140,6 +143,20 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     result.map_err(|error| Failure::Told(format!("cannot write {}: {error}", path.display())))?;
     Ok(Some(0))
+}
+
+/// Has a forked process rehearse; returns the pages that it has written to, and none in that process.
+fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
+    let (reader, report) = std::io::pipe().map_err(|error| Failure::Told(error.to_string()))?;
+    let Some(child) = fork()? else {
+        drop(reader);
+        // SAFETY: this is the only thread of a process that was just forked, with the GIL.
+        unsafe { rehearse::begin(report)? };
+        return Ok(None);
+    };
+    drop(report);
+    let pages = Rehearsal::new(child, reader).result();
+    pages.map(Some).map_err(Failure::Told)
 }
 
 /// Forks, as os.fork() does; returns none in the child, which does not outlive its parent.
@@ -536,7 +553,11 @@ impl Dump<'_> {
 /// in a restored process.
 fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
     const INT3: u8 = 0xcc;
-    here != there && here.iter().zip(there).any(|(here, there)| *here == INT3 && *there != INT3)
+    here != there
+        && here
+            .iter()
+            .zip(there)
+            .any(|(here, there)| *here == INT3 && *there != INT3)
 }
 
 /// What of some pages lies in the image.
