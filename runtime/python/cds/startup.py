@@ -91,6 +91,12 @@ def rehearse() -> None:
 
 def practise() -> None:
     """Run an empty program, and do at its end what is done for any."""
+    for hook in sys.path_hooks:
+        # As the interpreter asks whether a script is a directory or an archive.
+        try:
+            hook(__file__)
+        except ImportError:
+            pass
     main: dict[str, object] = {}
     exec(compile("pass\n", "<string>", "exec"), main)
     _finalize([], main)
