@@ -1,6 +1,7 @@
 """Doing the imports of a startup image, in the process that it is taken of.
 
-What they look at is noted, and what they leave that cannot be restored.  When that is done, this module is forgotten: processes that are restored have no use for it.
+What they look at is noted, and what they leave that cannot be restored.  When that is done,
+this module is forgotten: processes that are restored have no use for it.
 """
 
 import _signal
@@ -44,81 +45,105 @@ class _Watched(dict[bytes, bytes]):
         return super().__iter__()
 
 
-def prepare(
-    request: str,
-) -> tuple[str, list[bytes], list[observed.Looked], list[str], bool, str | None]:
-    """Import what the request names and return what the imports looked at.
+class Preparation:
+    """What imports leave and look at.
 
-    That is: the image's path, the names of variables, files and directories, the first
-    parts of the names of modules that come from files, whether the number of processors
-    counts, and what makes an image impossible.
+    It is made by importing what the request names; the process may do more that restored
+    processes find done, until the preparation is concluded.
     """
-    inherited = _open_files()
-    with open(request, "rb") as file:
-        wanted = marshal.load(file)
-    sys.path[:0] = wanted["path"]
-    environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-    watched = _Watched(environment)
-    os.environ._data = watched  # type: ignore[attr-defined]
-    seen: set[str] = set()
 
-    def audit(event: str, arguments: "tuple[Any, ...]") -> None:
+    def __init__(self, request: str) -> None:
+        self._inherited = _open_files()
+        self._request = request
+        with open(request, "rb") as file:
+            self._wanted = marshal.load(file)
+        sys.path[:0] = self._wanted["path"]
+        self._environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+        self._watched = _Watched(self._environment)
+        os.environ._data = self._watched  # type: ignore[attr-defined]
+        self._seen: set[str] = set()
+        # The image has no audit hooks: whoever takes it removes this one.
+        sys.addaudithook(self._audit)
+        # `-c` needs it for its tracebacks, and `-i` more.
+        __import__("linecache")
+        self._decisive: set[bytes] = set()
+        self._makers: dict[str, str] = {}
+        all_asked = self._watched.asked
+        for name, origin in self._wanted["modules"]:
+            self._watched.asked = set()
+            self._import(name, origin)
+            all_asked |= self._watched.asked
+        self._watched.asked = all_asked
+        hooks.run_before_snapshot()
+        self._note_makers("hooks were called")
+
+    def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             if event != "open" or observed.is_read(arguments[2]):
-                seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+                self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
-    # The image has no audit hooks: whoever takes it removes this one.
-    sys.addaudithook(audit)
-    # `-c` needs it for its tracebacks, and `-i` more.
-    __import__("linecache")
-    all_asked, decisive = watched.asked, set[bytes]()
-    makers: dict[str, str] = {}
-    for name, origin in wanted["modules"]:
-        watched.asked = set()
+    def _import(self, name: str, origin: str | None) -> None:
         try:
             _import(name, origin)
-            decisive |= watched.asked
+            self._decisive |= self._watched.asked
         except Exception as error:
             # The program that was traced may have tried it, too.
-            if wanted["verbose"]:
+            if self._wanted["verbose"]:
                 _tell_failure(name, error)
-        all_asked |= watched.asked
-        for thing in _what_cannot_be_restored(inherited):
-            makers.setdefault(thing, name)
-    watched.asked = all_asked
-    hooks.run_before_snapshot()
-    # The observer lets this process go, and writes the record, when it is opened.
-    opened, looked_at, asked, counts = observed.read(wanted["record"], request)
+        self._note_makers(f"{name} was imported")
 
-    os.environ._data = environment  # type: ignore[attr-defined]
-    now = dict(dict.items(watched))
-    changes = {name: value for name, value in now.items() if environment.get(name) != value}
-    changes |= {name: None for name in environment if name not in now}
-    del sys.path[: len(wanted["path"])]
-    left = [
-        f"{thing}, since {makers[thing]} was imported" if thing in makers else thing
-        for thing in _what_cannot_be_restored(inherited)
-    ]
-    problem = (
-        f"imports have left what cannot be restored: {'; '.join(left)}"
-        if left
-        else _what_depends_on_the_directory()
-        or _what_is_set_too_late(wanted["changes"], now, decisive)
-    )
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    names = {name.partition(".")[0] for name, _ in _from_files()}
-    image = wanted["image"]
-    own = (os.path.dirname(request), wanted["archive"], image)
-    paths = observed.compared(_paths() | seen | opened, looked_at, own)
-    variables = sorted(watched.asked | asked | {b"HOME"})
-    for module in ("preparing", "observed"):
-        del sys.modules[f"cds.{module}"]
-        delattr(cds, module)
-    startup.begins_with(changes)
-    gc.collect()
-    return image, variables, paths, sorted(names), counts, problem
+    def _note_makers(self, what_was_done: str) -> None:
+        for thing in _what_cannot_be_restored(self._inherited):
+            self._makers.setdefault(thing, what_was_done)
+
+    def is_restorable(self) -> bool:
+        """Say whether imports have left nothing that cannot be restored."""
+        return not any(_what_cannot_be_restored(self._inherited))
+
+    def conclude(
+        self,
+    ) -> tuple[str, list[bytes], list[observed.Looked], list[str], bool, str | None]:
+        """Return what was looked at.
+
+        That is: the image's path, the names of variables, files and directories, the first
+        parts of the names of modules that come from files, whether the number of processors
+        counts, and what makes an image impossible.
+        """
+        wanted, watched = self._wanted, self._watched
+        self._note_makers("handlers of os.register_at_fork() were called")
+        # The observer lets this process go, and writes the record, when it is opened.
+        opened, looked_at, asked, counts = observed.read(wanted["record"], self._request)
+
+        os.environ._data = self._environment  # type: ignore[attr-defined]
+        now = dict(dict.items(watched))
+        then = self._environment
+        changes = {name: value for name, value in now.items() if then.get(name) != value}
+        changes |= {name: None for name in then if name not in now}
+        del sys.path[: len(wanted["path"])]
+        left = [
+            f"{thing}, since {self._makers[thing]}"
+            for thing in _what_cannot_be_restored(self._inherited)
+        ]
+        problem = (
+            f"imports have left what cannot be restored: {'; '.join(left)}"
+            if left
+            else _what_depends_on_the_directory()
+            or _what_is_set_too_late(wanted["changes"], now, self._decisive)
+        )
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        names = {name.partition(".")[0] for name, _ in _from_files()}
+        image = wanted["image"]
+        own = (os.path.dirname(self._request), wanted["archive"], image)
+        paths = observed.compared(_paths() | self._seen | opened, looked_at, own)
+        variables = sorted(watched.asked | asked | {b"HOME"})
+        for module in ("preparing", "observed"):
+            del sys.modules[f"cds.{module}"]
+            delattr(cds, module)
+        startup.begins_with(changes)
+        gc.collect()
+        return image, variables, paths, sorted(names), counts, problem
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":

@@ -14,9 +14,6 @@ use crate::cpython::object::{Object, Result};
 use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 
-/// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
-const ROUNDS: usize = 4;
-
 /// What the new process was started with; whoever restores it fills it in.
 pub static mut RESTORED: Restored = Restored {
     argc: 0,
@@ -80,8 +77,8 @@ pub unsafe fn resume() -> Result<()> {
     )
 }
 
-/// Does what does not need a new process, before an image is taken: each restored process finds caches filled and
-/// instructions specialized, where it would have to write otherwise.
+/// Does what does not need a new process, before an image is taken: done some times, it leaves caches filled and
+/// instructions specialized, where each restored process would have to write otherwise.
 ///
 /// # Safety
 /// Called by the only thread, with the GIL.
@@ -89,16 +86,14 @@ pub unsafe fn practise() -> Result<()> {
     let environment: Vec<Vec<u8>> = std::env::vars_os()
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
-    let startup = Object::import(c"cds.startup")?;
-    for _ in 0..ROUNDS {
-        // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
-        unsafe {
-            image::before_fork();
-            image::after_fork_in_child();
-        }
-        begin(&[[]], &[b"python"], &[[]; 0], &environment, &[])?;
-        startup.attribute(c"practise")?.call(Vec::new())?;
+    // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
+    unsafe {
+        image::before_fork();
+        image::after_fork_in_child();
     }
+    begin(&[[]], &[b"python"], &[[]; 0], &environment, &[])?;
+    let startup = Object::import(c"cds.startup")?;
+    startup.attribute(c"practise")?.call(Vec::new())?;
     Ok(())
 }
 

@@ -36,6 +36,9 @@ const SHORTEST_GAP: u64 = 64;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
 
+/// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
+const ROUNDS: usize = 4;
+
 /// Where the child's registers are, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;
 
@@ -87,7 +90,22 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         .map(|(name, value)| (name.into_vec(), value.into_vec()))
         .collect();
     let request = Object::str(&request.to_string_lossy())?;
-    let prepared = preparing.attribute(c"prepare")?.call(vec![request])?;
+    let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let is_restorable = preparation.attribute(c"is_restorable")?;
+    let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
+    if is_restorable()? {
+        // What another process has survived, this one may do, too. What it looks at is noted.
+        if rehearsed()?.is_none() {
+            return Ok(None);
+        }
+        for _ in 0..ROUNDS {
+            if is_restorable()? {
+                // SAFETY: there are no other threads, and the GIL is held.
+                unsafe { resume::practise()? };
+            }
+        }
+    }
+    let prepared = preparation.attribute(c"conclude")?.call(Vec::new())?;
     let prepared = <[Object; 6]>::try_from(prepared.to_items()?);
     let Ok([path, read, paths, names, counts, problem]) = prepared else {
         return Err("the package cds is another one".into());
@@ -104,17 +122,11 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     let looked_at = LookedAt::new(runtime, environment, [&read, &paths, &names, &counts])?;
     let path = PathBuf::from(path.to_str()?);
-    drop((preparing, read, paths, names, counts, problem));
+    drop((preparing, preparation, read, paths, names, counts, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
     finalize::begin_image()?;
-    // What another process has survived, this one may do, too.
-    if rehearsed()?.is_none() {
-        return Ok(None);
-    }
-    // SAFETY: this is the only thread, with the GIL.
-    unsafe { resume::practise()? };
     IS_IMMORTAL.store(true, Ordering::Relaxed);
     image::immortalize();
     Object::import(c"gc")?
