@@ -76,7 +76,6 @@ const FUNCTIONS: &[&str] = &[
     "PyOS_AfterFork_Child",
     "PyOS_AfterFork_Parent",
     "PyOS_BeforeFork",
-    "_PyCDS_InitStandardStreams",
     "PyFrozenSet_New",
     "PyList_Append",
     "PyList_New",

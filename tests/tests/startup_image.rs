@@ -145,6 +145,7 @@ fn standard_streams_are_those_of_the_new_process() {
         "app.py < input.txt",
         "app.py 2>&1 | cat",
         "app.py <&-",
+        "app.py < / 2>&1 | head -1",
         "app.py >&-",
         "app.py 2>&-",
         "app.py <&- >&- 2>&-",
@@ -158,6 +159,98 @@ fn standard_streams_are_those_of_the_new_process() {
             shell("cds=off", redirections),
             "{redirections}"
         );
+    }
+}
+
+/// Imports may do with the standard streams what they like: it lasts, and theirs are those that the program has.
+#[test]
+fn standard_streams_are_those_that_imports_have_left() {
+    let show = "print('printed'); kept.write('kept\\n'); print('again')
+os.write(1, b'at once\\n')
+for stream in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
+    told = [getattr(stream, name, None) for name in ('name', 'mode', 'encoding', 'errors', 'line_buffering', 'write_through', 'closed')]
+    print(type(stream), told, file=sys.__stderr__)
+print(kept is sys.stdout, kept is sys.__stdout__, sys.stdin.readline(), file=sys.__stderr__)
+kept.write('last'); sys.__stdout__.write('last of all')
+";
+    for (imported, options) in [
+        ("kept = sys.stdout", &[][..]),
+        ("kept = sys.stdout", &["-u"]),
+        ("kept = io.TextIOWrapper(sys.stdout.buffer)", &[]),
+        (
+            "sys.stdout = kept = io.TextIOWrapper(sys.stdout.detach(), 'latin-1'); sys.__stdout__ = sys.stdout",
+            &[],
+        ),
+        ("sys.stdout = kept = io.StringIO()", &[]),
+        (
+            "class Doubled:
+    def __init__(self, stream): self.stream = stream
+    def write(self, text): return self.stream.write(text * 2)
+    def __getattr__(self, name): return getattr(self.stream, name)
+sys.stdout = kept = Doubled(sys.stdout)",
+            &[],
+        ),
+        (
+            "sys.stdout.reconfigure(encoding='utf-16', errors='replace', line_buffering=True); kept = sys.stdout",
+            &[],
+        ),
+        (
+            "sys.stderr.reconfigure(line_buffering=False, write_through=True); kept = sys.stderr",
+            &[],
+        ),
+        ("kept = open(1, 'w', closefd=False)", &[]),
+        (
+            "sys.stdin.close(); sys.stdin = io.StringIO('line'); kept = sys.stdout",
+            &[],
+        ),
+        (
+            "import logging; logging.basicConfig(stream=sys.stdout); kept = logging.root.handlers[0].stream",
+            &[],
+        ),
+    ] {
+        let project = Project::new(&[
+            (
+                "app.py",
+                &format!("import io, os, sys\nfrom lib import kept\n{show}"),
+            ),
+            ("path/lib.py", &format!("import io, os, sys\n{imported}\n")),
+            ("app.lst", "lib\n"),
+            ("input.txt", "from a file\n"),
+        ]);
+        let library = |command: &mut Command| {
+            command.env("PYTHONPATH", project.path("path"));
+        };
+        let mut dump = project.command(options.iter().copied());
+        dump.args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        library(&mut dump);
+        Outcome::of(&mut dump).success();
+        let python = python();
+        let run = |option: &str, redirections: &str| {
+            let mut command = Command::new("sh");
+            clean(&mut command);
+            library(&mut command);
+            let (python, options) = (python.display(), options.join(" "));
+            let line = format!("{python} {options} -X {option} {redirections}");
+            Outcome::of(command.current_dir(project.path("")).args(["-c", &line]))
+        };
+        let restored = run("cds=app.img -X cds_stats", "-c pass 2>&1");
+        assert!(
+            restored.stdout.contains("started from"),
+            "{imported}: {restored:?}"
+        );
+        for redirections in [
+            "app.py < input.txt",
+            "app.py < input.txt > out.txt; cat out.txt",
+            "app.py < input.txt 2>&1",
+            "app.py < /dev/null >&-",
+            "app.py <&-",
+        ] {
+            assert_eq!(
+                run("cds=app.img", redirections),
+                run("cds=off", redirections),
+                "{imported}: {redirections}"
+            );
+        }
     }
 }
 

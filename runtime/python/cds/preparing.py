@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import hooks, observed, startup
+from cds import hooks, observed, startup, streams
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -53,6 +53,7 @@ class Preparation:
     """
 
     def __init__(self, request: str) -> None:
+        self._missing_stream = streams.keep()
         self._inherited = _open_files()
         self._request = request
         with open(request, "rb") as file:
@@ -76,6 +77,7 @@ class Preparation:
         self._watched.asked = all_asked
         hooks.run_before_snapshot()
         self._note_makers("hooks were called")
+        self._flush()
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
@@ -92,13 +94,27 @@ class Preparation:
                 _tell_failure(name, error)
         self._note_makers(f"{name} was imported")
 
-    def _note_makers(self, what_was_done: str) -> None:
-        for thing in _what_cannot_be_restored(self._inherited):
+    def _note_makers(self, what_was_done: str) -> list[str]:
+        things = list(_what_cannot_be_restored(self._inherited))
+        for thing in things:
             self._makers.setdefault(thing, what_was_done)
+        return things
+
+    def _flush(self) -> None:
+        streams.find_buffers()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        streams.flush()
+
+    def _what_is_missing(self) -> str | None:
+        if self._missing_stream is None:
+            return None
+        return f"it needs all standard streams, and {self._missing_stream} is closed"
 
     def is_restorable(self) -> bool:
         """Say whether imports have left nothing that cannot be restored."""
-        return not any(_what_cannot_be_restored(self._inherited))
+        return not (self._missing_stream or any(_what_cannot_be_restored(self._inherited)))
 
     def conclude(
         self,
@@ -109,30 +125,26 @@ class Preparation:
         parts of the names of modules that come from files, whether the number of processors
         counts, and what makes an image impossible.
         """
-        wanted, watched = self._wanted, self._watched
-        self._note_makers("handlers of os.register_at_fork() were called")
+        wanted, watched, makers = self._wanted, self._watched, self._makers
+        things = self._note_makers("handlers of os.register_at_fork() were called")
+        left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
         opened, looked_at, asked, counts = observed.read(wanted["record"], self._request)
 
         os.environ._data = self._environment  # type: ignore[attr-defined]
         now = dict(dict.items(watched))
         then = self._environment
-        changes = {name: value for name, value in now.items() if then.get(name) != value}
-        changes |= {name: None for name in then if name not in now}
+        changes: dict[bytes, bytes | None] = {name: None for name in then if name not in now}
+        changes |= {name: value for name, value in now.items() if then.get(name) != value}
         del sys.path[: len(wanted["path"])]
-        left = [
-            f"{thing}, since {self._makers[thing]}"
-            for thing in _what_cannot_be_restored(self._inherited)
-        ]
         problem = (
             f"imports have left what cannot be restored: {'; '.join(left)}"
             if left
-            else _what_depends_on_the_directory()
+            else self._what_is_missing()
+            or _what_depends_on_the_directory()
             or _what_is_set_too_late(wanted["changes"], now, self._decisive)
         )
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        self._flush()
         names = {name.partition(".")[0] for name, _ in _from_files()}
         image = wanted["image"]
         own = (os.path.dirname(self._request), wanted["archive"], image)

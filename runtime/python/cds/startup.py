@@ -13,6 +13,8 @@ import posix
 import sys
 import time
 
+from cds import streams
+
 # What is imported here is in every image, and has to be looked at whenever one is
 # restored: so it is only what the interpreter has anyway.
 TYPE_CHECKING = False
@@ -42,6 +44,7 @@ def resumed(
     ignored_signals: list[int],
 ) -> None:
     """Make a restored process one that was started with these arguments."""
+    streams.renew()
     variables = dict(variable.partition(b"=")[::2] for variable in environment if b"=" in variable)
     posix.environ.clear()
     posix.environ.update(variables)
@@ -129,6 +132,7 @@ def _finalize(new: "list[tuple[str, Any]]", main: "dict[str, Any]") -> None:
             stream.flush()
         except Exception:
             pass
+    streams.flush()
 
 
 def _clear(namespace: "dict[str, Any]") -> None:

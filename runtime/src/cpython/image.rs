@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString};
 
-use super::object::{Exception, Raised, Result};
 use super::raw;
 
 /// What `os.fork()` does before it.
@@ -49,18 +48,6 @@ pub fn use_up_free_memory() {
 pub fn forget_audit_hooks() {
     // SAFETY: the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_forget_audit_hooks() }
-}
-
-/// Creates the standard streams.
-pub fn init_standard_streams() -> Result<()> {
-    // SAFETY: the caller of the hook holds the GIL.
-    if unsafe { raw::_PyCDS_InitStandardStreams() } < 0 {
-        return Err(Raised::new(
-            Exception::Os,
-            "the standard streams cannot be used",
-        ));
-    }
-    Ok(())
 }
 
 pub fn run_command(code: &CStr) {

@@ -104,7 +104,6 @@ fn begin(
     environment: &[impl AsRef<[u8]>],
     ignored_signals: &[i64],
 ) -> Result<()> {
-    image::init_standard_streams()?;
     let signals = ignored_signals.iter().copied().map(Object::int);
     let resumed = Object::import(c"cds.startup")?.attribute(c"resumed")?;
     resumed.call(vec![

@@ -92,10 +92,6 @@ extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
    process does too. */
 extern int _PyCDS_TakeImage(int *exitcode);
 
-/* Create sys.stdin, sys.stdout and sys.stderr, of a restored process.  Return -1
-   if that fails, without an exception.  (Python/pylifecycle.c) */
-extern int _PyCDS_InitStandardStreams(void);
-
 /* Called when modules are about to be destroyed.  Return 1 if the process was
    restored from an image: what it has loaded since is destroyed then, and the
    rest shall stay. */
