@@ -893,6 +893,67 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
     }
 }
 
+/// Imports ask whether somebody sees what is printed, and in what width.
+#[test]
+fn terminals_are_compared_where_imports_have_asked() {
+    const LINE: &str =
+        "a line that is much longer than forty columns are, so that it has to be wrapped";
+    let project = Project::new(&[
+        ("terminal.py", include_str!("../src/terminal.py")),
+        (
+            "app.py",
+            "import sys; print(input('? ') if sys.stdin.isatty() else 0)\n",
+        ),
+        ("lib/unasked.py", ""),
+        (
+            "lib/coloured.py",
+            "import sys\ncoloured = sys.stdout.isatty()\n",
+        ),
+        (
+            "lib/wide.py",
+            "import os\ntry: os.get_terminal_size(2)\nexcept OSError: pass\n",
+        ),
+        ("lib/edited.py", "import readline\n"),
+        ("lib/asked.py", "import readline, sys\nsys.stdin.isatty()\n"),
+    ]);
+    let steps = format!(r#"[["\\? $", "{LINE}\r"]]"#);
+    let python = python().display().to_string();
+    let run = |columns: Option<u32>, steps: &str, arguments: &[&str]| {
+        let mut command = project.command(["-X", "cds=off"]);
+        command.env("PYTHONPATH", project.path("lib"));
+        command.env("TERM", "xterm").env("INPUTRC", "/dev/null");
+        if let Some(columns) = columns {
+            let resized = format!("stty rows 20 cols {columns}; exec \"$0\" \"$@\"");
+            command.args(["terminal.py", steps, "sh", "-c", &resized, &python]);
+        } else {
+            command = {
+                let mut plain = project.command(<[&str; 0]>::default());
+                plain.env("PYTHONPATH", project.path("lib"));
+                plain.env("TERM", "xterm").env("INPUTRC", "/dev/null");
+                plain
+            };
+        }
+        Outcome::of(command.args(arguments)).success().stdout
+    };
+    let mut said = String::new();
+    for module in ["unasked", "coloured", "wide", "edited", "asked"] {
+        project.write("app.lst", module);
+        for taken in [None, Some(40)] {
+            let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+            run(taken, "[]", &dump);
+            for columns in [None, Some(40), Some(60)] {
+                let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.txt", "app.py"];
+                let restored = run(columns, &steps, &stats);
+                assert_eq!(restored, run(columns, &steps, &["-X", "cds=off", "app.py"]));
+                let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
+                let refusal = refusal(&stats).unwrap_or("(restored)".to_owned());
+                said.push_str(&format!("{module}, {taken:?}, {columns:?}: {refusal}\n"));
+            }
+        }
+    }
+    insta::assert_snapshot!(said);
+}
+
 /// With a relative path, processes find other modules in other directories.
 #[test]
 fn a_relative_path_is_refused_and_not_restored_elsewhere() {
@@ -994,6 +1055,7 @@ fn refused_system_calls_do_no_harm() {
         ("mmap:when=4", "ENOMEM"),
         ("pread64:when=1", "EIO"),
         ("fstat:when=1", "EIO"),
+        ("fstat:when=4", "EIO"),
         ("open:when=1", "EMFILE"),
         ("open:when=3", "EMFILE"),
         ("getdents64:when=1", "EIO"),

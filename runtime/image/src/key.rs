@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::command_line::{CommandLine, Program};
 use crate::format::modified_ns;
 use crate::start::Start;
+use crate::streams::Terminal;
 
 /// Beginnings of variables that C libraries read, which nobody can watch.
 const READ_BY_LIBRARIES: [&[u8]; 21] = [
@@ -58,6 +59,8 @@ pub struct Key<'a> {
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
+    /// What imports have asked of the standard streams.
+    pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
     pub has_safe_path: bool,
     /// First parts of the names of modules that came from files, sorted.
@@ -221,6 +224,9 @@ impl Key<'_> {
         };
         if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
             return Some(format!("the variable {} is new", shown(name)));
+        }
+        if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
+            return Some(reason);
         }
         if let Some(reason) = self.shadowed(&line.program) {
             return Some(reason);

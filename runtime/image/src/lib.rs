@@ -17,6 +17,7 @@ pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;
 pub mod start;
+pub mod streams;
 #[cfg(target_arch = "x86_64")]
 pub mod trampoline;
 

@@ -8,7 +8,7 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 use core::ptr;
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
@@ -17,7 +17,7 @@ use crate::command_line::CommandLine;
 use crate::format::{FileIdentity, Image, ImageFile, Process, Source};
 use crate::start::Start;
 use crate::trampoline::{self, Action, Step};
-use crate::{PAGE, places};
+use crate::{PAGE, places, streams};
 
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
     /// position-independent, and [`places::HEAP`]; all that is allocated lies there.
     pub unsafe fn restore(&self) -> Option<String> {
         // The image would be opened as one that is closed.
-        let unusable = unusable_stream();
+        let unusable = streams::unusable();
         let reason = match ImageFile::open(&self.path) {
             Ok(None) => return None,
             Ok(Some(_)) if let Some(name) = unusable => format!("{name} is closed, or a directory"),
@@ -136,19 +136,6 @@ fn check<'a>(
         files,
         vdso,
     })
-}
-
-/// A standard stream that the interpreter would do without, or not start with.
-fn unusable_stream() -> Option<&'static str> {
-    let names = ["standard input", "standard output", "standard error"];
-    let mut streams = (0..).zip(names);
-    let unusable = streams.find(|(number, _)| {
-        // SAFETY: nothing is done with it but to ask what it is.
-        let stream = unsafe { BorrowedFd::borrow_raw(*number) };
-        let status = rustix::fs::fstat(stream);
-        !status.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) != FileType::Directory)
-    });
-    unusable.map(|(_, name)| name)
 }
 
 /// The signals that are ignored, and that the interpreter does not ignore by itself, as a bit for each, from 1 on.

@@ -11,6 +11,7 @@ use cds_image::format::{
     encode, hash,
 };
 use cds_image::key::{Key, Machine, Stamp};
+use cds_image::streams::Terminal;
 use proptest::prelude::*;
 
 const PAGES: [u8; 2 * PAGE as usize] = [0x5a; 2 * PAGE as usize];
@@ -50,6 +51,7 @@ fn image() -> Image<'static> {
                 (b"/c", Stamp::Directory),
                 (b"/d", Stamp::Link { mtime_ns: 7 }),
             ],
+            terminals: vec![Terminal::of(0, false), Terminal::of(2, true)],
             has_safe_path: false,
             names: vec!["a", "b"],
             suffixes: vec![".py"],

@@ -48,6 +48,7 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
             count(found["paths"], "file or directory", "files and directories"),
         ),
         ("  variables compared", str(len(found["environment"]))),
+        ("  terminals compared", ", ".join(found["terminals"]) or "none"),
     ]
     yield from table(rows, "<<")
     yield ""

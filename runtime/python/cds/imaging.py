@@ -97,10 +97,12 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
         if verbose:
             told = f"only what imports look at from Python will be compared at each start: {error}"
             print(f"cds dump: note: {told}", file=sys.stderr)
+    # Imports that ask for a terminal are to find the one that there is.
+    stdin = None if os.isatty(0) else subprocess.DEVNULL
     try:
         return subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=sys.stderr.fileno(),
             preexec_fn=_stop_ignoring_signals,
             timeout=seconds,

@@ -20,6 +20,9 @@ Looked = tuple[bytes, str, int, int]
 _NO_FILES = ("/proc", "/sys", "/dev")
 
 
+# What a path has behind that of the request, by which the end of the imports is told.
+_END = ".imported"
+
 # There it says how many processors there are.
 _ABOUT_PROCESSORS = (
     b"/proc/cpuinfo",
@@ -29,23 +32,38 @@ _ABOUT_PROCESSORS = (
 )
 
 
-def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes], bool]:
+def tell_end_of_imports(start: str) -> None:
+    """Have the record tell that what follows is asked again in each restored process."""
+    os.path.exists(start + _END)
+
+
+def read(
+    record: str, start: str
+) -> tuple[set[str], set[str], set[bytes], bool, list[tuple[int, bool]]]:
     """Read the record that ends now; the imports began with opening the file `start`.
 
-    Return the paths that were opened, those that were looked at, the names of variables, and
-    whether the number of processors may count.  There is no record where processes cannot be
-    watched.
+    Return the paths that were opened, those that were looked at, the names of variables,
+    whether the number of processors may count, and of which standard streams it counts
+    whether they are terminals, with or without a size.  There is no record where processes
+    cannot be watched.
     """
     try:
         with open(record, "rb") as file:
             items = file.read().split(b"\0")
     except FileNotFoundError:
-        return set(), set(), set(), True
-    found: dict[bytes, set[bytes]] = {kind: set() for kind in (b"o", b"c", b"l", b"v", b"p")}
+        return set(), set(), set(), True, [(0, False), (1, False), (2, False)]
+    kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s")
+    found: dict[bytes, set[bytes]] = {kind: set() for kind in kinds}
+    terminals: list[tuple[int, bool]] = []
     for item in items:
         if item == b"o" + os.fsencode(start):
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"].discard(b"PATH")
+            found[b"t"].clear()
+            found[b"s"].clear()
+        elif item == b"l" + os.fsencode(start + _END):
+            asked = sorted(found[b"t"] | found[b"s"])
+            terminals = [(int(number), number in found[b"s"]) for number in asked]
         elif item:
             found[item[:1]].add(item[1:])
     # What the imports have created and removed again was never there.
@@ -55,6 +73,7 @@ def read(record: str, start: str) -> tuple[set[str], set[str], set[bytes], bool]
         _absolute(found[b"l"] - created),
         {name for name in found[b"v"] if not name.startswith((b"PYTHON_CDS", b"PYCDS"))},
         bool(found[b"p"]) or any(path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]),
+        terminals,
     )
 
 

@@ -78,6 +78,7 @@ class Preparation:
         hooks.run_before_snapshot()
         self._note_makers("hooks were called")
         self._flush()
+        observed.tell_end_of_imports(request)
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
@@ -118,18 +119,28 @@ class Preparation:
 
     def conclude(
         self,
-    ) -> tuple[str, list[bytes], list[observed.Looked], list[str], bool, str | None]:
+    ) -> tuple[
+        str,
+        list[bytes],
+        list[observed.Looked],
+        list[str],
+        bool,
+        list[tuple[int, bool]],
+        str | None,
+    ]:
         """Return what was looked at.
 
         That is: the image's path, the names of variables, files and directories, the first
         parts of the names of modules that come from files, whether the number of processors
-        counts, and what makes an image impossible.
+        counts, which standard streams were asked whether they are terminals, and what makes an
+        image impossible.
         """
         wanted, watched, makers = self._wanted, self._watched, self._makers
         things = self._note_makers("handlers of os.register_at_fork() were called")
         left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
-        opened, looked_at, asked, counts = observed.read(wanted["record"], self._request)
+        record = observed.read(wanted["record"], self._request)
+        opened, looked_at, asked, counts, terminals = record
 
         os.environ._data = self._environment  # type: ignore[attr-defined]
         now = dict(dict.items(watched))
@@ -155,7 +166,7 @@ class Preparation:
             delattr(cds, module)
         startup.begins_with(changes)
         gc.collect()
-        return image, variables, paths, sorted(names), counts, problem
+        return image, variables, paths, sorted(names), counts, terminals, problem
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":

@@ -59,7 +59,8 @@ def find_buffers() -> None:
         # Their text goes into the others.
         for kind in (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom)
         for thing in objects
-        if isinstance(thing, kind)
+        # Objects may say of themselves that they are anything.
+        if issubclass(type(thing), kind)
     ]
 
 
@@ -100,3 +101,15 @@ def renew() -> None:
             lines = text.line_buffering
         through = text.write_through
         text.__init__(buffer, text.encoding, text.errors, "\n", lines, through)  # type: ignore
+
+
+def unbuffer() -> None:
+    """Have all be written at once: nobody flushes objects of the image when they are destroyed."""
+    flush()
+    for number, _, text, buffer, raw, _, _ in _streams:
+        try:
+            is_own = text.buffer is buffer
+        except ValueError:
+            is_own = False
+        if is_own and number > 0 and not raw.closed:
+            text.__init__(raw, text.encoding, text.errors, "\n", text.line_buffering, True)  # type: ignore[misc]

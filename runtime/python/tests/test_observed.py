@@ -62,14 +62,22 @@ class WhatIsCompared(ObservedTestCase):
 
 
 class TheRecord(ObservedTestCase):
-    def record(self, *items: bytes) -> tuple[set[str], set[str], set[bytes], bool]:
+    def record(
+        self, *items: bytes
+    ) -> tuple[set[str], set[str], set[bytes], bool, list[tuple[int, bool]]]:
         with open(self.path("record"), "wb") as file:
             file.write(b"".join(item + b"\0" for item in items))
         return observed.read(self.path("record"), "/request")
 
     def test_kinds(self) -> None:
         found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
-        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}, False))
+        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}, False, []))
+
+    def test_of_terminals_what_imports_have_asked(self) -> None:
+        end = b"l/request.imported"
+        self.assertEqual(self.record(b"t1", b"s2", b"o/request", b"t0", end, b"t2")[4], [(0, False)])
+        self.assertEqual(self.record(b"o/request", b"t1", b"s1", b"s0", end)[4], [(0, True), (1, True)])
+        self.assertEqual(self.record(b"o/request", end)[4], [])
 
     def test_whether_processors_count(self) -> None:
         self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat")[3])
@@ -79,7 +87,7 @@ class TheRecord(ObservedTestCase):
     def test_what_was_created_and_removed(self) -> None:
         kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
         found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
-        self.assertEqual(found, ({self.path("file")}, set(), set(), False))
+        self.assertEqual(found, ({self.path("file")}, set(), set(), False, []))
 
     def test_the_interpreters_own_search(self) -> None:
         self.assertEqual(self.record(b"vPATH", b"o/request")[2], set())
@@ -96,4 +104,5 @@ class TheRecord(ObservedTestCase):
         self.assertEqual(found[0], {through})
 
     def test_none(self) -> None:
-        self.assertEqual(observed.read(self.path("absent"), "/request"), (set(), set(), set(), True))
+        anything = (set(), set(), set(), True, [(0, False), (1, False), (2, False)])
+        self.assertEqual(observed.read(self.path("absent"), "/request"), anything)

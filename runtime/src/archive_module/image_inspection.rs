@@ -48,6 +48,7 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
             "environment",
             Object::list(variables.collect::<Result<Vec<_>>>()?)?,
         ),
+        ("terminals", texts(&found.terminals)?),
         ("names", texts(&found.names)?),
         ("paths", number(found.paths as u64)?),
         ("changed", texts(&found.changed)?),

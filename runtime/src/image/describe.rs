@@ -19,6 +19,8 @@ pub struct Description {
     pub files: Vec<(String, u64)>,
     /// Variables, and their values when the image was made.
     pub environment: Vec<(String, Option<String>)>,
+    /// Standard streams that have to lead to what they led to.
+    pub terminals: Vec<String>,
     /// First parts of the names of modules.
     pub names: Vec<String>,
     /// Number of files and directories that imports looked at.
@@ -76,6 +78,11 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         files: files.collect(),
         environment: environment
             .map(|(name, value)| (text(name), value.map(text)))
+            .collect(),
+        terminals: key
+            .terminals
+            .iter()
+            .map(|terminal| terminal.stream().to_owned())
             .collect(),
         names: key.names.iter().map(|name| (*name).to_owned()).collect(),
         paths: key.paths.len(),

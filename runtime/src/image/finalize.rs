@@ -33,13 +33,25 @@ pub fn begin(line: &CommandLine) {
 
 /// Takes apart what the process has loaded since it was restored, if it was. Returns whether that is all there is to do.
 pub fn finalize_restored() -> bool {
-    if !is_restored() || IS_FULL.load(Ordering::Relaxed) {
+    if !is_restored() {
         return false;
     }
-    if let Err(raised) = finalize() {
+    let is_full = IS_FULL.load(Ordering::Relaxed);
+    let result = if is_full {
+        unbuffer_streams()
+    } else {
+        finalize()
+    };
+    if let Err(raised) = result {
         raised.clear();
     }
-    true
+    !is_full
+}
+
+fn unbuffer_streams() -> Result<()> {
+    let streams = Object::import(c"cds.streams")?;
+    streams.attribute(c"unbuffer")?.call(Vec::new())?;
+    Ok(())
 }
 
 fn finalize() -> Result<()> {

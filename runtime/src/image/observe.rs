@@ -29,6 +29,9 @@ const LOOKED_AT: u8 = b'l';
 const VARIABLE: u8 = b'v';
 /// Without a name: the number of processors was asked for.
 const PROCESSORS: u8 = b'p';
+/// With the number of a standard stream: it was asked whether that is a terminal, or for the terminal's size.
+const TERMINAL: u8 = b't';
+const TERMINAL_SIZE: u8 = b's';
 
 /// What a breakpoint stops with (`int3`).
 const BREAKPOINT: u8 = 0xcc;
@@ -97,8 +100,11 @@ fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
             let mut byte = 0_u8;
             if libc::read(waits.as_raw_fd(), (&raw mut byte).cast(), 1) == 1 {
                 libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO);
-                libc::close(libc::STDIN_FILENO);
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
+                // Imports that ask for a terminal are to find the one that there is.
+                if libc::isatty(libc::STDIN_FILENO) == 0 {
+                    libc::close(libc::STDIN_FILENO);
+                    libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
+                }
                 // No signal is ignored, though this process may (nohup, a shell's `&`).
                 for signal in 1..=libc::SIGRTMAX() {
                     libc::signal(signal, libc::SIG_DFL);
@@ -292,6 +298,10 @@ impl Observer<'_> {
                 self.add(PROCESSORS, b"");
                 return Ok(false);
             }
+            libc::SYS_ioctl => {
+                self.terminal_asked(first, second);
+                return Ok(false);
+            }
             _ => return Ok(false),
         };
         let Some(kind) = kind else {
@@ -307,6 +317,22 @@ impl Observer<'_> {
             self.add(kind, &path);
         }
         Ok(false)
+    }
+
+    /// Records a question about a standard stream.
+    fn terminal_asked(&mut self, stream: u64, request: u64) {
+        let kind = match request {
+            libc::TCGETS => TERMINAL,
+            libc::TIOCGWINSZ => TERMINAL_SIZE,
+            _ => return,
+        };
+        let number: &[u8] = match stream {
+            0 => b"0",
+            1 => b"1",
+            2 => b"2",
+            _ => return,
+        };
+        self.add(kind, number);
     }
 
     fn add(&mut self, kind: u8, name: &[u8]) {

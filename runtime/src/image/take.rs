@@ -17,6 +17,7 @@ use cds_image::command_line::CommandLine;
 use cds_image::format::{BackingFile, Fetch, FileIdentity, Image, Process, Region, Source, Vdso};
 use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::restore::ignored_signals;
+use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
@@ -106,8 +107,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         }
     }
     let prepared = preparation.attribute(c"conclude")?.call(Vec::new())?;
-    let prepared = <[Object; 6]>::try_from(prepared.to_items()?);
-    let Ok([path, read, paths, names, counts, problem]) = prepared else {
+    let prepared = <[Object; 7]>::try_from(prepared.to_items()?);
+    let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
     if !problem.is_none() {
@@ -120,9 +121,14 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             ignored.trailing_zeros() + 1
         )));
     }
-    let looked_at = LookedAt::new(runtime, environment, [&read, &paths, &names, &counts])?;
+    let looked_at = LookedAt::new(
+        runtime,
+        environment,
+        [&read, &paths, &names, &counts, &terminals],
+    )?;
     let path = PathBuf::from(path.to_str()?);
-    drop((preparing, preparation, read, paths, names, counts, problem));
+    drop((preparing, preparation, read, paths, names));
+    drop((counts, terminals, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
@@ -199,6 +205,7 @@ struct LookedAt {
     options: Vec<Vec<u8>>,
     environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     paths: Vec<(Vec<u8>, Stamp)>,
+    terminals: Vec<Terminal>,
     has_safe_path: bool,
     names: Vec<String>,
     machine: Machine,
@@ -208,7 +215,7 @@ impl LookedAt {
     fn new(
         runtime: &Runtime,
         environment: BTreeMap<Vec<u8>, Vec<u8>>,
-        [read, paths, names, counts]: [&Object; 4],
+        [read, paths, names, counts, terminals]: [&Object; 5],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
             .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
@@ -256,12 +263,21 @@ impl LookedAt {
             modules.push(name.to_str()?.to_owned());
         }
         modules.sort();
+        let mut asked = Vec::new();
+        for item in terminals.to_items()? {
+            let fields = item.to_items()?;
+            let [number, with_size] = fields.as_slice() else {
+                return Err("the package cds is another one".into());
+            };
+            asked.push(Terminal::of(number.to_i64()? as u8, with_size.is_true()));
+        }
         Ok(Self {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
             options: line.options,
             environment: recorded,
             paths: files,
+            terminals: asked,
             has_safe_path: runtime.config.has_safe_path(),
             names: modules,
             machine: machine(counts.is_true())
@@ -283,6 +299,7 @@ impl LookedAt {
             paths: paths
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),
+            terminals: self.terminals.clone(),
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
