@@ -721,6 +721,10 @@ fn what_cannot_be_restored_is_refused() {
         ("shared memory", "import mmap\nkept = mmap.mmap(-1, 4096)\n"),
         ("a wait", "import select\nkept = select.epoll()\n"),
         (
+            "what the kernel keeps",
+            "import os, resource, signal\nos.chdir('/'); os.umask(0o77); os.nice(1)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nresource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))\nopen('/proc/self/comm', 'w').write('renamed')\n",
+        ),
+        (
             "a breakpoint",
             "import ctypes\nlibc = ctypes.CDLL(None)\nplace = ctypes.cast(libc.hcreate, ctypes.c_void_p).value\npage = ctypes.c_void_p(place & -4096)\nlibc.mprotect(page, 4096, 7)\nctypes.memset(place, 0xcc, 1)\nlibc.mprotect(page, 4096, 5)\n",
         ),
@@ -952,6 +956,69 @@ fn terminals_are_compared_where_imports_have_asked() {
         }
     }
     insta::assert_snapshot!(said);
+}
+
+/// Imports ask where they are, which some only remember; and leave marks on the process.
+#[test]
+fn the_working_directory_is_compared_where_it_counts() {
+    let project = Project::new(&[
+        (
+            "lib/absolute.py",
+            "import tempfile\nfound = open(__file__).read(), tempfile.gettempdir()\n",
+        ),
+        ("lib/asking.py", "import os\nfound = os.getcwd()\n"),
+        (
+            "lib/relative.py",
+            "import os\nfound = os.path.exists('settings.toml')\n",
+        ),
+        (
+            "lib/remembering.py",
+            "import multiprocessing.process as p\nfound = p.ORIGINAL_DIR\n",
+        ),
+        ("lib/timed.py", "import logging\nfound = None\n"),
+        (
+            "app.py",
+            "import sys, logging\nname = sys.argv[1]; found = getattr(__import__(name), 'found')\nif name == 'remembering': found = sys.modules['multiprocessing.process'].ORIGINAL_DIR\nprint(found, logging._startTime > int(sys.argv[2]))\n",
+        ),
+        ("elsewhere/settings.toml", ""),
+    ]);
+    let run = |directory: &str, arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.current_dir(project.path(directory));
+        command.env("PYTHONPATH", project.path("lib"));
+        command
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("TMPDIR", "/tmp");
+        Outcome::of(&mut command).success()
+    };
+    let mut said = String::new();
+    for module in ["absolute", "asking", "relative", "remembering", "timed"] {
+        project.write("app.lst", module);
+        run(
+            "",
+            &["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"],
+        );
+        fs::copy(project.path("app.img"), project.path("elsewhere/app.img")).unwrap();
+        let image = "app.img.startup";
+        let there = project.path("elsewhere").join(image);
+        fs::hard_link(project.path(image), &there).unwrap();
+        for directory in ["", "elsewhere"] {
+            let program = project.path("app.py").display().to_string();
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap();
+            let program = [&*program, module, &now.as_nanos().to_string()];
+            let stats = ["-X", "cds=app.img", "-X", "cds_stats"];
+            let restored = run(directory, &[&stats[..], &program].concat());
+            let plain = run(directory, &[&["-X", "cds=off"][..], &program].concat());
+            assert_eq!(restored.stdout, plain.stdout, "{module} in {directory:?}");
+            let refusal = refusal(&restored.stderr).unwrap_or("(restored)".to_owned());
+            said.push_str(&format!("{module}, {directory:?}: {refusal}\n"));
+        }
+        fs::remove_file(there).unwrap();
+    }
+    let here = project.path("").display().to_string();
+    insta::assert_snapshot!(said.replace(here.trim_end_matches('/'), "[project]"));
 }
 
 /// With a relative path, processes find other modules in other directories.

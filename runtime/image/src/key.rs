@@ -59,6 +59,9 @@ pub struct Key<'a> {
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
+    /// The working directory, if that counts.
+    #[serde(borrow)]
+    pub directory: Option<&'a [u8]>,
     /// What imports have asked of the standard streams.
     pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
@@ -224,6 +227,12 @@ impl Key<'_> {
         };
         if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
             return Some(format!("the variable {} is new", shown(name)));
+        }
+        if let Some(directory) = self.directory {
+            let here = rustix::process::getcwd(Vec::new());
+            if !here.is_ok_and(|here| here.to_bytes() == directory) {
+                return Some(format!("it was made in {}", shown(directory)));
+            }
         }
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
             return Some(reason);

@@ -51,6 +51,7 @@ fn image() -> Image<'static> {
                 (b"/c", Stamp::Directory),
                 (b"/d", Stamp::Link { mtime_ns: 7 }),
             ],
+            directory: Some(b"/"),
             terminals: vec![Terminal::of(0, false), Terminal::of(2, true)],
             has_safe_path: false,
             names: vec!["a", "b"],

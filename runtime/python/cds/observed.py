@@ -19,7 +19,6 @@ Looked = tuple[bytes, str, int, int]
 # They tell of the kernel and its devices, not of files.
 _NO_FILES = ("/proc", "/sys", "/dev")
 
-
 # What a path has behind that of the request, by which the end of the imports is told.
 _END = ".imported"
 
@@ -32,49 +31,62 @@ _ABOUT_PROCESSORS = (
 )
 
 
+class Record:
+    """What the imports have looked at.
+
+    There is none where processes cannot be watched: then all counts that might.
+    """
+
+    def __init__(self) -> None:
+        self.opened: set[str] = set()
+        self.looked_at: set[str] = set()
+        self.variables: set[bytes] = set()
+        self.counts_processors = True
+        # Standard streams of which it counts whether they are terminals, with or without a size.
+        self.terminals = [(0, False), (1, False), (2, False)]
+        # How often it was asked for the working directory; none if relative paths were used.
+        self.asked_for_directory: int | None = None
+
+
 def tell_end_of_imports(start: str) -> None:
     """Have the record tell that what follows is asked again in each restored process."""
     os.path.exists(start + _END)
 
 
-def read(
-    record: str, start: str
-) -> tuple[set[str], set[str], set[bytes], bool, list[tuple[int, bool]]]:
-    """Read the record that ends now; the imports began with opening the file `start`.
-
-    Return the paths that were opened, those that were looked at, the names of variables,
-    whether the number of processors may count, and of which standard streams it counts
-    whether they are terminals, with or without a size.  There is no record where processes
-    cannot be watched.
-    """
+def read(name: str, start: str) -> Record:
+    """Read the record that ends now; the imports began with opening the file `start`."""
+    record = Record()
     try:
-        with open(record, "rb") as file:
+        with open(name, "rb") as file:
             items = file.read().split(b"\0")
     except FileNotFoundError:
-        return set(), set(), set(), True, [(0, False), (1, False), (2, False)]
-    kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s")
-    found: dict[bytes, set[bytes]] = {kind: set() for kind in kinds}
-    terminals: list[tuple[int, bool]] = []
+        return record
+    kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s", b"d", b"r")
+    found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     for item in items:
         if item == b"o" + os.fsencode(start):
             # With it the interpreter finds itself, and what it found is compared.
-            found[b"v"].discard(b"PATH")
-            found[b"t"].clear()
-            found[b"s"].clear()
+            found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
+            for kind in (b"t", b"s", b"d", b"r"):
+                found[kind].clear()
         elif item == b"l" + os.fsencode(start + _END):
-            asked = sorted(found[b"t"] | found[b"s"])
-            terminals = [(int(number), number in found[b"s"]) for number in asked]
+            sizes = found[b"s"]
+            asked = sorted({*found[b"t"], *sizes})
+            record.terminals = [(int(number), number in sizes) for number in asked]
+            record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
         elif item:
-            found[item[:1]].add(item[1:])
+            found[item[:1]].append(item[1:])
     # What the imports have created and removed again was never there.
     created = {path for path in found[b"c"] if not os.path.lexists(path)}
-    return (
-        _absolute(found[b"o"] - created),
-        _absolute(found[b"l"] - created),
-        {name for name in found[b"v"] if not name.startswith((b"PYTHON_CDS", b"PYCDS"))},
-        bool(found[b"p"]) or any(path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]),
-        terminals,
+    record.opened = _absolute({*found[b"o"]} - created)
+    record.looked_at = _absolute({*found[b"l"]} - created)
+    record.variables = {
+        variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
+    }
+    record.counts_processors = bool(found[b"p"]) or any(
+        path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]
     )
+    return record
 
 
 def is_read(flags: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import hooks, observed, startup, streams
+from cds import hooks, kernel, observed, startup, streams
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -55,6 +55,7 @@ class Preparation:
     def __init__(self, request: str) -> None:
         self._missing_stream = streams.keep()
         self._inherited = _open_files()
+        self._kernel_state = kernel.state()
         self._request = request
         with open(request, "rb") as file:
             self._wanted = marshal.load(file)
@@ -113,6 +114,13 @@ class Preparation:
             return None
         return f"it needs all standard streams, and {self._missing_stream} is closed"
 
+    def _what_the_kernel_keeps(self) -> str | None:
+        now = kernel.state()
+        changed = [name for name, then in self._kernel_state.items() if now.get(name) != then]
+        if not changed:
+            return None
+        return f"imports have changed what each process has of its own: {', '.join(changed)}"
+
     def is_restorable(self) -> bool:
         """Say whether imports have left nothing that cannot be restored."""
         return not (self._missing_stream or any(_what_cannot_be_restored(self._inherited)))
@@ -126,21 +134,21 @@ class Preparation:
         list[str],
         bool,
         list[tuple[int, bool]],
+        bool,
         str | None,
     ]:
         """Return what was looked at.
 
         That is: the image's path, the names of variables, files and directories, the first
         parts of the names of modules that come from files, whether the number of processors
-        counts, which standard streams were asked whether they are terminals, and what makes an
-        image impossible.
+        counts, which standard streams were asked whether they are terminals, whether the working
+        directory counts, and what makes an image impossible.
         """
         wanted, watched, makers = self._wanted, self._watched, self._makers
         things = self._note_makers("handlers of os.register_at_fork() were called")
         left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(wanted["record"], self._request)
-        opened, looked_at, asked, counts, terminals = record
 
         os.environ._data = self._environment  # type: ignore[attr-defined]
         now = dict(dict.items(watched))
@@ -152,6 +160,7 @@ class Preparation:
             f"imports have left what cannot be restored: {'; '.join(left)}"
             if left
             else self._what_is_missing()
+            or self._what_the_kernel_keeps()
             or _what_depends_on_the_directory()
             or _what_is_set_too_late(wanted["changes"], now, self._decisive)
         )
@@ -159,14 +168,25 @@ class Preparation:
         names = {name.partition(".")[0] for name, _ in _from_files()}
         image = wanted["image"]
         own = (os.path.dirname(self._request), wanted["archive"], image)
-        paths = observed.compared(_paths() | self._seen | opened, looked_at, own)
-        variables = sorted(watched.asked | asked | {b"HOME"})
-        for module in ("preparing", "observed"):
+        paths = observed.compared(_paths() | self._seen | record.opened, record.looked_at, own)
+        variables = sorted(watched.asked | record.variables | {b"HOME"})
+        asked = record.asked_for_directory
+        counts_directory = asked is None or asked > startup.known_directories()
+        for module in ("preparing", "observed", "kernel"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
         startup.begins_with(changes)
         gc.collect()
-        return image, variables, paths, sorted(names), counts, terminals, problem
+        return (
+            image,
+            variables,
+            paths,
+            sorted(names),
+            record.counts_processors,
+            record.terminals,
+            counts_directory,
+            problem,
+        )
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":

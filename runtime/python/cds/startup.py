@@ -29,6 +29,26 @@ _pid = 0
 _changes: dict[bytes, bytes | None] = {}
 
 
+# Where modules keep the working directory that they were imported in, and what if there is none.
+_DIRECTORIES = (
+    ("multiprocessing.process", "ORIGINAL_DIR", None),
+    ("rich", "_IMPORT_CWD", ""),
+    ("pip._vendor.rich", "_IMPORT_CWD", ""),
+)
+
+
+def known_directories() -> int:
+    """Count those modules that have asked for the working directory, to no avail but this."""
+    here = os.getcwd()
+    found = [
+        getattr(sys.modules.get(module), name, None) == here for module, name, _ in _DIRECTORIES
+    ]
+    if tempfile := sys.modules.get("tempfile"):
+        # It was the last resort.
+        found.append(tempfile.tempdir not in (None, here))
+    return sum(found)
+
+
 def begins_with(changes: dict[bytes, bytes | None]) -> None:
     """Take the process as it is for what each restored one begins with."""
     global _changes, _pid
@@ -64,10 +84,30 @@ def resumed(
         _signal.signal(number, _signal.SIG_IGN)
     # The rules of the time zone may have been changed.
     time.tzset()
-    if platform := sys.modules.get("platform"):
-        # It remembers the name of the host.
-        vars(platform)["_uname_cache"] = None
+    _renew_memories()
     _renew_secrets()
+
+
+def _renew_memories() -> None:
+    """Renew what modules have remembered of the process that imported them."""
+    modules: "dict[str, Any]" = sys.modules
+    for module, name, default in _DIRECTORIES:
+        if keeper := modules.get(module):
+            setattr(keeper, name, _working_directory() or default)
+    if platform := modules.get("platform"):
+        # The name of the host.
+        vars(platform)["_uname_cache"] = None
+    if logging := modules.get("logging"):
+        # Records tell the time since then.
+        logging._startTime = time.time_ns()
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.path.abspath(os.getcwd())
+    except OSError:
+        # It was removed.
+        return None
 
 
 def _renew_secrets() -> None:

@@ -46,7 +46,9 @@ class WhatIsCompared(ObservedTestCase):
         self.assertEqual(found, {"absent": "missing", "tree/absent": "missing"})
 
     def test_what_is_missing_where_the_time_tells_of_new_files(self) -> None:
-        self.assertEqual(self.compared("searched", "searched/a searched/b/c"), {"searched": "contents"})
+        self.assertEqual(
+            self.compared("searched", "searched/a searched/b/c"), {"searched": "contents"}
+        )
 
     def test_not_what_belongs_to_the_dump(self) -> None:
         self.assertEqual(self.compared("ours/request", "ours ours/other"), {})
@@ -62,36 +64,46 @@ class WhatIsCompared(ObservedTestCase):
 
 
 class TheRecord(ObservedTestCase):
-    def record(
-        self, *items: bytes
-    ) -> tuple[set[str], set[str], set[bytes], bool, list[tuple[int, bool]]]:
+    def record(self, *items: bytes) -> observed.Record:
         with open(self.path("record"), "wb") as file:
             file.write(b"".join(item + b"\0" for item in items))
         return observed.read(self.path("record"), "/request")
 
+    def imports(self, *items: bytes) -> observed.Record:
+        return self.record(b"o/request", *items, b"l/request.imported")
+
     def test_kinds(self) -> None:
         found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
-        self.assertEqual(found, ({"/a/b"}, {"/c/d"}, {b"NAME"}, False, []))
+        self.assertEqual(found.opened, {"/a/b"})
+        self.assertEqual(found.looked_at, {"/c/d"})
+        self.assertEqual(found.variables, {b"NAME"})
 
     def test_of_terminals_what_imports_have_asked(self) -> None:
-        end = b"l/request.imported"
-        self.assertEqual(self.record(b"t1", b"s2", b"o/request", b"t0", end, b"t2")[4], [(0, False)])
-        self.assertEqual(self.record(b"o/request", b"t1", b"s1", b"s0", end)[4], [(0, True), (1, True)])
-        self.assertEqual(self.record(b"o/request", end)[4], [])
+        before, after = (b"t1", b"s2"), (b"t2",)
+        found = self.record(*before, b"o/request", b"t0", b"l/request.imported", *after)
+        self.assertEqual(found.terminals, [(0, False)])
+        self.assertEqual(self.imports(b"t1", b"s1", b"s0").terminals, [(0, True), (1, True)])
+        self.assertEqual(self.imports().terminals, [])
+
+    def test_whether_the_working_directory_counts(self) -> None:
+        found = self.record(b"d", b"r", b"o/request", b"d", b"l/request.imported", b"d", b"r")
+        self.assertEqual(found.asked_for_directory, 1)
+        self.assertIsNone(self.imports(b"d", b"r").asked_for_directory)
+        self.assertEqual(self.imports().asked_for_directory, 0)
 
     def test_whether_processors_count(self) -> None:
-        self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat")[3])
-        self.assertTrue(self.record(b"p")[3])
-        self.assertTrue(self.record(b"o/sys/devices/system/cpu/online")[3])
+        self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat").counts_processors)
+        self.assertTrue(self.record(b"p").counts_processors)
+        self.assertTrue(self.record(b"o/sys/devices/system/cpu/online").counts_processors)
 
     def test_what_was_created_and_removed(self) -> None:
         kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
         found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
-        self.assertEqual(found, ({self.path("file")}, set(), set(), False, []))
+        self.assertEqual((found.opened, found.looked_at), ({self.path("file")}, set()))
 
     def test_the_interpreters_own_search(self) -> None:
-        self.assertEqual(self.record(b"vPATH", b"o/request")[2], set())
-        self.assertEqual(self.record(b"vPATH", b"o/request", b"vPATH")[2], {b"PATH"})
+        self.assertEqual(self.record(b"vPATH", b"o/request").variables, set())
+        self.assertEqual(self.record(b"vPATH", b"o/request", b"vPATH").variables, {b"PATH"})
 
     def test_dots_behind_a_link(self) -> None:
         os.symlink("tree/below", self.path("deep"))
@@ -101,8 +113,11 @@ class TheRecord(ObservedTestCase):
             pass
         through = self.path("deep/../other")
         found = self.record(b"o" + os.fsencode(through), b"l" + os.fsencode(self.path("x/../file")))
-        self.assertEqual(found[0], {through})
+        self.assertEqual(found.opened, {through})
 
-    def test_none(self) -> None:
-        anything = (set(), set(), set(), True, [(0, False), (1, False), (2, False)])
-        self.assertEqual(observed.read(self.path("absent"), "/request"), anything)
+    def test_without_one_anything_may_have_been_asked(self) -> None:
+        found = observed.read(self.path("absent"), "/request")
+        self.assertEqual((found.opened, found.looked_at, found.variables), (set(), set(), set()))
+        self.assertTrue(found.counts_processors)
+        self.assertEqual([number for number, _ in found.terminals], [0, 1, 2])
+        self.assertIsNone(found.asked_for_directory)

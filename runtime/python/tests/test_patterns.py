@@ -24,7 +24,12 @@ class CompilingForAnArchive(unittest.TestCase):
         self.assertEqual({type(word) for word in fields[3]}, {int})
 
     def test_patterns_that_are_wrong_or_warned_about_are_left_to_re(self) -> None:
-        for flags, pattern in ((0, "("), (0, "[[a]"), (0, "a{99999999999999999999}"), (re.A, b"a" * 2)):
+        for flags, pattern in (
+            (0, "("),
+            (0, "[[a]"),
+            (0, "a{99999999999999999999}"),
+            (re.A, b"a" * 2),
+        ):
             with self.subTest(pattern):
                 expected = pattern == b"aa"
                 self.assertEqual(compiled(Pattern(int(flags), pattern)) is not None, expected)

@@ -32,6 +32,9 @@ const PROCESSORS: u8 = b'p';
 /// With the number of a standard stream: it was asked whether that is a terminal, or for the terminal's size.
 const TERMINAL: u8 = b't';
 const TERMINAL_SIZE: u8 = b's';
+/// Without a name: the working directory was asked for, or a path was relative to it.
+const DIRECTORY: u8 = b'd';
+const RELATIVE: u8 = b'r';
 
 /// What a breakpoint stops with (`int3`).
 const BREAKPOINT: u8 = 0xcc;
@@ -298,6 +301,10 @@ impl Observer<'_> {
                 self.add(PROCESSORS, b"");
                 return Ok(false);
             }
+            libc::SYS_getcwd => {
+                self.add(DIRECTORY, b"");
+                return Ok(false);
+            }
             libc::SYS_ioctl => {
                 self.terminal_asked(first, second);
                 return Ok(false);
@@ -312,6 +319,9 @@ impl Observer<'_> {
         };
         if pid == self.leader && path == self.path.as_os_str().as_bytes() {
             return Ok(true);
+        }
+        if directory as i32 == libc::AT_FDCWD && !path.starts_with(b"/") {
+            self.add(RELATIVE, b"");
         }
         if let Some(path) = absolute(pid, directory as i32, path) {
             self.add(kind, &path);

@@ -107,8 +107,20 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         }
     }
     let prepared = preparation.attribute(c"conclude")?.call(Vec::new())?;
-    let prepared = <[Object; 7]>::try_from(prepared.to_items()?);
-    let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
+    let prepared = <[Object; 8]>::try_from(prepared.to_items()?);
+    let Ok(
+        [
+            path,
+            read,
+            paths,
+            names,
+            counts,
+            terminals,
+            directory,
+            problem,
+        ],
+    ) = prepared
+    else {
         return Err("the package cds is another one".into());
     };
     if !problem.is_none() {
@@ -124,11 +136,11 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let looked_at = LookedAt::new(
         runtime,
         environment,
-        [&read, &paths, &names, &counts, &terminals],
+        [&read, &paths, &names, &counts, &terminals, &directory],
     )?;
     let path = PathBuf::from(path.to_str()?);
     drop((preparing, preparation, read, paths, names));
-    drop((counts, terminals, problem));
+    drop((counts, terminals, directory, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
@@ -206,6 +218,7 @@ struct LookedAt {
     environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
+    directory: Option<Vec<u8>>,
     has_safe_path: bool,
     names: Vec<String>,
     machine: Machine,
@@ -215,7 +228,7 @@ impl LookedAt {
     fn new(
         runtime: &Runtime,
         environment: BTreeMap<Vec<u8>, Vec<u8>>,
-        [read, paths, names, counts, terminals]: [&Object; 5],
+        [read, paths, names, counts, terminals, directory]: [&Object; 6],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
             .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
@@ -263,6 +276,9 @@ impl LookedAt {
             modules.push(name.to_str()?.to_owned());
         }
         modules.sort();
+        let here = directory.is_true().then(std::env::current_dir).transpose();
+        let here = here.map_err(|_| Failure::from("there is no working directory"))?;
+        let here = here.map(|path| path.into_os_string().into_vec());
         let mut asked = Vec::new();
         for item in terminals.to_items()? {
             let fields = item.to_items()?;
@@ -278,6 +294,7 @@ impl LookedAt {
             environment: recorded,
             paths: files,
             terminals: asked,
+            directory: here,
             has_safe_path: runtime.config.has_safe_path(),
             names: modules,
             machine: machine(counts.is_true())
@@ -300,6 +317,7 @@ impl LookedAt {
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),
             terminals: self.terminals.clone(),
+            directory: self.directory.as_deref(),
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
