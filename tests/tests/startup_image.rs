@@ -958,6 +958,47 @@ fn terminals_are_compared_where_imports_have_asked() {
     insta::assert_snapshot!(said);
 }
 
+/// A module that asks for the name of its host has it for good.
+#[test]
+fn the_host_is_compared_where_imports_have_asked() {
+    if !rustix::process::geteuid().is_root() {
+        println!("only root may rename a host");
+        return;
+    }
+    let project = Project::new(&[
+        (
+            "app.py",
+            "import socket, module; print(socket.gethostname())\n",
+        ),
+        ("lib/module.py", ""),
+        ("app.lst", "socket\nmodule\n"),
+    ]);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        clean(&mut command);
+        command
+            .current_dir(project.path(""))
+            .env("PYTHONPATH", project.path("lib"));
+        command.args(["-u", "sh", "-c", "hostname other; exec \"$0\" \"$@\""]);
+        Outcome::of(command.arg(python()).args(arguments)).success()
+    };
+    for (module, is_compared) in [("", false), ("import socket; socket.gethostname()\n", true)] {
+        project.write("lib/module.py", module);
+        let mut dump =
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        Outcome::of(dump.env("PYTHONPATH", project.path("lib"))).success();
+        let outcome = run(&["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+        assert_eq!(outcome.stdout, "other\n");
+        let refusal = refusal(&outcome.stderr).unwrap_or_default();
+        assert_eq!(
+            refusal.starts_with("it was made on the host "),
+            is_compared,
+            "{refusal}"
+        );
+        assert!(is_compared || refusal.is_empty(), "{refusal}");
+    }
+}
+
 /// Imports ask where they are, which some only remember; and leave marks on the process.
 #[test]
 fn the_working_directory_is_compared_where_it_counts() {

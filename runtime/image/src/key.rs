@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 use rustix::fs::{Access, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::system::uname;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,9 @@ pub struct Key<'a> {
     /// The working directory, if that counts.
     #[serde(borrow)]
     pub directory: Option<&'a [u8]>,
+    /// The name of the host, if that counts.
+    #[serde(borrow)]
+    pub host: Option<&'a [u8]>,
     /// What imports have asked of the standard streams.
     pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
@@ -180,6 +184,11 @@ pub fn may_be_read(name: &[u8]) -> bool {
             .any(|start| name.starts_with(start))
 }
 
+/// The name of the host (uname(2)).
+pub fn host() -> Vec<u8> {
+    uname().nodename().to_bytes().to_vec()
+}
+
 /// For messages.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -233,6 +242,11 @@ impl Key<'_> {
             if !here.is_ok_and(|here| here.to_bytes() == directory) {
                 return Some(format!("it was made in {}", shown(directory)));
             }
+        }
+        if let Some(name) = self.host
+            && host() != name
+        {
+            return Some(format!("it was made on the host {}", shown(name)));
         }
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
             return Some(reason);

@@ -52,6 +52,7 @@ fn image() -> Image<'static> {
                 (b"/d", Stamp::Link { mtime_ns: 7 }),
             ],
             directory: Some(b"/"),
+            host: Some(b"localhost"),
             terminals: vec![Terminal::of(0, false), Terminal::of(2, true)],
             has_safe_path: false,
             names: vec!["a", "b"],

@@ -64,6 +64,7 @@ class Preparation:
         self._watched = _Watched(self._environment)
         os.environ._data = self._watched  # type: ignore[attr-defined]
         self._seen: set[str] = set()
+        self._counts_host = False
         # The image has no audit hooks: whoever takes it removes this one.
         sys.addaudithook(self._audit)
         # `-c` needs it for its tracebacks, and `-i` more.
@@ -82,6 +83,8 @@ class Preparation:
         observed.tell_end_of_imports(request)
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
+        if event == "socket.gethostname":
+            self._counts_host = True
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             if event != "open" or observed.is_read(arguments[2]):
                 self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
@@ -132,17 +135,16 @@ class Preparation:
         list[bytes],
         list[observed.Looked],
         list[str],
-        bool,
+        tuple[bool, bool, bool],
         list[tuple[int, bool]],
-        bool,
         str | None,
     ]:
         """Return what was looked at.
 
         That is: the image's path, the names of variables, files and directories, the first
-        parts of the names of modules that come from files, whether the number of processors
-        counts, which standard streams were asked whether they are terminals, whether the working
-        directory counts, and what makes an image impossible.
+        parts of the names of modules that come from files, whether the number of processors,
+        the working directory and the name of the host count, which standard streams were asked
+        whether they are terminals, and what makes an image impossible.
         """
         wanted, watched, makers = self._wanted, self._watched, self._makers
         things = self._note_makers("handlers of os.register_at_fork() were called")
@@ -182,9 +184,8 @@ class Preparation:
             variables,
             paths,
             sorted(names),
-            record.counts_processors,
+            (record.counts_processors, counts_directory, self._counts_host),
             record.terminals,
-            counts_directory,
             problem,
         )
 

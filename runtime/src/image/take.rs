@@ -107,20 +107,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         }
     }
     let prepared = preparation.attribute(c"conclude")?.call(Vec::new())?;
-    let prepared = <[Object; 8]>::try_from(prepared.to_items()?);
-    let Ok(
-        [
-            path,
-            read,
-            paths,
-            names,
-            counts,
-            terminals,
-            directory,
-            problem,
-        ],
-    ) = prepared
-    else {
+    let prepared = <[Object; 7]>::try_from(prepared.to_items()?);
+    let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
     if !problem.is_none() {
@@ -136,11 +124,11 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let looked_at = LookedAt::new(
         runtime,
         environment,
-        [&read, &paths, &names, &counts, &terminals, &directory],
+        [&read, &paths, &names, &counts, &terminals],
     )?;
     let path = PathBuf::from(path.to_str()?);
     drop((preparing, preparation, read, paths, names));
-    drop((counts, terminals, directory, problem));
+    drop((counts, terminals, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
@@ -219,6 +207,7 @@ struct LookedAt {
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
     directory: Option<Vec<u8>>,
+    host: Option<Vec<u8>>,
     has_safe_path: bool,
     names: Vec<String>,
     machine: Machine,
@@ -228,7 +217,7 @@ impl LookedAt {
     fn new(
         runtime: &Runtime,
         environment: BTreeMap<Vec<u8>, Vec<u8>>,
-        [read, paths, names, counts, terminals, directory]: [&Object; 6],
+        [read, paths, names, counts, terminals]: [&Object; 5],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
             .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
@@ -276,6 +265,10 @@ impl LookedAt {
             modules.push(name.to_str()?.to_owned());
         }
         modules.sort();
+        let counts = counts.to_items()?;
+        let [processors, directory, host] = counts.as_slice() else {
+            return Err("the package cds is another one".into());
+        };
         let here = directory.is_true().then(std::env::current_dir).transpose();
         let here = here.map_err(|_| Failure::from("there is no working directory"))?;
         let here = here.map(|path| path.into_os_string().into_vec());
@@ -295,9 +288,10 @@ impl LookedAt {
             paths: files,
             terminals: asked,
             directory: here,
+            host: host.is_true().then(key::host),
             has_safe_path: runtime.config.has_safe_path(),
             names: modules,
-            machine: machine(counts.is_true())
+            machine: machine(processors.is_true())
                 .map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
         })
     }
@@ -318,6 +312,7 @@ impl LookedAt {
                 .collect(),
             terminals: self.terminals.clone(),
             directory: self.directory.as_deref(),
+            host: self.host.as_deref(),
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
