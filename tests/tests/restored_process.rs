@@ -304,7 +304,7 @@ time.sleep(0.05)
 fn a_restored_process_tells_of_its_crash() {
     let project = project(
         r#"
-faulthandler.enable()
+if not faulthandler.is_enabled(): faulthandler.enable()
 def inner(what):
     if what == "read": ctypes.string_at(0)
     if what == "abort": os.abort()
@@ -324,33 +324,50 @@ inner(sys.argv[1])
     let deep = "int deep(int n) { volatile char page[4096]; page[n % 4096] = 1; return n ? deep(n - 1) + page[n % 4096] : 0; }";
     let library = compile(&directory, "deep", deep, &["-shared", "-fPIC", "-O0"]);
     fs::copy(library, project.path("deep.so")).expect("it can be copied");
-    for (what, said, status) in [
+    let crashes = [
         ("read", "Segmentation fault", -11),
         ("abort", "Aborted", -6),
         ("raise", "Floating-point exception", -8),
         ("later", "Timeout (", 1),
         ("overflow", "Segmentation fault", -11),
-    ] {
-        // The address of a thread is not the same twice.
-        let [restored, plain] = ["cds=app.img", "cds=off"].map(|archive| {
-            let outcome = project.run(["-X", archive, "app.py", what]);
-            let is_deep = outcome.stdout == "1700\n";
-            assert_eq!(is_deep, what == "overflow", "{outcome:?}");
-            let lines = outcome.stderr.lines();
-            let lines = lines.map(|line| {
-                line.split_whitespace()
-                    .filter(|word| !word.starts_with("0x") && !word.starts_with("(0x"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
+    ];
+    // Where the interpreter has enabled it, or an import, the image has its stack.
+    for enabled in ["", "1"] {
+        let enable = |command: &mut Command| {
+            command.env("PYTHONFAULTHANDLER", enabled);
+        };
+        take(&project, enable);
+        let run = |arguments: &[&str]| {
+            let mut command = project.command(arguments);
+            enable(&mut command);
+            Outcome::of(&mut command)
+        };
+        let outcome = run(&["-X", "cds=app.img", "-X", "cds_stats", "-c", "pass"]);
+        assert!(outcome.stderr.contains("started from"), "{outcome:?}");
+        for (what, said, status) in crashes {
+            let [restored, plain] = ["cds=app.img", "cds=off"].map(|archive| {
+                let outcome = run(&["-X", archive, "app.py", what]);
+                let is_deep = outcome.stdout == "1700\n";
+                assert_eq!(is_deep, what == "overflow", "{outcome:?}");
+                (without_addresses(&outcome.stderr), outcome.status)
             });
-            (lines.collect::<Vec<_>>().join("\n"), outcome.status)
-        });
-        assert_eq!(restored, plain, "{what}");
-        assert!(restored.0.contains(said), "{restored:?}");
-        assert!(restored.0.contains("in inner"), "{restored:?}");
-        assert_eq!(restored.1, status, "{what}");
+            assert_eq!(restored, plain, "{what}");
+            assert!(restored.0.contains(said), "{restored:?}");
+            assert!(restored.0.contains("in inner"), "{restored:?}");
+            assert_eq!(restored.1, status, "{what}");
+        }
     }
-    restored(&project, &["-c", "pass"]);
+}
+
+/// The address of a thread is not the same twice.
+fn without_addresses(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        line.split_whitespace()
+            .filter(|word| !word.starts_with("0x") && !word.starts_with("(0x"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What an exception, the garbage collector and a debugger see.

@@ -195,6 +195,10 @@ sys.stdout = kept = Doubled(sys.stdout)",
             &[],
         ),
         (
+            "sys.stdout.reconfigure(newline='\\r\\n', line_buffering=False); kept = sys.stdout",
+            &[],
+        ),
+        (
             "sys.stderr.reconfigure(line_buffering=False, write_through=True); kept = sys.stderr",
             &[],
         ),

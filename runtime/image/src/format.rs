@@ -1,6 +1,7 @@
 //! The file: a page of header, the pages of the frozen process, and the description of both.
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -119,6 +120,9 @@ pub struct Process<'a> {
     pub start_stack: u64,
     #[serde(borrow)]
     pub vdso: Vdso<'a>,
+    /// What handlers run on that want a stack of their own (the kernel's `stack_t`, sigaltstack(2)), if there is one.
+    /// On the heap, where the kernel finds it when the stack of the old process is no more.
+    pub alternate_stack: Option<Box<[u64; 3]>>,
     /// Signals that are not handled as by default, with the kernel's `struct sigaction`.
     pub signals: Vec<(u64, [u64; 4])>,
     /// Addresses of its registers (`trampoline::Context`), and of a [`Restored`].

@@ -317,6 +317,10 @@ impl Plan<'_> {
             }
             steps.may(libc::SYS_rseq, [area, RSEQ_BYTES, 0, RSEQ_SIGNATURE, 0, 0]);
         }
+        if let Some(stack) = &process.alternate_stack {
+            let address = stack.as_ptr() as u64;
+            steps.must(libc::SYS_sigaltstack, [address, 0, 0, 0, 0, 0]);
+        }
         let ignored = ignored_signals();
         for (signal, action) in &process.signals {
             if ignored & 1 << (signal - 1) != 0 {

@@ -72,6 +72,7 @@ fn image() -> Image<'static> {
                 bytes: b"code",
                 parts: vec![(-4096, 4096)],
             },
+            alternate_stack: Some(Box::new([1, 0, 2])),
             signals: vec![(2, [1, 2, 3, 4])],
             context: 20,
             restored: 21,

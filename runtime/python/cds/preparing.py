@@ -53,7 +53,7 @@ class Preparation:
     """
 
     def __init__(self, request: str) -> None:
-        self._missing_stream = streams.keep()
+        self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._kernel_state = kernel.state()
         self._request = request
@@ -106,7 +106,7 @@ class Preparation:
         return things
 
     def _flush(self) -> None:
-        streams.find_buffers()
+        streams.leave_alone()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

@@ -90,16 +90,19 @@ def resumed(
 
 def _renew_memories() -> None:
     """Renew what modules have remembered of the process that imported them."""
-    modules: "dict[str, Any]" = sys.modules
     for module, name, default in _DIRECTORIES:
-        if keeper := modules.get(module):
-            setattr(keeper, name, _working_directory() or default)
-    if platform := modules.get("platform"):
-        # The name of the host.
-        vars(platform)["_uname_cache"] = None
-    if logging := modules.get("logging"):
-        # Records tell the time since then.
-        logging._startTime = time.time_ns()
+        _set(module, name, _working_directory() or default)
+    # The name of the host.
+    _set("platform", "_uname_cache", None)
+    # Records tell the time since then.
+    _set("logging", "_startTime", time.time_ns())
+
+
+def _set(module: str, name: str, value: object) -> None:
+    """Give a variable of a module another value, if there are both."""
+    namespace = getattr(sys.modules.get(module), "__dict__", {})
+    if name in namespace:
+        namespace[name] = value
 
 
 def _working_directory() -> str | None:
@@ -121,10 +124,9 @@ def _renew_secrets() -> None:
     if process := modules.get("multiprocessing.process"):
         key = process.AuthenticationString(os.urandom(32))
         process.current_process()._config["authkey"] = key
-    if tempfile := modules.get("tempfile"):
-        tempfile._name_sequence = None
-    if uuid := modules.get("uuid"):
-        uuid._node = uuid._last_timestamp = None
+    _set("tempfile", "_name_sequence", None)
+    _set("uuid", "_node", None)
+    _set("uuid", "_last_timestamp", None)
 
 
 def rehearse() -> None:

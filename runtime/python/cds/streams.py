@@ -12,47 +12,91 @@ import sys
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
-    from typing import NamedTuple
-
-    class _Stream(NamedTuple):
-        number: int
-        name: str
-        text: TextIOWrapper
-        # The same as `raw` if there is no buffer (`-u`).
-        buffer: BufferedReader | BufferedWriter | FileIO
-        raw: FileIO
-        line_buffering: bool
-        # Whether it is buffered by lines if it leads to a terminal.
-        may_buffer_lines: bool
+    from typing import Any
 
 
-_streams: "list[_Stream]" = []
-_buffers: "list[_io.TextIOWrapper | _io.BufferedWriter | _io.BufferedRandom]" = []
+class _Stream:
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self._name = f"<{name}>"
+        self._text: _io.TextIOWrapper = getattr(sys, f"__{name}__")
+        # Without a buffer (`-u`) both are the same.
+        self._buffer: "Any" = self._text.buffer
+        self._raw: "Any" = getattr(self._buffer, "raw", self._buffer)
+        self._encoding = self._text.encoding, self._text.errors
+        self._write_through = self._text.write_through
+        # What imports have called reconfigure() with.
+        self._changes: "list[dict[str, Any]]" = []
+
+    def watch(self) -> None:
+        def reconfigure(**changes: object) -> None:
+            _io.TextIOWrapper.reconfigure(self._text, **changes)  # type: ignore[arg-type]
+            self._changes.append(changes)
+
+        self._text.reconfigure = reconfigure  # type: ignore[method-assign]
+
+    def leave_alone(self) -> None:
+        vars(self._text).pop("reconfigure", None)
+
+    def renew(self) -> None:
+        if self._raw.closed:
+            return
+        has_text = self._has_text()
+        # Not the same object: it would still know whether that other file was seekable.
+        raw = type(self._raw)(self._number, self._raw.mode, closefd=False)
+        raw.name = self._name
+        if self._buffer is self._raw:
+            self._buffer = raw
+        else:
+            self._buffer.__init__(raw, raw._blksize)
+        self._raw = raw
+        if has_text:
+            lines = not self._write_through and (self._number == 2 or raw.isatty())
+            self._make_text(self._buffer, lines)
+
+    def unbuffer(self) -> None:
+        if self._has_text() and self._number > 0 and not self._raw.closed:
+            self._make_text(self._raw, False)
+            self._text.reconfigure(write_through=True)
+
+    def _has_text(self) -> bool:
+        try:
+            return self._text.buffer is self._buffer
+        except ValueError:
+            # Another one may have got its buffer.
+            return False
+
+    def _make_text(self, below: "Any", line_buffering: bool) -> None:
+        text, (encoding, errors), through = self._text, self._encoding, self._write_through
+        text.__init__(below, encoding, errors, "\n", line_buffering, through)  # type: ignore[misc]
+        for changes in self._changes:
+            text.reconfigure(**changes)
 
 
-def keep() -> str | None:
+_streams: list[_Stream] = []
+_buffers: list[_io.TextIOWrapper | _io.BufferedWriter | _io.BufferedRandom] = []
+
+
+def watch() -> str | None:
     """Take notice of the streams, before anybody imports anything.
 
     Return the name of one that there is not.
     """
-    _streams.clear()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        text = getattr(sys, f"__{name}__")
         try:
-            buffer = text.buffer
+            _streams.append(_Stream(number, name))
         except (AttributeError, ValueError):
             # It is closed, or taken apart.
             return f"sys.__{name}__"
-        raw = getattr(buffer, "raw", buffer)
-        lines = text.line_buffering
-        stream = (number, f"<{name}>", text, buffer, raw, lines, not text.write_through)
-        _streams.append(stream)  # type: ignore[arg-type]
+    for stream in _streams:
+        stream.watch()
     return None
 
 
-def find_buffers() -> None:
-    """Find all that may have to be written at the end, be it made by imports."""
+def leave_alone() -> None:
+    """Take no more notice of them; find all that may have to be written at the end."""
+    for stream in _streams:
+        stream.leave_alone()
     objects = gc.get_objects()
     _buffers[:] = [
         thing
@@ -76,40 +120,12 @@ def flush() -> None:
 
 def renew() -> None:
     """Make them what they are in a new process."""
-    for index, (number, name, text, buffer, raw, lines, may_buffer_lines) in enumerate(_streams):
-        if raw.closed:
-            continue
-        # Not the same object: it would still know whether that other file was seekable.
-        now = type(raw)(number, raw.mode, closefd=False)
-        now.name = name
-        try:
-            is_own = text.buffer is buffer
-        except ValueError:
-            # Another one may have got its buffer.
-            is_own = False
-        if buffer is raw:
-            buffer = now
-        else:
-            buffer.__init__(now, now._blksize)  # type: ignore
-        _streams[index] = (number, name, text, buffer, now, lines, may_buffer_lines)  # type: ignore
-        if not is_own:
-            continue
-        if text.line_buffering == lines:
-            lines = may_buffer_lines and (number == 2 or now.isatty())
-        else:
-            # Imports have changed it.
-            lines = text.line_buffering
-        through = text.write_through
-        text.__init__(buffer, text.encoding, text.errors, "\n", lines, through)  # type: ignore
+    for stream in _streams:
+        stream.renew()
 
 
 def unbuffer() -> None:
     """Have all be written at once: nobody flushes objects of the image when they are destroyed."""
     flush()
-    for number, _, text, buffer, raw, _, _ in _streams:
-        try:
-            is_own = text.buffer is buffer
-        except ValueError:
-            is_own = False
-        if is_own and number > 0 and not raw.closed:
-            text.__init__(raw, text.encoding, text.errors, "\n", text.line_buffering, True)  # type: ignore[misc]
+    for stream in _streams:
+        stream.unbuffer()

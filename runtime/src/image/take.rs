@@ -684,6 +684,10 @@ fn process<'a>(
         }
         libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length);
     }
+    const SS_DISABLE: u64 = libc::SS_DISABLE as u64;
+    let mut stack = [0, SS_DISABLE, 0];
+    // SAFETY: asks for a `stack_t`, which has three words; forked processes have the same.
+    unsafe { libc::syscall(libc::SYS_sigaltstack, 0, stack.as_mut_ptr()) };
     let signals = (1..=64_u64).filter_map(|signal| {
         let mut action = [0_u64; 4];
         // SAFETY: asks for the kernel's `struct sigaction`, which has four words.
@@ -720,6 +724,7 @@ fn process<'a>(
                 })
                 .collect(),
         },
+        alternate_stack: (stack[1] & SS_DISABLE == 0).then(|| Box::new(stack)),
         signals: signals.collect(),
         context: &raw const CONTEXT as u64,
         restored: &raw const RESTORED as u64,
