@@ -23,6 +23,49 @@ fn real_programs_do_the_same_with_an_archive() -> Result<()> {
     Ok(())
 }
 
+/// If imports have given the generators a seed, the numbers of a program follow from it.
+#[test]
+fn numbers_of_real_programs_follow_from_a_seed() -> Result<()> {
+    let environment = Environment::new(&python())?;
+    let image = environment.archives().join("seeded.img");
+    let list = environment.archives().join("seeded.lst");
+    let modules = tempfile::tempdir()?;
+    let code = "import module, random, numpy; print(random.random(), numpy.random.random())";
+    for (module, is_seeded) in [
+        (
+            "import random; random.random(); import numpy; numpy.random.random(10_000)",
+            false,
+        ),
+        (
+            "import numpy, random; random.seed(7); random.random(); numpy.random.seed(8)",
+            true,
+        ),
+        (
+            "import numpy.random; numpy.random.seed(8); import random; random.seed('x'); random.gauss()",
+            true,
+        ),
+    ] {
+        std::fs::write(modules.path().join("module.py"), module)?;
+        std::fs::write(&list, "module\n")?;
+        let run = |arguments: &[&str]| -> Result<Outcome> {
+            let mut command = environment.command(&[]);
+            let command = command.env("PYTHONPATH", modules.path()).args(arguments);
+            Ok(Outcome::of(command).success())
+        };
+        let (list, archive) = (list.display().to_string(), image.display().to_string());
+        run(&["-m", "cds", "dump", "-q", "--image", &list, &archive])?;
+        let option = format!("cds={archive}");
+        let stats = run(&["-X", &option, "-X", "cds_stats", "-c", "pass"])?.stderr;
+        assert!(stats.contains("seeded.img.startup; since then:"), "{stats}");
+        let restored = run(&["-X", &option, "-c", code])?.stdout;
+        let plain = run(&["-X", "cds=off", "-c", code])?.stdout;
+        assert_eq!(restored == plain, is_seeded, "{module}: {restored} {plain}");
+        let again = run(&["-X", &option, "-c", code])?.stdout;
+        assert_eq!(restored == again, is_seeded, "{module}: {restored} {again}");
+    }
+    Ok(())
+}
+
 /// numpy's generators do not know of restored processes, nor of forked ones. One that a module of the program has made is
 /// the program's own affair.
 #[test]

@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import hooks, kernel, observed, startup, streams
+from cds import hooks, kernel, observed, seeds, startup, streams
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -69,6 +69,7 @@ class Preparation:
         sys.addaudithook(self._audit)
         # `-c` needs it for its tracebacks, and `-i` more.
         __import__("linecache")
+        seed_watch = seeds.Watch()
         self._decisive: set[bytes] = set()
         self._makers: dict[str, str] = {}
         all_asked = self._watched.asked
@@ -80,6 +81,7 @@ class Preparation:
         hooks.run_before_snapshot()
         self._note_makers("hooks were called")
         self._flush()
+        startup.keep_seeds(seed_watch.seeded())
         observed.tell_end_of_imports(request)
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
@@ -174,7 +176,7 @@ class Preparation:
         variables = sorted(watched.asked | record.variables | {b"HOME"})
         asked = record.asked_for_directory
         counts_directory = asked is None or asked > startup.known_directories()
-        for module in ("preparing", "observed", "kernel"):
+        for module in ("preparing", "observed", "kernel", "seeds"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
         startup.begins_with(changes)

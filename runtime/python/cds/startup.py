@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # The id of the process that did the imports, which libraries may have remembered.
 _pid = 0
 
+# The state of `random`, if imports have given it a seed, and whether numpy's generator has one.
+_random_state: "Any" = None
+_numpy_is_seeded = False
+
 # What imports did to the environment: values, or None for variables that they removed.
 _changes: dict[bytes, bytes | None] = {}
 
@@ -47,6 +51,14 @@ def known_directories() -> int:
         # It was the last resort.
         found.append(tempfile.tempdir not in (None, here))
     return sum(found)
+
+
+def keep_seeds(names: list[str]) -> None:
+    """Take notice of generators that have got a seed."""
+    global _random_state, _numpy_is_seeded
+    if "random" in names:
+        _random_state = sys.modules["random"].getstate()
+    _numpy_is_seeded = "numpy.random.mtrand" in names
 
 
 def begins_with(changes: dict[bytes, bytes | None]) -> None:
@@ -114,12 +126,17 @@ def _working_directory() -> str | None:
 
 
 def _renew_secrets() -> None:
-    """Renew what must not repeat; `random` has done so as after a fork."""
+    """Renew what must not repeat; `random` has done so as after a fork.
+
+    A generator that imports have given a seed goes on from there.
+    """
     modules: "dict[str, Any]" = sys.modules
     if (ssl := modules.get("_ssl")) and os.getpid() == _pid:
         # OpenSSL knows a fork by the process id, which repeats in containers.
         ssl.RAND_add(os.urandom(64), 64.0)
-    if numpy_random := modules.get("numpy.random"):
+    if _random_state is not None:
+        modules["random"].setstate(_random_state)
+    if (numpy_random := modules.get("numpy.random")) and not _numpy_is_seeded:
         numpy_random.seed()
     if process := modules.get("multiprocessing.process"):
         key = process.AuthenticationString(os.urandom(32))

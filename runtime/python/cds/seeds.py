@@ -1,0 +1,111 @@
+"""Whether imports give a seed to generators of random numbers that all modules share.
+
+Then a program's numbers follow from it, and a restored process must go on with them.
+"""
+
+import sys
+
+# As in `startup`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from typing import Any
+
+# So many numbers a Mersenne twister makes at once, of 32 bits each.
+_NUMBERS = 624
+# So often imports may have it make more; what has come further has got a seed.
+_MOST_ROUNDS = 1000
+
+
+def _of_random(random: "Any") -> "tuple[Any, Callable[[], Any]]":
+    clone = random.Random()
+    clone.setstate(random.getstate())
+
+    def advance() -> "Any":
+        clone.getrandbits(32 * _NUMBERS)
+        return clone.getstate()[1][:_NUMBERS]
+
+    return random.getstate()[1][:_NUMBERS], advance
+
+
+def _of_numpy(mtrand: "Any") -> "tuple[Any, Callable[[], Any]]":
+    clone = mtrand.RandomState()
+    clone.set_state(mtrand.get_state())
+
+    def advance() -> "Any":
+        clone.bytes(4 * _NUMBERS)
+        return bytes(clone.get_state()[1])
+
+    return bytes(mtrand.get_state()[1]), advance
+
+
+# By the name of the module: what its generator has made last, and a function that makes the
+# next of a copy, and returns it.
+_GENERATORS = {"random": _of_random, "numpy.random.mtrand": _of_numpy}
+
+
+class Watch:
+    """Looks at each generator when its module has just been loaded, and at the end."""
+
+    def __init__(self) -> None:
+        self._first: "dict[str, tuple[Any, Callable[[], Any]]]" = {}
+        for name in _GENERATORS:
+            if module := sys.modules.get(name):
+                self._note(name, module)
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
+        if name not in _GENERATORS:
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(name, path, target) for finder in finders)
+        spec = next((spec for spec in specs if spec is not None), None)
+        loader: "Any" = getattr(spec, "loader", None)
+        if loader is None:
+            return spec
+        exec_module = loader.exec_module
+
+        def exec_and_note(module: object) -> None:
+            del loader.exec_module
+            exec_module(module)
+            self._note(name, module)
+
+        try:
+            loader.exec_module = exec_and_note
+        except AttributeError:
+            # A loader of another kind.
+            pass
+        return spec
+
+    def _note(self, name: str, module: object) -> None:
+        try:
+            self._first[name] = _GENERATORS[name](module)
+        except (AttributeError, TypeError, ValueError):
+            # It is another module of that name, or has another generator.
+            pass
+
+    def seeded(self) -> list[str]:
+        """Stop watching; return the names of modules whose generator has got a seed."""
+        sys.meta_path.remove(self)
+        return [
+            name
+            for name, (first, advance) in self._first.items()
+            if _is_seeded(name, first, advance)
+        ]
+
+
+def _is_seeded(name: str, made: "Any", advance: "Callable[[], Any]") -> bool:
+    module = sys.modules.get(name)
+    if module is None:
+        return False
+    try:
+        last, _ = _GENERATORS[name](module)
+    except (AttributeError, TypeError, ValueError):
+        # It has got another generator.
+        return True
+    for _ in range(_MOST_ROUNDS):
+        if made == last:
+            return False
+        made = advance()
+    return True
