@@ -170,10 +170,18 @@ fn a_program_runs_from_a_read_only_directory_as_somebody_else() {
     let is_root = rustix::process::geteuid().is_root();
     let mut command = if is_root {
         // As `docker run --user nobody` does.
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-        command.arg(fs::canonicalize(python()).unwrap());
-        command
+        let python = fs::canonicalize(python()).unwrap();
+        let nobody = |command: &[&str]| {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+            setpriv.args(command).arg(&python);
+            setpriv
+        };
+        if !nobody(&["env", "test", "-x"]).status().unwrap().success() {
+            println!("nobody else can reach {}", python.display());
+            return;
+        }
+        nobody(&[])
     } else {
         Command::new(python())
     };

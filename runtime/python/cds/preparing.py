@@ -80,6 +80,7 @@ class Preparation:
         self._watched.asked = all_asked
         hooks.run_before_snapshot()
         self._note_makers("hooks were called")
+        streams.leave_alone()
         self._flush()
         startup.keep_seeds(seed_watch.seeded())
         observed.tell_end_of_imports(request)
@@ -108,7 +109,7 @@ class Preparation:
         return things
 
     def _flush(self) -> None:
-        streams.leave_alone()
+        streams.find_buffers()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

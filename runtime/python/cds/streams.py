@@ -94,9 +94,13 @@ def watch() -> str | None:
 
 
 def leave_alone() -> None:
-    """Take no more notice of them; find all that may have to be written at the end."""
+    """Take no more notice of what imports do with them."""
     for stream in _streams:
         stream.leave_alone()
+
+
+def find_buffers() -> None:
+    """Find all that may have to be written at the end, be it made by imports."""
     objects = gc.get_objects()
     _buffers[:] = [
         thing
