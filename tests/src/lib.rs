@@ -169,6 +169,19 @@ impl Project {
     }
 }
 
+/// Whether somebody else than root can run the interpreter, which may lie in root's home.
+pub fn is_reachable_by_others() -> bool {
+    let mut test = Command::new("setpriv");
+    test.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    // It is `env` that root starts, and the rest has its rights no more.
+    test.args(["env", "test", "-x"]).arg(python());
+    let is_reachable = test.status().is_ok_and(|status| status.success());
+    if !is_reachable {
+        println!("nobody else can reach {}", python().display());
+    }
+    is_reachable
+}
+
 /// Removes whatever the environment says to Python.
 pub fn clean(command: &mut Command) {
     command.env_clear();
