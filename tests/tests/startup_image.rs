@@ -726,7 +726,7 @@ fn what_cannot_be_restored_is_refused() {
         ("a wait", "import select\nkept = select.epoll()\n"),
         (
             "what the kernel keeps",
-            "import os, resource, signal\nos.chdir('/'); os.umask(0o77); os.nice(1)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nresource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))\nopen('/proc/self/comm', 'w').write('renamed')\n",
+            "import os, resource, signal\nos.chdir('/'); os.umask(0o77); os.nice(1)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nresource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))\nwith open('/proc/self/comm', 'w') as name: name.write('renamed')\n",
         ),
         (
             "a breakpoint",
