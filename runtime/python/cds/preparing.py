@@ -176,7 +176,7 @@ class Preparation:
         paths = observed.compared(_paths() | self._seen | record.opened, record.looked_at, own)
         variables = sorted(watched.asked | record.variables | {b"HOME"})
         asked = record.asked_for_directory
-        counts_directory = asked is None or asked > startup.known_directories()
+        counts_directory = asked is None or asked > _known_directories()
         for module in ("preparing", "observed", "kernel", "seeds"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
@@ -191,6 +191,19 @@ class Preparation:
             record.terminals,
             problem,
         )
+
+
+def _known_directories() -> int:
+    """Count modules that have asked for the working directory, to no avail but what is renewed."""
+    here = os.getcwd()
+    found = [
+        getattr(sys.modules.get(module), name, None) == here
+        for module, name, _ in startup.DIRECTORIES
+    ]
+    if tempfile := sys.modules.get("tempfile"):
+        # It was the last resort.
+        found.append(tempfile.tempdir not in (None, here))
+    return sum(found)
 
 
 def _from_files() -> "Iterator[tuple[str, str]]":

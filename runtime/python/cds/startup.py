@@ -32,25 +32,12 @@ _numpy_is_seeded = False
 # What imports did to the environment: values, or None for variables that they removed.
 _changes: dict[bytes, bytes | None] = {}
 
-
 # Where modules keep the working directory that they were imported in, and what if there is none.
-_DIRECTORIES = (
+DIRECTORIES = (
     ("multiprocessing.process", "ORIGINAL_DIR", None),
     ("rich", "_IMPORT_CWD", ""),
     ("pip._vendor.rich", "_IMPORT_CWD", ""),
 )
-
-
-def known_directories() -> int:
-    """Count those modules that have asked for the working directory, to no avail but this."""
-    here = os.getcwd()
-    found = [
-        getattr(sys.modules.get(module), name, None) == here for module, name, _ in _DIRECTORIES
-    ]
-    if tempfile := sys.modules.get("tempfile"):
-        # It was the last resort.
-        found.append(tempfile.tempdir not in (None, here))
-    return sum(found)
 
 
 def keep_seeds(names: list[str]) -> None:
@@ -102,8 +89,9 @@ def resumed(
 
 def _renew_memories() -> None:
     """Renew what modules have remembered of the process that imported them."""
-    for module, name, default in _DIRECTORIES:
-        _set(module, name, _working_directory() or default)
+    for module, name, default in DIRECTORIES:
+        if module in sys.modules:
+            _set(module, name, _working_directory() or default)
     # The name of the host.
     _set("platform", "_uname_cache", None)
     # Records tell the time since then.
