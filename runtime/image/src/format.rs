@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::{ptr, slice};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::key::Key;
 
 /// The first bytes; no text file has them.
 const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const WORD: usize = size_of::<u64>();
@@ -36,6 +36,10 @@ pub struct Image<'a> {
     pub regions: Vec<Region>,
     #[serde(borrow)]
     pub files: Vec<BackingFile<'a>>,
+    /// What is read into regions of zeros, in the order of their addresses.
+    pub fills: Vec<Fill>,
+    /// Advice that the process had given about its memory, in the order of the addresses.
+    pub advice: Vec<Advice>,
     /// Pages that each process writes to.
     pub fetches: Vec<Fetch>,
     /// Of all pages in the image file.
@@ -50,16 +54,52 @@ pub struct Region {
     pub source: Source,
     /// `PROT_READ` and so on (mmap(2)).
     pub protection: u32,
+    /// `MAP_NORESERVE` and `MAP_GROWSDOWN` (mmap(2)).
+    pub flags: u32,
+}
+
+impl Region {
+    pub fn end(&self) -> u64 {
+        self.address + self.bytes
+    }
 }
 
 /// Where the pages of a region come from.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub enum Source {
+    /// Anonymous memory: zeros, and what [`Image::fills`] puts there.
     Zero,
     /// Offset in the image file.
     Image(u64),
     /// Index and offset of a file that the process had mapped there.
     File(u32, u64),
+}
+
+/// Bytes of the image file that are read into anonymous memory.
+///
+/// A private mapping of the file in their place would behave in another way: mremap(2) would let it grow into the pages
+/// of the file that follow, and madvise(2) with `MADV_DONTNEED` would bring the old bytes back instead of zeros.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub struct Fill {
+    pub address: u64,
+    pub bytes: u64,
+    /// In the image file.
+    pub offset: u64,
+}
+
+impl Fill {
+    pub fn end(&self) -> u64 {
+        self.address + self.bytes
+    }
+}
+
+/// Advice about memory (madvise(2)).
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub struct Advice {
+    pub address: u64,
+    pub bytes: u64,
+    /// `MADV_HUGEPAGE` and so on.
+    pub advice: u32,
 }
 
 /// Pages that are written to.
@@ -219,7 +259,7 @@ impl ImageFile {
     pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
         let flags =
             OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(format!("cannot open it: {error}")),

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
-use rustix::fs::{Access, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
@@ -272,7 +272,7 @@ impl Key<'_> {
         };
         let unlisted = || Some(format!("{} cannot be listed", shown(&directory)));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(opened) = rustix::fs::open(&directory[..], flags, Mode::empty()) else {
+        let Ok(opened) = rustix::fs::openat(CWD, &directory[..], flags, Mode::empty()) else {
             return unlisted();
         };
         let mut buffer = [MaybeUninit::uninit(); crate::PAGE as usize];
@@ -352,7 +352,7 @@ fn is_plain_file(path: &[u8]) -> Option<bool> {
     const MOST_COMMENT: u64 = 1 << 16;
     const END_OF_DIRECTORY: u64 = 22;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
     let status = rustix::fs::fstat(&file).ok()?;
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
         return Some(false);

@@ -8,18 +8,33 @@
 
 extern crate alloc;
 
+#[cfg(target_arch = "x86_64")]
+mod arguments;
 pub mod command_line;
 pub mod elf;
 pub mod format;
+#[cfg(target_arch = "x86_64")]
+pub mod kernel_state;
 pub mod key;
+#[cfg(target_arch = "x86_64")]
+mod memory;
 #[cfg(target_arch = "x86_64")]
 pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;
 pub mod start;
+#[cfg(target_arch = "x86_64")]
+mod steps;
 pub mod streams;
+#[cfg(target_arch = "x86_64")]
+pub mod system_call;
 #[cfg(target_arch = "x86_64")]
 pub mod trampoline;
 
 /// What is frozen and restored on this architecture, in bytes.
 pub const PAGE: u64 = 4096;
+
+#[cfg(target_arch = "x86_64")]
+fn address(number: u64) -> *mut core::ffi::c_void {
+    core::ptr::with_exposed_provenance_mut(number as usize)
+}

@@ -7,6 +7,8 @@
 use core::arch::{asm, global_asm};
 
 use crate::places;
+use crate::steps::{Action, Step};
+use crate::system_call::{call, error_of};
 
 /// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
 #[repr(C)]
@@ -18,29 +20,6 @@ pub struct Context {
 impl Context {
     /// To be written when a process freezes, and read when it goes on.
     pub const EMPTY: Self = Self { words: [0; 9] };
-}
-
-/// A step.
-#[repr(C)]
-pub struct Step {
-    pub action: Action,
-    /// A system call's, or an address and a value.
-    pub arguments: [u64; 6],
-}
-
-#[repr(C, u64)]
-#[derive(Clone, Copy)]
-pub enum Action {
-    /// A system call that has to succeed.
-    Must(u64),
-    /// One that may fail.
-    May(u64),
-    /// Writes four bytes.
-    Write32,
-    /// Writes eight bytes.
-    Write64,
-    /// Writes what the last system call returned, as four bytes.
-    Store32,
 }
 
 // `cds_image_freeze(context)` saves the registers and stops the process; it returns in a restored one, once.
@@ -138,10 +117,15 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> !
         let step = unsafe { &*steps.add(index) };
         let arguments = &step.arguments;
         match step.action {
-            Action::Must(number) | Action::May(number) => {
+            Action::Must(number) | Action::MustReturn(number) | Action::May(number) => {
                 // SAFETY: as promised by the caller of `jump`.
                 last = unsafe { call(number, arguments) };
-                if matches!(step.action, Action::Must(_)) && last > -4096_i64 as u64 {
+                let is_refused = match step.action {
+                    Action::Must(_) => error_of(last).is_some(),
+                    Action::MustReturn(_) => last != arguments[5],
+                    _ => false,
+                };
+                if is_refused {
                     give_up();
                 }
             }
@@ -174,30 +158,4 @@ fn give_up() -> ! {
             call(libc::SYS_exit_group as u64, &[70, 0, 0, 0, 0, 0]);
         }
     }
-}
-
-/// A system call (syscall(2)).
-///
-/// # Safety
-/// That of the call.
-#[inline(always)]
-pub unsafe fn call(number: u64, arguments: &[u64; 6]) -> u64 {
-    let result: u64;
-    // SAFETY: the registers that the kernel changes are named.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number => result,
-            in("rdi") arguments[0],
-            in("rsi") arguments[1],
-            in("rdx") arguments[2],
-            in("r10") arguments[3],
-            in("r8") arguments[4],
-            in("r9") arguments[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use cds_image::PAGE;
 use cds_image::format::{
-    BackingFile, Encoded, Fetch, FileIdentity, Image, ImageFile, Process, Region, Source, Vdso,
-    encode, hash,
+    Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
+    Source, Vdso, encode, hash,
 };
 use cds_image::key::{Key, Machine, Stamp};
 use cds_image::streams::Terminal;
@@ -25,6 +25,7 @@ fn image() -> Image<'static> {
         bytes,
         source,
         protection: 3,
+        flags: 0x4000,
     };
     let identity = FileIdentity {
         device: 1,
@@ -85,6 +86,16 @@ fn image() -> Image<'static> {
         files: vec![BackingFile {
             path: b"/lib/a.so",
             identity,
+        }],
+        fills: vec![Fill {
+            address: PAGE,
+            bytes: PAGE,
+            offset: 2 * PAGE,
+        }],
+        advice: vec![Advice {
+            address: PAGE,
+            bytes: PAGE,
+            advice: 14,
         }],
         fetches: vec![Fetch {
             start: 4 * PAGE,

@@ -8,7 +8,7 @@ use core::{mem, ptr, slice};
 use cds_image::start::auxiliary_vector;
 use libc::{Elf64_Ehdr as Header, Elf64_Phdr as Segment};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Where it lies: what the system's compiler names in other programs.
@@ -106,7 +106,8 @@ unsafe fn amend(stack: *mut u64, base: u64) {
 
 /// Maps the dynamic linker; returns its base address and its entry point.
 fn load() -> Option<(u64, u64)> {
-    let file = rustix::fs::open(PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file =
+        rustix::fs::openat(CWD, PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     // SAFETY: a structure of integers.
     let mut header: Header = unsafe { mem::zeroed() };
     read(&file, slice::from_mut(&mut header), 0)?;
@@ -201,7 +202,7 @@ fn fail() -> ! {
     loop {
         // SAFETY: ends the process.
         unsafe {
-            cds_image::trampoline::call(
+            cds_image::system_call::call(
                 libc::SYS_exit_group as u64,
                 &[COMMAND_NOT_FOUND, 0, 0, 0, 0, 0],
             )

@@ -183,6 +183,20 @@ cds_glue_use_up_free_memory(void)
     }
 }
 
+const size_t cds_glue_arena_bytes = ARENA_SIZE;
+
+unsigned int
+cds_glue_arena_count(void)
+{
+    return _PyInterpreterState_GET()->obmalloc->mgmt.maxarenas;
+}
+
+size_t
+cds_glue_arena(unsigned int index)
+{
+    return _PyInterpreterState_GET()->obmalloc->mgmt.arenas[index].address;
+}
+
 void
 cds_glue_forget_audit_hooks(void)
 {

@@ -66,5 +66,11 @@ void cds_glue_immortalize(void);
    next get memory of their own (Objects/obmalloc.c). */
 void cds_glue_use_up_free_memory(void);
 
+/* Bytes of an arena of obmalloc, how many places for one there are, and the
+   address of the one at a place, or 0 (Objects/obmalloc.c). */
+extern const size_t cds_glue_arena_bytes;
+unsigned int cds_glue_arena_count(void);
+size_t cds_glue_arena(unsigned int index);
+
 /* Removes the hooks that sys.addaudithook() has added to the interpreter. */
 void cds_glue_forget_audit_hooks(void);

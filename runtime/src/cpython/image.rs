@@ -1,6 +1,7 @@
 //! What a process that is frozen, or was restored, asks of the interpreter.
 
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 use super::raw;
 
@@ -42,6 +43,19 @@ pub fn immortalize() {
 pub fn use_up_free_memory() {
     // SAFETY: the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_use_up_free_memory() }
+}
+
+/// Where the arenas of the interpreter's allocator are (Objects/obmalloc.c).
+pub fn arenas() -> Vec<Range<u64>> {
+    // SAFETY: the caller of the hook holds the GIL; indices below the count are asked for.
+    unsafe {
+        let bytes = raw::cds_glue_arena_bytes as u64;
+        (0..raw::cds_glue_arena_count())
+            .map(|index| raw::cds_glue_arena(index) as u64)
+            .filter(|&address| address != 0)
+            .map(|address| address..address + bytes)
+            .collect()
+    }
 }
 
 /// Removes the hooks that `sys.addaudithook()` has added.

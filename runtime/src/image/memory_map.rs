@@ -23,6 +23,15 @@ pub struct Mapping {
     pub inode: u64,
     /// A path, `[heap]` and the like, or nothing.
     pub name: String,
+    /// Two letters each (proc(5), `VmFlags` of `/proc/PID/smaps`); only of [`with_flags`].
+    flags: String,
+}
+
+impl Mapping {
+    /// Whether the kernel has a flag for it, such as `nr` (no reserve) or `hg` (huge pages were advised).
+    pub fn has_flag(&self, name: &str) -> bool {
+        self.flags.split_whitespace().any(|flag| flag == name)
+    }
 }
 
 /// Of a process by its number, or of `self`.
@@ -32,6 +41,22 @@ pub fn of_process(pid: &str) -> io::Result<Vec<Mapping>> {
     text.lines()
         .map(|line| parse(line).ok_or_else(damaged))
         .collect()
+}
+
+/// The same, with their flags, which cost the kernel a look at each page.
+pub fn with_flags(pid: &str) -> io::Result<Vec<Mapping>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    let damaged = || io::Error::other("/proc/PID/smaps is not understood");
+    let mut mappings: Vec<Mapping> = Vec::new();
+    for line in text.lines() {
+        // `Size:`, `VmFlags:` and so on begin with a capital letter, and addresses have only small ones.
+        if !line.starts_with(|first: char| first.is_ascii_uppercase()) {
+            mappings.push(parse(line).ok_or_else(damaged)?);
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            flags.clone_into(&mut mappings.last_mut().ok_or_else(damaged)?.flags);
+        }
+    }
+    Ok(mappings)
 }
 
 fn parse(line: &str) -> Option<Mapping> {
@@ -55,6 +80,7 @@ fn parse(line: &str) -> Option<Mapping> {
         offset: u64::from_str_radix(offset, 16).ok()?,
         inode: inode.parse().ok()?,
         name: fields.next().unwrap_or_default().trim_start().to_owned(),
+        flags: String::new(),
     })
 }
 

@@ -13,6 +13,8 @@ mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
+mod memory_dump;
+#[cfg(target_arch = "x86_64")]
 mod memory_map;
 #[cfg(target_arch = "x86_64")]
 mod observe;

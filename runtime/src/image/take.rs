@@ -5,25 +5,22 @@
 //! could not be restored (pthread_atfork(3)).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Error};
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cds_image::command_line::CommandLine;
-use cds_image::format::{BackingFile, Fetch, FileIdentity, Image, Process, Region, Source, Vdso};
+use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
+use cds_image::kernel_state::ignored_signals;
 use cds_image::key::{self, Key, Machine, Stamp};
-use cds_image::restore::ignored_signals;
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
-use cds_image::{PAGE, places};
-use rustix::process::{Resource, getrlimit};
 
 use super::finalize;
-use super::memory_map::{self, Mapping, PageMap};
+use super::memory_dump::{Dumped, Memory, MemoryDump};
+use super::memory_map::{self, Mapping};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::writer::Writer;
@@ -31,11 +28,6 @@ use crate::cpython::object::{Object, Raised};
 use crate::cpython::{extension_suffixes, image};
 use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
-
-/// Gaps that are shorter are filled, since each region costs a system call.
-const SHORTEST_GAP: u64 = 64;
-const DEFAULT_STACK: u64 = 8 << 20;
-const LARGEST: u64 = 1 << 36;
 
 /// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
 const ROUNDS: usize = 4;
@@ -114,7 +106,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     if !problem.is_none() {
         return Err(problem.to_str()?.into());
     }
-    let ignored = ignored_signals();
+    let ignored = ignored_signals().unwrap_or_default();
     if ignored != 0 {
         return Err(Failure::Told(format!(
             "signal {} is ignored here (nohup, &), and would be in each restored process",
@@ -139,6 +131,8 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         .attribute(c"freeze")?
         .call(Vec::new())?;
     image::use_up_free_memory();
+    // SAFETY: gives back what nobody uses.
+    unsafe { libc::malloc_trim(0) };
     let Some(fetches) = rehearsed()? else {
         return Ok(None);
     };
@@ -348,22 +342,19 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
     }
     let mut unnamed = Unnamed::new(path, MODE)?;
     let memory = Memory::of(child)?;
-    let mut dump = Dump {
-        memory: &memory,
-        writer: Writer::new(unnamed.file())?,
-        regions: Vec::new(),
-        files: Vec::new(),
-    };
-    let mappings = memory_map::of_process(&child.to_string())?;
+    let mappings = memory_map::with_flags(&child.to_string())?;
+    let mut dump = MemoryDump::new(&memory, Writer::new(unnamed.file())?);
     for mapping in &mappings {
         dump.add(mapping)?;
     }
-    let Dump {
+    let prefault = dump.in_writable_files(fetches);
+    let Dumped {
         writer,
         regions,
+        fills,
+        advice,
         files,
-        ..
-    } = dump;
+    } = dump.finish();
     let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
     let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
     let vdso = memory.read(vdso.start, vdso.end - vdso.start)?;
@@ -374,274 +365,14 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
     let seal_ns = writer.finish(Image {
         key: looked_at.key(),
         process: process(child, &mappings, &memory, &vdso)?,
-        fetches: in_regions(fetches, &regions),
+        fetches: prefault,
         regions,
+        fills,
+        advice,
         files: files.collect(),
         pages_hash: 0,
     })?;
     unnamed.name(seal_ns)
-}
-
-/// The memory of a stopped process.
-struct Memory {
-    bytes: File,
-    pages: PageMap,
-}
-
-impl Memory {
-    fn of(pid: i32) -> io::Result<Self> {
-        Ok(Self {
-            bytes: File::open(format!("/proc/{pid}/mem"))?,
-            pages: PageMap::of_process(&pid.to_string())?,
-        })
-    }
-
-    fn read(&self, address: u64, bytes: u64) -> io::Result<Vec<u8>> {
-        let mut contents = vec![0; bytes as usize];
-        self.bytes.read_exact_at(&mut contents, address)?;
-        Ok(contents)
-    }
-}
-
-struct Dump<'a> {
-    memory: &'a Memory,
-    writer: Writer<'a>,
-    regions: Vec<Region>,
-    files: Vec<(Vec<u8>, FileIdentity)>,
-}
-
-impl Dump<'_> {
-    fn add(&mut self, mapping: &Mapping) -> io::Result<()> {
-        let Mapping {
-            start,
-            end,
-            protection,
-            name,
-            ..
-        } = mapping;
-        let (start, end, protection) = (*start, *end, *protection);
-        if start < places::ALL.end && end > places::ALL.start {
-            return Err(Error::other("the address that restoring needs is taken"));
-        }
-        if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
-            return Ok(());
-        }
-        if mapping.is_shared && protection & memory_map::WRITE != 0 {
-            return Err(Error::other(format!(
-                "memory is shared with other processes: {name}"
-            )));
-        }
-        if name == "[stack]" {
-            let limit = getrlimit(Resource::Stack).current.unwrap_or(DEFAULT_STACK);
-            let bottom = (end - limit.next_multiple_of(PAGE)).min(start);
-            if self
-                .regions
-                .last()
-                .is_some_and(|last| last.address + last.bytes > bottom)
-            {
-                return Err(Error::other("there is no room for the stack"));
-            }
-            self.push(bottom, start - bottom, Source::Zero, protection);
-        }
-        if protection & memory_map::READ == 0 {
-            self.push(start, end - start, Source::Zero, protection);
-            return Ok(());
-        }
-        if end - start > LARGEST {
-            return Err(Error::other(
-                "a part of memory is too large (AddressSanitizer?)",
-            ));
-        }
-        match self.backing(mapping)? {
-            Some((index, file)) => self.add_backed(mapping, index, &file),
-            None => self.add_pages(start, end, protection),
-        }
-    }
-
-    /// The file behind a mapping, if it is still there.
-    fn backing(&mut self, mapping: &Mapping) -> io::Result<Option<(u32, File)>> {
-        if mapping.inode == 0 || !mapping.name.starts_with('/') {
-            return Ok(None);
-        }
-        let path = Path::new(&mapping.name);
-        let opened = File::open(path).and_then(|file| Ok((rustix::fs::fstat(&file)?, file)));
-        let Ok((status, file)) = opened else {
-            return Ok(None);
-        };
-        let identity = FileIdentity::of(&status);
-        if identity.inode != mapping.inode {
-            return Ok(None);
-        }
-        let known = self.files.iter().position(|(_, known)| *known == identity);
-        let index = known.unwrap_or_else(|| {
-            let path = path.as_os_str().as_bytes().to_vec();
-            self.files.push((path, identity));
-            self.files.len() - 1
-        });
-        Ok(Some((index as u32, file)))
-    }
-
-    /// Pages that are as in the file are not stored.
-    fn add_backed(&mut self, mapping: &Mapping, index: u32, file: &File) -> io::Result<()> {
-        let (start, end) = (mapping.start, mapping.end);
-        let size = file.metadata()?.len();
-        let contents = self.memory_or_nothing(mapping, size)?;
-        let mut in_file = vec![0; contents.len()];
-        let mut filled = 0;
-        while filled < in_file.len() {
-            match file.read_at(&mut in_file[filled..], mapping.offset + filled as u64)? {
-                0 => break,
-                bytes => filled += bytes,
-            }
-        }
-        let pages = contents
-            .chunks_exact(PAGE as usize)
-            .zip(in_file.chunks_exact(PAGE as usize));
-        if mapping.protection & memory_map::EXECUTE != 0 && pages.clone().any(has_breakpoint) {
-            return Err(Error::other(format!(
-                "{} has a breakpoint (a debugger's, or a uprobe)",
-                mapping.name
-            )));
-        }
-        let mut is_same: Vec<bool> = pages.map(|(here, there)| here == there).collect();
-        fill_gaps(&mut is_same);
-        for (from, to, same) in runs(&is_same) {
-            let address = start + from * PAGE;
-            let source = if same {
-                Source::File(index, mapping.offset + from * PAGE)
-            } else {
-                Source::Image(
-                    self.writer
-                        .add(&contents[(from * PAGE) as usize..(to * PAGE) as usize])?,
-                )
-            };
-            self.push(address, (to - from) * PAGE, source, mapping.protection);
-        }
-        // Behind the end of the file nothing can be read, nor stored.
-        let stored = start + contents.len() as u64;
-        if stored < end {
-            self.push(
-                stored,
-                end - stored,
-                Source::File(index, mapping.offset + contents.len() as u64),
-                mapping.protection,
-            );
-        }
-        Ok(())
-    }
-
-    fn memory_or_nothing(&self, mapping: &Mapping, file_bytes: u64) -> io::Result<Vec<u8>> {
-        let in_file = file_bytes
-            .next_multiple_of(PAGE)
-            .saturating_sub(mapping.offset);
-        self.memory
-            .read(mapping.start, in_file.min(mapping.end - mapping.start))
-    }
-
-    /// Pages that were never touched, or are zero, are not stored.
-    fn add_pages(&mut self, start: u64, end: u64, protection: u32) -> io::Result<()> {
-        let flags = self.memory.pages.flags(start, end)?;
-        let mut is_zero = Vec::with_capacity(flags.len());
-        for (flags, address) in flags.iter().zip((start..).step_by(PAGE as usize)) {
-            let is_blank = || -> io::Result<bool> {
-                let page = self.memory.read(address, PAGE)?;
-                Ok(page.iter().all(|&byte| byte == 0))
-            };
-            is_zero.push(!flags.is_touched() || is_blank()?);
-        }
-        fill_gaps(&mut is_zero);
-        for (from, to, zero) in runs(&is_zero) {
-            let (address, bytes) = (start + from * PAGE, (to - from) * PAGE);
-            let source = if zero {
-                Source::Zero
-            } else {
-                Source::Image(self.writer.add(&self.memory.read(address, bytes)?)?)
-            };
-            self.push(address, bytes, source, protection);
-        }
-        Ok(())
-    }
-
-    /// Adds a region, to the last one if it continues that.
-    fn push(&mut self, address: u64, bytes: u64, source: Source, protection: u32) {
-        if bytes == 0 {
-            return;
-        }
-        if let Some(last) = self.regions.last_mut()
-            && last.address + last.bytes == address
-            && last.protection == protection
-            && match (last.source, source) {
-                (Source::Zero, Source::Zero) => true,
-                (Source::Image(before), Source::Image(now)) => before + last.bytes == now,
-                (Source::File(a, before), Source::File(b, now)) => {
-                    a == b && before + last.bytes == now
-                }
-                _ => false,
-            }
-        {
-            last.bytes += bytes;
-            return;
-        }
-        self.regions.push(Region {
-            address,
-            bytes,
-            source,
-            protection,
-        });
-    }
-}
-
-/// Whether code that is the first has a breakpoint where the second, its file, has none: nobody would be there to handle it
-/// in a restored process.
-fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
-    const INT3: u8 = 0xcc;
-    here != there
-        && here
-            .iter()
-            .zip(there)
-            .any(|(here, there)| *here == INT3 && *there != INT3)
-}
-
-/// What of some pages lies in the image.
-fn in_regions(fetches: &[Fetch], regions: &[Region]) -> Vec<Fetch> {
-    let mut inside: Vec<Fetch> = Vec::new();
-    for fetch in fetches {
-        for region in regions {
-            let start = fetch.start.max(region.address);
-            let end = fetch.end.min(region.address + region.bytes);
-            if start >= end || region.protection & memory_map::WRITE == 0 {
-                continue;
-            }
-            match inside.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => inside.push(Fetch { start, end }),
-            }
-        }
-    }
-    inside
-}
-
-/// Stores pages that need not be stored where only few of them lie between others.
-fn fill_gaps(is_left_out: &mut [bool]) {
-    let gaps: Vec<_> = runs(is_left_out)
-        .filter(|&(_, _, left_out)| left_out)
-        .collect();
-    let count = is_left_out.len() as u64;
-    for (from, to, _) in gaps {
-        if from > 0 && to < count && to - from < SHORTEST_GAP {
-            is_left_out[from as usize..to as usize].fill(false);
-        }
-    }
-}
-
-/// Runs of equal values: first index, index behind the last, value.
-fn runs(values: &[bool]) -> impl Iterator<Item = (u64, u64, bool)> {
-    let mut start = 0;
-    values.chunk_by(|a, b| a == b).map(move |run| {
-        let from = start;
-        start += run.len() as u64;
-        (from, start, run[0])
-    })
 }
 
 /// What the kernel knows of the child, most of which it has from its parent.

@@ -1,0 +1,479 @@
+//! The memory of the frozen process on its way into the image's file.
+//!
+//! # What may stay a mapping of the file
+//!
+//! A private mapping of a file is not what anonymous memory is: mremap(2) lets it grow into the pages of the file that
+//! follow, `MADV_DONTNEED` brings the file's bytes back where allocators expect zeros, `MADV_FREE` and `MADV_WIPEONFORK`
+//! are refused. So memory that was anonymous is anonymous in a restored process, and its contents are copied. These
+//! parts are not copied, since nobody but their owner does anything with their pages ([`Owner`]):
+//!
+//! - *The interpreter's own variables* (`.data`, `.bss`): a part of the program's file, which is never unmapped, moved
+//!   or given back.
+//! - *Arenas of the interpreter's allocator*: they come from mmap(2), and the only thing that is done with one is
+//!   munmap(2) of the whole, which is right for a mapping of a file, too (Objects/obmalloc.c, `_PyObject_ArenaFree()`).
+//! - *The C library's heap below the program break*: it grows and shrinks by brk(2), by which the kernel maps new
+//!   anonymous memory behind it and unmaps what is at its end, whatever that is (Linux, mm/mmap.c). The C library takes
+//!   memory for zeros only where the break has just been moved (glibc, malloc/malloc.c, `sysmalloc()` and `__libc_calloc()`), so
+//!   the old bytes that `MADV_DONTNEED` brings back in malloc_trim(3) are in chunks whose contents count for nothing.
+//!   Blocks that have a mapping of their own are not a part of it: they are anonymous again.
+//!
+//! Mappings of files (the program, libraries, data) stay what they were: pages that the process has changed come from
+//! the image's file, which is a private mapping in the place of a private mapping.
+
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io::{self, Error};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use cds_image::format::{Advice, Fetch, FileIdentity, Fill, Region, Source};
+use cds_image::{PAGE, places};
+use rustix::process::{Resource, getrlimit};
+
+use super::memory_map::{self, Mapping, PageMap};
+use super::writer::Writer;
+use crate::cpython::image;
+
+/// Gaps that are shorter are stored where each region costs a system call.
+const SHORTEST_GAP: u64 = 64;
+const DEFAULT_STACK: u64 = 8 << 20;
+const LARGEST: u64 = 1 << 36;
+
+/// The memory of a stopped process.
+pub struct Memory {
+    bytes: File,
+    pages: PageMap,
+}
+
+impl Memory {
+    pub fn of(pid: i32) -> io::Result<Self> {
+        Ok(Self {
+            bytes: File::open(format!("/proc/{pid}/mem"))?,
+            pages: PageMap::of_process(&pid.to_string())?,
+        })
+    }
+
+    pub fn read(&self, address: u64, bytes: u64) -> io::Result<Vec<u8>> {
+        let mut contents = vec![0; bytes as usize];
+        self.bytes.read_exact_at(&mut contents, address)?;
+        Ok(contents)
+    }
+}
+
+/// Whose anonymous memory is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// One who never does with its pages what the module's documentation names: it stays a mapping of the file.
+    Known,
+    Anybody,
+}
+
+/// Where the memory of known owners lies, apart from the heap, which `/proc/PID/maps` names.
+struct Owned(Vec<Range<u64>>);
+
+impl Owned {
+    /// The frozen process is a fork of this one.
+    fn here() -> Self {
+        let mut ranges = program();
+        ranges.extend(image::arenas());
+        ranges.sort_by_key(|range| range.start);
+        Self(ranges)
+    }
+
+    /// Divides a mapping into pieces by owner.
+    fn pieces(&self, mapping: &Mapping) -> Vec<(Range<u64>, Owner)> {
+        let (mut at, end) = (mapping.start, mapping.end);
+        if mapping.name == "[heap]" {
+            return vec![(at..end, Owner::Known)];
+        }
+        let mut pieces = Vec::new();
+        for range in &self.0 {
+            let (start, stop) = (range.start.max(at), range.end.min(end));
+            if start >= stop {
+                continue;
+            }
+            if at < start {
+                pieces.push((at..start, Owner::Anybody));
+            }
+            pieces.push((start..stop, Owner::Known));
+            at = stop;
+        }
+        if at < end {
+            pieces.push((at..end, Owner::Anybody));
+        }
+        pieces
+    }
+}
+
+/// The segments of the program itself, the first object of all (dl_iterate_phdr(3)).
+fn program() -> Vec<Range<u64>> {
+    unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, list: *mut c_void) -> c_int {
+        // SAFETY: a valid description, with as many headers as it says, and `list` as it was given.
+        let (info, headers, list) = unsafe {
+            let info = &*info;
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
+            (info, headers, &mut *list.cast::<Vec<Range<u64>>>())
+        };
+        let loaded = headers
+            .iter()
+            .filter(|header| header.p_type == libc::PT_LOAD);
+        list.extend(loaded.map(|header| {
+            let start = info.dlpi_addr + header.p_vaddr;
+            start - start % PAGE..(start + header.p_memsz).next_multiple_of(PAGE)
+        }));
+        1
+    }
+    let mut list: Vec<Range<u64>> = Vec::new();
+    // SAFETY: the callback gets `list` and does not outlive this call.
+    unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut list).cast()) };
+    list
+}
+
+/// What has become of the memory.
+pub struct Dumped<'a> {
+    pub writer: Writer<'a>,
+    pub regions: Vec<Region>,
+    pub fills: Vec<Fill>,
+    pub advice: Vec<Advice>,
+    pub files: Vec<(Vec<u8>, FileIdentity)>,
+}
+
+/// Writes the memory of a process, mapping by mapping, in the order of their addresses.
+pub struct MemoryDump<'a> {
+    memory: &'a Memory,
+    owned: Owned,
+    dumped: Dumped<'a>,
+}
+
+impl<'a> MemoryDump<'a> {
+    pub fn new(memory: &'a Memory, writer: Writer<'a>) -> Self {
+        Self {
+            memory,
+            owned: Owned::here(),
+            dumped: Dumped {
+                writer,
+                regions: Vec::new(),
+                fills: Vec::new(),
+                advice: Vec::new(),
+                files: Vec::new(),
+            },
+        }
+    }
+
+    pub fn finish(self) -> Dumped<'a> {
+        self.dumped
+    }
+
+    /// What of some ranges of pages is writable and not filled anyway.
+    pub fn in_writable_files(&self, ranges: &[Fetch]) -> Vec<Fetch> {
+        let mut inside: Vec<Fetch> = Vec::new();
+        let mut push = |start: u64, end: u64| match inside.last_mut() {
+            _ if start >= end => {}
+            Some(last) if last.end == start => last.end = end,
+            _ => inside.push(Fetch { start, end }),
+        };
+        for range in ranges {
+            for region in &self.dumped.regions {
+                let start = range.start.max(region.address);
+                let end = range.end.min(region.end());
+                if start >= end || region.protection & memory_map::WRITE == 0 {
+                    continue;
+                }
+                let mut at = start;
+                let fills = &self.dumped.fills;
+                let first = fills.partition_point(|fill| fill.end() <= start);
+                for fill in fills[first..].iter().take_while(|fill| fill.address < end) {
+                    push(at, fill.address);
+                    at = at.max(fill.end());
+                }
+                push(at, end);
+            }
+        }
+        inside
+    }
+
+    pub fn add(&mut self, mapping: &Mapping) -> io::Result<()> {
+        let Mapping {
+            start,
+            end,
+            protection,
+            name,
+            ..
+        } = mapping;
+        let (start, end, protection) = (*start, *end, *protection);
+        if start < places::ALL.end && end > places::ALL.start {
+            return Err(Error::other("the address that restoring needs is taken"));
+        }
+        if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
+            return Ok(());
+        }
+        if mapping.is_shared && protection & memory_map::WRITE != 0 {
+            return Err(Error::other(format!(
+                "memory is shared with other processes: {name}"
+            )));
+        }
+        if protection & memory_map::READ == 0 {
+            self.push(start, end - start, Source::Zero, mapping);
+            return Ok(());
+        }
+        if end - start > LARGEST {
+            return Err(Error::other(
+                "a part of memory is too large (AddressSanitizer?)",
+            ));
+        }
+        self.add_advice(mapping);
+        if name == "[stack]" {
+            return self.add_stack(mapping);
+        }
+        if let Some((index, file)) = self.backing(mapping)? {
+            return self.add_backed(mapping, index, &file);
+        }
+        for (piece, owner) in self.owned.pieces(mapping) {
+            if mapping.inode == 0 && owner == Owner::Anybody {
+                self.add_anonymous(&piece, mapping)?;
+            } else {
+                self.add_mapped(&piece, mapping)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The stack of a process can grow to its limit. All of that is mapped at once: in a restored process other memory
+    /// could be mapped into the room that the kernel keeps for it otherwise.
+    fn add_stack(&mut self, mapping: &Mapping) -> io::Result<()> {
+        let limit = getrlimit(Resource::Stack).current.unwrap_or(DEFAULT_STACK);
+        let bottom = (mapping.end - limit.next_multiple_of(PAGE)).min(mapping.start);
+        let last = self.dumped.regions.last();
+        if last.is_some_and(|last| last.end() > bottom) {
+            return Err(Error::other("there is no room for the stack"));
+        }
+        self.push(bottom, mapping.start - bottom, Source::Zero, mapping);
+        self.add_anonymous(&(mapping.start..mapping.end), mapping)
+    }
+
+    /// Advice that a process can give again.
+    fn add_advice(&mut self, mapping: &Mapping) {
+        for (flag, advice) in [
+            ("hg", libc::MADV_HUGEPAGE),
+            ("nh", libc::MADV_NOHUGEPAGE),
+            ("dd", libc::MADV_DONTDUMP),
+            ("wf", libc::MADV_WIPEONFORK),
+        ] {
+            if mapping.has_flag(flag) {
+                self.dumped.advice.push(Advice {
+                    address: mapping.start,
+                    bytes: mapping.end - mapping.start,
+                    advice: advice as u32,
+                });
+            }
+        }
+    }
+
+    /// The file behind a mapping, if it is still there.
+    fn backing(&mut self, mapping: &Mapping) -> io::Result<Option<(u32, File)>> {
+        if mapping.inode == 0 || !mapping.name.starts_with('/') {
+            return Ok(None);
+        }
+        let path = Path::new(&mapping.name);
+        let opened = File::open(path).and_then(|file| Ok((rustix::fs::fstat(&file)?, file)));
+        let Ok((status, file)) = opened else {
+            return Ok(None);
+        };
+        let identity = FileIdentity::of(&status);
+        if identity.inode != mapping.inode {
+            return Ok(None);
+        }
+        let files = &mut self.dumped.files;
+        let known = files.iter().position(|(_, known)| *known == identity);
+        let index = known.unwrap_or_else(|| {
+            let path = path.as_os_str().as_bytes().to_vec();
+            files.push((path, identity));
+            files.len() - 1
+        });
+        Ok(Some((index as u32, file)))
+    }
+
+    /// Pages that are as in the file are not stored.
+    fn add_backed(&mut self, mapping: &Mapping, index: u32, file: &File) -> io::Result<()> {
+        let (start, end) = (mapping.start, mapping.end);
+        let size = file.metadata()?.len();
+        let contents = self.memory_or_nothing(mapping, size)?;
+        let mut in_file = vec![0; contents.len()];
+        let mut filled = 0;
+        while filled < in_file.len() {
+            match file.read_at(&mut in_file[filled..], mapping.offset + filled as u64)? {
+                0 => break,
+                bytes => filled += bytes,
+            }
+        }
+        let pages = contents
+            .chunks_exact(PAGE as usize)
+            .zip(in_file.chunks_exact(PAGE as usize));
+        if mapping.protection & memory_map::EXECUTE != 0 && pages.clone().any(has_breakpoint) {
+            return Err(Error::other(format!(
+                "{} has a breakpoint (a debugger's, or a uprobe)",
+                mapping.name
+            )));
+        }
+        let mut is_same: Vec<bool> = pages.map(|(here, there)| here == there).collect();
+        fill_gaps(&mut is_same);
+        for (from, to, same) in runs(&is_same) {
+            let address = start + from * PAGE;
+            let source = if same {
+                Source::File(index, mapping.offset + from * PAGE)
+            } else {
+                let pages = &contents[(from * PAGE) as usize..(to * PAGE) as usize];
+                Source::Image(self.dumped.writer.add(pages)?)
+            };
+            self.push(address, (to - from) * PAGE, source, mapping);
+        }
+        // Behind the end of the file nothing can be read, nor stored.
+        let stored = start + contents.len() as u64;
+        if stored < end {
+            let source = Source::File(index, mapping.offset + contents.len() as u64);
+            self.push(stored, end - stored, source, mapping);
+        }
+        Ok(())
+    }
+
+    fn memory_or_nothing(&self, mapping: &Mapping, file_bytes: u64) -> io::Result<Vec<u8>> {
+        let in_file = file_bytes
+            .next_multiple_of(PAGE)
+            .saturating_sub(mapping.offset);
+        self.memory
+            .read(mapping.start, in_file.min(mapping.end - mapping.start))
+    }
+
+    /// Memory that stays a mapping of the file. Pages that were never touched, or are zero, are not stored.
+    fn add_mapped(&mut self, piece: &Range<u64>, mapping: &Mapping) -> io::Result<()> {
+        let mut is_zero = self.zero_pages(piece)?;
+        fill_gaps(&mut is_zero);
+        for (from, to, zero) in runs(&is_zero) {
+            let (address, bytes) = (piece.start + from * PAGE, (to - from) * PAGE);
+            let source = if zero {
+                Source::Zero
+            } else {
+                Source::Image(self.dumped.writer.add(&self.memory.read(address, bytes)?)?)
+            };
+            self.push(address, bytes, source, mapping);
+        }
+        Ok(())
+    }
+
+    /// Memory that is anonymous again, with the pages that are not zero to be read into it.
+    fn add_anonymous(&mut self, piece: &Range<u64>, mapping: &Mapping) -> io::Result<()> {
+        for (from, to, zero) in runs(&self.zero_pages(piece)?) {
+            if zero {
+                continue;
+            }
+            let (address, bytes) = (piece.start + from * PAGE, (to - from) * PAGE);
+            let offset = self.dumped.writer.add(&self.memory.read(address, bytes)?)?;
+            self.dumped.fills.push(Fill {
+                address,
+                bytes,
+                offset,
+            });
+        }
+        self.push(piece.start, piece.end - piece.start, Source::Zero, mapping);
+        Ok(())
+    }
+
+    fn zero_pages(&self, piece: &Range<u64>) -> io::Result<Vec<bool>> {
+        let flags = self.memory.pages.flags(piece.start, piece.end)?;
+        let addresses = (piece.start..).step_by(PAGE as usize);
+        let pages = flags.iter().zip(addresses).map(|(flags, address)| {
+            if !flags.is_touched() {
+                return Ok(true);
+            }
+            let page = self.memory.read(address, PAGE)?;
+            Ok(page.iter().all(|&byte| byte == 0))
+        });
+        pages.collect()
+    }
+
+    /// Adds a region, to the last one if it continues that.
+    fn push(&mut self, address: u64, bytes: u64, source: Source, mapping: &Mapping) {
+        if bytes == 0 {
+            return;
+        }
+        let is_anonymous = source == Source::Zero;
+        let mut flags = 0;
+        for (name, flag, wanted) in [
+            ("nr", libc::MAP_NORESERVE, true),
+            ("gd", libc::MAP_GROWSDOWN, is_anonymous),
+        ] {
+            if wanted && mapping.has_flag(name) {
+                flags |= flag as u32;
+            }
+        }
+        let region = Region {
+            address,
+            bytes,
+            source,
+            protection: mapping.protection,
+            flags,
+        };
+        let regions = &mut self.dumped.regions;
+        if let Some(last) = regions.last_mut()
+            && continues(last, &region)
+        {
+            last.bytes += bytes;
+            return;
+        }
+        regions.push(region);
+    }
+}
+
+/// Whether one mapping can be both regions.
+fn continues(last: &Region, next: &Region) -> bool {
+    let has_same_source = match (last.source, next.source) {
+        (Source::Zero, Source::Zero) => true,
+        (Source::Image(before), Source::Image(now)) => before + last.bytes == now,
+        (Source::File(a, before), Source::File(b, now)) => a == b && before + last.bytes == now,
+        _ => false,
+    };
+    has_same_source
+        && last.end() == next.address
+        && last.protection == next.protection
+        && last.flags == next.flags
+}
+
+/// Whether code that is the first has a breakpoint where the second, its file, has none: nobody would be there to handle it
+/// in a restored process.
+fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
+    const INT3: u8 = 0xcc;
+    here != there
+        && here
+            .iter()
+            .zip(there)
+            .any(|(here, there)| *here == INT3 && *there != INT3)
+}
+
+/// Stores pages that need not be stored where only few of them lie between others.
+fn fill_gaps(is_left_out: &mut [bool]) {
+    let gaps: Vec<_> = runs(is_left_out)
+        .filter(|&(_, _, left_out)| left_out)
+        .collect();
+    let count = is_left_out.len() as u64;
+    for (from, to, _) in gaps {
+        if from > 0 && to < count && to - from < SHORTEST_GAP {
+            is_left_out[from as usize..to as usize].fill(false);
+        }
+    }
+}
+
+/// Runs of equal values: first index, index behind the last, value.
+fn runs(values: &[bool]) -> impl Iterator<Item = (u64, u64, bool)> + use<> {
+    let mut start = 0;
+    let runs: Vec<_> = values
+        .chunk_by(|a, b| a == b)
+        .map(|run| {
+            let from = start;
+            start += run.len() as u64;
+            (from, start, run[0])
+        })
+        .collect();
+    runs.into_iter()
+}
