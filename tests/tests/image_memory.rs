@@ -215,3 +215,31 @@ fn no_refused_system_call_ends_a_program() {
         }
     }
 }
+
+/// Without address space randomization, the stack and the kernel's code of the new process lie where the frozen process has its
+/// own: these are put into their place at the very end.
+#[test]
+fn a_process_that_lies_where_the_frozen_one_did_is_restored() {
+    let project = Project::new(&[("app.lst", "json\n")]);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setarch");
+        clean(&mut command);
+        command
+            .current_dir(project.path(""))
+            .arg("-R")
+            .arg(python());
+        Outcome::of(command.args(arguments)).success()
+    };
+    run(&["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+    const DEEP: &str = "
+import sys
+def deep(n): return 0 if n == 0 else 1 + deep(n - 1)
+sys.setrecursionlimit(20_000)
+print(deep(15_000), sorted([3, 1], key=lambda n: sorted([n], key=str)))";
+    let restored = run(&["-X", "cds=app.img", "-X", "cds_stats", "-c", DEEP]);
+    assert!(
+        restored.stderr.contains("started from app.img.startup"),
+        "{restored:?}"
+    );
+    assert_eq!(restored.stdout, "15000 [1, 3]\n");
+}
