@@ -260,6 +260,7 @@ impl<'a> MemoryDump<'a> {
             ("nh", libc::MADV_NOHUGEPAGE),
             ("dd", libc::MADV_DONTDUMP),
             ("wf", libc::MADV_WIPEONFORK),
+            ("mg", libc::MADV_MERGEABLE),
         ] {
             if mapping.has_flag(flag) {
                 self.dumped.advice.push(Advice {
