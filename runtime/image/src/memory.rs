@@ -14,7 +14,7 @@ use core::ptr;
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use crate::format::{Fill, Image, Region, Source};
 use crate::steps::Steps;
@@ -83,6 +83,8 @@ impl<'a> Memory<'a> {
     /// That of [`Self::place`].
     unsafe fn place_all(&mut self, constants: &[Range<u64>]) -> Result<(), String> {
         let mut fills = &self.image.fills[..];
+        let mut early = Vec::with_capacity(fills.len());
+        let mut without_rights = Vec::new();
         for region in &self.image.regions {
             let count = fills.partition_point(|fill| fill.address < region.end());
             let (own, others) = fills.split_at(count);
@@ -97,33 +99,31 @@ impl<'a> Memory<'a> {
             let protection = if has_own_rights {
                 region.protection
             } else {
+                without_rights.push(region);
                 READ_WRITE
             };
             // SAFETY: takes no address that is in use.
             match unsafe { self.map(region, protection, libc::MAP_FIXED_NOREPLACE) } {
-                Ok(()) => self.placed.push(region),
+                Ok(()) => {
+                    self.placed.push(region);
+                    self.advise(region);
+                    early.extend(own);
+                }
                 Err(Errno::EXIST) if has_own_rights => {
                     self.late.push(region);
                     self.late_fills.extend(own);
                     self.late_pieces.extend(own.iter().map(piece));
-                    continue;
                 }
                 Err(error) => return Err(format!("the kernel refuses memory: {error}")),
             }
-            self.advise(region);
-            self.fill(own)?;
-            if !has_own_rights {
-                let protection = ProtFlags::from_bits_retain(region.protection);
-                // SAFETY: this memory was mapped just now.
-                let result = unsafe {
-                    rustix::mm::mprotect(
-                        address(region.address),
-                        region.bytes as usize,
-                        rustix::mm::MprotectFlags::from_bits_retain(protection.bits()),
-                    )
-                };
-                result.map_err(|error| format!("the kernel refuses rights to memory: {error}"))?;
-            }
+        }
+        self.fill(&early)?;
+        for region in without_rights {
+            let protection = MprotectFlags::from_bits_retain(region.protection);
+            let bytes = region.bytes as usize;
+            // SAFETY: this memory was mapped just now.
+            unsafe { rustix::mm::mprotect(address(region.address), bytes, protection) }
+                .map_err(|error| format!("the kernel refuses rights to memory: {error}"))?;
         }
         self.check_late()
     }

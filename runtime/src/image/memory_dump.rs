@@ -162,8 +162,13 @@ impl<'a> MemoryDump<'a> {
         }
     }
 
-    pub fn finish(self) -> Dumped<'a> {
-        self.dumped
+    /// Writes what is read into anonymous memory, in one piece, so that few system calls read it.
+    pub fn finish(mut self) -> io::Result<Dumped<'a>> {
+        for fill in &mut self.dumped.fills {
+            let contents = self.memory.read(fill.address, fill.bytes)?;
+            fill.offset = self.dumped.writer.add(&contents)?;
+        }
+        Ok(self.dumped)
     }
 
     /// What of some ranges of pages is writable and not filled anyway.
@@ -363,18 +368,16 @@ impl<'a> MemoryDump<'a> {
         Ok(())
     }
 
-    /// Memory that is anonymous again, with the pages that are not zero to be read into it.
+    /// Memory that is anonymous again, with the pages that are not zero to be read into it. [`Self::finish`] writes them.
     fn add_anonymous(&mut self, piece: &Range<u64>, mapping: &Mapping) -> io::Result<()> {
         for (from, to, zero) in runs(&self.zero_pages(piece)?) {
             if zero {
                 continue;
             }
-            let (address, bytes) = (piece.start + from * PAGE, (to - from) * PAGE);
-            let offset = self.dumped.writer.add(&self.memory.read(address, bytes)?)?;
             self.dumped.fills.push(Fill {
-                address,
-                bytes,
-                offset,
+                address: piece.start + from * PAGE,
+                bytes: (to - from) * PAGE,
+                offset: 0,
             });
         }
         self.push(piece.start, piece.end - piece.start, Source::Zero, mapping);

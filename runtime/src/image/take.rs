@@ -354,7 +354,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
         fills,
         advice,
         files,
-    } = dump.finish();
+    } = dump.finish()?;
     let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
     let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
     let vdso = memory.read(vdso.start, vdso.end - vdso.start)?;
