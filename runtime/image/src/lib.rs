@@ -8,11 +8,12 @@
 
 extern crate alloc;
 
+pub mod bounds;
 pub mod command_line;
 pub mod elf;
 pub mod format;
 pub mod key;
-#[cfg(target_arch = "x86_64")]
+pub mod own_file;
 pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;

@@ -9,23 +9,21 @@ use core::mem::ManuallyDrop;
 use core::ptr;
 
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
+use crate::bounds::{HIGHEST, LOWEST, RSEQ_BYTES};
 use crate::command_line::CommandLine;
 use crate::format::{FileIdentity, Image, ImageFile, Process, Source};
 use crate::start::Start;
 use crate::trampoline::{self, Action, Step};
 use crate::{PAGE, places, streams};
 
-const LOWEST: u64 = 0x1_0000;
-const HIGHEST: u64 = 0x7fff_ffff_f000;
 const STACK_BYTES: usize = 16 * PAGE as usize;
 /// Steps that are about the kernel's state and not about memory, roughly.
 const STATE_STEPS: usize = 100;
-/// What the C library registers restartable sequences with (rseq(2), glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
-const RSEQ_BYTES: u64 = 32;
+/// As the C library has it (glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
 const RSEQ_SIGNATURE: u64 = 0x5305_3053;
 
 /// An image that a process was asked to be.
@@ -96,14 +94,6 @@ fn check<'a>(
     start: &Start,
     line: &CommandLine,
 ) -> Result<Plan<'a>, String> {
-    let status = &file.status;
-    let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
-    let is_own = status.st_uid == rustix::process::geteuid().as_raw();
-    if !is_file || !is_own || status.st_mode & 0o077 != 0 {
-        return Err(
-            "it must be a file of your own that nobody else may read (mode 600)".to_owned(),
-        );
-    }
     if [Resource::As, Resource::Data]
         .iter()
         .any(|&resource| getrlimit(resource).current.is_some())

@@ -6,7 +6,7 @@
 
 use core::arch::{asm, global_asm};
 
-use crate::places;
+use crate::{bounds, places};
 
 /// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
 #[repr(C)]
@@ -14,6 +14,8 @@ pub struct Context {
     /// rbx, rbp, r12 to r15, rsp, rip; then mxcsr and the x87 control word.
     words: [u64; 9],
 }
+
+const _: () = assert!(size_of::<Context>() as u64 == bounds::CONTEXT_BYTES);
 
 impl Context {
     /// To be written when a process freezes, and read when it goes on.
