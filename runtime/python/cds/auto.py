@@ -72,7 +72,9 @@ def _program() -> Program:
     text = command()
     if text is not None:
         return "-c", text
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    # Of a script there is no `__file__` any more.
+    loader = getattr(sys.modules.get("__main__"), "__loader__", None)
+    file = getattr(loader, "path", None)
     return (file if isinstance(file, str) else "the program"), None
 
 

@@ -74,11 +74,11 @@ pub fn command_of_process() -> Result<Option<Vec<u8>>> {
 }
 
 fn command_line() -> Result<Option<CommandLine>> {
-    let arguments = Object::import(c"sys")?
-        .attribute(c"orig_argv")?
-        .to_items()?;
-    let arguments = arguments.iter().map(|argument| argument.to_str());
+    let arguments = Object::import(c"sys")?.attribute(c"orig_argv")?;
+    let encode = Object::import(c"os")?.attribute(c"fsencode")?;
+    let arguments = arguments.to_items()?.into_iter();
+    let arguments = arguments.map(|argument| encode.call(vec![argument]));
     let arguments = arguments.collect::<Result<Vec<_>>>()?;
-    let bytes: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
-    Ok(CommandLine::parse(&bytes))
+    let bytes = arguments.iter().map(|argument| argument.to_bytes());
+    Ok(CommandLine::parse(&bytes.collect::<Result<Vec<_>>>()?))
 }
