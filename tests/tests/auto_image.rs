@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
