@@ -3,15 +3,16 @@
 use crate::cpython::archived;
 use crate::cpython::object::Result;
 use crate::layers::Layer;
-use crate::trace;
+use crate::trace::{self, Use};
 
-/// The lines of a trace list that name what a layer has: a program does not use all of it in each run.
+/// The lines of a trace list that name what a layer has: a program does not use all of it in each run. They are for the
+/// archive only, since other programs may have left them there.
 pub fn lines(layer: &Layer) -> Result<Vec<String>> {
     let tables = &layer.archive.tables;
     let modules = tables.modules().filter(|module| module.code.is_some());
     let mut lines: Vec<String> = modules
         .filter(|module| !module.origin.starts_with('<'))
-        .map(|module| trace::module_line(module.name, Some(module.origin)))
+        .map(|module| trace::module_line(module.name, Some(module.origin), Use::NotImported))
         .collect();
     for offset in tables.all_patterns() {
         let Some((pattern, room)) = layer.archive.object(offset) else {

@@ -137,8 +137,8 @@ pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
 }
 
 fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
+    runtime.trace(name, None)?;
     let name = name.to_str()?;
-    runtime.trace(name, None);
     let Some(layers) = runtime.layers_for_code() else {
         return Ok(None);
     };
@@ -162,12 +162,13 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
         };
         // SAFETY: the calling convention METH_FASTCALL.
         let [name, path] = unsafe { arguments(args, count) }?;
-        let (Ok(name), Ok(path)) = (name.to_str(), path.to_str()) else {
+        let module = name;
+        let (Ok(name), Ok(path)) = (module.to_str(), path.to_str()) else {
             // A lone surrogate or something that is no string: `importlib` deals with it.
             Raised.clear();
             return Ok(Object::none());
         };
-        runtime.trace(name, Some(path));
+        runtime.trace(&module, Some(path))?;
         let Some(layers) = runtime.layers_for_code() else {
             return Ok(Object::none());
         };

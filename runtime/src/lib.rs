@@ -22,6 +22,7 @@ mod image;
 mod inspect;
 mod intern;
 mod layers;
+mod leftovers;
 mod loaders;
 mod memory;
 mod objects;

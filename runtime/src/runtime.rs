@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
-use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, object};
+use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, object};
 use crate::fingerprint::{self, Image};
 use crate::layers::{Layers, Unusable};
 use crate::options::{Auto, Options, StatsTarget};
@@ -16,7 +16,7 @@ use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
 use crate::reader::OpenError;
 use crate::stats::{Activity, Stats};
-use crate::trace::Trace;
+use crate::trace::{Trace, Use};
 use crate::{auto, fault, image, profile, report};
 
 pub struct Runtime {
@@ -179,12 +179,21 @@ impl Runtime {
         let Some(auto) = auto else {
             return Ok(());
         };
+        if !is_main_interpreter() {
+            return Ok(());
+        }
         let image = auto.image();
-        let lacks_image = || {
-            let image = image.as_deref().filter(|_| restored.is_none());
-            image.is_some_and(image::needs_renewal)
+        if restored.is_some()
+            && let Some(image) = &image
+        {
+            image::check_variables(image)?;
+        }
+        let may_be_taken = || image.as_deref().map_or(Ok(false), image::may_be_taken);
+        let lacks_image = || match image.as_deref().filter(|_| restored.is_none()) {
+            Some(path) => Ok(image::needs_renewal(path) && may_be_taken()?),
+            None => Ok(false),
         };
-        if !is_main_interpreter() || !(self.stats.is_archive_incomplete() || lacks_image()) {
+        if !(self.stats.is_archive_incomplete() || lacks_image()?) {
             return Ok(());
         }
         let Some(archive) = auto.target.to_str() else {
@@ -198,7 +207,7 @@ impl Runtime {
         let lines = lines.iter().map(|line| Object::str(line));
         let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
         let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
-        let has_image = Object::bool(auto.has_image);
+        let has_image = Object::bool(may_be_taken()?);
         refresh.call(vec![Object::str(archive)?, lines, has_image])?;
         Ok(())
     }
@@ -240,11 +249,19 @@ impl Runtime {
         self.restored.get().map(|restored| restored.image.as_path())
     }
 
-    /// Adds a module to the trace list, if one is written. `file` is none for a frozen module.
-    pub fn trace(&self, name: &str, file: Option<&str>) {
+    /// Adds a module whose code is asked for to the trace list, if one is written. `file` is none for a frozen module.
+    pub fn trace(&self, name: &Object, file: Option<&str>) -> object::Result<()> {
         if self.trace.is_wanted() {
-            self.trace.record(name, file, &self.standard_directories());
+            // importlib adds a module before it asks for the code; whoever only runs the code, like `-m`, adds none.
+            let how = if modules::is_there(name) {
+                Use::Imported
+            } else {
+                Use::NotImported
+            };
+            let directories = self.standard_directories();
+            self.trace.record(name.to_str()?, file, &directories, how);
         }
+        Ok(())
     }
 
     /// Adds a pattern to the trace list, if one is written.

@@ -53,9 +53,9 @@ impl Trace {
     }
 
     /// Records a module. `standard` are the directories in which a dump looks without being told.
-    pub fn record(&self, name: &str, file: Option<&str>, standard: &[String]) {
+    pub fn record(&self, name: &str, file: Option<&str>, standard: &[String], how: Use) {
         let file = file.filter(|file| !is_where_expected(name, file, standard));
-        self.append(module_line(name, file));
+        self.append(module_line(name, file, how));
     }
 
     /// Records a regular expression. Both are Python literals.
@@ -82,11 +82,23 @@ impl Trace {
     }
 }
 
-/// A line for a module; a file that a dump would not find by the name is a comment.
-pub fn module_line(name: &str, file: Option<&str>) -> String {
-    match file {
-        Some(file) => format!("{name}  # {file}"),
-        None => name.to_owned(),
+/// What becomes of a module's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It is the code of a module of that name, which the program imports.
+    Imported,
+    /// It is run otherwise, as `-m` does, or it is not known that this program imports it. So no startup image may import
+    /// it in the program's place.
+    NotImported,
+}
+
+/// A line for a module; a file that a dump would not find by the name is a comment (`cds/tracelist.py` has the format).
+pub fn module_line(name: &str, file: Option<&str>, how: Use) -> String {
+    match (how, file) {
+        (Use::Imported, None) => name.to_owned(),
+        (Use::Imported, Some(file)) => format!("{name}  # {file}"),
+        (Use::NotImported, None) => format!("{name}  # not imported"),
+        (Use::NotImported, Some(file)) => format!("{name}  # not imported {file}"),
     }
 }
 

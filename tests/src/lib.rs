@@ -13,6 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -166,6 +168,24 @@ impl Project {
         let report = self.run_in(Mode::Archive, stats).stderr;
         assert!(report.contains(", from elsewhere: 0\n"), "{report}");
         expected
+    }
+}
+
+/// Waits for the processes that `cds_auto` has started to write archives and images of a project.
+pub fn settle(project: &Project) {
+    let directory = project.path("").display().to_string();
+    let is_at_work = || {
+        let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
+        let command_lines = processes.map(|process| fs::read(process.path().join("cmdline")));
+        command_lines.flatten().any(|line| {
+            let line = String::from_utf8_lossy(&line);
+            line.contains("\0cds.auto\0") && line.contains(&directory)
+        })
+    };
+    let start = Instant::now();
+    while is_at_work() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never ends");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

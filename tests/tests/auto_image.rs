@@ -6,9 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use cpython_cds_tests::{Outcome, Project, clean, python};
+use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.img,image", "-X", "cds_stats"];
 const IMAGE: &str = "made/app.img.startup";
@@ -84,24 +83,6 @@ fn until(project: &Project, arguments: &[&str], is_so: impl Fn(&Outcome) -> bool
     }
     assert!(is_so(&outcome), "{outcome:?}");
     outcome
-}
-
-/// Waits for the processes that write archives and images of the project.
-fn settle(project: &Project) {
-    let directory = project.path("").display().to_string();
-    let is_at_work = || {
-        let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
-        let command_lines = processes.map(|process| fs::read(process.path().join("cmdline")));
-        command_lines.flatten().any(|line| {
-            let line = String::from_utf8_lossy(&line);
-            line.contains("\0cds.auto\0") && line.contains(&directory)
-        })
-    };
-    let start = Instant::now();
-    while is_at_work() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it never ends");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Whether a run starts a process that renews something: that gets a list in memory.

@@ -1160,12 +1160,13 @@ fn refused_system_calls_do_no_harm() {
         ("rseq", "EPERM"),
         ("rseq", "ENOSYS"),
         ("set_robust_list", "ENOSYS"),
-        // For the launcher's own memory, the description, all that the process may write to, and the arguments.
+        // For the launcher's own memory, all that the process may write to, and the arguments.
         ("mmap:when=1", "ENOMEM"),
         ("mmap:when=2", "ENOMEM"),
         ("mmap:when=3", "ENOMEM"),
-        ("mmap:when=4", "ENOMEM"),
+        // Of the header, and of the description.
         ("pread64:when=1", "EIO"),
+        ("pread64:when=2", "EIO"),
         ("fstat:when=1", "EIO"),
         ("fstat:when=4", "EIO"),
         ("open:when=1", "EMFILE"),

@@ -4,18 +4,18 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
-use core::{ptr, slice};
+use core::ptr;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, Stat};
-use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::PAGE;
 use crate::key::Key;
+use crate::own_file::{self, OwnFile};
+use crate::{PAGE, bounds};
 
 /// The first bytes; no text file has them.
 const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
@@ -24,6 +24,8 @@ const VERSION: u64 = 2;
 const HEADER_BYTES: usize = 40;
 const WORD: usize = size_of::<u64>();
 const MOST_DESCRIPTION: u64 = 16 << 20;
+
+const DAMAGED: &str = "it is damaged";
 
 /// What is told of a frozen process besides its pages.
 #[derive(Serialize, Deserialize)]
@@ -243,8 +245,7 @@ fn seal_ns(hash: u64) -> u32 {
 /// An image file that is open, and what was read of it.
 pub struct ImageFile {
     pub file: OwnedFd,
-    pub status: Stat,
-    description: Mapped,
+    description: Vec<u8>,
     end_of_pages: u64,
     /// Whether it is as it was written, as far as its modification time tells. One without a fraction tells nothing, and
     /// is believed, as that of an archive is.
@@ -252,25 +253,23 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Opens a file and looks at its header; none if there is no such file.
+    /// Opens a file and reads what it says of itself; none if there is no such file.
+    ///
+    /// # Errors
+    /// A text that says why it is no image, or not one of this user.
+    pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
+        OwnFile::open(path)?.map(Self::of).transpose()
+    }
+
+    /// Reads what a file says of itself.
     ///
     /// # Errors
     /// A text that says why it is no image.
-    pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
-        let flags =
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(error) => return Err(format!("cannot open it: {error}")),
-        };
-        let status = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
-        let mut header = [0; HEADER_BYTES];
-        match rustix::io::pread(&file, &mut header, 0) {
-            Ok(HEADER_BYTES) => {}
-            Ok(_) => return Err("it is too short".to_owned()),
-            Err(error) => return Err(format!("cannot read it: {error}")),
+    pub fn of(own: OwnFile) -> Result<Self, String> {
+        if own.status.st_size < HEADER_BYTES as i64 {
+            return Err("it is too short".to_owned());
         }
+        let header = own.read(0, HEADER_BYTES as u64)?;
         let (magic, words) = header.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err("it is not a startup image".to_owned());
@@ -289,20 +288,18 @@ impl ImageFile {
         }
         let is_aligned = end_of_pages.is_multiple_of(PAGE) && end_of_pages >= PAGE;
         if length > MOST_DESCRIPTION || !is_aligned {
-            return Err("it is damaged".to_owned());
+            return Err(DAMAGED.to_owned());
         }
-        let description = Mapped::of(&file, &status, end_of_pages, length)?;
-        if hash(description.bytes()) != expected {
-            return Err("it is damaged".to_owned());
+        let description = own.read(end_of_pages, length)?;
+        if hash(&description) != expected {
+            return Err(DAMAGED.to_owned());
         }
-        let opened = Self {
-            file,
-            status,
+        Ok(Self {
+            is_sealed: [0, seal_ns(expected)].contains(&(own.status.st_mtime_nsec as u32)),
+            file: own.file,
             description,
             end_of_pages,
-            is_sealed: [0, seal_ns(expected)].contains(&(status.st_mtime_nsec as u32)),
-        };
-        Ok(Some(opened))
+        })
     }
 
     /// The description, checked.
@@ -310,86 +307,29 @@ impl ImageFile {
     /// # Errors
     /// A text that says why the file is no image.
     pub fn image(&self) -> Result<Image<'_>, String> {
-        let damaged = || "it is damaged".to_owned();
-        let description = self.description.bytes();
-        let image: Image = postcard::from_bytes(description).map_err(|_| damaged())?;
-        if !self.is_sealed {
-            let pages = Mapped::of(&self.file, &self.status, PAGE, self.end_of_pages - PAGE)?;
-            if hash(pages.bytes()) != image.pages_hash {
-                return Err(damaged());
-            }
+        let damaged = || DAMAGED.to_owned();
+        let image: Image = postcard::from_bytes(&self.description).map_err(|_| damaged())?;
+        if !self.is_sealed && self.hash_of_pages()? != image.pages_hash {
+            return Err(damaged());
         }
-        let mut end = 0;
-        for region in &image.regions {
-            let whole_pages = [region.address, region.bytes]
-                .iter()
-                .all(|n| n.is_multiple_of(PAGE));
-            let is_known = match region.source {
-                Source::Zero => true,
-                Source::Image(offset) => offset
-                    .checked_add(region.bytes)
-                    .is_some_and(|end| end <= self.end_of_pages),
-                Source::File(index, _) => (index as usize) < image.files.len(),
-            };
-            if region.address < end || !whole_pages || !is_known {
-                return Err(damaged());
-            }
-            end = region
-                .address
-                .checked_add(region.bytes)
-                .ok_or_else(damaged)?;
+        if !bounds::are_kept(&image, self.end_of_pages) {
+            return Err(damaged());
         }
         Ok(image)
     }
-}
 
-/// A part of a file in memory.
-struct Mapped {
-    address: *mut core::ffi::c_void,
-    bytes: usize,
-}
-
-impl Mapped {
-    /// Maps bytes from a page boundary on.
-    fn of(file: &OwnedFd, status: &Stat, offset: u64, bytes: u64) -> Result<Self, String> {
-        let end = offset.checked_add(bytes);
-        if end.is_none_or(|end| end > status.st_size as u64) {
-            return Err("it is truncated".to_owned());
+    fn hash_of_pages(&self) -> Result<u64, String> {
+        const CHUNK: u64 = 64 * PAGE;
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut hash = Xxh3::new();
+        let mut offset = PAGE;
+        while offset < self.end_of_pages {
+            let bytes = CHUNK.min(self.end_of_pages - offset);
+            let chunk = &mut buffer[..bytes as usize];
+            own_file::read(&self.file, offset, chunk)?;
+            hash.update(chunk);
+            offset += bytes;
         }
-        let bytes = bytes as usize;
-        if bytes == 0 {
-            let address = ptr::null_mut();
-            return Ok(Self { address, bytes });
-        }
-        // SAFETY: takes no address that is in use. The file has so many bytes, and belongs to this user.
-        let address = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                bytes,
-                ProtFlags::READ,
-                MapFlags::PRIVATE,
-                file,
-                offset,
-            )
-        };
-        let address = address.map_err(|error| format!("cannot map it: {error}"))?;
-        Ok(Self { address, bytes })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.bytes == 0 {
-            return &[];
-        }
-        // SAFETY: as many are mapped for as long as this lives.
-        unsafe { slice::from_raw_parts(self.address.cast(), self.bytes) }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            // SAFETY: nobody has a reference to it any more. A failure leaves it mapped.
-            let _ = unsafe { rustix::mm::munmap(self.address, self.bytes) };
-        }
+        Ok(hash.digest())
     }
 }

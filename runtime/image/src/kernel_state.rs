@@ -3,6 +3,7 @@
 use rustix::mm::MremapFlags;
 
 use crate::arguments::{Arguments, LAYOUT_WORDS};
+use crate::bounds::RSEQ_BYTES;
 use crate::format::Process;
 use crate::steps::{Action, Steps};
 use crate::system_call::{call, error_of};
@@ -10,8 +11,7 @@ use crate::{address, places};
 
 /// Bytes of the kernel's set of signals.
 const SIGNAL_SET_BYTES: u64 = 8;
-/// What the C library registers restartable sequences with (rseq(2), glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
-const RSEQ_BYTES: u64 = 32;
+/// As the C library has it (glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
 const RSEQ_SIGNATURE: u64 = 0x5305_3053;
 /// arch_prctl(2)
 const ARCH_SET_FS: u64 = 0x1002;

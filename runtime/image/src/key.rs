@@ -43,6 +43,9 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"CUDA_",
 ];
 
+/// Of these, those that nothing reads any more when a program runs: the interpreter and the dynamic linker have done so.
+const READ_AT_START: [&[u8]; 3] = [b"PYTHON", b"LD_", b"GLIBC_TUNABLES"];
+
 /// Variables that only say which archive to use.
 const ABOUT_ARCHIVES: &[u8] = b"PYTHON_CDS";
 
@@ -73,6 +76,8 @@ pub struct Key<'a> {
     /// First parts of the names of modules that came from files, sorted.
     #[serde(borrow)]
     pub names: Vec<&'a str>,
+    /// Full names of modules that are no packages, each with a line break behind it.
+    pub modules: &'a [u8],
     /// How the names of files end that can be imported.
     #[serde(borrow)]
     pub suffixes: Vec<&'a str>,
@@ -184,6 +189,11 @@ pub fn may_be_read(name: &[u8]) -> bool {
             .any(|start| name.starts_with(start))
 }
 
+/// Whether a library might read a variable at any time.
+pub fn is_read_late(name: &[u8]) -> bool {
+    may_be_read(name) && !READ_AT_START.iter().any(|start| name.starts_with(start))
+}
+
 /// The name of the host (uname(2)).
 pub fn host() -> Vec<u8> {
     uname().nodename().to_bytes().to_vec()
@@ -251,11 +261,24 @@ impl Key<'_> {
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
             return Some(reason);
         }
+        if let Program::Module(name) = &line.program
+            && let Some(module) = self.imported(name)
+        {
+            return Some(format!("it has imported {module}, which -m is to run"));
+        }
         if let Some(reason) = self.shadowed(&line.program) {
             return Some(reason);
         }
         let changed = self.paths.iter().find(|(path, then)| !then.is_of(path));
         changed.map(|(path, _)| format!("{} has changed", shown(path)))
+    }
+
+    /// What `-m` would run, if imports have run it already: it would be run twice, and say so.
+    fn imported(&self, name: &[u8]) -> Option<String> {
+        let of_package = [name, b".__main__"].concat();
+        let mut modules = self.modules.split(|&byte| byte == b'\n');
+        let found = modules.find(|module| [name, &of_package].contains(module))?;
+        Some(shown(found))
     }
 
     /// Whether a module of the image would be found in the program's directory, which comes first.

@@ -10,6 +10,7 @@ extern crate alloc;
 
 #[cfg(target_arch = "x86_64")]
 mod arguments;
+pub mod bounds;
 pub mod command_line;
 pub mod elf;
 pub mod format;
@@ -18,6 +19,7 @@ pub mod kernel_state;
 pub mod key;
 #[cfg(target_arch = "x86_64")]
 mod memory;
+pub mod own_file;
 #[cfg(target_arch = "x86_64")]
 pub mod places;
 #[cfg(target_arch = "x86_64")]

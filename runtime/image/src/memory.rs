@@ -16,13 +16,12 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+use crate::bounds::{HIGHEST, LOWEST};
 use crate::format::{Fill, Image, Region, Source};
 use crate::steps::Steps;
 use crate::system_call::{call, error_of};
 use crate::{address, places};
 
-const LOWEST: u64 = 0x1_0000;
-const HIGHEST: u64 = 0x7fff_ffff_f000;
 /// So many pieces of memory one call fills at most (readv(2), IOV_MAX).
 const MOST_PIECES: usize = 1024;
 

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
 use crate::arguments::Arguments;
@@ -87,14 +87,6 @@ fn check<'a>(
     start: &Start,
     line: &CommandLine,
 ) -> Result<Plan<'a>, String> {
-    let status = &file.status;
-    let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
-    let is_own = status.st_uid == rustix::process::geteuid().as_raw();
-    if !is_file || !is_own || status.st_mode & 0o077 != 0 {
-        return Err(
-            "it must be a file of your own that nobody else may read (mode 600)".to_owned(),
-        );
-    }
     if [Resource::As, Resource::Data]
         .iter()
         .any(|&resource| getrlimit(resource).current.is_some())

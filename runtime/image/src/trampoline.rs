@@ -6,9 +6,9 @@
 
 use core::arch::{asm, global_asm};
 
-use crate::places;
 use crate::steps::{Action, Step};
 use crate::system_call::{call, error_of};
+use crate::{bounds, places};
 
 /// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
 #[repr(C)]
@@ -16,6 +16,8 @@ pub struct Context {
     /// rbx, rbp, r12 to r15, rsp, rip; then mxcsr and the x87 control word.
     words: [u64; 9],
 }
+
+const _: () = assert!(size_of::<Context>() as u64 == bounds::CONTEXT_BYTES);
 
 impl Context {
     /// To be written when a process freezes, and read when it goes on.

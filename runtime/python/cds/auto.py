@@ -10,14 +10,20 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from _cds_archive import image_options
+from _cds_archive import command, image_options
 
 from cds import interpreter
 
 if TYPE_CHECKING:
     from cds.tracelist import Entry
 
+# A program's source: how it is called in messages, and its text; without one, that is a file.
+type Program = tuple[str, bytes | None]
+
 _NICENESS = 19
+
+# No variable has it as value.
+_UNKNOWN = "\0"
 
 # A module whose import never ends shall not be waited for.
 _MOST_SECONDS = 600
@@ -32,7 +38,7 @@ def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
     variables = interpreter.environment()
     image = None
     if has_image and (options := image_options()) is not None:
-        image = (_main_module(), options, _changes(variables))
+        image = (_program(), options, _changes(variables))
     listing = os.memfd_create("cds_auto")
     try:
         # A literal needs no module.  Not an argument: others may see these.
@@ -49,6 +55,8 @@ def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
                     (os.POSIX_SPAWN_DUP2, listing, 0),
                     (os.POSIX_SPAWN_DUP2, nowhere, 1),
                     (os.POSIX_SPAWN_DUP2, nowhere, 2),
+                    # What the program has inherited is not for a process that outlives it.
+                    (os.POSIX_SPAWN_CLOSEFROM, 3),
                 ],
                 setsid=True,
                 # Not what the program has blocked: an image would have it from here.
@@ -60,10 +68,14 @@ def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
         os.close(listing)
 
 
-def _main_module() -> str:
-    """Return the name of the module that was run by `-m`, which an image must not import."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return "" if spec is None else str(spec.name)
+def _program() -> Program:
+    text = command()
+    if text is not None:
+        return "-c", text
+    # Of a script there is no `__file__` any more.
+    loader = getattr(sys.modules.get("__main__"), "__loader__", None)
+    file = getattr(loader, "path", None)
+    return (file if isinstance(file, str) else "the program"), None
 
 
 def _changes(variables: dict[bytes, bytes]) -> dict[str, str | None]:
@@ -102,38 +114,75 @@ def _write(archive: str) -> None:
         entries += NEEDED
     dump(archive, Selection(entries), freshness=_freshness(archive), note_skipped=True)
     if image:
-        main, options, changes = image
-        entries = [entry for entry in entries if entry.name != main]
-        _take_image(archive, entries, options, changes)
+        _take_image(archive, entries, *image)
 
 
 def _take_image(
-    archive: str, entries: Iterable["Entry"], options: Sequence[str], changes: dict[str, str | None]
+    archive: str,
+    entries: Sequence["Entry"],
+    program: Program,
+    options: Sequence[str],
+    changes: dict[str, str | None],
 ) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
-    import tempfile
+    from _cds_archive import is_read_by_libraries, write_image_note
 
-    from cds.imagereport import inspect_image
+    from cds import programtext
     from cds.imaging import image_path, take_image
+    from cds.inspection import InspectionError
 
-    path = image_path(archive)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=os.path.dirname(archive), prefix=".cds-", delete_on_close=False
-    ) as note:
-        note.write("no startup image could be taken; to try again, remove this file\n")
-        note.flush()
-        # What went wrong is told there.
-        os.dup2(note.fileno(), 2)
+    # What goes wrong is told there.
+    note = os.memfd_create("cds_note")
+    os.dup2(note, 2)
+    os.close(note)
+    found = programtext.variables([program, *((file, None) for file in _own_files(entries))])
+    problem = programtext.obstacle(found, is_read_by_libraries)
+    if problem is None:
+        # It is not known what value they get.
+        changes |= dict.fromkeys(found.changed, _UNKNOWN)
         problem = take_image(
             archive, entries, (), options=options, changes=changes, seconds=_MOST_SECONDS
         )
-        if problem is None and (changed := inspect_image(path)["changed"]):
-            # It would be renewed for ever.
-            problem = f"changed while it was taken, perhaps by that: {', '.join(changed)}"
-        if problem is not None:
-            note.write(f"{problem}\n")
-            note.flush()
-            os.replace(note.name, path)
+    path = image_path(archive)
+    if problem is None:
+        try:
+            problem = _what_would_renew(path)
+        except InspectionError as error:
+            problem = str(error)
+    if problem is not None:
+        _write_all(2, f"{problem}\n".encode(errors="surrogateescape"))
+        with open(2, "rb", closefd=False) as file:
+            file.seek(0)
+            reason = file.read()
+        for name, place in found.changed.items():
+            if f"variable {name},".encode() in reason:
+                reason += f"{name} is changed in {place}\n".encode(errors="surrogateescape")
+        write_image_note(path, reason)
+
+
+def _own_files(entries: Iterable["Entry"]) -> list[str]:
+    """Return the files of modules that the program has imported and an image has not."""
+    from cds.listing import Listings
+    from cds.resolve import Resolver
+
+    resolver = Resolver(sys.path, Listings())
+    own: dict[str, None] = {}
+    for entry in entries:
+        if entry.is_imported and entry.file is not None:
+            found = resolver.find(entry.name)
+            if found is None or found.file != entry.file:
+                own[entry.file] = None
+    return list(own)
+
+
+def _what_would_renew(image: str) -> str | None:
+    """Say what an image depends on that has changed already: it would be renewed for ever."""
+    from cds.imagereport import inspect_image
+
+    changed = inspect_image(image)["changed"]
+    if not changed:
+        return None
+    return f"changed while it was taken, perhaps by that: {', '.join(changed)}"
 
 
 def _freshness(archive: str) -> str:

@@ -152,7 +152,8 @@ def _traced(script: Sequence[str]) -> list[Entry]:
 
 
 def _imported(entries: Sequence[Entry], options: argparse.Namespace) -> list[Entry]:
-    names = [entry.name for entry in entries if entry.file is None and entry.pattern is None]
+    importable = (entry for entry in entries if entry.is_imported and entry.pattern is None)
+    names = [entry.name for entry in importable if entry.file is None]
     imports = trace_imports(dict.fromkeys([*names, *options.package]), options.path)
     for name, reason in imports.failures:
         _warn(f"cannot import {name}: {reason}")

@@ -259,9 +259,10 @@ class _Collector:
                 yield from modules_below(directory, "", self._listings)
 
     def _listed(self, entries: Sequence[Entry]) -> Iterator[tuple[str, Found]]:
-        for name, file, pattern in entries:
-            if pattern is not None:
-                self._add_pattern(pattern)
+        for entry in entries:
+            if entry.pattern is not None:
+                self._add_pattern(entry.pattern)
+            name, file = entry.name, entry.file
             found = self._resolver.find_traced(file) if file else self._resolver.find(name)
             if found is None:
                 self._skip(name, "not found", file)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -54,10 +53,11 @@ def take_image(
         "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
         "verbose": verbose,
     }
-    with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
-        name = os.path.join(directory, "request")
-        record = request["record"] = os.path.join(directory, "record")
-        with open(name, "wb") as file:
+    # Files without names: there is nothing to remove, should this process be killed.
+    asked, recorded = os.memfd_create("cds_request"), os.memfd_create("cds_record")
+    try:
+        record = request["record"] = _path_of(recorded)
+        with open(asked, "wb", closefd=False) as file:
             marshal.dump(request, file)
         command = [
             sys.executable,
@@ -65,9 +65,12 @@ def take_image(
             "-X",
             f"cds={archive}",
             "-X",
-            f"cds_image={name}",
+            f"cds_image={_path_of(asked)}",
         ]
         status = _run(command, record, seconds, verbose)
+    finally:
+        os.close(asked)
+        os.close(recorded)
     if status is None:
         return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
@@ -77,9 +80,15 @@ def take_image(
     return None
 
 
+def _path_of(descriptor: int) -> str:
+    """Return a name by which another process of this user can open an open file."""
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
 def _is_to_be_imported(entry: Entry) -> bool:
     # To import __main__.py of a package would be to run it.
-    return entry.pattern is None and not entry.name.endswith(".__main__")
+    is_program = entry.name.endswith(".__main__")
+    return entry.is_imported and entry.pattern is None and not is_program
 
 
 def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool) -> int | None:

@@ -56,11 +56,11 @@ def tell_end_of_imports(start: str) -> None:
 def read(name: str, start: str) -> Record:
     """Read the record that ends now; the imports began with opening the file `start`."""
     record = Record()
-    try:
-        with open(name, "rb") as file:
-            items = file.read().split(b"\0")
-    except FileNotFoundError:
+    with open(name, "rb") as file:
+        data = file.read()
+    if not data:
         return record
+    items = data.split(b"\0")
     kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s", b"d", b"r")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     for item in items:

@@ -161,13 +161,14 @@ class Preparation:
         changes: dict[bytes, bytes | None] = {name: None for name in then if name not in now}
         changes |= {name: value for name, value in now.items() if then.get(name) != value}
         del sys.path[: len(wanted["path"])]
+        decisive = frozenset(self._decisive | record.variables)
         problem = (
             f"imports have left what cannot be restored: {'; '.join(left)}"
             if left
             else self._what_is_missing()
             or self._what_the_kernel_keeps()
             or _what_depends_on_the_directory()
-            or _what_is_set_too_late(wanted["changes"], now, self._decisive)
+            or _what_is_set_too_late(wanted["changes"], now, decisive)
         )
         self._flush()
         names = {name.partition(".")[0] for name, _ in _from_files()}
@@ -180,7 +181,7 @@ class Preparation:
         for module in ("preparing", "observed", "kernel", "seeds"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
-        startup.begins_with(changes)
+        startup.begins_with(changes, decisive)
         gc.collect()
         return (
             image,
@@ -280,7 +281,7 @@ def _what_depends_on_the_directory() -> str | None:
 
 
 def _what_is_set_too_late(
-    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: set[bytes]
+    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: frozenset[bytes]
 ) -> str | None:
     """Name a variable that the program sets before it imports what depends on it."""
     for name, (value, is_for_libraries) in changes.items():

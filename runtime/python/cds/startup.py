@@ -32,6 +32,9 @@ _numpy_is_seeded = False
 # What imports did to the environment: values, or None for variables that they removed.
 _changes: dict[bytes, bytes | None] = {}
 
+# Variables that imports have read.
+_read: frozenset[bytes] = frozenset()
+
 # Where modules keep the working directory that they were imported in, and what if there is none.
 DIRECTORIES = (
     ("multiprocessing.process", "ORIGINAL_DIR", None),
@@ -48,11 +51,20 @@ def keep_seeds(names: list[str]) -> None:
     _numpy_is_seeded = "numpy.random.mtrand" in names
 
 
-def begins_with(changes: dict[bytes, bytes | None]) -> None:
-    """Take the process as it is for what each restored one begins with."""
-    global _changes, _pid
+def begins_with(changes: dict[bytes, bytes | None], read: frozenset[bytes]) -> None:
+    """Take the process as it is for what each restored one begins with.
+
+    Imports have made these changes to variables, and have read those.
+    """
+    global _changes, _read, _pid
     _changes = changes
+    _read = read
     _pid = os.getpid()
+
+
+def is_read_by_imports(name: bytes) -> bool:
+    """Say whether imports have read a variable."""
+    return name in _read
 
 
 def resumed(

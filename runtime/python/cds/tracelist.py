@@ -15,6 +15,13 @@ the pattern as a Python literal.
 
     re  # 32 '[^/]+'
 
+A module whose code a program has run without importing it, as `-m` does, is archived, but
+a startup image must not import it: that would run the program.  A comment says so, before the
+file if there is one.
+
+    json.tool  # not imported
+    tool  # not imported /srv/app/tool.py
+
 A component of a name need not be an identifier, since import_module() takes any:
 Django's migrations are called `0001_initial`.  With the file, the name is a label, and
 may be whatever a program called the module when it loaded that file itself.
@@ -25,6 +32,7 @@ import re
 import sys
 from typing import NamedTuple
 
+_NOT_IMPORTED = "not imported"
 _MODULE_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
@@ -41,6 +49,7 @@ class Entry(NamedTuple):
     name: str
     file: str | None
     pattern: Pattern | None = None
+    is_imported: bool = True
 
 
 class TraceListError(ValueError):
@@ -77,7 +86,10 @@ def line(entry: Entry) -> str:
     """Return the line of a list for an entry."""
     if entry.pattern is not None:
         return f"{entry.name}  # {entry.pattern.flags} {ascii(entry.pattern.pattern)}"
-    return entry.name if entry.file is None else f"{entry.name}  # {entry.file}"
+    comments = [] if entry.is_imported else [_NOT_IMPORTED]
+    if entry.file is not None:
+        comments.append(entry.file)
+    return f"{entry.name}  # {' '.join(comments)}" if comments else entry.name
 
 
 def _parse_line(line: bytes) -> Entry | None:
@@ -91,10 +103,13 @@ def _parse_line(line: bytes) -> Entry | None:
     name, _, comment = (part.strip() for part in text.partition("#"))
     if not name:
         return None
-    if comment.startswith("/"):
-        return Entry(name, comment)
+    file = comment.removeprefix(f"{_NOT_IMPORTED} ")
+    if file.startswith("/"):
+        return Entry(name, file, is_imported=file == comment)
     if not is_module_name(name):
         raise ValueError(f"not a module name: {_shortened(name)}")
+    if comment == _NOT_IMPORTED:
+        return Entry(name, None, is_imported=False)
     return Entry(name, None, _parse_pattern(comment) if name == "re" else None)
 
 

@@ -116,7 +116,9 @@ class TheRecord(ObservedTestCase):
         self.assertEqual(found.opened, {through})
 
     def test_without_one_anything_may_have_been_asked(self) -> None:
-        found = observed.read(self.path("absent"), "/request")
+        with open(self.path("empty"), "w", encoding="utf-8"):
+            pass
+        found = observed.read(self.path("empty"), "/request")
         self.assertEqual((found.opened, found.looked_at, found.variables), (set(), set(), set()))
         self.assertTrue(found.counts_processors)
         self.assertEqual([number for number, _ in found.terminals], [0, 1, 2])

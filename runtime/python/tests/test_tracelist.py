@@ -1,6 +1,6 @@
 import unittest
 
-from cds.tracelist import Entry, TraceListError, is_module_name, parse
+from cds.tracelist import Entry, TraceListError, is_module_name, line, parse
 
 
 class ReadingAList(unittest.TestCase):
@@ -44,6 +44,20 @@ json  # 0 'a'
 """
         patterns = [entry.pattern for entry in parse(text, "l")]
         self.assertEqual(patterns, [(32, r"[^#/]+ \d"), (0, b"\xff"), None, None])
+
+    def test_what_was_run_and_not_imported(self) -> None:
+        lines = ["json.tool  # not imported", "tool  # not imported /srv/app/tool.py"]
+        entries = parse("\n".join(lines).encode(), "l")
+        self.assertEqual(
+            entries,
+            [
+                Entry("json.tool", None, is_imported=False),
+                Entry("tool", "/srv/app/tool.py", is_imported=False),
+            ],
+        )
+        self.assertEqual([line(entry) for entry in entries], lines)
+        (other,) = parse(b"tool  # not imported by me", "l")
+        self.assertTrue(other.is_imported)
 
     def test_names_that_only_import_module_can_import(self) -> None:
         for name in ("app.migrations.0001_initial", "foo-bar", "naïve.modül"):

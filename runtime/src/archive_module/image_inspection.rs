@@ -1,4 +1,4 @@
-//! `inspect_image()`: looking into a startup image.
+//! Startup images for Python code: what is in one, what one of this process would have, and the note in its place.
 
 use std::path::Path;
 
@@ -10,6 +10,19 @@ pub fn image_options([]: [Object; 0]) -> Result<Object> {
         Some(options) => texts(&options),
         None => Ok(Object::none()),
     }
+}
+
+pub fn command([]: [Object; 0]) -> Result<Object> {
+    match image::command_of_process()? {
+        Some(text) => Object::from_bytes(&text),
+        None => Ok(Object::none()),
+    }
+}
+
+pub fn write_image_note([path, reason]: [Object; 2]) -> Result<Object> {
+    image::write_note(Path::new(path.to_str()?), reason.to_bytes()?)
+        .map_err(|error| Raised::new(Exception::Os, &error.to_string()))?;
+    Ok(Object::none())
 }
 
 pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {

@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::{image_options, inspect_image, is_read_by_libraries};
+use image_inspection::{
+    command, image_options, inspect_image, is_read_by_libraries, write_image_note,
+};
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -106,9 +108,19 @@ pub fn init() -> *mut PyObject {
                 c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
             ),
             method!(
+                c"command",
+                command,
+                c"command()\n--\n\nThe text of the program that -c has given to this process, or None.",
+            ),
+            method!(
+                c"write_image_note",
+                write_image_note,
+                c"write_image_note(path, reason)\n--\n\nWrite why there is no startup image, in its place.",
+            ),
+            method!(
                 c"is_read_by_libraries",
                 is_read_by_libraries,
-                c"is_read_by_libraries(name)\n--\n\nWhether a variable is one that C libraries read.",
+                c"is_read_by_libraries(name)\n--\n\nWhether a variable is one that C libraries read at any time.",
             ),
             method!(
                 c"walk",

@@ -1,8 +1,8 @@
-//! Which modules are new in a process.
+//! The modules of a process: which there are, and which are new.
 
 use std::ptr;
 
-use super::object::{Object, Result};
+use super::object::{Object, Raised, Result};
 use super::raw;
 
 /// Modules that there were, by the addresses of their names and of themselves.
@@ -39,6 +39,45 @@ impl Known {
         });
         let pairs = others.into_iter().map(|pair| Object::tuple(pair.into()));
         pairs.collect()
+    }
+}
+
+/// Whether there is a module of a name, or one is about to be imported.
+pub fn is_there(name: &Object) -> bool {
+    // SAFETY: the GIL is held; returns a new reference, or NULL with or without an exception.
+    let module = unsafe { Object::from_new(raw::PyImport_GetModule(name.as_ptr())) };
+    // Without an exception there is nothing to clear.
+    module.map_err(Raised::clear).is_ok()
+}
+
+/// Names in a dictionary of modules, of those that are no packages. Modules are not asked for attributes: some import
+/// others then.
+pub fn names_of_plain(modules: &Object) -> Vec<String> {
+    let mut names = Vec::new();
+    visit(modules, |name, module| {
+        // SAFETY: the dictionary keeps the name alive.
+        let name = unsafe { Object::from_borrowed(name) };
+        match name.to_str() {
+            Ok(text) if !is_package(module) => names.push(text.to_owned()),
+            Ok(_) => {}
+            Err(raised) => raised.clear(),
+        }
+    });
+    names
+}
+
+fn is_package(module: *mut raw::PyObject) -> bool {
+    // SAFETY: it is an object; the namespace belongs to it if it is a module, and keys are compared as strings are.
+    unsafe {
+        let namespace = raw::PyModule_GetDict(module);
+        let found = match namespace.is_null() {
+            true => -1,
+            false => raw::PyDict_ContainsString(namespace, c"__path__".as_ptr()),
+        };
+        if found < 0 {
+            Raised.clear();
+        }
+        found > 0
     }
 }
 

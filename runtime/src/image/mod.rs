@@ -13,9 +13,12 @@ mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
+mod loaded;
+#[cfg(target_arch = "x86_64")]
 mod memory_dump;
 #[cfg(target_arch = "x86_64")]
 mod memory_map;
+mod note;
 #[cfg(target_arch = "x86_64")]
 mod observe;
 mod refusal;
@@ -30,20 +33,27 @@ mod take;
 #[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
+mod variables;
+#[cfg(target_arch = "x86_64")]
 mod writer;
 
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
+pub use note::write as write_note;
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
-pub use renewal::{is_read_by_libraries, needs_renewal, options_of_process};
+pub use renewal::{
+    command_of_process, is_read_by_libraries, may_be_taken, needs_renewal, options_of_process,
+};
 #[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    end_restored, finalize_restored, is_immortal, is_read_by_libraries, needs_renewal,
-    options_of_process, run_observed, take,
+    check_variables, command_of_process, end_restored, finalize_restored, is_immortal,
+    is_read_by_libraries, may_be_taken, needs_renewal, options_of_process, run_observed, take,
 };
+#[cfg(target_arch = "x86_64")]
+pub use variables::check as check_variables;

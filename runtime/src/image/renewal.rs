@@ -1,46 +1,42 @@
 //! When the image of `-X cds_auto=FILE,image` is written anew, and with which options.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use cds_image::command_line::CommandLine;
+use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::{ImageFile, Vdso};
-use cds_image::key::may_be_read;
+use cds_image::key::is_read_late;
+use cds_image::own_file::OwnFile;
 
 use super::describe::changed;
+use super::note;
 use crate::cpython::object::{Object, Result};
-
-/// How the file begins that `cds.auto` leaves where no image can be taken.
-const NOTE: &[u8] = b"no startup image";
 
 /// Whether no process could be restored from an image any more. One that was only made with other options, for another
 /// user, or with other variables, fits others: processes that take turns would renew it for ever.
 pub fn needs_renewal(path: &Path) -> bool {
-    let status = match fs::symlink_metadata(path) {
-        Ok(status) => status,
-        Err(error) => return error.kind() == ErrorKind::NotFound,
+    let own = match OwnFile::open(path.as_os_str().as_bytes()) {
+        Ok(Some(own)) => own,
+        Ok(None) => return true,
+        Err(_) => return is_replaceable(path),
     };
-    if !status.is_file() || status.uid() != rustix::process::geteuid().as_raw() {
+    if note::is_note(&own) {
         return false;
     }
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    let mut start = [0; NOTE.len()];
-    if file.read_exact_at(&mut start, 0).is_ok() && start == NOTE {
-        return false;
-    }
-    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+    let Ok(file) = ImageFile::of(own) else {
         return true;
     };
     file.image().map_or(true, |image| {
-        status.mode() & 0o077 != 0
-            || !is_of_this_kernel(&image.process.vdso)
-            || changed(&image).next().is_some()
+        !is_of_this_kernel(&image.process.vdso) || changed(&image).next().is_some()
     })
+}
+
+/// Whether a file that is not used is one's own all the same, as a copy is that others may read.
+fn is_replaceable(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|status| status.is_file() && status.uid() == user)
 }
 
 /// A restored process has the vdso of its image.
@@ -49,20 +45,40 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// Whether a variable is one that nobody can watch being read.
+/// Whether an image may be taken for this process. What comes from standard input is not known when it has been run.
+pub fn may_be_taken(path: &Path) -> Result<bool> {
+    let line = command_line()?;
+    let is_known = line.is_some_and(|line| line.program != Program::Stdin);
+    Ok(is_known && !note::is_final(path))
+}
+
+/// Whether a variable is one that nobody can watch being read, at any time.
 pub fn is_read_by_libraries(name: &str) -> bool {
-    may_be_read(name.as_bytes())
+    is_read_late(name.as_bytes())
 }
 
 /// The options with which an image of this process would have to be taken; none if there can be none.
 pub fn options_of_process() -> Result<Option<Vec<String>>> {
-    let arguments = Object::import(c"sys")?
-        .attribute(c"orig_argv")?
-        .to_items()?;
-    let arguments = arguments.iter().map(|argument| argument.to_str());
-    let arguments = arguments.collect::<Result<Vec<_>>>()?;
-    let bytes: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
-    let options = CommandLine::parse(&bytes).map(|line| line.options);
+    let options = command_line()?.map(|line| line.options);
     let text = |option| String::from_utf8(option).ok();
     Ok(options.and_then(|options| options.into_iter().map(text).collect()))
+}
+
+/// The program, if it was given as text (`-c`).
+pub fn command_of_process() -> Result<Option<Vec<u8>>> {
+    let line = command_line()?;
+    Ok(line.and_then(|line| match line.program {
+        Program::Command(text) => Some(text),
+        _ => None,
+    }))
+}
+
+fn command_line() -> Result<Option<CommandLine>> {
+    let arguments = Object::import(c"sys")?.attribute(c"orig_argv")?;
+    let encode = Object::import(c"os")?.attribute(c"fsencode")?;
+    let arguments = arguments.to_items()?.into_iter();
+    let arguments = arguments.map(|argument| encode.call(vec![argument]));
+    let arguments = arguments.collect::<Result<Vec<_>>>()?;
+    let bytes = arguments.iter().map(|argument| argument.to_bytes());
+    Ok(CommandLine::parse(&bytes.collect::<Result<Vec<_>>>()?))
 }

@@ -8,7 +8,7 @@ use std::ptr;
 use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::Restored;
 
-use super::finalize;
+use super::{finalize, variables};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::options::{Auto, StatsTarget};
@@ -50,9 +50,11 @@ pub unsafe fn resume() -> Result<()> {
     finalize::begin(&line);
     let variable = |name: &[u8]| variable(&environment, name);
     let setting = |name| line.setting(name, variable);
+    let mut is_renewed = false;
     if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
         let auto = setting("cds_auto").filter(|value| !value.is_empty());
         let auto = auto.filter(|_| setting("cds").is_none());
+        is_renewed = auto.is_some();
         let text = |value| String::from_utf8_lossy(value).into_owned();
         runtime.resume(runtime::Restored {
             image: OsStr::from_bytes(&image).into(),
@@ -74,7 +76,11 @@ pub unsafe fn resume() -> Result<()> {
         &options,
         &environment,
         &ignored,
-    )
+    )?;
+    if is_renewed {
+        variables::remember();
+    }
+    Ok(())
 }
 
 /// Does what does not need a new process, before an image is taken: done some times, it leaves caches filled and
@@ -127,9 +133,13 @@ fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
 /// The texts of an array that ends with a NULL.
 ///
 /// # Safety
-/// There is one at the address, and all of it stays.
-unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
+/// There is one at the address, or none at zero, and all of it stays for as long as the texts are used.
+pub unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
     let first: *const *const c_char = ptr::with_exposed_provenance(address as usize);
+    if first.is_null() {
+        // As clearenv(3) leaves it.
+        return Vec::new();
+    }
     // SAFETY: as promised.
     (0..)
         .map_while(|index| unsafe {

@@ -18,12 +18,12 @@ use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
-use super::finalize;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_map::{self, Mapping};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::writer::Writer;
+use super::{finalize, loaded};
 use crate::cpython::object::{Object, Raised};
 use crate::cpython::{extension_suffixes, image};
 use crate::runtime::{self, Runtime};
@@ -204,6 +204,7 @@ struct LookedAt {
     host: Option<Vec<u8>>,
     has_safe_path: bool,
     names: Vec<String>,
+    modules: Vec<u8>,
     machine: Machine,
 }
 
@@ -285,6 +286,7 @@ impl LookedAt {
             host: host.is_true().then(key::host),
             has_safe_path: runtime.config.has_safe_path(),
             names: modules,
+            modules: loaded::plain_modules()?,
             machine: machine(processors.is_true())
                 .map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
         })
@@ -309,6 +311,7 @@ impl LookedAt {
             host: self.host.as_deref(),
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
+            modules: &self.modules,
             suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
         }
     }

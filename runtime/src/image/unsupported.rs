@@ -15,8 +15,26 @@ pub fn take() -> Option<i32> {
 }
 
 /// There is nothing to renew.
-pub fn needs_renewal(_path: &std::path::Path) -> bool {
+pub fn needs_renewal(_path: &Path) -> bool {
     false
+}
+
+/// # Errors
+/// None.
+pub fn may_be_taken(_path: &Path) -> Result<bool> {
+    Ok(false)
+}
+
+/// # Errors
+/// None.
+pub fn command_of_process() -> Result<Option<Vec<u8>>> {
+    Ok(None)
+}
+
+/// # Errors
+/// None.
+pub fn check_variables(_image: &Path) -> Result<()> {
+    Ok(())
 }
 
 pub fn is_read_by_libraries(_name: &str) -> bool {

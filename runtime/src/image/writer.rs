@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Error, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use cds_image::PAGE;
 use cds_image::format::{Image, encode, hash};
+use cds_image::{PAGE, bounds};
 
 /// Writes pages, and at last the description.
 pub struct Writer<'a> {
@@ -32,6 +32,11 @@ impl<'a> Writer<'a> {
         let mut pages = vec![0; (self.offset - PAGE) as usize];
         self.file.read_exact_at(&mut pages, PAGE)?;
         image.pages_hash = hash(&pages);
+        if !bounds::are_kept(&image, self.offset) {
+            return Err(Error::other(
+                "memory is laid out in a way that cannot be restored",
+            ));
+        }
         let encoded = encode(&image, self.offset).map_err(Error::other)?;
         self.file.write_all(&encoded.description)?;
         self.file.write_all_at(&encoded.header, 0)?;

@@ -1,0 +1,79 @@
+//! Files that belong to this user alone: nobody else can have written to them, nor can cut them off while they are in use.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+const NOT_OWN: &str = "it must be a file of your own that nobody else may read (mode 600)";
+const TRUNCATED: &str = "it is truncated";
+
+/// A regular file of this user, which no other user may read or write; it is open for reading.
+pub struct OwnFile {
+    pub file: OwnedFd,
+    pub status: Stat,
+}
+
+impl OwnFile {
+    /// Opens a file, and checks it before anything of it is read; none if there is no such file.
+    ///
+    /// # Errors
+    /// A text that says why the file cannot be used.
+    pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
+        let flags =
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            // A symbolic link.
+            Err(Errno::LOOP) => return Err(NOT_OWN.to_owned()),
+            Err(error) => return Err(format!("cannot open it: {error}")),
+        };
+        let status = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
+        let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+        let is_own = status.st_uid == rustix::process::geteuid().as_raw();
+        if !is_file || !is_own || status.st_mode & 0o077 != 0 {
+            return Err(NOT_OWN.to_owned());
+        }
+        Ok(Some(Self { file, status }))
+    }
+
+    /// Reads so many bytes from an offset on.
+    ///
+    /// # Errors
+    /// A text that says why they cannot be read.
+    pub fn read(&self, offset: u64, bytes: u64) -> Result<Vec<u8>, String> {
+        let end = offset.checked_add(bytes);
+        if end.is_none_or(|end| end > self.status.st_size as u64) {
+            return Err(TRUNCATED.to_owned());
+        }
+        let mut contents = vec![0; bytes as usize];
+        read(&self.file, offset, &mut contents)?;
+        Ok(contents)
+    }
+}
+
+/// Fills a buffer with a file's bytes from an offset on. They are not mapped: if the file becomes shorter, that is an
+/// error, where a mapping would cause a signal (SIGBUS).
+///
+/// # Errors
+/// A text that says why they cannot be read.
+pub fn read(file: &OwnedFd, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), String> {
+    while !buffer.is_empty() {
+        match rustix::io::pread(file, &mut *buffer, offset) {
+            Ok(0) => return Err(TRUNCATED.to_owned()),
+            Ok(bytes) => {
+                offset += bytes as u64;
+                buffer = &mut buffer[bytes..];
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(format!("cannot read it: {error}")),
+        }
+    }
+    Ok(())
+}
