@@ -142,7 +142,8 @@ def _take_image(
     times = _times(files)
     found = programtext.variables(sources)
     problem = programtext.obstacle(found, is_read_by_libraries)
-    if problem is None:
+    is_taken = problem is None
+    if is_taken:
         # It is not known what value they get.
         changes |= dict.fromkeys(found.changed, _UNKNOWN)
         problem = take_image(
@@ -169,21 +170,28 @@ def _take_image(
         with open(2, "rb", closefd=False) as file:
             file.seek(0)
             reason = file.read()
-        for name, place in found.changed.items():
+        # Whoever has done the imports knows the variable only.
+        places = found.changed if is_taken else {}
+        for name, place in places.items():
             if f"variable {name},".encode() in reason:
                 reason += f"{name} is changed in {place}\n".encode(errors="surrogateescape")
         write_image_note(path, reason)
 
 
 def _own_files(entries: Iterable["Entry"]) -> list[str]:
-    """Return the files of modules that the program has imported and an image has not."""
+    """Return the files of modules that the program has imported and an image has not.
+
+    What is installed and found by a way of its own is none of the program.
+    """
+    from cds.installation import site_directories
     from cds.listing import Listings
     from cds.resolve import Resolver
 
     resolver = Resolver(sys.path, Listings())
+    installed = tuple(os.path.join(directory, "") for directory in site_directories())
     own: dict[str, None] = {}
     for entry in entries:
-        if entry.is_imported and entry.file is not None:
+        if entry.is_imported and entry.file is not None and not entry.file.startswith(installed):
             found = resolver.find(entry.name)
             if found is None or found.file != entry.file:
                 own[entry.file] = None
