@@ -40,6 +40,8 @@ pub struct Auto {
     pub target: PathBuf,
     /// The startup image beside it, too (`-X cds_auto=FILE,image`).
     pub has_image: bool,
+    /// Where the process was started.
+    pub directory: PathBuf,
 }
 
 impl Auto {
@@ -51,6 +53,7 @@ impl Auto {
             target: path::absolute(&archive).unwrap_or_else(|_| archive.clone()),
             archive,
             has_image: with_image.is_some(),
+            directory: std::env::current_dir().unwrap_or_default(),
         }
     }
 

@@ -188,9 +188,12 @@ impl Runtime {
         {
             image::check_variables(image)?;
         }
-        let may_be_taken = || image.as_deref().map_or(Ok(false), image::may_be_taken);
+        let program = || match &image {
+            Some(path) => image::program_of_image(path, &auto.directory),
+            None => Ok(None),
+        };
         let lacks_image = || match image.as_deref().filter(|_| restored.is_none()) {
-            Some(path) => Ok(image::needs_renewal(path) && may_be_taken()?),
+            Some(path) => Ok(image::needs_renewal(path) && program()?.is_some()),
             None => Ok(false),
         };
         if !(self.stats.is_archive_incomplete() || lacks_image()?) {
@@ -207,8 +210,11 @@ impl Runtime {
         let lines = lines.iter().map(|line| Object::str(line));
         let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
         let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
-        let has_image = Object::bool(may_be_taken()?);
-        refresh.call(vec![Object::str(archive)?, lines, has_image])?;
+        let program = match program()? {
+            Some(identity) => Object::from_bytes(&identity)?,
+            None => Object::none(),
+        };
+        refresh.call(vec![Object::str(archive)?, lines, program])?;
         Ok(())
     }
 

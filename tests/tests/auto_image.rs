@@ -142,27 +142,52 @@ fn a_file_that_imports_have_read_renews_what_is_restored() {
     until_restored(&project, &["app.py"]);
 }
 
-/// A restored process, too, may miss a module: one beside the program, or one that nobody has imported before.
+/// A restored process, too, may miss a module; and of its own modules the sources have to be those that were read for the image.
 #[test]
 fn a_restored_run_renews_what_it_misses() {
     let project = project();
     project.write("lib/late.py", "x = 'late'\n");
+    let program = fs::read_to_string(project.path("app.py")).expect("it is there");
+    let late = "import sys\nif sys.argv[1:]: print('late' in sys.modules); import late\n";
+    project.write("app.py", &format!("{late}{program}"));
     until_restored(&project, &["app.py"]);
     project.write("helper.py", "x = 'second, and longer'\n");
-    let missed = auto(&project, &["app.py"]);
-    assert_eq!(told(&missed).1, "restored");
+    let edited = auto(&project, &["app.py"]);
+    let reason = format!("{} has changed", project.path("helper.py").display());
+    assert_eq!(told(&edited).1, reason);
     assert!(
-        missed.stderr.contains("helper: source changed\n"),
+        edited.stderr.contains("helper: source changed\n"),
         "{}",
-        missed.stderr
+        edited.stderr
     );
     until_restored(&project, &["app.py"]);
-    let late = "import sys; before = 'late' in sys.modules; import late; print(before)";
-    assert_eq!(told(&auto(&project, &["-c", late])), ("False", "restored"));
-    let is_in_image = |outcome: &Outcome| told(outcome) == ("True", "restored");
-    until(&project, &["-c", late], is_in_image);
-    // What the first program needs stays in both.
+    let missed = auto(&project, &["app.py", "late"]);
+    assert_eq!(told(&missed).1, "restored");
+    assert!(missed.stdout.starts_with("False\n"), "{missed:?}");
+    let is_in_image = |outcome: &Outcome| outcome.stdout.starts_with("True\n");
+    until(&project, &["app.py", "late"], is_in_image);
     assert!(!renews(&project, &["app.py"]));
+}
+
+/// Another program may import in another order, or do something before. It shares the archive only, and the image stays that of
+/// the first.
+#[test]
+fn another_program_is_not_restored() {
+    let project = project();
+    project.write(
+        "other.py",
+        "import csv, sys\nprint('tool' in sys.modules)\n",
+    );
+    until_restored(&project, &["app.py"]);
+    for arguments in [&["other.py"][..], &["-c", "import tool"], &["-m", "tool"]] {
+        for _ in 0..2 {
+            let other = auto(&project, arguments);
+            settle(&project);
+            assert_eq!(told(&other).1, "it was made for another program");
+        }
+        assert!(!renews(&project, arguments));
+        assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
+    }
 }
 
 #[test]

@@ -19,6 +19,21 @@ pub enum Program {
     Stdin,
 }
 
+impl Program {
+    /// What tells that it is the same program when it is started in a directory: scripts lie where they lie, and the
+    /// modules of the others are found from there. None of what is not known before it runs.
+    pub fn identity(&self, directory: &[u8]) -> Option<Vec<u8>> {
+        let (kind, name, place): (&[u8], &[u8], &[u8]) = match self {
+            Self::Script(path) if path.starts_with(b"/") => (b"", path, b""),
+            Self::Script(path) => (b"", path, directory),
+            Self::Module(name) => (b"-m", name, directory),
+            Self::Command(text) => (b"-c", text, directory),
+            Self::Stdin => return None,
+        };
+        Some([kind, name, place].join(&0))
+    }
+}
+
 /// A command line in parts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommandLine {

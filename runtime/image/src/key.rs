@@ -56,6 +56,9 @@ pub struct Key<'a> {
     pub executable: &'a [u8],
     #[serde(borrow)]
     pub options: Vec<&'a [u8]>,
+    /// The identity of the only program that the image is for, if there is one.
+    #[serde(borrow)]
+    pub program: Option<&'a [u8]>,
     pub machine: Machine,
     /// Variables that were read, and all that a library might have read; with their values.
     #[serde(borrow)]
@@ -199,6 +202,11 @@ pub fn host() -> Vec<u8> {
     uname().nodename().to_bytes().to_vec()
 }
 
+fn identity_here(program: &Program) -> Option<Vec<u8>> {
+    let here = rustix::process::getcwd(Vec::new()).ok()?;
+    program.identity(here.to_bytes())
+}
+
 /// For messages.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -222,6 +230,11 @@ impl Key<'_> {
         let program = name.and_then(|name| executable(name, start.variable(b"PATH")));
         if program.as_deref() != Some(self.executable) {
             return Some(format!("it was made with {}", shown(self.executable)));
+        }
+        if let Some(program) = self.program
+            && identity_here(&line.program).as_deref() != Some(program)
+        {
+            return Some("it was made for another program".to_owned());
         }
         let mut machine = Machine::current(|kind| start.auxiliary(kind));
         if let Some(then) = self.machine.processors {

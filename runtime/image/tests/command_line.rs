@@ -106,3 +106,33 @@ proptest! {
         }
     }
 }
+
+/// A script is the same one wherever it is started; what is searched for modules from the working directory is not.
+#[test]
+fn programs_are_told_apart() {
+    let identities = |arguments: &[&str]| {
+        let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+        let program = CommandLine::parse(&arguments).unwrap().program;
+        ["/here", "/there"].map(|directory| program.identity(directory.as_bytes()))
+    };
+    let [here, there] = identities(&["python", "/srv/app.py"]);
+    assert_eq!(here, there);
+    assert!(here.is_some());
+    let mut known = vec![here];
+    for arguments in [
+        &["app.py"][..],
+        &["-m", "app"],
+        &["-c", "app"],
+        &["-m", "app.py"],
+    ] {
+        for identity in identities(&[&["python"], arguments].concat()) {
+            assert!(
+                identity.is_some() && !known.contains(&identity),
+                "{arguments:?}"
+            );
+            known.push(identity);
+        }
+    }
+    assert_eq!(identities(&["python"]), [None, None]);
+    assert_eq!(identities(&["python", "-"]), [None, None]);
+}

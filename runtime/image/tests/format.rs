@@ -46,6 +46,7 @@ fn image() -> Image<'static> {
             build_id: "0123",
             executable: b"/usr/bin/python",
             options: vec![b"-O"],
+            program: Some(b"\0app.py\0/srv"),
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
             paths: vec![

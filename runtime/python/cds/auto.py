@@ -17,8 +17,8 @@ from cds import interpreter
 if TYPE_CHECKING:
     from cds.tracelist import Entry
 
-# A program's source: how it is called in messages, and its text; without one, that is a file.
-type Program = tuple[str, bytes | None]
+# The source of a program: how it is called in messages, and its text; without one, that is a file.
+type Source = tuple[str, bytes | None]
 
 _NICENESS = 19
 
@@ -29,16 +29,17 @@ _UNKNOWN = "\0"
 _MOST_SECONDS = 600
 
 
-def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
+def refresh(archive: str, lines: Iterable[str], program: bytes | None) -> None:
     """Start writing the archive, from the lines of a trace list, and do not wait for it.
 
-    And the startup image beside it, if that is wanted.  The interpreter calls this when it is
-    about to end.  What it needs is imported already: it shall end soon.
+    And the startup image beside it, if the identity of a program is given, which alone it is
+    for.  The interpreter calls this when it is about to end.  What it needs is imported
+    already: it shall end soon.
     """
     variables = interpreter.environment()
     image = None
-    if has_image and (options := image_options()) is not None:
-        image = (_program(), options, _changes(variables))
+    if program is not None and (options := image_options()) is not None:
+        image = (program, _source(), options, _changes(variables))
     listing = os.memfd_create("cds_auto")
     try:
         # A literal needs no module.  Not an argument: others may see these.
@@ -68,7 +69,7 @@ def refresh(archive: str, lines: Iterable[str], has_image: bool) -> None:
         os.close(listing)
 
 
-def _program() -> Program:
+def _source() -> Source:
     text = command()
     if text is not None:
         return "-c", text
@@ -120,7 +121,8 @@ def _write(archive: str) -> None:
 def _take_image(
     archive: str,
     entries: Sequence["Entry"],
-    program: Program,
+    program: bytes,
+    source: Source,
     options: Sequence[str],
     changes: dict[str, str | None],
 ) -> None:
@@ -135,13 +137,24 @@ def _take_image(
     note = os.memfd_create("cds_note")
     os.dup2(note, 2)
     os.close(note)
-    found = programtext.variables([program, *((file, None) for file in _own_files(entries))])
+    sources = [source, *((file, None) for file in _own_files(entries))]
+    files = [name for name, text in sources if text is None]
+    times = _times(files)
+    found = programtext.variables(sources)
     problem = programtext.obstacle(found, is_read_by_libraries)
-    if problem is None:
+    is_taken = problem is None
+    if is_taken:
         # It is not known what value they get.
         changes |= dict.fromkeys(found.changed, _UNKNOWN)
         problem = take_image(
-            archive, entries, (), options=options, changes=changes, seconds=_MOST_SECONDS
+            archive,
+            entries,
+            (),
+            options=options,
+            changes=changes,
+            program=program,
+            sources=files,
+            seconds=_MOST_SECONDS,
         )
     path = image_path(archive)
     if problem is None:
@@ -149,30 +162,44 @@ def _take_image(
             problem = _what_would_renew(path)
         except InspectionError as error:
             problem = str(error)
+    if problem is None and _times(files) != times:
+        # The program was edited: its next run leaves another image.
+        os.unlink(path)
     if problem is not None:
         _write_all(2, f"{problem}\n".encode(errors="surrogateescape"))
         with open(2, "rb", closefd=False) as file:
             file.seek(0)
             reason = file.read()
-        for name, place in found.changed.items():
+        # Whoever has done the imports knows the variable only.
+        places = found.changed if is_taken else {}
+        for name, place in places.items():
             if f"variable {name},".encode() in reason:
                 reason += f"{name} is changed in {place}\n".encode(errors="surrogateescape")
         write_image_note(path, reason)
 
 
 def _own_files(entries: Iterable["Entry"]) -> list[str]:
-    """Return the files of modules that the program has imported and an image has not."""
+    """Return the files of modules that the program has imported and an image has not.
+
+    What is installed and found by a way of its own is none of the program.
+    """
+    from cds.installation import site_directories
     from cds.listing import Listings
     from cds.resolve import Resolver
 
     resolver = Resolver(sys.path, Listings())
+    installed = tuple(os.path.join(directory, "") for directory in site_directories())
     own: dict[str, None] = {}
     for entry in entries:
-        if entry.is_imported and entry.file is not None:
+        if entry.is_imported and entry.file is not None and not entry.file.startswith(installed):
             found = resolver.find(entry.name)
             if found is None or found.file != entry.file:
                 own[entry.file] = None
     return list(own)
+
+
+def _times(files: Iterable[str]) -> list[int]:
+    return [os.stat(file).st_mtime_ns if os.path.exists(file) else 0 for file in files]
 
 
 def _what_would_renew(image: str) -> str | None:

@@ -26,6 +26,8 @@ def take_image(
     *,
     options: Sequence[str] | None = None,
     changes: Mapping[str, str | None] = MappingProxyType({}),
+    program: bytes | None = None,
+    sources: Sequence[str] = (),
     verbose: bool = False,
     seconds: int | None = None,
 ) -> str | None:
@@ -34,6 +36,8 @@ def take_image(
     It is started with the options given, or those that this process was started with (not
     those that variables stand for, which it has as well), and may take so many seconds.
     `changes` are variables that the program sets, or removes, which imports must not depend on.
+    With the identity of a `program`, the image is for no other, and only as long as its
+    `sources` are what they are now.
     Return what went wrong, if something did.
     """
     from _cds_archive import image_options, is_read_by_libraries
@@ -51,6 +55,8 @@ def take_image(
         "path": list(path),
         # The imports themselves are to load no more modules than a program does.
         "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
+        "program": program,
+        "sources": list(sources),
         "verbose": verbose,
     }
     # Files without names: there is nothing to remove, should this process be killed.

@@ -59,6 +59,8 @@ class Preparation:
         self._request = request
         with open(request, "rb") as file:
             self._wanted = marshal.load(file)
+        # The only one that the image is for, if it is for one.
+        self.program: bytes | None = self._wanted["program"]
         sys.path[:0] = self._wanted["path"]
         self._environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
         self._watched = _Watched(self._environment)
@@ -174,7 +176,8 @@ class Preparation:
         names = {name.partition(".")[0] for name, _ in _from_files()}
         image = wanted["image"]
         own = (os.path.dirname(self._request), wanted["archive"], image)
-        paths = observed.compared(_paths() | self._seen | record.opened, record.looked_at, own)
+        contents = _paths() | self._seen | record.opened | set(wanted["sources"])
+        paths = observed.compared(contents, record.looked_at, own)
         variables = sorted(watched.asked | record.variables | {b"HOME"})
         asked = record.asked_for_directory
         counts_directory = asked is None or asked > _known_directories()

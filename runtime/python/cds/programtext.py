@@ -98,8 +98,10 @@ class _Visitor(ast.NodeVisitor):
             self.visit(node.slice)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if any(_is_environment(target) for target in node.targets):
-            self._change([node.value], True)
+        for target in node.targets:
+            # A variable of that name is another name for it at most.
+            if isinstance(target, ast.Attribute) and _is_environment(target):
+                self._change([node.value], True)
         self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:

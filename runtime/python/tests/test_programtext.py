@@ -60,6 +60,7 @@ class VariablesOfAProgram(unittest.TestCase):
                 self.assertEqual(reason, "app.py, line 1, changes variables that it does not name")
 
     def test_mappings_that_are_no_environment(self) -> None:
+        self.assert_changed("environ = os.environ; x.environ = {}")
         self.assert_changed("values[name] = 1; values.update(names); values.pop(name)")
 
     def test_what_only_reads_names_nothing(self) -> None:

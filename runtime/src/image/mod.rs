@@ -46,14 +46,14 @@ pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
 pub use renewal::{
-    command_of_process, is_read_by_libraries, may_be_taken, needs_renewal, options_of_process,
+    command_of_process, is_read_by_libraries, needs_renewal, options_of_process, program_of_image,
 };
 #[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
     check_variables, command_of_process, end_restored, finalize_restored, is_immortal,
-    is_read_by_libraries, may_be_taken, needs_renewal, options_of_process, run_observed, take,
+    is_read_by_libraries, needs_renewal, options_of_process, program_of_image, run_observed, take,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::check as check_variables;

@@ -45,11 +45,11 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// Whether an image may be taken for this process. What comes from standard input is not known when it has been run.
-pub fn may_be_taken(path: &Path) -> Result<bool> {
-    let line = command_line()?;
-    let is_known = line.is_some_and(|line| line.program != Program::Stdin);
-    Ok(is_known && !note::is_final(path))
+/// The identity of the program of this process, which was started in a directory, if an image may be taken of it.
+pub fn program_of_image(path: &Path, directory: &Path) -> Result<Option<Vec<u8>>> {
+    let directory = directory.as_os_str().as_bytes();
+    let identity = command_line()?.and_then(|line| line.program.identity(directory));
+    Ok(identity.filter(|_| !note::is_final(path)))
 }
 
 /// Whether a variable is one that nobody can watch being read, at any time.

@@ -113,13 +113,15 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             ignored.trailing_zeros() + 1
         )));
     }
+    let program = preparation.attribute(c"program")?;
     let looked_at = LookedAt::new(
         runtime,
+        &program,
         environment,
         [&read, &paths, &names, &counts, &terminals],
     )?;
     let path = PathBuf::from(path.to_str()?);
-    drop((preparing, preparation, read, paths, names));
+    drop((preparing, program, preparation, read, paths, names));
     drop((counts, terminals, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
@@ -197,6 +199,7 @@ struct LookedAt {
     build_id: String,
     executable: Vec<u8>,
     options: Vec<Vec<u8>>,
+    program: Option<Vec<u8>>,
     environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
@@ -211,6 +214,7 @@ struct LookedAt {
 impl LookedAt {
     fn new(
         runtime: &Runtime,
+        program: &Object,
         environment: BTreeMap<Vec<u8>, Vec<u8>>,
         [read, paths, names, counts, terminals]: [&Object; 5],
     ) -> Result<Self, Failure> {
@@ -279,6 +283,10 @@ impl LookedAt {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
             options: line.options,
+            program: match program.is_none() {
+                true => None,
+                false => Some(program.to_bytes()?.to_vec()),
+            },
             environment: recorded,
             paths: files,
             terminals: asked,
@@ -299,6 +307,7 @@ impl LookedAt {
             build_id: &self.build_id,
             executable: &self.executable,
             options: self.options.iter().map(Vec::as_slice).collect(),
+            program: self.program.as_deref(),
             machine: self.machine.clone(),
             environment: environment
                 .map(|(name, value)| (name.as_slice(), value.as_deref()))

@@ -21,8 +21,8 @@ pub fn needs_renewal(_path: &Path) -> bool {
 
 /// # Errors
 /// None.
-pub fn may_be_taken(_path: &Path) -> Result<bool> {
-    Ok(false)
+pub fn program_of_image(_path: &Path, _directory: &Path) -> Result<Option<Vec<u8>>> {
+    Ok(None)
 }
 
 /// # Errors
