@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -13,6 +14,9 @@ from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
 NEEDED = [Entry("linecache", None)]
+
+# How often an interpreter is started at most for one image.
+_MOST_ROUNDS = 5
 
 
 def image_path(archive: str) -> str:
@@ -39,16 +43,18 @@ def take_image(
     """
     from _cds_archive import image_options, is_read_by_libraries
 
+    end = None if seconds is None else time.monotonic() + seconds
     if options is None:
         options = image_options()
     if options is None:
         return "no startup image: there is none for the options of this process"
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     archive = os.path.abspath(archive)
-    request = {
+    image = os.path.abspath(image_path(archive))
+    former = _identity(image)
+    request: dict[str, object] = {
         "archive": archive,
-        "image": os.path.abspath(image_path(archive)),
-        "modules": list(modules.items()),
+        "image": image,
         "path": list(path),
         # The imports themselves are to load no more modules than a program does.
         "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
@@ -57,8 +63,7 @@ def take_image(
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
         name = os.path.join(directory, "request")
         record = request["record"] = os.path.join(directory, "record")
-        with open(name, "wb") as file:
-            marshal.dump(request, file)
+        anew = request["anew"] = os.path.join(directory, "anew")
         command = [
             sys.executable,
             *options,
@@ -67,14 +72,62 @@ def take_image(
             "-X",
             f"cds_image={name}",
         ]
-        status = _run(command, record, seconds, verbose)
+        reasons = {"failed", "made"}
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
+            request["modules"] = list(modules.items())
+            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+            with open(name, "wb") as file:
+                marshal.dump(request, file)
+            _remove([record, anew])
+            left = None if end is None else max(1, round(end - time.monotonic()))
+            status = _run(command, record, left, verbose)
+            if (reason := _reason_to_begin_anew(anew)) is None:
+                break
+            if reason[0] == "made":
+                # What is made again is made each time.
+                reasons.discard("made")
+            else:
+                for module in reason[1]:
+                    del modules[module]
     if status is None:
         return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
         return "the archive is written, but no startup image"
+    if _identity(image) == former:
+        return "no startup image: imports have ended the process"
     return None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _remove(paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def _reason_to_begin_anew(path: str) -> tuple[str, list[str]] | None:
+    """Read what the process that did the imports has left, if it wants another to do them.
+
+    These are modules that have failed, and are not to be imported, or files that were made,
+    which the other may find.
+    """
+    try:
+        with open(path, "rb") as file:
+            reason: tuple[str, list[str]] = marshal.load(file)
+    except FileNotFoundError:
+        return None
+    return reason
 
 
 def _is_to_be_imported(entry: Entry) -> bool:
