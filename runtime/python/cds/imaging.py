@@ -81,6 +81,7 @@ def take_image(
             _remove([record, anew])
             left = None if end is None else max(1, round(end - time.monotonic()))
             status = _run(command, record, left, verbose)
+            verbose = False
             if (reason := _reason_to_begin_anew(anew)) is None:
                 break
             if reason[0] == "made":

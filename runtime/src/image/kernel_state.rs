@@ -97,10 +97,6 @@ const KEPT: &[(&str, Source)] = &[
         Returned(libc::PR_GET_THP_DISABLE, [0, 0]),
     ),
     (
-        "whether it keeps capabilities (PR_SET_KEEPCAPS)",
-        Returned(libc::PR_GET_KEEPCAPS, [0, 0]),
-    ),
-    (
         "secure bits (PR_SET_SECUREBITS)",
         Returned(libc::PR_GET_SECUREBITS, [0, 0]),
     ),

@@ -18,13 +18,28 @@ use rustix::fs::{Mode, OFlags, RawDir};
 
 use super::memory_map::{self, EXECUTE, Mapping};
 
-/// Threads that a forked process works without: the beginning of the name of the thread, that of the file whose code
-/// it runs (of any, if empty), and why. Only what was seen to work in restored processes belongs here.
-const EXPENDABLE: &[(&str, &str, &str)] = &[(
-    "jemalloc_bg_thd",
-    "",
-    "jemalloc's own handler has a forked process give memory back without this thread",
-)];
+/// Threads that a forked process works without, or makes anew.
+struct Expendable {
+    /// The name of the thread; none if it has no name of its own.
+    name: Option<&'static str>,
+    /// How the name of the file begins whose code it runs, if that matters.
+    file: &'static str,
+}
+
+/// Only what was seen to work in restored processes, before and after, belongs here
+/// (`libraries_that_survive_a_fork` in `tests/tests/image_process.rs`). OpenBLAS needs no entry: it stops its threads.
+const EXPENDABLE: &[Expendable] = &[
+    // jemalloc's own handler has forked processes give memory back without this thread.
+    Expendable {
+        name: Some("jemalloc_bg_thd"),
+        file: "",
+    },
+    // pyarrow makes the threads of its pools anew in a forked process.
+    Expendable {
+        name: None,
+        file: "libarrow.so",
+    },
+];
 
 /// So many threads are named at most.
 const MOST_NAMED: usize = 3;
@@ -56,6 +71,10 @@ pub fn watched(fork: impl FnOnce() -> i32) -> (i32, Option<String>) {
     IS_WATCHING.store(true, Ordering::Relaxed);
     let child = fork();
     IS_WATCHING.store(false, Ordering::Relaxed);
+    if child == 0 {
+        // There is no image then. What a thread has called tells whose it is, once it has called something.
+        let _ = each_thread(|_| std::thread::sleep(BETWEEN_TRIES));
+    }
     if child <= 0 {
         return (child, None);
     }
@@ -63,6 +82,7 @@ pub fn watched(fork: impl FnOnce() -> i32) -> (i32, Option<String>) {
     let found: Vec<i32> = FOUND[..count.min(MOST)]
         .iter()
         .map(|thread| thread.load(Ordering::Relaxed))
+        .filter(|&thread| thread != 0)
         .collect();
     (child, named(&found, count))
 }
@@ -182,11 +202,9 @@ fn by_library(process: i32, threads: &[i32]) -> BTreeMap<String, Vec<String>> {
     let inspected = Process::open(process);
     let mut libraries: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for &thread in threads {
-        let name = fs::read(format!("/proc/{process}/task/{thread}/comm")).unwrap_or_default();
-        let name = String::from_utf8_lossy(&name).trim_end().to_owned();
         let library = inspected.as_ref().ok().and_then(|it| it.library(thread));
         let library = library.unwrap_or_else(|| "a library that is not known".to_owned());
-        libraries.entry(library).or_default().push(name);
+        libraries.entry(library).or_default().push(comm(thread));
     }
     libraries
 }
@@ -211,9 +229,19 @@ fn of_library(library: &str, mut names: Vec<String>) -> String {
 
 fn is_expendable(name: &str, library: &str) -> bool {
     let file = library.rsplit('/').next().unwrap_or_default();
-    EXPENDABLE
-        .iter()
-        .any(|(thread, start, _)| name.starts_with(thread) && file.starts_with(start))
+    EXPENDABLE.iter().any(|known| {
+        let is_named = known.name.map_or_else(
+            || name == comm(std::process::id() as i32),
+            |known| name == known,
+        );
+        is_named && file.starts_with(known.file)
+    })
+}
+
+/// The name of a thread.
+fn comm(thread: i32) -> String {
+    let name = fs::read(format!("/proc/{thread}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
 /// A process whose threads are looked at.
@@ -221,21 +249,6 @@ struct Process {
     id: i32,
     mappings: Vec<Mapping>,
     memory: File,
-}
-
-/// Where the C library keeps what it knows of a thread: at the top of its stack.
-struct ControlBlock {
-    /// The thread pointer.
-    address: u64,
-    /// The stack pointer.
-    stack: u64,
-    /// The end of the memory that has both.
-    end: u64,
-}
-
-impl ControlBlock {
-    /// So long glibc's `struct pthread` is at most.
-    const BYTES: u64 = 0xa00;
 }
 
 impl Process {
@@ -247,24 +260,16 @@ impl Process {
         })
     }
 
-    /// The file whose code a thread runs.
+    /// The file whose code a thread runs: what was called first is what lies highest in its stack.
     fn library(&self, thread: i32) -> Option<String> {
-        let block = self.control_block(thread)?;
-        // The function that the thread was started with is noted there.
-        let end = block.end.min(block.address + ControlBlock::BYTES);
-        let noted = words(&self.memory, block.address, end);
-        let mut noted = noted.iter().filter_map(|&word| self.code_of_library(word));
-        // It may be a function of the C++ library: the first one that it has called tells more.
-        noted.next().map(str::to_owned).or_else(|| {
-            let stack = words(&self.memory, block.stack, block.address);
-            let mut calls = stack
-                .iter()
-                .rev()
-                .filter(|&&word| self.is_behind_call(word));
-            calls
-                .find_map(|&word| self.code_of_library(word))
-                .map(str::to_owned)
-        })
+        let (start, end) = self.stack(thread)?;
+        let words = words(&self.memory, start, end);
+        let mut calls = words
+            .iter()
+            .rev()
+            .filter(|&&word| self.is_behind_call(word));
+        let first = calls.find_map(|&word| self.code_of_library(word))?;
+        Some(first.to_owned())
     }
 
     /// The file that an address of code lies in, unless it is one of the libraries that run the code of others.
@@ -309,30 +314,27 @@ impl Process {
         code[LONGEST - 5] == 0xe8 || (2..=LONGEST).any(is_indirect)
     }
 
-    /// Finds the block above the stack pointer, by what that of this thread looks like: it begins with its own address,
-    /// has it once more, and has the id of the thread.
-    fn control_block(&self, thread: i32) -> Option<ControlBlock> {
+    /// The used part of the stack of a thread: from the stack pointer to what the C library keeps of the thread. That looks
+    /// like what it keeps of this thread: it begins with its own address, has it once more, and has the id of the thread.
+    fn stack(&self, thread: i32) -> Option<(u64, u64)> {
         const OWN_ADDRESSES: [usize; 2] = [0, 2];
+        // So long glibc's `struct pthread` is at most.
+        const BYTES: u64 = 0xa00;
         let own = File::open("/proc/self/mem").ok()?;
         let pointer = super::take::thread_pointer();
-        let own = words(&own, pointer, pointer + ControlBlock::BYTES);
+        let own = words(&own, pointer, pointer + BYTES);
         let id_at = own.iter().position(|&word| word as i32 == gettid())?;
-        let stack = self.stack_pointer(thread)? & !7;
-        let mapping = self.containing(stack)?;
-        let above = words(&self.memory, stack, mapping.end);
-        let is_block = |index: usize| {
-            let address = stack + 8 * index as u64;
+        let start = self.stack_pointer(thread)? & !7;
+        let above = words(&self.memory, start, self.containing(start)?.end);
+        let is_end = |index: usize| {
+            let address = start + 8 * index as u64;
             OWN_ADDRESSES
                 .iter()
                 .all(|distance| above.get(index + distance) == Some(&address))
                 && above.get(index + id_at).map(|&word| word as i32) == Some(thread)
         };
-        let index = (0..above.len()).find(|&index| is_block(index))?;
-        Some(ControlBlock {
-            address: stack + 8 * index as u64,
-            stack,
-            end: mapping.end,
-        })
+        let index = (0..above.len()).find(|&index| is_end(index))?;
+        Some((start, start + 8 * index as u64))
     }
 
     /// Of a thread that waits in a system call, or is stopped.
