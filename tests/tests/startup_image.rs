@@ -420,10 +420,9 @@ fn what_does_not_match_is_named() {
         ("app.py", &program),
         (
             "lib/lib_a.py",
-            "import os\ndef read(name='data.txt'): return open(__file__.replace('lib_a.py', name)).read()\nvalue = os.environ.get('LIB_A'), read()\nos.register_at_fork(after_in_child=lambda: read('forks.txt'))\n",
+            "import os\ndef read(name='data.txt'): return open(__file__.replace('lib_a.py', name)).read()\nvalue = os.environ.get('LIB_A'), read()\n",
         ),
         ("lib/data.txt", "data"),
-        ("lib/forks.txt", "data"),
     ]);
     let base = |command: &mut Command| {
         command.env("PYTHONPATH", project.path("lib"));
@@ -511,9 +510,6 @@ fn what_does_not_match_is_named() {
     check("as it was", &[], &silent);
     project.write("lib/data.txt", "other");
     check("a file that was read", &[], &silent);
-    run(&dump, &silent).success();
-    project.write("lib/forks.txt", "other");
-    check("a file that is read after a fork", &[], &silent);
     run(&dump, &silent).success();
     changed(&lib.join("lib_a.py"));
     check("a source", &[], &silent);
@@ -731,18 +727,6 @@ fn what_cannot_be_restored_is_refused() {
         (
             "a breakpoint",
             "import ctypes\nlibc = ctypes.CDLL(None)\nplace = ctypes.cast(libc.hcreate, ctypes.c_void_p).value\npage = ctypes.c_void_p(place & -4096)\nlibc.mprotect(page, 4096, 7)\nctypes.memset(place, 0xcc, 1)\nlibc.mprotect(page, 4096, 5)\n",
-        ),
-        (
-            "a thread in each forked process",
-            "import os, threading, time\nstart = lambda: threading.Thread(target=time.sleep, args=(60,), daemon=True, name='worker').start()\nos.register_at_fork(after_in_child=start)\n",
-        ),
-        (
-            "a death in each forked process",
-            "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))\n",
-        ),
-        (
-            "an end of each forked process",
-            "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n",
         ),
     ] {
         let project = Project::new(&[("lib/kept.py", code), ("app.lst", "kept\n")]);

@@ -24,11 +24,10 @@ const WRITE: u32 = libc::PROT_WRITE as u32;
 const FLAGS: u32 = (libc::MAP_NORESERVE | libc::MAP_GROWSDOWN) as u32;
 
 /// Advice that can be given again (madvise(2)).
-const REPEATED_ADVICE: [u32; 5] = [
+const REPEATED_ADVICE: [u32; 4] = [
     libc::MADV_HUGEPAGE as u32,
     libc::MADV_NOHUGEPAGE as u32,
     libc::MADV_DONTDUMP as u32,
-    libc::MADV_WIPEONFORK as u32,
     libc::MADV_MERGEABLE as u32,
 ];
 const ALL: u32 = READ | WRITE | libc::PROT_EXEC as u32;
@@ -66,17 +65,14 @@ fn are_fills(fills: &[Fill], regions: &[Region], end_of_pages: u64) -> bool {
 
 /// Whether advice is of a kind that changes no contents, in order, and about memory that there is.
 fn are_advised(advice: &[Advice], regions: &[Region]) -> bool {
-    let mut end = 0;
-    advice.iter().all(|advice| {
-        let is_possible = advice.address >= end
-            && REPEATED_ADVICE.contains(&advice.advice)
-            && [advice.address, advice.bytes]
-                .iter()
-                .all(|n| n.is_multiple_of(PAGE))
-            && is_inside(regions, advice.address, advice.bytes, 0);
-        end = advice.address.saturating_add(advice.bytes);
-        is_possible
-    })
+    advice.is_sorted_by_key(|advice| advice.address)
+        && advice.iter().all(|advice| {
+            REPEATED_ADVICE.contains(&advice.advice)
+                && [advice.address, advice.bytes]
+                    .iter()
+                    .all(|n| n.is_multiple_of(PAGE))
+                && is_inside(regions, advice.address, advice.bytes, 0)
+        })
 }
 
 /// Whether regions ascend, overlap with nothing, and come from places that there are.

@@ -46,8 +46,10 @@ pub struct CommandLine {
     pub rest: usize,
 }
 
-/// Options without arguments that an image may have been taken with.
-const FLAGS: &[u8] = b"bBdEIOPqRsSuv";
+/// Options without arguments that an image may have been taken with. Not `-v`: it prints each import.
+const FLAGS: &[u8] = b"bBdEIOPqRsSu";
+/// Names of `-X` options that no image is taken with: they print, or trace, what a start does.
+const TELLTALE: &[&[u8]] = &[b"importtime", b"tracemalloc"];
 
 impl CommandLine {
     /// Divides the arguments; none if only the ordinary start understands them.
@@ -84,7 +86,7 @@ impl CommandLine {
                         match flag {
                             b'c' => line.program = Program::Command(value.to_vec()),
                             b'm' => line.program = Program::Module(value.to_vec()),
-                            b'X' => line.add_x_option(value),
+                            b'X' => line.add_x_option(value)?,
                             _ => line.options.push([b"-W", value].concat()),
                         }
                         if b"cm".contains(&flag) {
@@ -109,15 +111,19 @@ impl CommandLine {
         Some(line)
     }
 
-    fn add_x_option(&mut self, value: &[u8]) {
+    fn add_x_option(&mut self, value: &[u8]) -> Option<()> {
         let mut parts = value.splitn(2, |&byte| byte == b'=');
         let name = parts.next().unwrap_or_default();
+        if TELLTALE.contains(&name) {
+            return None;
+        }
         if name == b"cds" || name.starts_with(b"cds_") {
             let text = parts.next().unwrap_or_default();
             self.cds.push((name.to_vec(), text.to_vec()));
         } else {
             self.options.push([b"-X", value].concat());
         }
+        Some(())
     }
 
     /// The startup image beside the archive that the options, or variables, ask for.

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -12,6 +13,9 @@ from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
 NEEDED = [Entry("linecache", None)]
+
+# How often an interpreter is started at most for one image.
+_MOST_ROUNDS = 5
 
 
 def image_path(archive: str) -> str:
@@ -42,16 +46,18 @@ def take_image(
     """
     from _cds_archive import image_options, is_read_by_libraries
 
+    end = None if seconds is None else time.monotonic() + seconds
     if options is None:
         options = image_options()
     if options is None:
         return "no startup image: there is none for the options of this process"
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     archive = os.path.abspath(archive)
-    request = {
+    image = os.path.abspath(image_path(archive))
+    former = _identity(image)
+    request: dict[str, object] = {
         "archive": archive,
-        "image": os.path.abspath(image_path(archive)),
-        "modules": list(modules.items()),
+        "image": image,
         "path": list(path),
         # The imports themselves are to load no more modules than a program does.
         "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
@@ -60,11 +66,10 @@ def take_image(
         "verbose": verbose,
     }
     # Files without names: there is nothing to remove, should this process be killed.
-    asked, recorded = os.memfd_create("cds_request"), os.memfd_create("cds_record")
+    asked, recorded, left = map(os.memfd_create, ("cds_request", "cds_record", "cds_anew"))
     try:
         record = request["record"] = _path_of(recorded)
-        with open(asked, "wb", closefd=False) as file:
-            marshal.dump(request, file)
+        request["anew"] = _path_of(left)
         command = [
             sys.executable,
             *options,
@@ -73,22 +78,69 @@ def take_image(
             "-X",
             f"cds_image={_path_of(asked)}",
         ]
-        status = _run(command, record, seconds, verbose)
+        reasons = {"failed", "made"}
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
+            request["modules"] = list(modules.items())
+            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+            _empty(asked, recorded, left)
+            with open(asked, "wb", closefd=False) as file:
+                marshal.dump(request, file)
+            rest = None if end is None else max(1, round(end - time.monotonic()))
+            status = _run(command, record, rest, verbose)
+            verbose = False
+            if (reason := _reason_to_begin_anew(left)) is None:
+                break
+            if reason[0] == "made":
+                # What is made again is made each time.
+                reasons.discard("made")
+            else:
+                for module in reason[1]:
+                    del modules[module]
     finally:
-        os.close(asked)
-        os.close(recorded)
+        for descriptor in (asked, recorded, left):
+            os.close(descriptor)
     if status is None:
         return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
         return f"no startup image: imports were killed by signal {-status}"
     if status > 0:
         return "the archive is written, but no startup image"
+    if _identity(image) == former:
+        return "no startup image: imports have ended the process"
     return None
 
 
 def _path_of(descriptor: int) -> str:
     """Return a name by which another process of this user can open an open file."""
     return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _empty(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
+    """Read what the process that did the imports has left, if it wants another to do them.
+
+    These are modules that have failed, and are not to be imported, or files that were made,
+    which the other may find.
+    """
+    with open(left, "rb", closefd=False) as file:
+        data = file.read()
+    if not data:
+        return None
+    reason: tuple[str, list[str]] = marshal.loads(data)
+    return reason
 
 
 def _is_to_be_imported(entry: Entry) -> bool:

@@ -40,6 +40,8 @@ class Record:
     def __init__(self) -> None:
         self.opened: set[str] = set()
         self.looked_at: set[str] = set()
+        # What was not there before, and may have been made.
+        self.made: set[str] = set()
         self.variables: set[bytes] = set()
         self.counts_processors = True
         # Standard streams of which it counts whether they are terminals, with or without a size.
@@ -61,13 +63,13 @@ def read(name: str, start: str) -> Record:
     if not data:
         return record
     items = data.split(b"\0")
-    kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s", b"d", b"r")
+    kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     for item in items:
         if item == b"o" + os.fsencode(start):
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
-            for kind in (b"t", b"s", b"d", b"r"):
+            for kind in (b"m", b"t", b"s", b"d", b"r"):
                 found[kind].clear()
         elif item == b"l" + os.fsencode(start + _END):
             sizes = found[b"s"]
@@ -80,6 +82,7 @@ def read(name: str, start: str) -> Record:
     created = {path for path in found[b"c"] if not os.path.lexists(path)}
     record.opened = _absolute({*found[b"o"]} - created)
     record.looked_at = _absolute({*found[b"l"]} - created)
+    record.made = _absolute(found[b"m"])
     record.variables = {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }

@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import hooks, kernel, observed, seeds, startup, streams
+from cds import atfork, creations, hooks, observed, seeds, startup, streams
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -55,7 +55,6 @@ class Preparation:
     def __init__(self, request: str) -> None:
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
-        self._kernel_state = kernel.state()
         self._request = request
         with open(request, "rb") as file:
             self._wanted = marshal.load(file)
@@ -67,13 +66,16 @@ class Preparation:
         os.environ._data = self._watched  # type: ignore[attr-defined]
         self._seen: set[str] = set()
         self._counts_host = False
-        # The image has no audit hooks: whoever takes it removes this one.
+        self._creations = creations.Creations()
+        self._is_audited = False
+        # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
         # `-c` needs it for its tracebacks, and `-i` more.
         __import__("linecache")
         seed_watch = seeds.Watch()
         self._decisive: set[bytes] = set()
         self._makers: dict[str, str] = {}
+        self._failed: list[str] = []
         all_asked = self._watched.asked
         for name, origin in self._wanted["modules"]:
             self._watched.asked = set()
@@ -86,8 +88,14 @@ class Preparation:
         self._flush()
         startup.keep_seeds(seed_watch.seeded())
         observed.tell_end_of_imports(request)
+        # Nobody is to be told of the collections that come now.
+        self._gc_callbacks = gc.callbacks[:]
+        gc.callbacks.clear()
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
+        self._creations.note(event, arguments)
+        if event == "sys.addaudithook":
+            self._is_audited = True
         if event == "socket.gethostname":
             self._counts_host = True
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
@@ -98,14 +106,19 @@ class Preparation:
         try:
             _import(name, origin)
             self._decisive |= self._watched.asked
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # The program that was traced may have tried it, too.
+            self._failed.append(name)
             if self._wanted["verbose"]:
                 _tell_failure(name, error)
         self._note_makers(f"{name} was imported")
 
     def _note_makers(self, what_was_done: str) -> list[str]:
         things = list(_what_cannot_be_restored(self._inherited))
+        if self._is_audited:
+            things.append("an audit hook")
         for thing in things:
             self._makers.setdefault(thing, what_was_done)
         return things
@@ -122,16 +135,35 @@ class Preparation:
             return None
         return f"it needs all standard streams, and {self._missing_stream} is closed"
 
-    def _what_the_kernel_keeps(self) -> str | None:
-        now = kernel.state()
-        changed = [name for name, then in self._kernel_state.items() if now.get(name) != then]
-        if not changed:
+    def _what_failed(self) -> str:
+        """Have the image taken anew without modules that cannot be imported.
+
+        What they have done before they failed would be done again when the program imports them.
+        """
+        if self._begin_anew("failed", self._failed):
+            return ""
+        return f"imports fail each time: {', '.join(self._failed)}"
+
+    def _what_was_made(self, paths: set[str]) -> str | None:
+        """Have the image taken anew if imports have made files: they may be there for good now."""
+        made = creations.remaining(paths | self._creations.paths, os.path.dirname(self._request))
+        if not made:
             return None
-        return f"imports have changed what each process has of its own: {', '.join(changed)}"
+        if self._begin_anew("made", made):
+            return ""
+        return f"imports make files or directories each time: {', '.join(made)}"
+
+    def _begin_anew(self, reason: str, names: list[str]) -> bool:
+        if reason not in self._wanted["reasons_to_begin_anew"]:
+            return False
+        with open(self._wanted["anew"], "wb") as file:
+            marshal.dump((reason, names), file)
+        return True
 
     def is_restorable(self) -> bool:
         """Say whether imports have left nothing that cannot be restored."""
-        return not (self._missing_stream or any(_what_cannot_be_restored(self._inherited)))
+        left = any(_what_cannot_be_restored(self._inherited))
+        return not (self._missing_stream or left or self._is_audited or self._failed)
 
     def conclude(
         self,
@@ -149,10 +181,11 @@ class Preparation:
         That is: the image's path, the names of variables, files and directories, the first
         parts of the names of modules that come from files, whether the number of processors,
         the working directory and the name of the host count, which standard streams were asked
-        whether they are terminals, and what makes an image impossible.
+        whether they are terminals, and what makes an image impossible (nothing that is to be
+        said, if it is to be taken anew).
         """
         wanted, watched, makers = self._wanted, self._watched, self._makers
-        things = self._note_makers("handlers of os.register_at_fork() were called")
+        things = self._note_makers("a start was practised")
         left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(wanted["record"], self._request)
@@ -165,12 +198,14 @@ class Preparation:
         del sys.path[: len(wanted["path"])]
         decisive = frozenset(self._decisive | record.variables)
         problem = (
-            f"imports have left what cannot be restored: {'; '.join(left)}"
+            self._what_failed()
+            if self._failed
+            else f"imports have left what cannot be restored: {'; '.join(left)}"
             if left
             else self._what_is_missing()
-            or self._what_the_kernel_keeps()
             or _what_depends_on_the_directory()
             or _what_is_set_too_late(wanted["changes"], now, decisive)
+            or self._what_was_made(record.made)
         )
         self._flush()
         names = {name.partition(".")[0] for name, _ in _from_files()}
@@ -181,11 +216,12 @@ class Preparation:
         variables = sorted(watched.asked | record.variables | {b"HOME"})
         asked = record.asked_for_directory
         counts_directory = asked is None or asked > _known_directories()
-        for module in ("preparing", "observed", "kernel", "seeds"):
+        for module in ("atfork", "creations", "preparing", "observed", "seeds"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
         startup.begins_with(changes, decisive)
         gc.collect()
+        gc.callbacks[:] = self._gc_callbacks
         return (
             image,
             variables,
@@ -244,14 +280,14 @@ def _find(name: str) -> "ModuleSpec | None":
     return next((spec for spec in specs if spec is not None), None)
 
 
-def _tell_failure(name: str, error: Exception) -> None:
+def _tell_failure(name: str, error: BaseException) -> None:
     reason = str(error).partition("\n")[0]
     told = f"cds: not in the startup image: {name} ({type(error).__name__}: {reason})"
     print(told, file=sys.stderr)
 
 
 def _what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
-    """Name threads, open files and timers."""
+    """Name threads, open files, timers, and what watches the program."""
     if _thread._count() > 0:  # type: ignore[attr-defined]
         yield from _threads()
     for number, target in _open_files().items():
@@ -260,6 +296,15 @@ def _what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
     for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
         if _signal.getitimer(getattr(_signal, name)) != (0.0, 0.0):
             yield f"a timer ({name})"
+    if sys.gettrace() is not None:
+        yield "a trace function (sys.settrace)"
+    if sys.getprofile() is not None:
+        yield "a profile function (sys.setprofile)"
+    for number in range(6):
+        if tool := sys.monitoring.get_tool(number):
+            yield f"a tool of sys.monitoring ({tool})"
+    if (tracer := sys.modules.get("_tracemalloc")) and tracer.is_tracing():
+        yield "tracemalloc"
 
 
 def _threads() -> "Iterator[str]":

@@ -149,6 +149,7 @@ def _renew_secrets() -> None:
 def rehearse() -> None:
     """Forget what packages want to be done: it is not for this process, which is to end."""
     atexit._clear()
+    gc.callbacks.clear()
 
 
 def practise() -> None:

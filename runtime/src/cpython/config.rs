@@ -49,6 +49,11 @@ impl Config {
         self.get().verbose
     }
 
+    /// Whether the time of each import is printed (`-X importtime`, `PYTHONPROFILEIMPORTTIME`).
+    pub fn prints_import_time(&self) -> bool {
+        self.get().import_time != 0
+    }
+
     /// Whether code objects keep column numbers (`-X no_debug_ranges` says no).
     pub fn has_debug_ranges(&self) -> bool {
         self.get().code_debug_ranges != 0

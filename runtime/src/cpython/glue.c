@@ -7,6 +7,7 @@
 #include "pycore_pymem.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
+#include "pycore_tracemalloc.h"
 
 #include <dlfcn.h>
 
@@ -201,4 +202,29 @@ void
 cds_glue_forget_audit_hooks(void)
 {
     Py_CLEAR(_PyInterpreterState_GET()->audit_hooks);
+}
+
+int
+cds_glue_has_audit_hooks(void)
+{
+    return _PyRuntime.audit_hooks.head != NULL
+        || _PyInterpreterState_GET()->audit_hooks != NULL;
+}
+
+int
+cds_glue_traces_memory(void)
+{
+    return _PyTraceMalloc_IsTracing();
+}
+
+PyObject **
+cds_glue_at_fork_handlers(int kind)
+{
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    PyObject **const lists[] = {
+        &interp->before_forkers,
+        &interp->after_forkers_parent,
+        &interp->after_forkers_child,
+    };
+    return lists[kind];
 }

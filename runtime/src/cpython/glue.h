@@ -74,3 +74,13 @@ size_t cds_glue_arena(unsigned int index);
 
 /* Removes the hooks that sys.addaudithook() has added to the interpreter. */
 void cds_glue_forget_audit_hooks(void);
+
+/* Whether there is an audit hook, of Python code or of C code. */
+int cds_glue_has_audit_hooks(void);
+
+/* Whether tracemalloc notes each allocation. */
+int cds_glue_traces_memory(void);
+
+/* Where the interpreter has its list of handlers of os.register_at_fork(), or
+   NULL: 0 before a fork, 1 after it in the parent, 2 after it in the child. */
+PyObject **cds_glue_at_fork_handlers(int kind);

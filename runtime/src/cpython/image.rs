@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::ops::Range;
 
+use super::object::{Object, Result};
 use super::raw;
 
 /// What `os.fork()` does before it.
@@ -62,6 +63,51 @@ pub fn arenas() -> Vec<Range<u64>> {
 pub fn forget_audit_hooks() {
     // SAFETY: the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_forget_audit_hooks() }
+}
+
+/// Whether somebody has added an audit hook, in Python or in C.
+pub fn has_audit_hooks() -> bool {
+    // SAFETY: the caller of the hook holds the GIL.
+    unsafe { raw::cds_glue_has_audit_hooks() != 0 }
+}
+
+/// Whether tracemalloc is on.
+pub fn traces_memory() -> bool {
+    // SAFETY: only asks.
+    unsafe { raw::cds_glue_traces_memory() != 0 }
+}
+
+/// Handlers of `os.register_at_fork()` as they were before some of them were set aside.
+pub struct AtForkHandlers([*mut raw::PyObject; AtForkHandlers::KINDS as usize]);
+
+impl AtForkHandlers {
+    const KINDS: i32 = 3;
+
+    /// Has only those handlers called that `chosen` returns, which gets a list of them.
+    pub fn set_aside(chosen: &Object) -> Result<Self> {
+        let mut lists = [std::ptr::null_mut(); Self::KINDS as usize];
+        for (list, kind) in lists.iter_mut().zip(0..) {
+            // SAFETY: the place holds NULL, or a list that the interpreter owns; it gets to own the new one, and the
+            // old one stays alive for `put_back`.
+            unsafe {
+                let place = raw::cds_glue_at_fork_handlers(kind);
+                *list = *place;
+                if !(*place).is_null() {
+                    let handlers = Object::from_borrowed(*place);
+                    *place = chosen.call(vec![handlers])?.to_list()?.into_ptr();
+                }
+            }
+        }
+        Ok(Self(lists))
+    }
+
+    /// Has all of them called again.
+    pub fn put_back(self) {
+        for (list, kind) in self.0.into_iter().zip(0..) {
+            // SAFETY: the list is still owned; the one in its place is part of an image, where nothing is freed.
+            unsafe { *raw::cds_glue_at_fork_handlers(kind) = list };
+        }
+    }
 }
 
 pub fn run_command(code: &CStr) {

@@ -264,7 +264,6 @@ impl<'a> MemoryDump<'a> {
             ("hg", libc::MADV_HUGEPAGE),
             ("nh", libc::MADV_NOHUGEPAGE),
             ("dd", libc::MADV_DONTDUMP),
-            ("wf", libc::MADV_WIPEONFORK),
             ("mg", libc::MADV_MERGEABLE),
         ] {
             if mapping.has_flag(flag) {

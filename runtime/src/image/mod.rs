@@ -9,13 +9,19 @@
 //! The interpreter is not position-independent, so its code and constants lie at the same addresses in both processes.
 //! That is why the code that replaces the memory can be a part of it.
 
+#[cfg(target_arch = "x86_64")]
+mod creations;
 mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
+mod kernel_state;
+#[cfg(target_arch = "x86_64")]
 mod loaded;
 #[cfg(target_arch = "x86_64")]
 mod memory_dump;
+#[cfg(target_arch = "x86_64")]
+mod memory_flags;
 #[cfg(target_arch = "x86_64")]
 mod memory_map;
 mod note;
@@ -30,6 +36,8 @@ mod renewal;
 mod resume;
 #[cfg(target_arch = "x86_64")]
 mod take;
+#[cfg(target_arch = "x86_64")]
+mod threads;
 #[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]

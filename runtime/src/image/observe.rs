@@ -20,12 +20,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use cds_image::PAGE;
 
+use super::creations::made_by;
 use super::memory_map::{self, Mapping};
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
 const CREATED: u8 = b'c';
 const LOOKED_AT: u8 = b'l';
+/// It was not there before this call, which may have made it.
+const MADE: u8 = b'm';
 const VARIABLE: u8 = b'v';
 /// Without a name: the number of processors was asked for.
 const PROCESSORS: u8 = b'p';
@@ -282,6 +285,7 @@ impl Observer<'_> {
         if self.breakpoint.is_none() && pid == self.leader {
             self.set_breakpoint()?;
         }
+        self.note_creation(pid, number, arguments)?;
         let [first, second, third, ..] = arguments;
         let here = libc::AT_FDCWD as u64;
         let (directory, path, kind) = match number {
@@ -327,6 +331,18 @@ impl Observer<'_> {
             self.add(kind, &path);
         }
         Ok(false)
+    }
+
+    /// Records the path that a system call is going to make, if there is nothing there yet.
+    fn note_creation(&mut self, pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<()> {
+        if let Some((directory, path)) = made_by(number, arguments, |address| word(pid, address))?
+            && let Some(path) = text(pid, path)?
+            && let Some(path) = absolute(pid, directory as i32, path)
+            && fs::symlink_metadata(OsStr::from_bytes(&path)).is_err()
+        {
+            self.add(MADE, &path);
+        }
+        Ok(())
     }
 
     /// Records a question about a standard stream.

@@ -18,14 +18,18 @@ use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
+use super::kernel_state::KernelState;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
+use super::memory_flags;
 use super::memory_map::{self, Mapping};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
+use super::threads;
 use super::writer::Writer;
 use super::{finalize, loaded};
+use crate::cpython::extension_suffixes;
+use crate::cpython::image::{self, AtForkHandlers};
 use crate::cpython::object::{Object, Raised};
-use crate::cpython::{extension_suffixes, image};
 use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
 
@@ -78,15 +82,23 @@ impl From<&str> for Failure {
 }
 
 fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
+    threads::watch_forks();
+    if let Some(text) = what_prints_or_traces(runtime) {
+        return Err(text.into());
+    }
+    let kernel = KernelState::of_this_process();
     let preparing = Object::import(c"cds.preparing")?;
     let environment: BTreeMap<_, _> = std::env::vars_os()
         .map(|(name, value)| (name.into_vec(), value.into_vec()))
         .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let at_fork = Object::import(c"cds.atfork")?.attribute(c"known")?;
+    let at_fork = AtForkHandlers::set_aside(&at_fork)?;
+    let left = left_by_imports(&kernel)?;
     let is_restorable = preparation.attribute(c"is_restorable")?;
     let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
-    if is_restorable()? {
+    if left.is_empty() && is_restorable()? {
         // What another process has survived, this one may do, too. What it looks at is noted.
         if rehearsed()?.is_none() {
             return Ok(None);
@@ -103,8 +115,17 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
+    let mut problems = left;
     if !problem.is_none() {
-        return Err(problem.to_str()?.into());
+        let problem = problem.to_str()?;
+        if problem.is_empty() {
+            // It is taken anew, by another process.
+            return Ok(Some(1));
+        }
+        problems.insert(0, problem.to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(Failure::Told(problems.join("; ")));
     }
     let ignored = ignored_signals().unwrap_or_default();
     if ignored != 0 {
@@ -144,6 +165,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             trampoline::freeze(&raw mut CONTEXT);
             resume::resume()?;
         }
+        at_fork.put_back();
         Object::import(c"cds.hooks")?
             .attribute(c"run_after_restore")?
             .call(Vec::new())?;
@@ -157,6 +179,42 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     result.map_err(|error| Failure::Told(format!("cannot write {}: {error}", path.display())))?;
     Ok(Some(0))
+}
+
+/// What this interpreter was started with that each start would have to do anew, import by import.
+fn what_prints_or_traces(runtime: &Runtime) -> Option<&'static str> {
+    if image::traces_memory() {
+        return Some("tracemalloc is on (-X tracemalloc, PYTHONTRACEMALLOC)");
+    }
+    if runtime.config.prints_import_time() {
+        return Some("the times of imports are printed (-X importtime, PYTHONPROFILEIMPORTTIME)");
+    }
+    if runtime.config.verbosity() > 0 {
+        return Some("imports are printed (-v, PYTHONVERBOSE)");
+    }
+    image::has_audit_hooks()
+        .then_some("the interpreter has an audit hook (of sitecustomize or a .pth file)")
+}
+
+/// Names what imports have left in the process, and Python does not know.
+fn left_by_imports(before: &KernelState) -> Result<Vec<String>, Failure> {
+    let now = KernelState::of_this_process();
+    let changed: Vec<&str> = now.changed_since(before).collect();
+    let mut left = Vec::new();
+    if !changed.is_empty() {
+        left.push(format!(
+            "imports have changed what each process has of its own: {}",
+            changed.join(", ")
+        ));
+    }
+    let memory = memory_flags::told_of_memory()
+        .map_err(|error| Failure::Told(format!("cannot read /proc/self/smaps: {error}")))?;
+    left.extend(memory.map(|memory| left_behind(&memory)));
+    Ok(left)
+}
+
+fn left_behind(things: &str) -> String {
+    format!("imports have left what cannot be restored: {things}")
 }
 
 /// Has a forked process rehearse; returns the pages that it has written to, and none in that process.
@@ -179,12 +237,17 @@ fn fork() -> Result<Option<i32>, Failure> {
     // `resume()`.)
     let child = unsafe {
         image::before_fork();
-        let child = libc::fork();
+        let (child, lost) = threads::watched(|| libc::fork());
         if child == 0 {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             return Ok(None);
         }
         image::after_fork_in_parent();
+        if let Some(lost) = lost {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+            return Err(Failure::Told(left_behind(&lost)));
+        }
         child
     };
     if child < 0 {
@@ -352,6 +415,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
     {
         return Err(Error::other("the child did not freeze"));
     }
+    threads::must_have_one(child)?;
     let mut unnamed = Unnamed::new(path, MODE)?;
     let memory = Memory::of(child)?;
     let mappings = memory_map::with_flags(&child.to_string())?;
@@ -491,7 +555,7 @@ fn own_rseq() -> Option<u64> {
 }
 
 /// The thread pointer, which the C library keeps at its own address.
-fn thread_pointer() -> u64 {
+pub fn thread_pointer() -> u64 {
     let pointer;
     // SAFETY: reads the first word of the thread's control block (glibc's `tcbhead_t.tcb`).
     unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly)) };
