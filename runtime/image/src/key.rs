@@ -44,7 +44,10 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
 ];
 
 /// Variables that only say which archive to use.
-const ABOUT_ARCHIVES: &[u8] = b"PYTHON_CDS";
+const ABOUT_ARCHIVES: [&[u8]; 2] = [b"PYTHON_CDS", b"PYCDS"];
+
+/// Variables of shells, which change them with each command.
+const OF_SHELLS: [&[u8]; 4] = [b"_", b"OLDPWD", b"PWD", b"SHLVL"];
 
 #[derive(Serialize, Deserialize)]
 pub struct Key<'a> {
@@ -57,6 +60,9 @@ pub struct Key<'a> {
     /// Variables that were read, and all that a library might have read; with their values.
     #[serde(borrow)]
     pub environment: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// All that count where somebody looks at all of them, in their order, if somebody has.
+    #[serde(borrow)]
+    pub whole_environment: Option<Vec<(&'a [u8], &'a [u8])>>,
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
@@ -178,10 +184,19 @@ fn leaf_7() -> [u64; 2] {
 
 /// Whether a library might read a variable.
 pub fn may_be_read(name: &[u8]) -> bool {
-    !name.starts_with(ABOUT_ARCHIVES)
+    !is_about_archives(name)
         && READ_BY_LIBRARIES
             .iter()
             .any(|start| name.starts_with(start))
+}
+
+fn is_about_archives(name: &[u8]) -> bool {
+    ABOUT_ARCHIVES.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether a variable that nobody has asked for counts where somebody has looked at all of them.
+pub fn counts_in_whole(name: &[u8]) -> bool {
+    !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
 /// The name of the host (uname(2)).
@@ -236,6 +251,11 @@ impl Key<'_> {
         };
         if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
             return Some(format!("the variable {} is new", shown(name)));
+        }
+        if let Some(then) = &self.whole_environment
+            && let Some(reason) = differs(then, start)
+        {
+            return Some(reason);
         }
         if let Some(directory) = self.directory {
             let here = rustix::process::getcwd(Vec::new());
@@ -310,6 +330,25 @@ impl Key<'_> {
             rustix::fs::stat(&path[..]).is_ok()
         })
     }
+}
+
+/// How the whole environment differs from what it was.
+fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
+    let now = || start.variables().filter(|(name, _)| counts_in_whole(name));
+    if now().eq(then.iter().copied()) {
+        return None;
+    }
+    for (name, value) in then {
+        if start.variable(name) != Some(value) {
+            return Some(format!("the variable {} has another value", shown(name)));
+        }
+    }
+    let is_new = |name: &[u8]| !then.iter().any(|(known, _)| *known == name);
+    let new = now().find(|(name, _)| is_new(name));
+    Some(new.map_or_else(
+        || "the variables have another order".to_owned(),
+        |(name, _)| format!("the variable {} is new", shown(name)),
+    ))
 }
 
 /// The directory that a script lies in when all symbolic links to it are followed, as `sys.path[0]` has it

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from _cds_archive import image_options
+from _cds_archive import image_options, variable_changes
 
 from cds import interpreter
 
@@ -66,14 +66,18 @@ def _main_module() -> str:
     return "" if spec is None else str(spec.name)
 
 
-def _changes(variables: dict[bytes, bytes]) -> dict[str, str | None]:
-    """Return what the program has made of the variables that it was started with."""
-    now = {name: value for name, value in os.environb.items() if interpreter.is_inherited(name)}
-    return {
-        os.fsdecode(name): os.fsdecode(now[name]) if name in now else None
-        for name in variables.keys() | now.keys()
-        if variables.get(name) != now.get(name)
-    }
+def _changes(variables: dict[bytes, bytes]) -> dict[bytes, list[bytes | None]]:
+    """Return the values that the program has given to variables, with which it was started."""
+    changes: dict[bytes, list[bytes | None]] = {}
+    for name, value in variable_changes():
+        changes.setdefault(name, []).append(value)
+    now = dict(os.environb)
+    for name in variables.keys() | now.keys() | changes.keys():
+        value = now.get(name)
+        last = changes[name][-1] if name in changes else variables.get(name)
+        if value != last:
+            changes.setdefault(name, []).append(value)
+    return {name: values for name, values in changes.items() if interpreter.is_inherited(name)}
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -108,7 +112,10 @@ def _write(archive: str) -> None:
 
 
 def _take_image(
-    archive: str, entries: Iterable["Entry"], options: Sequence[str], changes: dict[str, str | None]
+    archive: str,
+    entries: Iterable["Entry"],
+    options: Sequence[str],
+    changes: dict[bytes, list[bytes | None]],
 ) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
     import tempfile

@@ -9,10 +9,15 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from cds import interpreter
 from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
 NEEDED = [Entry("linecache", None)]
+
+# A module that depends on what a program sets may be imported by others, which are found when it
+# is left out.
+_ATTEMPTS = 5
 
 
 def image_path(archive: str) -> str:
@@ -26,7 +31,7 @@ def take_image(
     path: Sequence[str],
     *,
     options: Sequence[str] | None = None,
-    changes: Mapping[str, str | None] = MappingProxyType({}),
+    changes: Mapping[bytes, Sequence[bytes | None]] = MappingProxyType({}),
     verbose: bool = False,
     seconds: int | None = None,
 ) -> str | None:
@@ -34,7 +39,8 @@ def take_image(
 
     It is started with the options given, or those that this process was started with (not
     those that variables stand for, which it has as well), and may take so many seconds.
-    `changes` are variables that the program sets, or removes, which imports must not depend on.
+    `changes` are values that the program gives to variables, one after the other (None if it
+    removes one).  Modules that depend on one of these when they are imported are left out.
     Return what went wrong, if something did.
     """
     from _cds_archive import image_options, is_read_by_libraries
@@ -48,15 +54,42 @@ def take_image(
     request = {
         "archive": archive,
         "image": os.path.abspath(image_path(archive)),
-        "modules": list(modules.items()),
         "path": list(path),
         # The imports themselves are to load no more modules than a program does.
-        "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
+        "changes": {name: list(values) for name, values in changes.items()},
+        "for_libraries": [name for name in map(os.fsdecode, changes) if is_read_by_libraries(name)],
         "verbose": verbose,
     }
+    left_out: set[str] = set()
+    for _ in range(_ATTEMPTS):
+        request["modules"] = [
+            (name, file) for name, file in modules.items() if not _is_part(name, left_out)
+        ]
+        status, found = _attempt(request, archive, options, seconds, verbose)
+        if left_out.issuperset(found):
+            break
+        left_out |= found
+    if status is None:
+        return f"no startup image: imports have not ended within {seconds} seconds"
+    if status < 0:
+        return f"no startup image: imports were killed by signal {-status}"
+    if status > 0:
+        return "the archive is written, but no startup image"
+    return None
+
+
+def _attempt(
+    request: dict[str, object],
+    archive: str,
+    options: Sequence[str],
+    seconds: int | None,
+    verbose: bool,
+) -> tuple[int | None, set[str]]:
+    """Have an image taken; return the status as `_run()` does, and modules to be left out."""
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
         name = os.path.join(directory, "request")
         record = request["record"] = os.path.join(directory, "record")
+        left_out = request["left_out"] = os.path.join(directory, "left_out")
         with open(name, "wb") as file:
             marshal.dump(request, file)
         command = [
@@ -68,13 +101,17 @@ def take_image(
             f"cds_image={name}",
         ]
         status = _run(command, record, seconds, verbose)
-    if status is None:
-        return f"no startup image: imports have not ended within {seconds} seconds"
-    if status < 0:
-        return f"no startup image: imports were killed by signal {-status}"
-    if status > 0:
-        return "the archive is written, but no startup image"
-    return None
+        try:
+            with open(left_out, "rb") as file:
+                return status, set(marshal.load(file))
+        except FileNotFoundError:
+            return status, set()
+
+
+def _is_part(name: str, packages: set[str]) -> bool:
+    """Say whether a module is one of these, or in one of these packages."""
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
 
 
 def _is_to_be_imported(entry: Entry) -> bool:
@@ -90,8 +127,12 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
     """
     from _cds_archive import run_observed
 
+    # Not what locale coercion or a program have made of it: as a start gets it that is to be
+    # from the image.
+    variables = interpreter.environment()
     try:
-        status: int | None = run_observed(command, record, seconds or 0)
+        texts = [b"%b=%b" % item for item in variables.items()]
+        status: int | None = run_observed(command, texts, record, seconds or 0)
         return status
     except OSError as error:
         if verbose:
@@ -102,6 +143,7 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
     try:
         return subprocess.run(
             command,
+            env=variables,
             stdin=stdin,
             stdout=sys.stderr.fileno(),
             preexec_fn=_stop_ignoring_signals,

@@ -8,6 +8,8 @@ import os
 import stat
 import sys
 
+from cds import variables
+
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class Record:
         self.opened: set[str] = set()
         self.looked_at: set[str] = set()
         self.variables: set[bytes] = set()
+        # What C code has changed of them: kinds and texts of `breakpoints.rs`.
+        self.changed_variables: list[tuple[bytes, bytes]] = []
+        # Whether C code or another program may have looked at all of them.
+        self.counts_environment = True
         self.counts_processors = True
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
@@ -63,10 +69,14 @@ def read(name: str, start: str) -> Record:
         return record
     kinds = (b"o", b"c", b"l", b"v", b"p", b"t", b"s", b"d", b"r")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
+    environment = _Environment()
     for item in items:
-        if item == b"o" + os.fsencode(start):
+        if environment.notices(item, start):
+            continue
+        if item == b"l" + os.fsencode(start + variables.START):
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
+        elif item == b"o" + os.fsencode(start):
             for kind in (b"t", b"s", b"d", b"r"):
                 found[kind].clear()
         elif item == b"l" + os.fsencode(start + _END):
@@ -80,6 +90,8 @@ def read(name: str, start: str) -> Record:
     created = {path for path in found[b"c"] if not os.path.lexists(path)}
     record.opened = _absolute({*found[b"o"]} - created)
     record.looked_at = _absolute({*found[b"l"]} - created)
+    record.changed_variables = environment.changes
+    record.counts_environment = environment.counts()
     record.variables = {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
@@ -87,6 +99,47 @@ def read(name: str, start: str) -> Record:
         path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]
     )
     return record
+
+
+class _Environment:
+    """What a record tells of the environment as a whole."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[bytes, bytes]] = []
+        # Files of code that has looked at it, before and since `site` was imported.
+        self._walkers: list[bytes] = []
+        self._is_watched = False
+        self._is_imported = False
+        self._interpreter = os.fsencode(os.readlink("/proc/self/exe"))
+
+    def notices(self, item: bytes, start: str) -> bool:
+        """Take notice of an item; say whether it was about the environment only."""
+        kind, text = item[:1], item[1:]
+        if kind in (b"S", b"D", b"U", b"C"):
+            if not self._is_imported:
+                self.changes.append((kind, text))
+                if kind == b"C":
+                    self._walkers.append(text)
+            return True
+        if kind == b"W":
+            # What runs then is the interpreter's own way to a restored process.
+            if text != self._interpreter or not self._is_imported:
+                self._walkers.append(text)
+            return True
+        if kind == b"o" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
+            self._walkers.append(text)
+        elif item == b"l" + os.fsencode(start + variables.START):
+            # The interpreter itself has read all of it into `posix.environ`.
+            self._is_watched = self._interpreter in self._walkers
+            own = (self._interpreter, b"/proc/self/environ")
+            self._walkers = [walker for walker in self._walkers if walker not in own]
+        elif item == b"l" + os.fsencode(start + _END):
+            self._is_imported = True
+        return False
+
+    def counts(self) -> bool:
+        """Say whether somebody may have looked at all of it."""
+        return bool(self._walkers) or not self._is_watched
 
 
 def is_read(flags: int) -> bool:

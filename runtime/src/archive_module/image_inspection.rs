@@ -12,6 +12,10 @@ pub fn image_options([]: [Object; 0]) -> Result<Object> {
     }
 }
 
+pub fn variable_changes([]: [Object; 0]) -> Result<Object> {
+    image::variable_changes()
+}
+
 pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {
     Ok(Object::bool(image::is_read_by_libraries(name.to_str()?)))
 }
@@ -47,6 +51,10 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
         (
             "environment",
             Object::list(variables.collect::<Result<Vec<_>>>()?)?,
+        ),
+        (
+            "compares_whole_environment",
+            Object::bool(found.compares_whole_environment),
         ),
         ("terminals", texts(&found.terminals)?),
         ("names", texts(&found.names)?),

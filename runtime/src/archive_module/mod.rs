@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::{image_options, inspect_image, is_read_by_libraries};
+use image_inspection::{image_options, inspect_image, is_read_by_libraries, variable_changes};
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -98,12 +98,17 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, environment, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
                 c"image_options",
                 image_options,
                 c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
+            ),
+            method!(
+                c"variable_changes",
+                variable_changes,
+                c"variable_changes()\n--\n\nWhat the program has changed of the environment, one after the other: names, and values or None.",
             ),
             method!(
                 c"is_read_by_libraries",

@@ -184,6 +184,14 @@ cds_glue_use_up_free_memory(void)
 }
 
 void
+cds_glue_set_type(PyObject *object, PyObject *type)
+{
+    PyTypeObject *old = Py_TYPE(object);
+    Py_SET_TYPE(object, (PyTypeObject *)Py_NewRef(type));
+    Py_DECREF(old);
+}
+
+void
 cds_glue_forget_audit_hooks(void)
 {
     Py_CLEAR(_PyInterpreterState_GET()->audit_hooks);

@@ -66,5 +66,8 @@ void cds_glue_immortalize(void);
    next get memory of their own (Objects/obmalloc.c). */
 void cds_glue_use_up_free_memory(void);
 
+/* Gives an object another type, whose instances have the same layout. */
+void cds_glue_set_type(PyObject *object, PyObject *type);
+
 /* Removes the hooks that sys.addaudithook() has added to the interpreter. */
 void cds_glue_forget_audit_hooks(void);

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
+use super::object::Object;
 use super::raw;
 
 /// What `os.fork()` does before it.
@@ -42,6 +43,15 @@ pub fn immortalize() {
 pub fn use_up_free_memory() {
     // SAFETY: the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_use_up_free_memory() }
+}
+
+/// Gives an object another type.
+///
+/// # Safety
+/// Instances of both types have the same layout.
+pub unsafe fn set_type(object: &Object, class: &Object) {
+    // SAFETY: as promised; the caller of the hook holds the GIL.
+    unsafe { raw::cds_glue_set_type(object.as_ptr(), class.as_ptr()) }
 }
 
 /// Removes the hooks that `sys.addaudithook()` has added.

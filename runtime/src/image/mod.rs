@@ -9,6 +9,8 @@
 //! The interpreter is not position-independent, so its code and constants lie at the same addresses in both processes.
 //! That is why the code that replaces the memory can be a part of it.
 
+#[cfg(target_arch = "x86_64")]
+mod breakpoints;
 mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
@@ -28,6 +30,10 @@ mod take;
 #[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
+mod variable_history;
+#[cfg(target_arch = "x86_64")]
+mod variables;
+#[cfg(target_arch = "x86_64")]
 mod writer;
 
 pub use describe::describe;
@@ -42,6 +48,10 @@ pub use renewal::{is_read_by_libraries, needs_renewal, options_of_process};
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    end_restored, finalize_restored, is_immortal, is_read_by_libraries, needs_renewal,
-    options_of_process, run_observed, take,
+    begin_variables, end_restored, finalize_restored, is_immortal, is_read_by_libraries,
+    needs_renewal, options_of_process, run_observed, take, variable_changes,
 };
+#[cfg(target_arch = "x86_64")]
+pub use variable_history::changes as variable_changes;
+#[cfg(target_arch = "x86_64")]
+pub use variables::begin as begin_variables;

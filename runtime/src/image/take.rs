@@ -4,7 +4,6 @@
 //! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
 //! could not be restored (pthread_atfork(3)).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Error};
 use std::mem::ManuallyDrop;
@@ -26,6 +25,7 @@ use super::finalize;
 use super::memory_map::{self, Mapping, PageMap};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
+use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use crate::cpython::object::{Object, Raised};
 use crate::cpython::{extension_suffixes, image};
@@ -87,11 +87,10 @@ impl From<&str> for Failure {
 
 fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let preparing = Object::import(c"cds.preparing")?;
-    let environment: BTreeMap<_, _> = std::env::vars_os()
-        .map(|(name, value)| (name.into_vec(), value.into_vec()))
-        .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let keep_environment = preparation.attribute(c"keep_environment")?;
+    let started = keep_environment.call(vec![variables::of_c()?])?;
     let is_restorable = preparation.attribute(c"is_restorable")?;
     let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
     if is_restorable()? {
@@ -102,7 +101,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         for _ in 0..ROUNDS {
             if is_restorable()? {
                 // SAFETY: there are no other threads, and the GIL is held.
-                unsafe { resume::practise()? };
+                unsafe { resume::practise(&started)? };
             }
         }
     }
@@ -111,6 +110,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
+    variables::end_watch()?;
     if !problem.is_none() {
         return Err(problem.to_str()?.into());
     }
@@ -121,13 +121,10 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             ignored.trailing_zeros() + 1
         )));
     }
-    let looked_at = LookedAt::new(
-        runtime,
-        environment,
-        [&read, &paths, &names, &counts, &terminals],
-    )?;
+    let looked_at = LookedAt::new(runtime, [&read, &paths, &names, &counts, &terminals])?;
     let path = PathBuf::from(path.to_str()?);
-    drop((preparing, preparation, read, paths, names));
+    drop((preparing, preparation, keep_environment, started));
+    drop((read, paths, names));
     drop((counts, terminals, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
@@ -203,7 +200,8 @@ struct LookedAt {
     build_id: String,
     executable: Vec<u8>,
     options: Vec<Vec<u8>>,
-    environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    environment: Vec<Compared>,
+    whole_environment: Option<Vec<Variable>>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
     directory: Option<Vec<u8>>,
@@ -216,7 +214,6 @@ struct LookedAt {
 impl LookedAt {
     fn new(
         runtime: &Runtime,
-        environment: BTreeMap<Vec<u8>, Vec<u8>>,
         [read, paths, names, counts, terminals]: [&Object; 5],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
@@ -228,20 +225,7 @@ impl LookedAt {
             .collect();
         let line = CommandLine::parse(&arguments)
             .ok_or_else(|| Failure::from("these options do not go with an image"))?;
-        let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
-        for name in read.to_items()? {
-            let name = name.to_bytes()?.to_vec();
-            let value = environment.get(&name).cloned();
-            // What libraries might read must not be new anyway.
-            if value.is_some() || !key::may_be_read(&name) {
-                recorded.push((name, value));
-            }
-        }
-        for (name, value) in environment {
-            if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
-                recorded.push((name, Some(value)));
-            }
-        }
+        let (environment, whole_environment) = variables::looked_at(read)?;
         let mut files = Vec::new();
         for item in paths.to_items()? {
             let fields = item.to_items()?;
@@ -284,7 +268,8 @@ impl LookedAt {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
             options: line.options,
-            environment: recorded,
+            environment,
+            whole_environment,
             paths: files,
             terminals: asked,
             directory: here,
@@ -307,6 +292,12 @@ impl LookedAt {
             environment: environment
                 .map(|(name, value)| (name.as_slice(), value.as_deref()))
                 .collect(),
+            whole_environment: self.whole_environment.as_ref().map(|variables| {
+                let variables = variables.iter();
+                variables
+                    .map(|(name, value)| (name.as_slice(), value.as_slice()))
+                    .collect()
+            }),
             paths: paths
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),
