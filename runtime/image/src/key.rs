@@ -43,6 +43,9 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"CUDA_",
 ];
 
+/// The allocator mimalloc takes them in lower case, too.
+const OF_MIMALLOC: &[u8] = b"MIMALLOC_";
+
 /// Variables that only say which archive to use.
 const ABOUT_ARCHIVES: [&[u8]; 2] = [b"PYTHON_CDS", b"PYCDS"];
 
@@ -184,10 +187,13 @@ fn leaf_7() -> [u64; 2] {
 
 /// Whether a library might read a variable.
 pub fn may_be_read(name: &[u8]) -> bool {
+    let begins_with = |start: &[u8]| {
+        let beginning = name.get(..start.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
+    };
+    let mut starts = READ_BY_LIBRARIES.iter();
     !is_about_archives(name)
-        && READ_BY_LIBRARIES
-            .iter()
-            .any(|start| name.starts_with(start))
+        && (starts.any(|start| name.starts_with(start)) || begins_with(OF_MIMALLOC))
 }
 
 fn is_about_archives(name: &[u8]) -> bool {

@@ -45,8 +45,10 @@ class Record:
         self.variables: set[bytes] = set()
         # What C code has changed of them: kinds and texts of `breakpoints.rs`.
         self.changed_variables: list[tuple[bytes, bytes]] = []
-        # Whether C code or another program may have looked at all of them.
-        self.counts_environment = True
+        # Whether C code or another program may have looked at all of them, and whether that was not
+        # seen.
+        self.walks_environment = True
+        self.is_blind = True
         self.counts_processors = True
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
@@ -91,7 +93,8 @@ def read(name: str, start: str) -> Record:
     record.opened = _absolute({*found[b"o"]} - created)
     record.looked_at = _absolute({*found[b"l"]} - created)
     record.changed_variables = environment.changes
-    record.counts_environment = environment.counts()
+    record.walks_environment = bool(environment.walkers)
+    record.is_blind = not environment.is_watched or environment.is_replaced
     record.variables = {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
@@ -106,9 +109,11 @@ class _Environment:
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes]] = []
-        # Files of code that has looked at it, before and since `site` was imported.
-        self._walkers: list[bytes] = []
-        self._is_watched = False
+        # Files of code that has looked at it.
+        self.walkers: list[bytes] = []
+        # Whether the watchpoint works, and whether there was something that it cannot tell.
+        self.is_watched = False
+        self.is_replaced = False
         self._is_imported = False
         self._interpreter = os.fsencode(os.readlink("/proc/self/exe"))
 
@@ -118,28 +123,24 @@ class _Environment:
         if kind in (b"S", b"D", b"U", b"C"):
             if not self._is_imported:
                 self.changes.append((kind, text))
-                if kind == b"C":
-                    self._walkers.append(text)
+                self.is_replaced |= kind == b"C"
             return True
         if kind == b"W":
             # What runs then is the interpreter's own way to a restored process.
             if text != self._interpreter or not self._is_imported:
-                self._walkers.append(text)
+                self.walkers.append(text)
+            self.is_replaced |= not text
             return True
         if kind == b"o" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
-            self._walkers.append(text)
+            self.is_replaced = True
         elif item == b"l" + os.fsencode(start + variables.START):
             # The interpreter itself has read all of it into `posix.environ`.
-            self._is_watched = self._interpreter in self._walkers
-            own = (self._interpreter, b"/proc/self/environ")
-            self._walkers = [walker for walker in self._walkers if walker not in own]
+            self.is_watched = self._interpreter in self.walkers
+            self.walkers = [walker for walker in self.walkers if walker != self._interpreter]
+            self.is_replaced = not all(self.walkers)
         elif item == b"l" + os.fsencode(start + _END):
             self._is_imported = True
         return False
-
-    def counts(self) -> bool:
-        """Say whether somebody may have looked at all of it."""
-        return bool(self._walkers) or not self._is_watched
 
 
 def is_read(flags: int) -> bool:

@@ -78,14 +78,14 @@ class Preparation:
         started, told = watch.started, record.changed_variables
         changes, is_exact = variables.changes_in_c(started, told, self._of_c)
         names = watch.asked() | record.variables
-        is_whole = record.counts_environment or not (is_exact and self._is_exact)
-        if is_whole or self._keeps_walk:
+        is_blind = record.is_blind or not (is_exact and self._is_exact)
+        if is_blind or self._keeps_walk:
             names.update(variables.OF_SHELLS)
         removed = [(name, None) for name in changes.removed]
         return (
             [*started.items()],
             sorted(names),
-            is_whole or watch.has_walked,
+            is_blind or record.walks_environment or watch.has_walked,
             [*removed, *changes.assigned.items()],
         )
 
@@ -140,7 +140,7 @@ class Preparation:
         problem = None
         for name in self._environment.foreign():
             readers = self._environment.readers(name)
-            is_unknown = record.counts_environment or name in libraries or "" in readers
+            is_unknown = record.walks_environment or name in libraries or "" in readers
             # One whose import has failed is not in the image.
             readers.intersection_update(sys.modules)
             if readers or is_unknown:

@@ -61,7 +61,7 @@ class Watch:
         self.environ = environ
         self.started = started
         # Locale coercion (PEP 538) has come before.
-        self.changes = Changes.between(started, dict.copy(environ))
+        self.changes = Changes.between(started, dict(dict.items(environ)))
         self._asked: set[bytes] = set()
         # Whether somebody has looked at all variables.
         self.has_walked = False
@@ -151,7 +151,7 @@ class Watch:
 
     def exact_changes(self) -> tuple[Changes, bool]:
         """Return what was changed, and whether that is what was seen being changed."""
-        now = dict.copy(self.environ)
+        now = dict(dict.items(self.environ))
         if list(self.changes.made_to(self.started).items()) == list(now.items()):
             return self.changes, True
         return Changes.between(self.started, now), False

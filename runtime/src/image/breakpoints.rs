@@ -24,6 +24,10 @@ pub const CLEARED: u8 = b'C';
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
 pub const WALKED: u8 = b'W';
 
+/// How the variables begin that the allocator mimalloc reads. It searches `environ` for them by itself, since it is used
+/// before `getenv()` can be.
+const OF_MIMALLOC: &[u8] = b"mimalloc_";
+
 /// An entry of the record.
 pub type Entry = (u8, Vec<u8>);
 
@@ -240,11 +244,13 @@ impl Breakpoints {
 
     /// What a process has met that has got SIGTRAP.
     pub fn met(&self, pid: i32) -> io::Result<Trap> {
-        let next = registers(pid)?.rip;
+        let registers = registers(pid)?;
+        let next = registers.rip;
         if code_of_signal(pid)? == TRAP_HWBKPT {
             // It stops behind the instruction.
             let is_in_library = self.library.iter().any(|code| code.contains(&next));
-            let walker = (!is_in_library).then(|| {
+            let is_known = is_in_library || is_in_mimalloc(pid, &registers)?;
+            let walker = (!is_known).then(|| {
                 let mappings = memory_map::of_process(&pid.to_string()).unwrap_or_default();
                 let mut mappings = mappings.into_iter();
                 let found = mappings.find(|mapping| (mapping.start..mapping.end).contains(&next));
@@ -274,6 +280,35 @@ impl Breakpoints {
             .iter()
             .try_for_each(|breakpoint| breakpoint.remove(pid))
     }
+}
+
+/// Whether the code that has read `environ` searches for one of these variables: it has the name in a register then.
+fn is_in_mimalloc(pid: i32, registers: &libc::user_regs_struct) -> io::Result<bool> {
+    let values = [
+        registers.rax,
+        registers.rbx,
+        registers.rcx,
+        registers.rdx,
+        registers.rsi,
+        registers.rdi,
+        registers.rbp,
+        registers.r8,
+        registers.r9,
+        registers.r10,
+        registers.r11,
+        registers.r12,
+        registers.r13,
+        registers.r14,
+        registers.r15,
+    ];
+    for value in values {
+        let name = text(pid, value)?.unwrap_or_default();
+        let start = name.get(..OF_MIMALLOC.len());
+        if start.is_some_and(|start| start.eq_ignore_ascii_case(OF_MIMALLOC)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn set_debug_register(pid: i32, number: usize, value: u64) -> io::Result<()> {

@@ -6,7 +6,7 @@
 //! The interpreter says that it has done its imports by opening the record: then it is let go, so that nothing of this
 //! is in its memory when it is frozen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
 use std::fs::{self, File};
 use std::io::{self, Error, PipeWriter, Write};
@@ -18,8 +18,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cds_image::PAGE;
+use cds_image::key::counts_in_whole;
 
-use super::breakpoints::{Breakpoint, Breakpoints, Trap, VARIABLE, WALKED};
+use super::breakpoints::{Breakpoint, Breakpoints, Entry, Trap, VARIABLE, WALKED};
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
@@ -33,6 +34,9 @@ const TERMINAL_SIZE: u8 = b's';
 /// Without a name: the working directory was asked for, or a path was relative to it.
 const DIRECTORY: u8 = b'd';
 const RELATIVE: u8 = b'r';
+
+/// Programs whose answers depend on no variables but those that are compared anyway; `platform` asks them.
+const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
 
 /// How a stop at a system call differs from a signal (PTRACE_O_TRACESYSGOOD).
 const SYSTEM_CALL: c_int = libc::SIGTRAP | 0x80;
@@ -65,6 +69,7 @@ pub fn run_observed(
         has_started: false,
         tracees: BTreeSet::from([pid]),
         breakpoints,
+        passed: BTreeMap::new(),
         path: record,
         record: Vec::new(),
         end: None,
@@ -139,6 +144,8 @@ struct Observer<'a> {
     /// These have the breakpoints in their memory, too.
     tracees: BTreeSet<i32>,
     breakpoints: Breakpoints,
+    /// What processes get from the environment that are about to run something else.
+    passed: BTreeMap<i32, Vec<Entry>>,
     path: &'a Path,
     record: Vec<u8>,
     /// How the process has ended.
@@ -183,6 +190,7 @@ impl Observer<'_> {
                 go_on(pid, 0)
             }
             libc::PTRACE_EVENT_EXEC => {
+                self.program_started(pid);
                 self.forget(pid);
                 ptrace(libc::PTRACE_DETACH, pid, 0, 0).map(drop)
             }
@@ -199,6 +207,7 @@ impl Observer<'_> {
 
     fn forget(&mut self, pid: i32) {
         self.tracees.remove(&pid);
+        self.passed.remove(&pid);
         self.breakpoints.forget_thread(pid);
     }
 
@@ -309,19 +318,35 @@ impl Observer<'_> {
         self.record.push(0);
     }
 
-    /// Records the variables that another program gets.
+    /// Notes the variables that another program is about to get.
     fn program_starts(&mut self, pid: i32, array: u64) -> io::Result<()> {
-        if self.breakpoints.is_environment(pid, array)? {
-            self.add(WALKED, b"exec");
-        }
+        let mut passed = Vec::new();
         for place in (array..).step_by(size_of::<u64>()) {
             let Some(variable) = text(pid, word(pid, place)?)? else {
                 break;
             };
             let name = variable.split(|&byte| byte == b'=').next();
-            self.add(VARIABLE, name.unwrap_or_default());
+            let name = name.unwrap_or_default();
+            if counts_in_whole(name) {
+                passed.push((VARIABLE, name.to_vec()));
+            }
         }
+        if self.breakpoints.is_environment(pid, array)? {
+            passed.push((WALKED, b"exec".to_vec()));
+        }
+        self.passed.insert(pid, passed);
         Ok(())
+    }
+
+    /// Records the variables that another program has got.
+    fn program_started(&mut self, pid: i32) {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let passed = self.passed.remove(&pid).unwrap_or_default();
+        if !INDIFFERENT.map(Path::new).contains(&program.as_path()) {
+            for (kind, name) in passed {
+                self.add(kind, &name);
+            }
+        }
     }
 
     fn trapped(&mut self, pid: i32) -> io::Result<()> {
