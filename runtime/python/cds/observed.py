@@ -94,8 +94,8 @@ def read(name: str, start: str) -> Record:
     record.looked_at = _absolute({*found[b"l"]} - created)
     record.changed_variables = environment.changes
     record.walks_environment = bool(environment.walkers)
-    record.is_blind = not environment.is_watched or environment.is_replaced
-    record.variables = {
+    record.is_blind = environment.is_blind or not environment.is_watched
+    record.variables = environment.defaults | {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
     record.counts_processors = bool(found[b"p"]) or any(
@@ -109,11 +109,13 @@ class _Environment:
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes]] = []
+        # Variables that were set only if there were none.
+        self.defaults: set[bytes] = set()
         # Files of code that has looked at it.
         self.walkers: list[bytes] = []
-        # Whether the watchpoint works, and whether there was something that it cannot tell.
+        # Whether the watchpoint works, and whether there was something that it does not tell.
         self.is_watched = False
-        self.is_replaced = False
+        self.is_blind = False
         self._is_imported = False
         self._interpreter = os.fsencode(os.readlink("/proc/self/exe"))
 
@@ -123,21 +125,23 @@ class _Environment:
         if kind in (b"S", b"D", b"U", b"C"):
             if not self._is_imported:
                 self.changes.append((kind, text))
-                self.is_replaced |= kind == b"C"
+                if kind == b"D":
+                    self.defaults.add(text.partition(b"=")[0])
+                self.is_blind |= kind == b"C"
             return True
         if kind == b"W":
             # What runs then is the interpreter's own way to a restored process.
             if text != self._interpreter or not self._is_imported:
                 self.walkers.append(text)
-            self.is_replaced |= not text
+            self.is_blind |= not text
             return True
         if kind == b"o" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
-            self.is_replaced = True
+            self.is_blind = True
         elif item == b"l" + os.fsencode(start + variables.START):
             # The interpreter itself has read all of it into `posix.environ`.
             self.is_watched = self._interpreter in self.walkers
             self.walkers = [walker for walker in self.walkers if walker != self._interpreter]
-            self.is_replaced = not all(self.walkers)
+            self.is_blind = not all(self.walkers)
         elif item == b"l" + os.fsencode(start + _END):
             self._is_imported = True
         return False

@@ -145,7 +145,9 @@ class Preparation:
             readers.intersection_update(sys.modules)
             if readers or is_unknown:
                 shown = os.fsdecode(name)
-                problem = f"the program changes the variable {shown}, which imports or libraries read"
+                problem = (
+                    f"the program changes the variable {shown}, which imports or libraries read"
+                )
             if is_unknown:
                 return problem
             modules |= readers
@@ -172,9 +174,9 @@ class Preparation:
         """Return what was looked at.
 
         That is: the image's path, what was read and changed of the environment, files and
-        directories, the first parts of the names of modules that come from files, whether the number of processors,
-        the working directory and the name of the host count, which standard streams were asked
-        whether they are terminals, and what makes an image impossible.
+        directories, the first parts of the names of modules that come from files, whether the
+        number of processors, the working directory and the name of the host count, which
+        standard streams were asked whether they are terminals, and what makes an image impossible.
         """
         wanted, makers = self._wanted, self._makers
         things = self._note_makers("handlers of os.register_at_fork() were called")

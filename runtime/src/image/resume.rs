@@ -36,13 +36,11 @@ pub unsafe fn resume() -> Result<()> {
     // SAFETY: as promised; whoever restored the process has filled it in, with texts that stay.
     let (arguments, environment, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
+        let environment = texts(RESTORED.envp);
+        // This changes the array itself.
         variables::renew();
         image::after_fork_in_child();
-        (
-            texts(RESTORED.argv),
-            texts(RESTORED.envp),
-            RESTORED.ignored_signals,
-        )
+        (texts(RESTORED.argv), environment, RESTORED.ignored_signals)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
         // It was understood before the image was chosen.
