@@ -58,6 +58,8 @@ const VARIABLES: &[&str] = &[
 
 const FUNCTIONS: &[&str] = &[
     "PyBytes_FromStringAndSize",
+    "PyDict_AddWatcher",
+    "PyDict_Watch",
     "PyConfig_SetBytesArgv",
     "PyConfig_SetBytesString",
     "PyDict_ContainsString",

@@ -69,6 +69,20 @@ pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_ImportingSite() {
+    fenced("importing_site", (), || {
+        if let Some(runtime) = runtime::current()
+            && is_main_interpreter()
+            && let Err(raised) = image::begin_variables(&runtime.options)
+        {
+            raised.report();
+        }
+    });
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SiteImported() {
     fenced("site_imported", (), || {
         if runtime::current().is_some_and(|runtime| runtime.options.pycds)

@@ -46,8 +46,14 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
 /// Of these, those that nothing reads any more when a program runs: the interpreter and the dynamic linker have done so.
 const READ_AT_START: [&[u8]; 3] = [b"PYTHON", b"LD_", b"GLIBC_TUNABLES"];
 
+/// The allocator mimalloc takes them in lower case, too.
+const OF_MIMALLOC: &[u8] = b"MIMALLOC_";
+
 /// Variables that only say which archive to use.
-const ABOUT_ARCHIVES: &[u8] = b"PYTHON_CDS";
+const ABOUT_ARCHIVES: [&[u8]; 2] = [b"PYTHON_CDS", b"PYCDS"];
+
+/// Variables of shells, which change them with each command.
+const OF_SHELLS: [&[u8]; 4] = [b"_", b"OLDPWD", b"PWD", b"SHLVL"];
 
 #[derive(Serialize, Deserialize)]
 pub struct Key<'a> {
@@ -63,6 +69,9 @@ pub struct Key<'a> {
     /// Variables that were read, and all that a library might have read; with their values.
     #[serde(borrow)]
     pub environment: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// All that count where somebody looks at all of them, in their order, if somebody has.
+    #[serde(borrow)]
+    pub whole_environment: Option<Vec<(&'a [u8], &'a [u8])>>,
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
@@ -186,10 +195,22 @@ fn leaf_7() -> [u64; 2] {
 
 /// Whether a library might read a variable.
 pub fn may_be_read(name: &[u8]) -> bool {
-    !name.starts_with(ABOUT_ARCHIVES)
-        && READ_BY_LIBRARIES
-            .iter()
-            .any(|start| name.starts_with(start))
+    let begins_with = |start: &[u8]| {
+        let beginning = name.get(..start.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
+    };
+    let mut starts = READ_BY_LIBRARIES.iter();
+    !is_about_archives(name)
+        && (starts.any(|start| name.starts_with(start)) || begins_with(OF_MIMALLOC))
+}
+
+fn is_about_archives(name: &[u8]) -> bool {
+    ABOUT_ARCHIVES.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether a variable that nobody has asked for counts where somebody has looked at all of them.
+pub fn counts_in_whole(name: &[u8]) -> bool {
+    !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
 /// Whether a library might read a variable at any time.
@@ -259,6 +280,11 @@ impl Key<'_> {
         };
         if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
             return Some(format!("the variable {} is new", shown(name)));
+        }
+        if let Some(then) = &self.whole_environment
+            && let Some(reason) = differs(then, start)
+        {
+            return Some(reason);
         }
         if let Some(directory) = self.directory {
             let here = rustix::process::getcwd(Vec::new());
@@ -346,6 +372,25 @@ impl Key<'_> {
             rustix::fs::stat(&path[..]).is_ok()
         })
     }
+}
+
+/// How the whole environment differs from what it was.
+fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
+    let now = || start.variables().filter(|(name, _)| counts_in_whole(name));
+    if now().eq(then.iter().copied()) {
+        return None;
+    }
+    for (name, value) in then {
+        if start.variable(name) != Some(value) {
+            return Some(format!("the variable {} has another value", shown(name)));
+        }
+    }
+    let is_new = |name: &[u8]| !then.iter().any(|(known, _)| *known == name);
+    let new = now().find(|(name, _)| is_new(name));
+    Some(new.map_or_else(
+        || "the variables have another order".to_owned(),
+        |(name, _)| format!("the variable {} is new", shown(name)),
+    ))
 }
 
 /// The directory that a script lies in when all symbolic links to it are followed, as `sys.path[0]` has it

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from _cds_archive import command, image_options
+from _cds_archive import command, image_options, variable_changes
 
 from cds import interpreter
 
@@ -23,7 +23,7 @@ type Source = tuple[str, bytes | None]
 _NICENESS = 19
 
 # No variable has it as value.
-_UNKNOWN = "\0"
+_UNKNOWN = b"\0"
 
 # A module whose import never ends shall not be waited for.
 _MOST_SECONDS = 600
@@ -79,14 +79,18 @@ def _source() -> Source:
     return (file if isinstance(file, str) else "the program"), None
 
 
-def _changes(variables: dict[bytes, bytes]) -> dict[str, str | None]:
-    """Return what the program has made of the variables that it was started with."""
-    now = {name: value for name, value in os.environb.items() if interpreter.is_inherited(name)}
-    return {
-        os.fsdecode(name): os.fsdecode(now[name]) if name in now else None
-        for name in variables.keys() | now.keys()
-        if variables.get(name) != now.get(name)
-    }
+def _changes(variables: dict[bytes, bytes]) -> dict[bytes, list[bytes | None]]:
+    """Return the values that the program has given to variables, with which it was started."""
+    changes: dict[bytes, list[bytes | None]] = {}
+    for name, value in variable_changes():
+        changes.setdefault(name, []).append(value)
+    now = dict(os.environb)
+    for name in variables.keys() | now.keys() | changes.keys():
+        value = now.get(name)
+        last = changes[name][-1] if name in changes else variables.get(name)
+        if value != last:
+            changes.setdefault(name, []).append(value)
+    return {name: values for name, values in changes.items() if interpreter.is_inherited(name)}
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -124,7 +128,7 @@ def _take_image(
     program: bytes,
     source: Source,
     options: Sequence[str],
-    changes: dict[str, str | None],
+    changes: dict[bytes, list[bytes | None]],
 ) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
     from _cds_archive import is_read_by_libraries, write_image_note
@@ -145,7 +149,7 @@ def _take_image(
     is_taken = problem is None
     if is_taken:
         # It is not known what value they get.
-        changes |= dict.fromkeys(found.changed, _UNKNOWN)
+        changes |= {os.fsencode(name): [_UNKNOWN] for name in found.changed}
         problem = take_image(
             archive,
             entries,

@@ -47,7 +47,10 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
             "  imports looked at",
             count(found["paths"], "file or directory", "files and directories"),
         ),
-        ("  variables compared", str(len(found["environment"]))),
+        (
+            "  variables compared",
+            "all" if found["compares_whole_environment"] else str(len(found["environment"])),
+        ),
         ("  terminals compared", ", ".join(found["terminals"]) or "none"),
     ]
     yield from table(rows, "<<")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from cds import interpreter
 from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
@@ -29,7 +30,7 @@ def take_image(
     path: Sequence[str],
     *,
     options: Sequence[str] | None = None,
-    changes: Mapping[str, str | None] = MappingProxyType({}),
+    changes: Mapping[bytes, Sequence[bytes | None]] = MappingProxyType({}),
     program: bytes | None = None,
     sources: Sequence[str] = (),
     verbose: bool = False,
@@ -39,7 +40,8 @@ def take_image(
 
     It is started with the options given, or those that this process was started with (not
     those that variables stand for, which it has as well), and may take so many seconds.
-    `changes` are variables that the program sets, or removes, which imports must not depend on.
+    `changes` are values that the program gives to variables, one after the other (None if it
+    removes one).  Modules that depend on one of these when they are imported are left out.
     With the identity of a `program`, the image is for no other, and only as long as its
     `sources` are what they are now.
     Return what went wrong, if something did.
@@ -60,7 +62,8 @@ def take_image(
         "image": image,
         "path": list(path),
         # The imports themselves are to load no more modules than a program does.
-        "changes": {name: (changes[name], is_read_by_libraries(name)) for name in changes},
+        "changes": {name: list(values) for name, values in changes.items()},
+        "for_libraries": [name for name in map(os.fsdecode, changes) if is_read_by_libraries(name)],
         "program": program,
         "sources": list(sources),
         "verbose": verbose,
@@ -78,7 +81,7 @@ def take_image(
             "-X",
             f"cds_image={_path_of(asked)}",
         ]
-        reasons = {"failed", "made"}
+        reasons = {"failed", "late", "made"}
         for rounds_left in reversed(range(_MOST_ROUNDS)):
             request["modules"] = list(modules.items())
             request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
@@ -94,8 +97,10 @@ def take_image(
                 # What is made again is made each time.
                 reasons.discard("made")
             else:
-                for module in reason[1]:
-                    del modules[module]
+                left_out = set(reason[1])
+                modules = {
+                    module: file for module, file in modules.items() if not _is_part(module, left_out)
+                }
     finally:
         for descriptor in (asked, recorded, left):
             os.close(descriptor)
@@ -108,6 +113,12 @@ def take_image(
     if _identity(image) == former:
         return "no startup image: imports have ended the process"
     return None
+
+
+def _is_part(name: str, packages: set[str]) -> bool:
+    """Say whether a module is one of these, or in one of these packages."""
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
 
 
 def _path_of(descriptor: int) -> str:
@@ -132,8 +143,8 @@ def _empty(*descriptors: int) -> None:
 def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
     """Read what the process that did the imports has left, if it wants another to do them.
 
-    These are modules that have failed, and are not to be imported, or files that were made,
-    which the other may find.
+    These are modules that have failed, or that depend on what the program sets later: they are
+    not to be imported; or files that were made, which the other may find.
     """
     with open(left, "rb", closefd=False) as file:
         data = file.read()
@@ -157,8 +168,12 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
     """
     from _cds_archive import run_observed
 
+    # Not what locale coercion or a program have made of it: as a start gets it that is to be
+    # from the image.
+    variables = interpreter.environment()
     try:
-        status: int | None = run_observed(command, record, seconds or 0)
+        texts = [b"%b=%b" % item for item in variables.items()]
+        status: int | None = run_observed(command, texts, record, seconds or 0)
         return status
     except OSError as error:
         if verbose:
@@ -169,6 +184,7 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
     try:
         return subprocess.run(
             command,
+            env=variables,
             stdin=stdin,
             stdout=sys.stderr.fileno(),
             preexec_fn=_stop_ignoring_signals,

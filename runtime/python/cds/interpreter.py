@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from cds.variables import of_texts
+
 _OURS = (b"PYTHON_CDS", b"PYCDS")
 
 
@@ -33,10 +35,10 @@ def environment() -> dict[bytes, bytes]:
     """
     try:
         with open("/proc/self/environ", "rb") as file:
-            pairs = [pair.partition(b"=")[::2] for pair in file.read().split(b"\0") if pair]
+            found = of_texts(file.read().split(b"\0"))
     except OSError:
-        pairs = list(os.environb.items())
-    return {name: value for name, value in pairs if is_inherited(name)}
+        found = dict(os.environb)
+    return {name: value for name, value in found.items() if is_inherited(name)}
 
 
 def is_inherited(name: bytes) -> bool:

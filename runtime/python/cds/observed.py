@@ -8,6 +8,8 @@ import os
 import stat
 import sys
 
+from cds import variables
+
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ class Record:
         # What was not there before, and may have been made.
         self.made: set[str] = set()
         self.variables: set[bytes] = set()
+        # What C code has changed of them: kinds and texts of `breakpoints.rs`.
+        self.changed_variables: list[tuple[bytes, bytes]] = []
+        # Whether C code or another program may have looked at all of them, and whether that was not
+        # seen.
+        self.walks_environment = True
+        self.is_blind = True
         self.counts_processors = True
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
@@ -65,10 +73,14 @@ def read(name: str, start: str) -> Record:
     items = data.split(b"\0")
     kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
+    environment = _Environment()
     for item in items:
-        if item == b"o" + os.fsencode(start):
+        if environment.notices(item, start):
+            continue
+        if item == b"l" + os.fsencode(start + variables.START):
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
+        elif item == b"o" + os.fsencode(start):
             for kind in (b"m", b"t", b"s", b"d", b"r"):
                 found[kind].clear()
         elif item == b"l" + os.fsencode(start + _END):
@@ -83,13 +95,59 @@ def read(name: str, start: str) -> Record:
     record.opened = _absolute({*found[b"o"]} - created)
     record.looked_at = _absolute({*found[b"l"]} - created)
     record.made = _absolute(found[b"m"])
-    record.variables = {
+    record.changed_variables = environment.changes
+    record.walks_environment = bool(environment.walkers)
+    record.is_blind = environment.is_blind or not environment.is_watched
+    record.variables = environment.defaults | {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
     record.counts_processors = bool(found[b"p"]) or any(
         path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]
     )
     return record
+
+
+class _Environment:
+    """What a record tells of the environment as a whole."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[bytes, bytes]] = []
+        # Variables that were set only if there were none.
+        self.defaults: set[bytes] = set()
+        # Files of code that has looked at it.
+        self.walkers: list[bytes] = []
+        # Whether the watchpoint works, and whether there was something that it does not tell.
+        self.is_watched = False
+        self.is_blind = False
+        self._is_imported = False
+        self._interpreter = os.fsencode(os.readlink("/proc/self/exe"))
+
+    def notices(self, item: bytes, start: str) -> bool:
+        """Take notice of an item; say whether it was about the environment only."""
+        kind, text = item[:1], item[1:]
+        if kind in (b"S", b"D", b"U", b"C"):
+            if not self._is_imported:
+                self.changes.append((kind, text))
+                if kind == b"D":
+                    self.defaults.add(text.partition(b"=")[0])
+                self.is_blind |= kind == b"C"
+            return True
+        if kind == b"W":
+            # What runs then is the interpreter's own way to a restored process.
+            if text != self._interpreter or not self._is_imported:
+                self.walkers.append(text)
+            self.is_blind |= not text
+            return True
+        if kind == b"o" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
+            self.is_blind = True
+        elif item == b"l" + os.fsencode(start + variables.START):
+            # The interpreter itself has read all of it into `posix.environ`.
+            self.is_watched = self._interpreter in self.walkers
+            self.walkers = [walker for walker in self.walkers if walker != self._interpreter]
+            self.is_blind = not all(self.walkers)
+        elif item == b"l" + os.fsencode(start + _END):
+            self._is_imported = True
+        return False
 
 
 def is_read(flags: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, creations, hooks, observed, seeds, startup, streams
+from cds import atfork, creations, hooks, observed, seeds, startup, streams, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -21,28 +21,11 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from typing import Any
 
-
-class _Watched(dict[bytes, bytes]):
-    """The environment, with the names that were asked for."""
-
-    def __init__(self, contents: dict[bytes, bytes]) -> None:
-        super().__init__(contents)
-        self.asked: set[bytes] = set()
-
-    def __getitem__(self, name: bytes) -> bytes:
-        self.asked.add(name)
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        if isinstance(name, bytes):
-            self.asked.add(name)
-        return super().__contains__(name)
-
-    def __iter__(self) -> "Iterator[bytes]":
-        # Whoever looks at all of them may have found any, but hardly cares for what shells
-        # change with each command.
-        self.asked.update(super().keys() - {b"_", b"OLDPWD", b"PWD", b"SHLVL"})
-        return super().__iter__()
+    # Variables that the process was started with, names that were read, whether all count, and
+    # what C code finds changed: values, or None for what is removed first.
+    _Environment = tuple[
+        list[tuple[bytes, bytes]], list[bytes], bool, list[tuple[bytes, bytes | None]]
+    ]
 
 
 class Preparation:
@@ -61,9 +44,8 @@ class Preparation:
         # The only one that the image is for, if it is for one.
         self.program: bytes | None = self._wanted["program"]
         sys.path[:0] = self._wanted["path"]
-        self._environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-        self._watched = _Watched(self._environment)
-        os.environ._data = self._watched  # type: ignore[attr-defined]
+        self._environment = variables.current
+        self._environment.expect(self._wanted["changes"])
         self._seen: set[str] = set()
         self._counts_host = False
         self._creations = creations.Creations()
@@ -73,15 +55,10 @@ class Preparation:
         # `-c` needs it for its tracebacks, and `-i` more.
         __import__("linecache")
         seed_watch = seeds.Watch()
-        self._decisive: set[bytes] = set()
         self._makers: dict[str, str] = {}
         self._failed: list[str] = []
-        all_asked = self._watched.asked
         for name, origin in self._wanted["modules"]:
-            self._watched.asked = set()
             self._import(name, origin)
-            all_asked |= self._watched.asked
-        self._watched.asked = all_asked
         hooks.run_before_snapshot()
         self._note_makers("hooks were called")
         streams.leave_alone()
@@ -91,6 +68,33 @@ class Preparation:
         # Nobody is to be told of the collections that come now.
         self._gc_callbacks = gc.callbacks[:]
         gc.callbacks.clear()
+        self._keeps_walk = self._environment.keeps_walk()
+
+    def keep_environment(self, of_c: list[bytes]) -> list[bytes]:
+        """Have restored processes begin with what imports have made of the environment.
+
+        `of_c` is that which C code sees.  Return that which this process was started with.
+        """
+        self._of_c = variables.of_texts(of_c)
+        changes, self._is_exact = self._environment.exact_changes()
+        startup.keep_environment(list(changes.removed), changes.assigned)
+        return [b"%b=%b" % item for item in self._environment.started.items()]
+
+    def _looked_at_environment(self, record: observed.Record) -> "_Environment":
+        watch = self._environment
+        started, told = watch.started, record.changed_variables
+        changes, is_exact = variables.changes_in_c(started, told, self._of_c)
+        names = watch.asked() | record.variables
+        is_blind = record.is_blind or not (is_exact and self._is_exact)
+        if is_blind or self._keeps_walk:
+            names.update(variables.OF_SHELLS)
+        removed = [(name, None) for name in changes.removed]
+        return (
+            [*started.items()],
+            sorted(names),
+            is_blind or record.walks_environment or watch.has_walked,
+            [*removed, *changes.assigned.items()],
+        )
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         self._creations.note(event, arguments)
@@ -105,7 +109,6 @@ class Preparation:
     def _import(self, name: str, origin: str | None) -> None:
         try:
             _import(name, origin)
-            self._decisive |= self._watched.asked
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -160,6 +163,31 @@ class Preparation:
             marshal.dump((reason, names), file)
         return True
 
+    def _what_is_set_too_late(self, record: observed.Record) -> str | None:
+        """Name variables that the program sets before it imports what depends on them.
+
+        If it is known which modules these are, have the image taken anew without them.
+        """
+        libraries = set(map(os.fsencode, self._wanted["for_libraries"])) | record.variables
+        modules: set[str] = set()
+        problem = None
+        for name in self._environment.foreign():
+            readers = self._environment.readers(name)
+            is_unknown = record.walks_environment or name in libraries or "" in readers
+            # One whose import has failed is not in the image.
+            readers.intersection_update(sys.modules)
+            if readers or is_unknown:
+                shown = os.fsdecode(name)
+                problem = (
+                    f"the program changes the variable {shown}, which imports or libraries read"
+                )
+            if is_unknown:
+                return problem
+            modules |= readers
+        if problem is not None and self._begin_anew("late", sorted(modules)):
+            return ""
+        return problem
+
     def is_restorable(self) -> bool:
         """Say whether imports have left nothing that cannot be restored."""
         left = any(_what_cannot_be_restored(self._inherited))
@@ -169,7 +197,7 @@ class Preparation:
         self,
     ) -> tuple[
         str,
-        list[bytes],
+        "_Environment",
         list[observed.Looked],
         list[str],
         tuple[bool, bool, bool],
@@ -178,25 +206,20 @@ class Preparation:
     ]:
         """Return what was looked at.
 
-        That is: the image's path, the names of variables, files and directories, the first
-        parts of the names of modules that come from files, whether the number of processors,
-        the working directory and the name of the host count, which standard streams were asked
-        whether they are terminals, and what makes an image impossible (nothing that is to be
-        said, if it is to be taken anew).
+        That is: the image's path, what was read and changed of the environment, files and
+        directories, the first parts of the names of modules that come from files, whether the
+        number of processors, the working directory and the name of the host count, which
+        standard streams were asked whether they are terminals, and what makes an image impossible
+        (nothing that is to be said, if it is to be taken anew).
         """
-        wanted, watched, makers = self._wanted, self._watched, self._makers
+        wanted, makers = self._wanted, self._makers
         things = self._note_makers("a start was practised")
         left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(wanted["record"], self._request)
 
-        os.environ._data = self._environment  # type: ignore[attr-defined]
-        now = dict(dict.items(watched))
-        then = self._environment
-        changes: dict[bytes, bytes | None] = {name: None for name in then if name not in now}
-        changes |= {name: value for name, value in now.items() if then.get(name) != value}
+        environment = self._looked_at_environment(record)
         del sys.path[: len(wanted["path"])]
-        decisive = frozenset(self._decisive | record.variables)
         problem = (
             self._what_failed()
             if self._failed
@@ -204,7 +227,7 @@ class Preparation:
             if left
             else self._what_is_missing()
             or _what_depends_on_the_directory()
-            or _what_is_set_too_late(wanted["changes"], now, decisive)
+            or self._what_is_set_too_late(record)
             or self._what_was_made(record.made)
         )
         self._flush()
@@ -213,18 +236,17 @@ class Preparation:
         own = (os.path.dirname(self._request), wanted["archive"], image)
         contents = _paths() | self._seen | record.opened | set(wanted["sources"])
         paths = observed.compared(contents, record.looked_at, own)
-        variables = sorted(watched.asked | record.variables | {b"HOME"})
         asked = record.asked_for_directory
         counts_directory = asked is None or asked > _known_directories()
-        for module in ("atfork", "creations", "preparing", "observed", "seeds"):
+        for module in ("atfork", "creations", "preparing", "observed", "seeds", "variables"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
-        startup.begins_with(changes, decisive)
+        startup.begins_with(frozenset(self._environment.asked() | record.variables))
         gc.collect()
         gc.callbacks[:] = self._gc_callbacks
         return (
             image,
-            variables,
+            environment,
             paths,
             sorted(names),
             (record.counts_processors, counts_directory, self._counts_host),
@@ -326,18 +348,6 @@ def _what_depends_on_the_directory() -> str | None:
     if not relative:
         return None
     return f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}"
-
-
-def _what_is_set_too_late(
-    changes: dict[str, tuple[str | None, bool]], now: dict[bytes, bytes], asked: frozenset[bytes]
-) -> str | None:
-    """Name a variable that the program sets before it imports what depends on it."""
-    for name, (value, is_for_libraries) in changes.items():
-        key = os.fsencode(name)
-        is_as_in_program = now.get(key) == (None if value is None else os.fsencode(value))
-        if not is_as_in_program and (is_for_libraries or key in asked):
-            return f"the program changes the variable {name}, which imports or libraries read"
-    return None
 
 
 def _open_files() -> dict[int, str]:

@@ -1,6 +1,6 @@
 """The life of a process that is restored from a startup image, as far as Python code is concerned.
 
-`begins_with()` says what the image has, `resumed()` runs when a process is restored from it,
+`begins()` says that the image is taken, `resumed()` runs when a process is restored from it,
 `finalize()` when it ends.
 """
 
@@ -29,8 +29,12 @@ _pid = 0
 _random_state: "Any" = None
 _numpy_is_seeded = False
 
-# What imports did to the environment: values, or None for variables that they removed.
-_changes: dict[bytes, bytes | None] = {}
+# The environment: `os.environ` and `os.environb` have the same dict.
+environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
+
+# What imports have made of it: what they have removed first, and what they have set then.
+_removed: list[bytes] = []
+_assigned: dict[bytes, bytes] = {}
 
 # Variables that imports have read.
 _read: frozenset[bytes] = frozenset()
@@ -51,13 +55,15 @@ def keep_seeds(names: list[str]) -> None:
     _numpy_is_seeded = "numpy.random.mtrand" in names
 
 
-def begins_with(changes: dict[bytes, bytes | None], read: frozenset[bytes]) -> None:
-    """Take the process as it is for what each restored one begins with.
+def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None:
+    """Take notice of what imports have made of the environment."""
+    global _removed, _assigned
+    _removed, _assigned = removed, assigned
 
-    Imports have made these changes to variables, and have read those.
-    """
-    global _changes, _read, _pid
-    _changes = changes
+
+def begins_with(read: frozenset[bytes]) -> None:
+    """Take the process for that which did the imports. They have read these variables."""
+    global _read, _pid
     _read = read
     _pid = os.getpid()
 
@@ -76,14 +82,7 @@ def resumed(
 ) -> None:
     """Make a restored process one that was started with these arguments."""
     streams.renew()
-    variables = dict(variable.partition(b"=")[::2] for variable in environment if b"=" in variable)
-    posix.environ.clear()
-    posix.environ.update(variables)
-    for name, value in _changes.items():
-        if value is None:
-            os.environb.pop(name, None)
-        else:
-            os.environb[name] = value
+    _renew_environment(environment)
     sys.argv[:] = map(os.fsdecode, argv)
     sys.orig_argv[:] = map(os.fsdecode, orig_argv)
     for name in [name for name in sys._xoptions if name.startswith("cds")]:
@@ -97,6 +96,20 @@ def resumed(
     time.tzset()
     _renew_memories()
     _renew_secrets()
+
+
+def _renew_environment(texts: list[bytes]) -> None:
+    """Make the environment what a start and the imports would make of these variables."""
+    # Methods of `dict`: while the image is taken, it is watched who uses those of `environ`.
+    dict.clear(environ)
+    pairs = [text.partition(b"=")[::2] for text in texts if b"=" in text]
+    dict.update(environ, pairs)
+    if dict.__len__(environ) < len(pairs):
+        # The first of a name counts.
+        dict.update(environ, reversed(pairs))
+    for name in _removed:
+        dict.pop(environ, name, None)
+    dict.update(environ, _assigned)
 
 
 def _renew_memories() -> None:

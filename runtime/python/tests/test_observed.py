@@ -102,8 +102,31 @@ class TheRecord(ObservedTestCase):
         self.assertEqual((found.opened, found.looked_at), ({self.path("file")}, set()))
 
     def test_the_interpreters_own_search(self) -> None:
-        self.assertEqual(self.record(b"vPATH", b"o/request").variables, set())
-        self.assertEqual(self.record(b"vPATH", b"o/request", b"vPATH").variables, {b"PATH"})
+        self.assertEqual(self.record(b"vPATH", b"l/request.start").variables, set())
+        found = self.record(b"vPATH", b"l/request.start", b"vPATH", b"o/request")
+        self.assertEqual(found.variables, {b"PATH"})
+
+    def test_who_looks_at_the_whole_environment(self) -> None:
+        own = b"W" + os.fsencode(os.readlink("/proc/self/exe"))
+        start = (own, b"o/proc/self/environ", b"l/request.start")
+        found = self.record(*start)
+        self.assertEqual((found.walks_environment, found.is_blind), (False, False))
+        self.assertTrue(self.record(*start, b"W/library.so").walks_environment)
+        self.assertTrue(self.record(*start, own).walks_environment)
+        self.assertTrue(self.record(b"W/library.so", *start).walks_environment)
+        self.assertFalse(self.record(*start, b"l/request.imported", own).walks_environment)
+        for item in (b"W", b"C", b"o/proc/self/environ", b"o/proc/123/environ"):
+            self.assertTrue(self.record(*start, item).is_blind)
+        # The interpreter itself has looked at it, and nobody has seen that.
+        self.assertTrue(self.record(b"l/request.start").is_blind)
+
+    def test_changes_of_the_environment(self) -> None:
+        items = (b"SA=1", b"l/request.start", b"UB", b"DC=2", b"l/request.imported", b"SD=3")
+        found = self.record(*items)
+        expected = [(b"S", b"A=1"), (b"U", b"B"), (b"D", b"C=2")]
+        self.assertEqual(found.changed_variables, expected)
+        # Whether a default is used tells whether there was a value.
+        self.assertEqual(found.variables, {b"C"})
 
     def test_dots_behind_a_link(self) -> None:
         os.symlink("tree/below", self.path("deep"))
@@ -121,5 +144,6 @@ class TheRecord(ObservedTestCase):
         found = observed.read(self.path("empty"), "/request")
         self.assertEqual((found.opened, found.looked_at, found.variables), (set(), set(), set()))
         self.assertTrue(found.counts_processors)
+        self.assertTrue(found.walks_environment and found.is_blind)
         self.assertEqual([number for number, _ in found.terminals], [0, 1, 2])
         self.assertIsNone(found.asked_for_directory)

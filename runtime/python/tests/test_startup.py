@@ -4,36 +4,8 @@ import os
 import tempfile
 import unittest
 
-from cds import hooks, preparing, startup
+from cds import hooks, startup
 from cds.imagereport import is_image
-
-
-class TheWatchedEnvironment(unittest.TestCase):
-    def setUp(self) -> None:
-        self.watched = preparing._Watched({b"HOME": b"/", b"LANG": b"C"})
-
-    def test_names_that_are_asked_for_are_known(self) -> None:
-        self.assertEqual(self.watched[b"HOME"], b"/")
-        self.assertNotIn(b"MISSING", self.watched)
-        with self.assertRaises(KeyError):
-            self.watched[b"ABSENT"]
-        self.assertEqual(self.watched.asked, {b"HOME", b"MISSING", b"ABSENT"})
-
-    def test_whoever_looks_at_all_has_asked_for_all(self) -> None:
-        self.assertEqual(list(self.watched), [b"HOME", b"LANG"])
-        self.assertEqual(self.watched.asked, {b"HOME", b"LANG"})
-
-    def test_but_not_for_what_shells_change(self) -> None:
-        shell = preparing._Watched({b"HOME": b"/", b"PWD": b"/tmp", b"_": b"x"})
-        self.assertEqual(len(list(shell)), 3)
-        self.assertEqual(shell.asked, {b"HOME"})
-        self.assertEqual(shell[b"PWD"], b"/tmp")
-        self.assertEqual(shell.asked, {b"HOME", b"PWD"})
-
-    def test_writing_is_not_asking(self) -> None:
-        self.watched[b"NEW"] = b"1"
-        del self.watched[b"LANG"]
-        self.assertEqual(self.watched.asked, set())
 
 
 class Hooks(unittest.TestCase):

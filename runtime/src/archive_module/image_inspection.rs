@@ -25,6 +25,10 @@ pub fn write_image_note([path, reason]: [Object; 2]) -> Result<Object> {
     Ok(Object::none())
 }
 
+pub fn variable_changes([]: [Object; 0]) -> Result<Object> {
+    image::variable_changes()
+}
+
 pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {
     Ok(Object::bool(image::is_read_by_libraries(name.to_str()?)))
 }
@@ -60,6 +64,10 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
         (
             "environment",
             Object::list(variables.collect::<Result<Vec<_>>>()?)?,
+        ),
+        (
+            "compares_whole_environment",
+            Object::bool(found.compares_whole_environment),
         ),
         ("terminals", texts(&found.terminals)?),
         ("names", texts(&found.names)?),

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    command, image_options, inspect_image, is_read_by_libraries, write_image_note,
+    command, image_options, inspect_image, is_read_by_libraries, variable_changes, write_image_note,
 };
 use inspection::{hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -100,7 +100,7 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, environment, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
                 c"image_options",
@@ -116,6 +116,11 @@ pub fn init() -> *mut PyObject {
                 c"write_image_note",
                 write_image_note,
                 c"write_image_note(path, reason)\n--\n\nWrite why there is no startup image, in its place.",
+            ),
+            method!(
+                c"variable_changes",
+                variable_changes,
+                c"variable_changes()\n--\n\nWhat the program has changed of the environment, one after the other: names, and values or None.",
             ),
             method!(
                 c"is_read_by_libraries",

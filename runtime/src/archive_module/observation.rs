@@ -15,13 +15,17 @@ use crate::image;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The status is None if the command took more seconds than it may; zero are as many as it likes.
-pub fn run_observed([arguments, record, seconds]: [Object; 3]) -> Result<Object> {
-    let texts = arguments.to_items()?;
-    let texts = texts.iter().map(|text| {
-        CString::new(text.to_str()?)
-            .map_err(|_| Raised::new(Exception::Value, "an argument with NUL"))
-    });
-    let texts = texts.collect::<Result<Vec<_>>>()?;
+pub fn run_observed([arguments, environment, record, seconds]: [Object; 4]) -> Result<Object> {
+    let texts = |list: Object, bytes: fn(&Object) -> Result<&[u8]>| {
+        let texts = list.to_items()?;
+        let texts = texts.iter().map(|text| {
+            CString::new(bytes(text)?)
+                .map_err(|_| Raised::new(Exception::Value, "an argument with NUL"))
+        });
+        texts.collect::<Result<Vec<_>>>()
+    };
+    let arguments = texts(arguments, |text| Ok(text.to_str()?.as_bytes()))?;
+    let environment = texts(environment, Object::to_bytes)?;
     let record = Path::new(record.to_str()?);
     let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());
     let start = Instant::now();
@@ -30,7 +34,10 @@ pub fn run_observed([arguments, record, seconds]: [Object; 3]) -> Result<Object>
     let status = thread::scope(|scope| {
         let (sender, result) = mpsc::channel();
         let child = &child;
-        scope.spawn(move || sender.send(image::run_observed(&texts, record, child)));
+        scope.spawn(move || {
+            let status = image::run_observed(&arguments, &environment, record, child);
+            sender.send(status)
+        });
         loop {
             match gil::without(|| result.recv_timeout(PATIENCE)) {
                 Ok(status) => return Ok(Some(status)),

@@ -199,6 +199,14 @@ cds_glue_arena(unsigned int index)
 }
 
 void
+cds_glue_set_type(PyObject *object, PyObject *type)
+{
+    PyTypeObject *old = Py_TYPE(object);
+    Py_SET_TYPE(object, (PyTypeObject *)Py_NewRef(type));
+    Py_DECREF(old);
+}
+
+void
 cds_glue_forget_audit_hooks(void)
 {
     Py_CLEAR(_PyInterpreterState_GET()->audit_hooks);

@@ -72,6 +72,9 @@ extern const size_t cds_glue_arena_bytes;
 unsigned int cds_glue_arena_count(void);
 size_t cds_glue_arena(unsigned int index);
 
+/* Gives an object another type, whose instances have the same layout. */
+void cds_glue_set_type(PyObject *object, PyObject *type);
+
 /* Removes the hooks that sys.addaudithook() has added to the interpreter. */
 void cds_glue_forget_audit_hooks(void);
 

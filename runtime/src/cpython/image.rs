@@ -59,6 +59,15 @@ pub fn arenas() -> Vec<Range<u64>> {
     }
 }
 
+/// Gives an object another type.
+///
+/// # Safety
+/// Instances of both types have the same layout.
+pub unsafe fn set_type(object: &Object, class: &Object) {
+    // SAFETY: as promised; the caller of the hook holds the GIL.
+    unsafe { raw::cds_glue_set_type(object.as_ptr(), class.as_ptr()) }
+}
+
 /// Removes the hooks that `sys.addaudithook()` has added.
 pub fn forget_audit_hooks() {
     // SAFETY: the caller of the hook holds the GIL.

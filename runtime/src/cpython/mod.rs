@@ -15,6 +15,7 @@
 pub mod archived;
 pub mod collector;
 pub mod config;
+pub mod dict_watcher;
 pub mod encode;
 pub mod gil;
 pub mod image;

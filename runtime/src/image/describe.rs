@@ -17,6 +17,8 @@ pub struct Description {
     pub regions: usize,
     /// Other files, with the bytes that are mapped of each.
     pub files: Vec<(String, u64)>,
+    /// Whether all variables count.
+    pub compares_whole_environment: bool,
     /// Variables, and their values when the image was made.
     pub environment: Vec<(String, Option<String>)>,
     /// Standard streams that have to lead to what they led to.
@@ -67,7 +69,10 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         let bytes = mapped.get(&index).copied().unwrap_or_default();
         (text(backing.path), bytes)
     });
-    let environment = key.environment.iter();
+    let whole = key.whole_environment.iter().flatten();
+    let whole = whole.map(|(name, value)| (*name, Some(*value)));
+    let environment = whole.chain(key.environment.iter().copied());
+    let environment: BTreeMap<_, _> = environment.collect();
     Ok(Description {
         executable: text(key.executable),
         options: key.options.iter().map(|option| text(option)).collect(),
@@ -76,7 +81,9 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         in_files,
         regions: image.regions.len(),
         files: files.collect(),
+        compares_whole_environment: key.whole_environment.is_some(),
         environment: environment
+            .into_iter()
             .map(|(name, value)| (text(name), value.map(text)))
             .collect(),
         terminals: key

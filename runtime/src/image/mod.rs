@@ -10,12 +10,16 @@
 //! That is why the code that replaces the memory can be a part of it.
 
 #[cfg(target_arch = "x86_64")]
+mod breakpoints;
+#[cfg(target_arch = "x86_64")]
 mod creations;
 mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
 mod kernel_state;
+#[cfg(target_arch = "x86_64")]
+mod late_changes;
 #[cfg(target_arch = "x86_64")]
 mod loaded;
 #[cfg(target_arch = "x86_64")]
@@ -41,6 +45,8 @@ mod threads;
 #[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
+mod variable_history;
+#[cfg(target_arch = "x86_64")]
 mod variables;
 #[cfg(target_arch = "x86_64")]
 mod writer;
@@ -48,6 +54,8 @@ mod writer;
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
+#[cfg(target_arch = "x86_64")]
+pub use late_changes::check as check_variables;
 pub use note::write as write_note;
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
@@ -60,8 +68,11 @@ pub use renewal::{
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    check_variables, command_of_process, end_restored, finalize_restored, is_immortal,
-    is_read_by_libraries, needs_renewal, options_of_process, program_of_image, run_observed, take,
+    begin_variables, check_variables, command_of_process, end_restored, finalize_restored,
+    is_immortal, is_read_by_libraries, needs_renewal, options_of_process, program_of_image,
+    run_observed, take, variable_changes,
 };
 #[cfg(target_arch = "x86_64")]
-pub use variables::check as check_variables;
+pub use variable_history::changes as variable_changes;
+#[cfg(target_arch = "x86_64")]
+pub use variables::begin as begin_variables;

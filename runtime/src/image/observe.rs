@@ -1,13 +1,12 @@
 //! Running an interpreter that is watched while it imports (ptrace(2)): what files does it look at, and what variables
 //! does it read, be it from Python or from C?
 //!
-//! Of files the system calls tell. Of variables a breakpoint tells, at the beginning of `getenv()`; `secure_getenv()`
-//! calls that.
+//! Of files the system calls tell, of variables breakpoints and a watchpoint ([`mod@super::breakpoints`]).
 //!
 //! The interpreter says that it has done its imports by opening the record: then it is let go, so that nothing of this
 //! is in its memory when it is frozen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
 use std::fs::{self, File};
 use std::io::{self, Error, PipeWriter, Write};
@@ -19,9 +18,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cds_image::PAGE;
+use cds_image::key::counts_in_whole;
 
+use super::breakpoints::{Breakpoint, Breakpoints, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
-use super::memory_map::{self, Mapping};
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
@@ -29,7 +29,6 @@ const CREATED: u8 = b'c';
 const LOOKED_AT: u8 = b'l';
 /// It was not there before this call, which may have made it.
 const MADE: u8 = b'm';
-const VARIABLE: u8 = b'v';
 /// Without a name: the number of processors was asked for.
 const PROCESSORS: u8 = b'p';
 /// With the number of a standard stream: it was asked whether that is a terminal, or for the terminal's size.
@@ -39,8 +38,9 @@ const TERMINAL_SIZE: u8 = b's';
 const DIRECTORY: u8 = b'd';
 const RELATIVE: u8 = b'r';
 
-/// What a breakpoint stops with (`int3`).
-const BREAKPOINT: u8 = 0xcc;
+/// Programs whose answers depend on no variables but those that are compared anyway; `platform` asks them.
+const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
+
 /// How a stop at a system call differs from a signal (PTRACE_O_TRACESYSGOOD).
 const SYSTEM_CALL: c_int = libc::SIGTRAP | 0x80;
 const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
@@ -50,7 +50,8 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_EXITKILL;
 
-/// Runs a command, whose output goes to standard error; returns its status, or the negated signal that has killed it.
+/// Runs a command with an environment, and with its output on standard error; returns its status, or the negated signal
+/// that has killed it.
 ///
 /// The calling thread becomes the tracer, and must end afterwards. `child` gets the process id.
 ///
@@ -58,18 +59,20 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
 /// It cannot be watched. It has been killed then, if it ran at all.
 pub fn run_observed(
     arguments: &[CString],
+    environment: &[CString],
     record: &Path,
     child: &AtomicI32,
 ) -> Result<i32, String> {
-    let getenv = Place::of_getenv().ok_or("the C library's getenv() is not found")?;
-    let (pid, gate) = start(arguments).map_err(|error| format!("cannot fork: {error}"))?;
+    let breakpoints = Breakpoints::new().ok_or("the C library's getenv() is not found")?;
+    let (pid, gate) =
+        start(arguments, environment).map_err(|error| format!("cannot fork: {error}"))?;
     child.store(pid, Ordering::Relaxed);
     let mut observer = Observer {
         leader: pid,
         has_started: false,
         tracees: BTreeSet::from([pid]),
-        getenv,
-        breakpoint: None,
+        breakpoints,
+        passed: BTreeMap::new(),
         path: record,
         record: Vec::new(),
         end: None,
@@ -93,12 +96,15 @@ pub fn run_observed(
 }
 
 /// Forks a process that runs a command once something is written to the pipe.
-fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
+fn start(arguments: &[CString], environment: &[CString]) -> io::Result<(i32, PipeWriter)> {
     let (waits, gate) = io::pipe()?;
-    let mut argv: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-    argv.push(ptr::null());
+    let array = |texts: &[CString]| -> Vec<_> {
+        let texts = texts.iter().map(|text| text.as_ptr());
+        texts.chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (array(arguments), array(environment));
     let own_gate = gate.as_raw_fd();
-    // SAFETY: the child calls nothing but what signal handlers may call (signal-safety(7)), and `argv` ends with NULL.
+    // SAFETY: the child calls nothing but what signal handlers may call (signal-safety(7)), and the arrays end with NULL.
     let pid = unsafe {
         let pid = libc::fork();
         if pid == 0 {
@@ -121,7 +127,7 @@ fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
                     c_uint::MAX,
                     libc::CLOSE_RANGE_CLOEXEC,
                 );
-                libc::execv(argv[0], argv.as_ptr());
+                libc::execve(argv[0], argv.as_ptr(), envp.as_ptr());
             }
             libc::_exit(127);
         }
@@ -133,68 +139,16 @@ fn start(arguments: &[CString]) -> io::Result<(i32, PipeWriter)> {
     Ok((pid, gate))
 }
 
-/// Where code lies in a file.
-struct Place {
-    inode: u64,
-    name: String,
-    offset: u64,
-}
-
-impl Place {
-    /// This process has the C library that the watched one is going to have.
-    fn of_getenv() -> Option<Self> {
-        // SAFETY: only looks the name up.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"getenv".as_ptr()) } as u64;
-        let mappings = memory_map::of_process("self").ok()?;
-        let mapping = mappings
-            .into_iter()
-            .find(|mapping| (mapping.start..mapping.end).contains(&address))?;
-        (mapping.inode != 0).then(|| Self {
-            inode: mapping.inode,
-            offset: address - mapping.start + mapping.offset,
-            name: mapping.name,
-        })
-    }
-
-    /// Its address, if the code is mapped.
-    fn within(&self, mapping: &Mapping) -> Option<u64> {
-        let is_code = mapping.protection & libc::PROT_EXEC as u32 != 0;
-        let distance = self.offset.checked_sub(mapping.offset)?;
-        let address = mapping.start + distance;
-        (is_code
-            && mapping.inode == self.inode
-            && mapping.name == self.name
-            && address < mapping.end)
-            .then_some(address)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Breakpoint {
-    address: u64,
-    original: u8,
-}
-
-impl Breakpoint {
-    /// Writes a byte where the breakpoint is, to a process that is stopped.
-    fn write(self, pid: i32, byte: u8) -> io::Result<()> {
-        let word = self.address & !7;
-        let mut bytes = [0; 8];
-        memory(pid)?.read_exact_at(&mut bytes, word)?;
-        bytes[(self.address - word) as usize] = byte;
-        ptrace(libc::PTRACE_POKETEXT, pid, word, u64::from_le_bytes(bytes)).map(drop)
-    }
-}
-
 struct Observer<'a> {
     leader: i32,
     /// Whether it runs the command yet, and not the fork of this process.
     has_started: bool,
     /// All that are traced: the threads of the process, and processes that it has forked, until they run something else.
-    /// These have the breakpoint in their memory, too.
+    /// These have the breakpoints in their memory, too.
     tracees: BTreeSet<i32>,
-    getenv: Place,
-    breakpoint: Option<Breakpoint>,
+    breakpoints: Breakpoints,
+    /// What processes get from the environment that are about to run something else.
+    passed: BTreeMap<i32, Vec<Entry>>,
     path: &'a Path,
     record: Vec<u8>,
     /// How the process has ended.
@@ -220,6 +174,9 @@ impl Observer<'_> {
             return Ok(());
         }
         self.tracees.insert(pid);
+        if let Some((kind, name)) = self.breakpoints.watch(pid) {
+            self.add(kind, &name);
+        }
         let signal = libc::WSTOPSIG(status);
         match status >> 16 {
             0 if signal == SYSTEM_CALL => {
@@ -228,17 +185,16 @@ impl Observer<'_> {
                 }
                 go_on(pid, 0)
             }
-            0 if signal == libc::SIGTRAP && self.is_at_breakpoint(pid)? => {
-                self.pass_breakpoint(pid)
-            }
+            0 if signal == libc::SIGTRAP => self.trapped(pid),
             0 => go_on(pid, signal),
             libc::PTRACE_EVENT_EXEC if pid == self.leader => {
                 self.has_started = true;
-                self.breakpoint = None;
+                self.breakpoints.forget();
                 go_on(pid, 0)
             }
             libc::PTRACE_EVENT_EXEC => {
-                self.tracees.remove(&pid);
+                self.program_started(pid);
+                self.forget(pid);
                 ptrace(libc::PTRACE_DETACH, pid, 0, 0).map(drop)
             }
             libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => {
@@ -252,8 +208,14 @@ impl Observer<'_> {
         }
     }
 
-    fn ended(&mut self, pid: i32, status: c_int) {
+    fn forget(&mut self, pid: i32) {
         self.tracees.remove(&pid);
+        self.passed.remove(&pid);
+        self.breakpoints.forget_thread(pid);
+    }
+
+    fn ended(&mut self, pid: i32, status: c_int) {
+        self.forget(pid);
         if pid == self.leader {
             self.end = Some(status);
         }
@@ -282,8 +244,8 @@ impl Observer<'_> {
         if !self.has_started {
             return Ok(false);
         }
-        if self.breakpoint.is_none() && pid == self.leader {
-            self.set_breakpoint()?;
+        if !self.breakpoints.are_set() && pid == self.leader {
+            self.breakpoints.set(pid)?;
         }
         self.note_creation(pid, number, arguments)?;
         let [first, second, third, ..] = arguments;
@@ -307,6 +269,11 @@ impl Observer<'_> {
             }
             libc::SYS_getcwd => {
                 self.add(DIRECTORY, b"");
+                return Ok(false);
+            }
+            libc::SYS_execve | libc::SYS_execveat => {
+                let is_at = number == libc::SYS_execveat;
+                self.program_starts(pid, arguments[if is_at { 3 } else { 2 }])?;
                 return Ok(false);
             }
             libc::SYS_ioctl => {
@@ -367,49 +334,66 @@ impl Observer<'_> {
         self.record.push(0);
     }
 
-    /// Sets it as soon as the C library is mapped, which `ld.so` does with several system calls.
-    fn set_breakpoint(&mut self) -> io::Result<()> {
-        let mappings = memory_map::of_process(&self.leader.to_string())?;
-        let found = mappings
-            .iter()
-            .find_map(|mapping| self.getenv.within(mapping));
-        if let Some(address) = found {
-            let mut original = [0];
-            memory(self.leader)?.read_exact_at(&mut original, address)?;
-            let breakpoint = Breakpoint {
-                address,
-                original: original[0],
+    /// Notes the variables that another program is about to get.
+    fn program_starts(&mut self, pid: i32, array: u64) -> io::Result<()> {
+        let mut passed = Vec::new();
+        for place in (array..).step_by(size_of::<u64>()) {
+            let Some(variable) = text(pid, word(pid, place)?)? else {
+                break;
             };
-            breakpoint.write(self.leader, BREAKPOINT)?;
-            self.breakpoint = Some(breakpoint);
+            let name = variable.split(|&byte| byte == b'=').next();
+            let name = name.unwrap_or_default();
+            if counts_in_whole(name) {
+                passed.push((VARIABLE, name.to_vec()));
+            }
         }
+        if self.breakpoints.is_environment(pid, array)? {
+            passed.push((WALKED, b"exec".to_vec()));
+        }
+        self.passed.insert(pid, passed);
         Ok(())
     }
 
-    fn is_at_breakpoint(&self, pid: i32) -> io::Result<bool> {
-        let Some(breakpoint) = self.breakpoint else {
-            return Ok(false);
-        };
-        Ok(registers(pid)?.rip == breakpoint.address + 1)
+    /// Records the variables that another program has got.
+    fn program_started(&mut self, pid: i32) {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let passed = self.passed.remove(&pid).unwrap_or_default();
+        if !INDIFFERENT.map(Path::new).contains(&program.as_path()) {
+            for (kind, name) in passed {
+                self.add(kind, &name);
+            }
+        }
     }
 
-    /// Records the name that is asked for, and executes the instruction that the breakpoint is in place of.
-    ///
-    /// The other threads run meanwhile, and if one calls `getenv()` in just these microseconds, that is not recorded. To
-    /// stop them all each time would be slow; and with threads that go on there is no image.
-    fn pass_breakpoint(&mut self, pid: i32) -> io::Result<()> {
-        let Some(breakpoint) = self.breakpoint else {
-            return Ok(());
-        };
-        if let Some(name) = text(pid, registers(pid)?.rdi)? {
-            self.add(VARIABLE, &name);
+    fn trapped(&mut self, pid: i32) -> io::Result<()> {
+        match self.breakpoints.met(pid)? {
+            Trap::Breakpoint(breakpoint) => self.pass_breakpoint(pid, breakpoint),
+            Trap::Watchpoint(walker) => {
+                if let Some((kind, name)) = walker {
+                    self.add(kind, &name);
+                }
+                go_on(pid, 0)
+            }
+            Trap::Other => go_on(pid, libc::SIGTRAP),
         }
-        step_back(pid, breakpoint)?;
-        breakpoint.write(pid, breakpoint.original)?;
+    }
+
+    /// Records what the call tells, and executes the instruction that the breakpoint is in place of.
+    ///
+    /// The other threads run meanwhile, and if one calls the function in just these microseconds, that is not recorded. To
+    /// stop them all each time would be slow; and with threads that go on there is no image.
+    fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
+        if let Some((kind, name)) = breakpoint.told(pid)?
+            && (kind == VARIABLE || self.is_thread(pid))
+        {
+            self.add(kind, &name);
+        }
+        breakpoint.step_back(pid)?;
+        breakpoint.remove(pid)?;
         ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
         let (_, status) = wait(pid)?;
         if libc::WIFSTOPPED(status) {
-            breakpoint.write(pid, BREAKPOINT)?;
+            breakpoint.set(pid)?;
             if status >> 16 == 0 && libc::WSTOPSIG(status) == libc::SIGTRAP {
                 return go_on(pid, 0);
             }
@@ -418,16 +402,21 @@ impl Observer<'_> {
         self.changed(pid, status)
     }
 
+    /// Whether it is a thread of the process; others that it has forked have an environment of their own.
+    fn is_thread(&self, pid: i32) -> bool {
+        Path::new(&format!("/proc/{}/task/{pid}", self.leader)).exists()
+    }
+
     /// Writes the record for the process that is about to read it, and lets it go.
     fn finish(&mut self, pid: i32) -> io::Result<()> {
-        if self.breakpoint.is_none() {
+        if !self.breakpoints.are_set() {
             return Err(Error::other("the C library is another one"));
         }
         fs::write(self.path, &self.record)?;
         self.let_go(Some(pid))
     }
 
-    /// Takes the breakpoint from all that are traced, and detaches from them; one of them may be stopped already.
+    /// Takes the breakpoints from all that are traced, and detaches from them; one of them may be stopped already.
     fn let_go(&mut self, stopped: Option<i32>) -> io::Result<()> {
         let mut others = std::mem::take(&mut self.tracees);
         others.retain(|&pid| Some(pid) != stopped);
@@ -446,18 +435,22 @@ impl Observer<'_> {
         stopped.map_or(Ok(()), |pid| self.detach(pid, SYSTEM_CALL << 8))
     }
 
-    fn detach(&self, pid: i32, status: c_int) -> io::Result<()> {
+    fn detach(&mut self, pid: i32, status: c_int) -> io::Result<()> {
         let mut signal = libc::WSTOPSIG(status);
         if status >> 16 != 0 || signal == SYSTEM_CALL {
             signal = 0;
         }
-        if let Some(breakpoint) = self.breakpoint {
-            if signal == libc::SIGTRAP && self.is_at_breakpoint(pid)? {
-                step_back(pid, breakpoint)?;
-                signal = 0;
+        if signal == libc::SIGTRAP {
+            match self.breakpoints.met(pid)? {
+                Trap::Breakpoint(breakpoint) => {
+                    breakpoint.step_back(pid)?;
+                    signal = 0;
+                }
+                Trap::Watchpoint(_) => signal = 0,
+                Trap::Other => {}
             }
-            breakpoint.write(pid, breakpoint.original)?;
         }
+        self.breakpoints.remove(pid)?;
         ptrace(libc::PTRACE_DETACH, pid, 0, signal as u64).map(drop)
     }
 }
@@ -512,25 +505,18 @@ fn entered(pid: i32) -> io::Result<Option<(c_long, [u64; 6])>> {
     }
 }
 
-fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
+pub fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
     // SAFETY: zeros are valid, and the kernel fills it in.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64)?;
     Ok(registers)
 }
 
-/// Has a process that has met the breakpoint go on with the instruction there.
-fn step_back(pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
-    let mut registers = registers(pid)?;
-    registers.rip = breakpoint.address;
-    ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64).map(drop)
-}
-
 fn go_on(pid: i32, signal: c_int) -> io::Result<()> {
     ptrace(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
 }
 
-fn memory(pid: i32) -> io::Result<File> {
+pub fn memory(pid: i32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/mem"))
 }
 
@@ -544,7 +530,7 @@ fn word(pid: i32, address: u64) -> io::Result<u64> {
 }
 
 /// A text that ends with NUL; none if there is none, or one that is too long for a path.
-fn text(pid: i32, mut address: u64) -> io::Result<Option<Vec<u8>>> {
+pub fn text(pid: i32, mut address: u64) -> io::Result<Option<Vec<u8>>> {
     let memory = memory(pid)?;
     let mut text = Vec::new();
     let mut page = [0; PAGE as usize];
@@ -564,7 +550,7 @@ fn text(pid: i32, mut address: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
+pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
     // SAFETY: requests that write to this process get the address of a variable.
     let result = unsafe { libc::ptrace(request, pid, address, data) };
     if result < 0 {

@@ -8,7 +8,7 @@ use std::ptr;
 use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::Restored;
 
-use super::{finalize, variables};
+use super::{finalize, late_changes, variable_history, variables};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::options::{Auto, StatsTarget};
@@ -36,12 +36,11 @@ pub unsafe fn resume() -> Result<()> {
     // SAFETY: as promised; whoever restored the process has filled it in, with texts that stay.
     let (arguments, environment, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
+        let environment = texts(RESTORED.envp);
+        // This changes the array itself.
+        variables::renew();
         image::after_fork_in_child();
-        (
-            texts(RESTORED.argv),
-            texts(RESTORED.envp),
-            RESTORED.ignored_signals,
-        )
+        (texts(RESTORED.argv), environment, RESTORED.ignored_signals)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
         // It was understood before the image was chosen.
@@ -50,11 +49,11 @@ pub unsafe fn resume() -> Result<()> {
     finalize::begin(&line);
     let variable = |name: &[u8]| variable(&environment, name);
     let setting = |name| line.setting(name, variable);
-    let mut is_renewed = false;
+    let mut has_auto = false;
     if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
         let auto = setting("cds_auto").filter(|value| !value.is_empty());
         let auto = auto.filter(|_| setting("cds").is_none());
-        is_renewed = auto.is_some();
+        has_auto = auto.is_some();
         let text = |value| String::from_utf8_lossy(value).into_owned();
         runtime.resume(runtime::Restored {
             image: OsStr::from_bytes(&image).into(),
@@ -74,30 +73,30 @@ pub unsafe fn resume() -> Result<()> {
         &program_arguments,
         &arguments,
         &options,
-        &environment,
+        list(&environment)?,
         &ignored,
     )?;
-    if is_renewed {
-        variables::remember();
+    if has_auto {
+        late_changes::remember();
     }
+    variable_history::keep(has_auto);
     Ok(())
 }
 
 /// Does what does not need a new process, before an image is taken: done some times, it leaves caches filled and
-/// instructions specialized, where each restored process would have to write otherwise.
+/// instructions specialized, where each restored process would have to write otherwise. The environment is that which
+/// this process was started with.
 ///
 /// # Safety
 /// Called by the only thread, with the GIL.
-pub unsafe fn practise() -> Result<()> {
-    let environment: Vec<Vec<u8>> = std::env::vars_os()
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect();
+pub unsafe fn practise(environment: &Object) -> Result<()> {
     // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
     unsafe {
         image::before_fork();
         image::after_fork_in_child();
     }
-    begin(&[[]], &[b"python"], &[[]; 0], &environment, &[])?;
+    let environment = environment.to_list()?;
+    begin(&[[]], &[b"python"], &[[]; 0], environment, &[])?;
     let startup = Object::import(c"cds.startup")?;
     startup.attribute(c"practise")?.call(Vec::new())?;
     Ok(())
@@ -107,7 +106,7 @@ fn begin(
     program_arguments: &[impl AsRef<[u8]>],
     arguments: &[impl AsRef<[u8]>],
     options: &[impl AsRef<[u8]>],
-    environment: &[impl AsRef<[u8]>],
+    environment: Object,
     ignored_signals: &[i64],
 ) -> Result<()> {
     let signals = ignored_signals.iter().copied().map(Object::int);
@@ -116,7 +115,7 @@ fn begin(
         list(program_arguments)?,
         list(arguments)?,
         list(options)?,
-        list(environment)?,
+        environment,
         Object::list(signals.collect::<Result<Vec<_>>>()?)?,
     ])?;
     Ok(())

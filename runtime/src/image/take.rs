@@ -4,7 +4,6 @@
 //! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
 //! could not be restored (pthread_atfork(3)).
 
-use std::collections::BTreeMap;
 use std::io::{self, Error};
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStringExt;
@@ -25,6 +24,7 @@ use super::memory_map::{self, Mapping};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::threads;
+use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use super::{finalize, loaded};
 use crate::cpython::extension_suffixes;
@@ -88,11 +88,10 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     let kernel = KernelState::of_this_process();
     let preparing = Object::import(c"cds.preparing")?;
-    let environment: BTreeMap<_, _> = std::env::vars_os()
-        .map(|(name, value)| (name.into_vec(), value.into_vec()))
-        .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let keep_environment = preparation.attribute(c"keep_environment")?;
+    let started = keep_environment.call(vec![variables::of_c()?])?;
     let at_fork = Object::import(c"cds.atfork")?.attribute(c"known")?;
     let at_fork = AtForkHandlers::set_aside(&at_fork)?;
     let left = left_by_imports(&kernel)?;
@@ -106,7 +105,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         for _ in 0..ROUNDS {
             if is_restorable()? {
                 // SAFETY: there are no other threads, and the GIL is held.
-                unsafe { resume::practise()? };
+                unsafe { resume::practise(&started)? };
             }
         }
     }
@@ -115,6 +114,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
         return Err("the package cds is another one".into());
     };
+    variables::end_watch()?;
     let mut problems = left;
     if !problem.is_none() {
         let problem = problem.to_str()?;
@@ -138,11 +138,11 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let looked_at = LookedAt::new(
         runtime,
         &program,
-        environment,
         [&read, &paths, &names, &counts, &terminals],
     )?;
     let path = PathBuf::from(path.to_str()?);
-    drop((preparing, program, preparation, read, paths, names));
+    drop((preparing, program, preparation, keep_environment, started));
+    drop((read, paths, names));
     drop((counts, terminals, problem));
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
@@ -263,7 +263,8 @@ struct LookedAt {
     executable: Vec<u8>,
     options: Vec<Vec<u8>>,
     program: Option<Vec<u8>>,
-    environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    environment: Vec<Compared>,
+    whole_environment: Option<Vec<Variable>>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
     directory: Option<Vec<u8>>,
@@ -278,7 +279,6 @@ impl LookedAt {
     fn new(
         runtime: &Runtime,
         program: &Object,
-        environment: BTreeMap<Vec<u8>, Vec<u8>>,
         [read, paths, names, counts, terminals]: [&Object; 5],
     ) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
@@ -290,20 +290,7 @@ impl LookedAt {
             .collect();
         let line = CommandLine::parse(&arguments)
             .ok_or_else(|| Failure::from("these options do not go with an image"))?;
-        let mut recorded: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
-        for name in read.to_items()? {
-            let name = name.to_bytes()?.to_vec();
-            let value = environment.get(&name).cloned();
-            // What libraries might read must not be new anyway.
-            if value.is_some() || !key::may_be_read(&name) {
-                recorded.push((name, value));
-            }
-        }
-        for (name, value) in environment {
-            if key::may_be_read(&name) && !recorded.iter().any(|(known, _)| *known == name) {
-                recorded.push((name, Some(value)));
-            }
-        }
+        let (environment, whole_environment) = variables::looked_at(read)?;
         let mut files = Vec::new();
         for item in paths.to_items()? {
             let fields = item.to_items()?;
@@ -350,7 +337,8 @@ impl LookedAt {
                 true => None,
                 false => Some(program.to_bytes()?.to_vec()),
             },
-            environment: recorded,
+            environment,
+            whole_environment,
             paths: files,
             terminals: asked,
             directory: here,
@@ -375,6 +363,12 @@ impl LookedAt {
             environment: environment
                 .map(|(name, value)| (name.as_slice(), value.as_deref()))
                 .collect(),
+            whole_environment: self.whole_environment.as_ref().map(|variables| {
+                let variables = variables.iter();
+                variables
+                    .map(|(name, value)| (name.as_slice(), value.as_slice()))
+                    .collect()
+            }),
             paths: paths
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),

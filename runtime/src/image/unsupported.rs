@@ -4,7 +4,8 @@ use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-use crate::cpython::object::Result;
+use crate::cpython::object::{Object, Result};
+use crate::options::Options;
 use crate::runtime;
 
 /// Says so, if an image is asked for.
@@ -47,6 +48,18 @@ pub fn options_of_process() -> Result<Option<Vec<String>>> {
     Ok(None)
 }
 
+/// # Errors
+/// None.
+pub fn begin_variables(_options: &Options) -> Result<()> {
+    Ok(())
+}
+
+/// # Errors
+/// The interpreter has no memory.
+pub fn variable_changes() -> Result<Object> {
+    Object::list([])
+}
+
 pub fn is_immortal() -> bool {
     false
 }
@@ -59,6 +72,11 @@ pub fn end_restored(_exit_code: c_int) {}
 
 /// # Errors
 /// Always.
-pub fn run_observed(_: &[CString], _: &Path, _: &AtomicI32) -> std::result::Result<i32, String> {
+pub fn run_observed(
+    _: &[CString],
+    _: &[CString],
+    _: &Path,
+    _: &AtomicI32,
+) -> std::result::Result<i32, String> {
     Err("not supported on this architecture".to_owned())
 }

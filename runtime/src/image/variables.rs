@@ -1,86 +1,132 @@
-//! Variables that a restored program changes although the imports of its image have read them: without an image the
-//! change may come first. It has happened when it is noticed, so that image is not used again.
+//! The environment of an image: in the process that it is taken of, `posix.environ` reports its uses; a restored one has
+//! what imports have changed of it.
 
-use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use cds_image::key::is_read_late;
+use cds_image::key;
 
-use super::note;
-use super::resume::texts;
+use super::variable_history;
+use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
+use crate::options::Options;
 
-/// What the program has begun with: `NAME=value`, each with a NUL behind it.
-static FIRST: OnceLock<Vec<u8>> = OnceLock::new();
+/// What imports have changed of the environment that C code sees: values, or none for variables that are removed first.
+static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
-/// Takes notice of the variables before the program runs.
-pub fn remember() {
-    let _ = FIRST.set(current());
-}
-
-/// Puts a note in the place of the image if the program has changed a variable that imports or libraries have read.
-pub fn check(image: &Path) -> Result<()> {
-    let mut changed = Vec::new();
-    for name in FIRST
-        .get()
-        .map(|first| differing(first))
-        .unwrap_or_default()
-    {
-        if is_read_late(&name) || is_read_by_imports(&name)? {
-            changed.push(String::from_utf8_lossy(&name).into_owned());
-        }
+/// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
+/// on (`cds.variables`); if of a later one, what the program gives to variables is kept.
+pub fn begin(options: &Options) -> Result<()> {
+    if let Some(request) = &options.image {
+        return watch(request);
     }
-    if !changed.is_empty() {
-        let names = changed.join(", ");
-        let reason = format!(
-            "a program has changed variables that its imports or libraries read: {names}\n"
-        );
-        // Whoever cannot write there has not had the image written either.
-        let _ = note::write_final(image, &reason);
+    if options.auto.as_ref().is_some_and(|auto| auto.has_image) {
+        variable_history::watch()?;
+        variable_history::keep(true);
     }
     Ok(())
 }
 
-fn is_read_by_imports(name: &[u8]) -> Result<bool> {
-    let startup = Object::import(c"cds.startup")?;
-    let is_read = startup.attribute(c"is_read_by_imports")?;
-    Ok(is_read.call(vec![Object::from_bytes(name)?])?.is_true())
+fn watch(request: &Path) -> Result<()> {
+    let variables = Object::import(c"cds.variables")?;
+    let request = Object::str(&request.to_string_lossy())?;
+    let environ = variables.attribute(c"watch")?.call(vec![request])?;
+    // SAFETY: the class is one of dicts without slots of its own.
+    unsafe { image::set_type(&environ, &variables.attribute(c"Watched")?) };
+    Ok(())
 }
 
-/// Names of variables that have another value now, are new, or are gone.
-fn differing(first: &[u8]) -> Vec<Vec<u8>> {
-    let now = current();
-    if now == first {
-        return Vec::new();
+/// Makes `posix.environ` the plain dict again that it was.
+pub fn end_watch() -> Result<()> {
+    let environ = Object::import(c"cds.startup")?.attribute(c"environ")?;
+    let dict = Object::import(c"builtins")?.attribute(c"dict")?;
+    // SAFETY: it was made by `watch()`.
+    unsafe { image::set_type(&environ, &dict) };
+    // A restored process may have to renew the image.
+    variable_history::watch()
+}
+
+/// Takes notice of what imports have changed: pairs of names and values, or None.
+fn begin_with(changes: &Object) -> Result<()> {
+    let text = |object: &Object| Ok(CString::new(object.to_bytes()?).unwrap_or_default());
+    let mut found = Vec::new();
+    for change in changes.to_items()? {
+        if let [name, value] = change.to_items()?.as_slice() {
+            let value = (!value.is_none()).then(|| text(value)).transpose()?;
+            found.push((text(name)?, value));
+        }
     }
-    let (then, now) = (by_name(first), by_name(&now));
-    let names = then
-        .keys()
-        .chain(now.keys().filter(|name| !then.contains_key(*name)));
-    let names = names.filter(|name| then.get(*name) != now.get(*name));
-    names.map(|name| name.to_vec()).collect()
+    // It happens once.
+    let _ = CHANGES.set(found);
+    Ok(())
 }
 
-fn by_name(variables: &[u8]) -> BTreeMap<&[u8], &[u8]> {
-    let texts = variables
-        .split(|&byte| byte == 0)
-        .filter(|text| !text.is_empty());
-    texts
-        .map(|text| {
-            let end = text.iter().position(|&byte| byte == b'=');
-            text.split_at(end.unwrap_or(text.len()))
-        })
-        .collect()
-}
+/// A name and its value.
+pub type Variable = (Vec<u8>, Vec<u8>);
+/// A name, and its value if it had one.
+pub type Compared = (Vec<u8>, Option<Vec<u8>>);
 
-fn current() -> Vec<u8> {
-    // SAFETY: the GIL is held: Python code of other threads changes nothing meanwhile.
-    let texts = unsafe { texts(libc::environ as u64) };
-    let mut current = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
-    for text in texts {
-        current.extend_from_slice(text);
-        current.push(0);
+/// What a key compares, from what `cds.preparing` tells: the variables that the process was started with, the names that
+/// were read, and whether all count; and what imports have changed.
+pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)> {
+    let [started, names, counts_all, changes] = <[Object; 4]>::try_from(read.to_items()?)
+        .unwrap_or_else(|_| [0; 4].map(|_| Object::none()));
+    begin_with(&changes)?;
+    let mut environment = Vec::new();
+    for variable in started.to_items()? {
+        if let [name, value] = variable.to_items()?.as_slice() {
+            environment.push((name.to_bytes()?.to_vec(), value.to_bytes()?.to_vec()));
+        }
     }
-    current
+    let mut compared: Vec<Compared> = Vec::new();
+    for name in names.to_items()? {
+        let name = name.to_bytes()?.to_vec();
+        let mut known = environment.iter();
+        let value = known.find(|(known, _)| *known == name);
+        let value = value.map(|(_, value)| value.clone());
+        // What libraries might read must not be new anyway.
+        if value.is_some() || !key::may_be_read(&name) {
+            compared.push((name, value));
+        }
+    }
+    for (name, value) in &environment {
+        if key::may_be_read(name) && !compared.iter().any(|(known, _)| known == name) {
+            compared.push((name.clone(), Some(value.clone())));
+        }
+    }
+    environment.retain(|(name, _)| key::counts_in_whole(name));
+    Ok((compared, counts_all.is_true().then_some(environment)))
+}
+
+/// Makes the changes in a process that has got the environment of a new one.
+///
+/// # Safety
+/// There are no other threads.
+pub unsafe fn renew() {
+    for (name, value) in CHANGES.get().into_iter().flatten() {
+        // SAFETY: as promised; if there is no memory for it, the next thing that needs some tells.
+        unsafe {
+            match value {
+                Some(value) => libc::setenv(name.as_ptr(), value.as_ptr(), 1),
+                None => libc::unsetenv(name.as_ptr()),
+            }
+        };
+    }
+}
+
+/// The environment as C code sees it: `NAME=VALUE`.
+pub fn of_c() -> Result<Object> {
+    // SAFETY: other threads that change it meanwhile make an image impossible, and are as dangerous to `getenv()`.
+    let first: *const *const c_char = unsafe { libc::environ }.cast();
+    // SAFETY: NULL, or an array of texts that ends with NULL.
+    let texts = (0..).map_while(|index| unsafe {
+        let text = if first.is_null() {
+            first.cast()
+        } else {
+            *first.add(index)
+        };
+        (!text.is_null()).then(|| Object::from_bytes(CStr::from_ptr(text).to_bytes()))
+    });
+    Object::list(texts.collect::<Result<Vec<_>>>()?)
 }

@@ -14,6 +14,11 @@ _PyCDS_Initialize(PyInterpreterState *Py_UNUSED(interp))
 }
 
 void
+_PyCDS_ImportingSite(void)
+{
+}
+
+void
 _PyCDS_SiteImported(void)
 {
 }

@@ -23,6 +23,10 @@ extern "C" {
    and no usable archive; the reason is on stderr). */
 extern int _PyCDS_Initialize(PyInterpreterState *interp);
 
+/* Called before the module site is imported, or would be.  In a process that an
+   image is to be taken of, posix.environ reports its uses from here on. */
+extern void _PyCDS_ImportingSite(void);
+
 /* Called after the module site has been imported: starts the drop-in for
    PyPI's code-data-share if the environment asks for it.  What goes wrong is
    shown on stderr. */

@@ -1,0 +1,431 @@
+//! The environment of processes that are restored from a startup image: what imports have read of it has to be the same,
+//! and what they have changed is there.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use cpython_cds_tests::{Outcome, Project, python};
+
+/// Says what each level has: Python, C, and a process that the program starts.
+const SHOW: &str = "
+import ctypes, os, posix, subprocess
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_char_p
+names = 'SET KEPT CHANGED GONE BACK BYTES IN_PYTHON IN_C BY_C PUT DEFAULT TEMPORARY LC_CTYPE'.split()
+for name in names:
+    print(name, os.environ.get(name), posix.environ.get(name.encode()), libc.getenv(name.encode()))
+print(*os.environ.items(), sep='\\n')
+print(os.environ._data is os.environb._data is posix.environ, type(posix.environ))
+print(subprocess.check_output(['env']))
+os.environ['LATER'] = os.environ.pop('SET', 'none')
+os.system('env')
+";
+
+/// A program, a module that it imports, and a list of that.
+fn project(imported: &str, program: &str) -> Project {
+    Project::new(&[
+        ("lib/imported.py", imported),
+        ("app.py", program),
+        ("app.lst", "imported\n"),
+    ])
+}
+
+/// The interpreter, with variables.
+fn command(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command.env("PYTHONPATH", project.path("lib"));
+    // Its directory stays as it is.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.envs(variables.iter().copied());
+    command
+}
+
+fn run(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+    Outcome::of(&mut command(project, variables, arguments))
+}
+
+fn dump(project: &Project, variables: &[(&str, &str)]) {
+    let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    run(project, variables, &arguments).success();
+}
+
+/// Whether a process is restored, or why not.
+fn told(outcome: &Outcome) -> String {
+    if outcome.stderr.contains("cds: started from ") {
+        return "restored".to_owned();
+    }
+    let mut lines = outcome.stderr.lines();
+    let reason = lines.find_map(|line| Some(line.split_once(" is not used: ")?.1));
+    reason.unwrap_or("no image").to_owned()
+}
+
+fn told_with(project: &Project, variables: &[(&str, &str)]) -> String {
+    let arguments = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+    told(&run(project, variables, &arguments))
+}
+
+/// It is restored with these variables, and does what it does without an image.
+#[track_caller]
+fn assert_restored(project: &Project, variables: &[(&str, &str)]) {
+    assert_eq!(told_with(project, variables), "restored", "{variables:?}");
+    assert_same(project, variables);
+}
+
+#[track_caller]
+fn assert_same(project: &Project, variables: &[(&str, &str)]) {
+    let with = |option| run(project, variables, &["-X", option, "app.py"]);
+    assert_eq!(with("cds=app.img"), with("cds=off"), "{variables:?}");
+}
+
+/// `os.environ` changes what Python and C see, `os.putenv()` what C sees, `posix.environ` what Python sees. What was not
+/// read may have been anything before; what is removed and set again comes last.
+#[test]
+fn what_imports_change_is_there() {
+    let imported = "
+import ctypes, os, posix
+os.environ['SET'] = 'by import'
+os.environ['CHANGED'] = 'by import'
+os.environb[b'BYTES'] = b'by \\xff'
+posix.environ[b'IN_PYTHON'] = b'by import'
+os.putenv('IN_C', 'by import')
+os.unsetenv('GONE')
+os.environ['BACK'] = ''
+del os.environ['BACK']
+os.environ['BACK'] = 'by import'
+os.environ['TEMPORARY'] = ''
+del os.environ['TEMPORARY']
+libc = ctypes.CDLL(None)
+libc.setenv(b'BY_C', b'by import', 1)
+libc.setenv(b'DEFAULT', b'by import', 0)
+put = ctypes.create_string_buffer(b'PUT=by import')
+libc.putenv(put)
+";
+    let project = project(imported, &format!("import imported\n{SHOW}"));
+    dump(&project, &[]);
+    assert_restored(&project, &[]);
+    let all = "SET KEPT CHANGED GONE BYTES IN_PYTHON IN_C BY_C PUT OTHER";
+    let given: Vec<_> = all.split(' ').map(|name| (name, "given")).collect();
+    assert_restored(&project, &given);
+    let reversed: Vec<_> = given.iter().rev().copied().collect();
+    assert_restored(&project, &reversed);
+    // What is removed was there, and whether a default is used says whether there was a value.
+    for name in ["BACK", "TEMPORARY", "DEFAULT"] {
+        let reason = told_with(&project, &[(name, "given")]);
+        assert_eq!(reason, format!("the variable {name} has another value"));
+        assert_same(&project, &[(name, "given")]);
+    }
+    // It was there when the image was taken.
+    dump(&project, &given);
+    assert_restored(&project, &given);
+    assert_restored(&project, &[("GONE", "another")]);
+    assert_restored(&project, &[]);
+}
+
+/// In whatever way something is read: it counts with its value, and that it is missing counts, too.
+#[test]
+fn what_imports_read_has_to_be_the_same() {
+    let first = "import ctypes, os, posix\nread = getattr(ctypes.CDLL(None), 'getenv')\nread.restype = ctypes.c_char_p\n";
+    for reading in [
+        "value = os.environ.get('ASKED')",
+        "value = os.environ['ASKED'] if 'ASKED' in os.environ else None",
+        "value = os.getenv('ASKED')",
+        "value = os.environb.get(b'ASKED')",
+        "value = os.getenvb(b'ASKED')",
+        "value = posix.environ.get(b'ASKED')",
+        "value = os.environ._data.get(b'ASKED')",
+        "from posix import environ\nvalue = b'ASKED' in environ",
+        "value = os.path.expandvars('$ASKED')",
+        "value = os.environ.pop('ASKED', None)",
+        "value = os.environ.setdefault('ASKED', 'x')",
+        "try:\n    del os.environ['ASKED']; value = 'there'\nexcept KeyError: value = 'missing'",
+        "value = read(b'ASKED')",
+    ] {
+        let project = project(
+            &format!("{first}{reading}\n"),
+            "import imported\nprint(imported.value)\n",
+        );
+        dump(&project, &[]);
+        assert_restored(&project, &[("OTHER", "1")]);
+        for value in ["1", ""] {
+            let reason = told_with(&project, &[("ASKED", value)]);
+            assert_eq!(reason, "the variable ASKED has another value", "{reading}");
+            assert_same(&project, &[("ASKED", value)]);
+        }
+        dump(&project, &[("ASKED", "1")]);
+        assert_restored(&project, &[("ASKED", "1")]);
+        assert_ne!(told_with(&project, &[("ASKED", "2")]), "restored");
+        assert_ne!(told_with(&project, &[]), "restored");
+    }
+}
+
+/// An import that goes through all variables depends on each.
+#[test]
+fn imports_that_look_at_all_variables_depend_on_each() {
+    let in_c = "import ctypes\nenviron = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), 'environ')
+value, index = [], 0
+while environ[index]:
+    value.append(environ[index]); index += 1
+value = sorted(text for text in value if text.startswith(b'MINE_'))\n";
+    for walk in [
+        "value = sorted(name for name in os.environ if name.startswith('MINE_'))",
+        "value = {name: text for name, text in os.environ.items() if name.startswith('MINE_')}",
+        "value = [text for name, text in os.environb.items() if name.startswith(b'MINE_')]",
+        "value = 'MINE_' in repr(os.environ)",
+        "value = 'mine' in os.environ.values()",
+        "value = len(os.environ)",
+        "value = os.environ == {}",
+        "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'])",
+        "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'], env=dict(os.environ))",
+        "value = os.popen('echo $MINE_A').read()",
+        "value = b'MINE_' in open('/proc/self/environ', 'rb').read()",
+        in_c,
+    ] {
+        let project = project(
+            &format!("import os, subprocess\n{walk}\n"),
+            "import imported\nprint(imported.value)\n",
+        );
+        dump(&project, &[("GIVEN", "1"), ("LAST", "2")]);
+        assert_restored(&project, &[("GIVEN", "1"), ("LAST", "2")]);
+        for (variables, reason) in [
+            (
+                &[("GIVEN", "1"), ("LAST", "2"), ("MINE_A", "mine")][..],
+                "the variable MINE_A is new",
+            ),
+            (
+                &[("GIVEN", "2"), ("LAST", "2")],
+                "the variable GIVEN has another value",
+            ),
+            (&[("LAST", "2")], "the variable GIVEN has another value"),
+        ] {
+            assert_eq!(told_with(&project, variables), reason, "{walk}");
+            assert_same(&project, variables);
+        }
+    }
+}
+
+/// The order of variables can be seen, too.
+#[test]
+fn imports_that_look_at_all_variables_depend_on_their_order() {
+    let project = project(
+        "import os\nvalue = [name for name in os.environ if len(name) == 5]\n",
+        "import imported\nprint(imported.value)\n",
+    );
+    let in_order = |variables: [&str; 2], arguments: &[&str]| {
+        let mut command = Command::new("env");
+        command.arg("-i").args(variables);
+        command.arg(format!("PYTHONPATH={}", project.path("lib").display()));
+        command.arg(python()).args(arguments);
+        Outcome::of(command.current_dir(project.path("")))
+    };
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    in_order(["FIRST=1", "OTHER=2"], &dump).success();
+    let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+    assert_eq!(told(&in_order(["FIRST=1", "OTHER=2"], &stats)), "restored");
+    let turned = in_order(["OTHER=2", "FIRST=1"], &stats);
+    assert_eq!(told(&turned), "the variables have another order");
+    assert_eq!(turned.stdout, "['OTHER', 'FIRST']\n");
+}
+
+/// Shells change these with each command. Whoever goes through all variables hardly looks for them, but may keep them.
+#[test]
+fn variables_of_shells_count_for_those_who_ask_for_or_keep_them() {
+    let shell = [
+        ("PWD", "/"),
+        ("OLDPWD", "/tmp"),
+        ("SHLVL", "2"),
+        ("_", "/x"),
+    ];
+    let elsewhere = [
+        ("PWD", "/usr"),
+        ("OLDPWD", "/"),
+        ("SHLVL", "3"),
+        ("_", "/y"),
+    ];
+    for (walk, depends) in [
+        (
+            "value = {k: v for k, v in os.environ.items() if k.startswith('MINE_')}",
+            false,
+        ),
+        ("value = len(dict(os.environ))", false),
+        ("value = subprocess.check_output(['echo', 'a'])", false),
+        ("value = os.environ.copy()", true),
+        ("value = dict(os.environ)", true),
+        ("value = [f'{k}={v}' for k, v in os.environ.items()]", true),
+        ("value = sorted(os.environb.items())", true),
+        ("value = os.environ['PWD']", true),
+        ("value = list(os.environ) and os.environ['PWD']", true),
+    ] {
+        let project = project(
+            &format!("import os, subprocess\n{walk}\n"),
+            "import imported\nprint(imported.value)\n",
+        );
+        dump(&project, &shell);
+        assert_restored(&project, &shell);
+        let told = told_with(&project, &elsewhere);
+        assert_eq!(told == "restored", !depends, "{walk}: {told}");
+        assert_same(&project, &elsewhere);
+    }
+}
+
+/// Without a variable for the locale (cron, systemd, containers) Python sets one for itself and its children.
+#[test]
+fn a_process_without_a_locale_is_restored() {
+    let project = project("import json\n", &format!("import imported\n{SHOW}"));
+    let bare = |variables: &[&str], arguments: &[&str]| {
+        let mut command = Command::new("env");
+        command.arg("-i").args(variables);
+        command.arg(format!("PYTHONPATH={}", project.path("lib").display()));
+        command.arg(python()).args(arguments);
+        Outcome::of(command.current_dir(project.path("")))
+    };
+    let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let home = "HOME=/root";
+    for (taken, started) in [
+        (&[][..], &[][..]),
+        (&[], &["PATH=/usr/bin", "OTHER=1"]),
+        (
+            &[home, "PATH=/bin:/usr/bin", "TERM=xterm", "PWD=/"],
+            &[home],
+        ),
+        (&["LC_CTYPE=C"], &["OTHER=1", "LC_CTYPE=C"]),
+    ] {
+        bare(taken, &dump).success();
+        let restored = bare(started, &stats);
+        assert_eq!(told(&restored), "restored", "{taken:?} {started:?}");
+        assert!(
+            restored
+                .stdout
+                .contains("LC_CTYPE C.UTF-8 b'C.UTF-8' b'C.UTF-8'"),
+            "{restored:?}"
+        );
+        let plain = bare(started, &["-X", "cds=off", "app.py"]);
+        assert_eq!(restored.stdout, plain.stdout);
+    }
+    bare(&[], &dump).success();
+    let refused = bare(&["LC_ALL=C.UTF-8"], &stats);
+    assert_eq!(told(&refused), "the variable LC_ALL is new");
+}
+
+/// A `.pth` file, as that of coverage, and `sitecustomize` run before the imports.
+#[test]
+fn what_site_reads_counts() {
+    let project = project("", "import imported\nprint('program')\n");
+    let version = run(
+        &project,
+        &[],
+        &["-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+    );
+    let site = format!(
+        "user/lib/python{}/site-packages/start.pth",
+        version.stdout.trim()
+    );
+    project.write(
+        &site,
+        "import os; os.environ.get('MEASURED') and print('measured')\n",
+    );
+    project.write(
+        "lib/sitecustomize.py",
+        "import os\nif os.getenvb(b'CUSTOM'): print('custom')\nos.environ['BY_SITE'] = '1'\n",
+    );
+    let user = project.path("user").display().to_string();
+    let base = ("PYTHONUSERBASE", user.as_str());
+    dump(&project, &[base]);
+    assert_restored(&project, &[base]);
+    for name in ["MEASURED", "CUSTOM"] {
+        let variables = [base, (name, "1")];
+        let reason = told_with(&project, &variables);
+        assert_eq!(reason, format!("the variable {name} has another value"));
+        assert_same(&project, &variables);
+        dump(&project, &variables);
+        assert_eq!(told_with(&project, &variables), "restored");
+        dump(&project, &[base]);
+    }
+}
+
+/// Nothing is compared that nobody asked for.
+#[test]
+fn what_nobody_reads_may_be_anything() {
+    let project = project(
+        "import json\n",
+        "import imported, os\nprint(os.environ['HOME'])\n",
+    );
+    // `site` asks for it, to find the user's modules.
+    dump(&project, &[]);
+    let reason = told_with(&project, &[("HOME", "/")]);
+    assert_eq!(reason, "the variable HOME has another value");
+    let without_site = |option: &str, home: &str, arguments: &[&str]| {
+        let arguments = [&["-S", "-X", option], arguments].concat();
+        run(&project, &[("HOME", home)], &arguments)
+    };
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    without_site("cds=off", "/tmp", &dump).success();
+    let restored = without_site("cds=app.img", "/", &["-X", "cds_stats", "app.py"]);
+    assert_eq!(
+        (told(&restored), &*restored.stdout),
+        ("restored".to_owned(), "/\n")
+    );
+}
+
+/// Imports run before the program could set a variable: those that depend on one are left to it.
+#[test]
+fn what_depends_on_variables_of_the_program_is_not_in_a_restored_process() {
+    let project = project(
+        "import os, json\nvalue = os.environ.get('MODE', 'none')\n",
+        "import os, sys\nbegan = sorted({'outer', 'imported', 'json'} & {*sys.modules})
+os.environ['MODE'] = 'set'\nimport outer, imported\ndel os.environ['MODE']
+print(began, outer.value, file=sys.stderr)\nprint(outer.value, imported.value, os.environ.get('MODE'))\n",
+    );
+    project.write("lib/outer.py", "from imported import value\n");
+    fs::create_dir(project.path("made")).expect("a directory can be made");
+    let auto = [
+        "-X",
+        "cds_auto=made/app.img,image",
+        "-X",
+        "cds_stats",
+        "app.py",
+    ];
+    let plain = run(&project, &[], &["-X", "cds=off", "app.py"]);
+    let mut last = run(&project, &[], &auto);
+    for _ in 0..100 {
+        if told(&last) == "restored" {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+        last = run(&project, &[], &auto);
+        assert_eq!(last.stdout, plain.stdout);
+    }
+    assert_eq!(told(&last), "restored", "{last:?}");
+    assert!(last.stderr.contains("['json'] set"), "{last:?}");
+}
+
+/// Where imports cannot be watched, they may have looked at anything.
+#[test]
+fn all_variables_count_where_nothing_can_be_traced() {
+    let project = project("", "import imported\n");
+    let mut strace = Command::new("strace");
+    cpython_cds_tests::clean(&mut strace);
+    strace
+        .args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=ptrace",
+            "-e",
+            "inject=ptrace:error=EPERM",
+        ])
+        .arg(python())
+        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONPATH", project.path("lib"))
+        .current_dir(project.path(""));
+    Outcome::of(&mut strace).success();
+    assert_restored(&project, &[]);
+    assert_eq!(
+        told_with(&project, &[("NEW", "1")]),
+        "the variable NEW is new"
+    );
+}
