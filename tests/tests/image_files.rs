@@ -496,6 +496,36 @@ fn a_program_that_may_set_variables_for_its_imports_is_not_restored() {
     );
 }
 
+/// What it is for can be seen.
+#[test]
+fn what_one_program_is_restored_from_names_it() {
+    let project = project(&[("app.py", "import json\n")]);
+    let told = || {
+        let program = run(&project, &["-m", "cds", "inspect", IMAGE]).success();
+        let line = program
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("  program "));
+        line.unwrap_or_default()
+            .split_once("program")
+            .unwrap_or_default()
+            .1
+            .trim()
+            .to_owned()
+    };
+    dump(&project, "json\n");
+    assert_eq!(told(), "any");
+    let directory = fs::canonicalize(project.path("")).expect("it is there");
+    for (arguments, name) in [
+        (&["app.py"][..], "app.py"),
+        (&["-c", "import json"], "-c import json"),
+    ] {
+        let _ = fs::remove_file(project.path(IMAGE));
+        until_restored(&project, arguments);
+        assert_eq!(told(), format!("{name} in {}", directory.display()));
+    }
+}
+
 /// Nor is what it was before: it counts what its source says now.
 #[test]
 fn a_program_that_was_edited_to_set_variables_is_not_restored() {

@@ -1,5 +1,6 @@
 """What `cds inspect` and `cds verify` say of a startup image."""
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +14,16 @@ _MAGIC = b"\x89CPYIMG\n"
 def is_image(path: str) -> bool:
     """Say whether a file begins as startup images do."""
     try:
-        with open(path, "rb") as file:
+        # Nobody may write to a pipe.
+        with open(path, "rb", opener=_open_at_once) as file:
             return file.read(len(_MAGIC)) == _MAGIC
     except OSError:
         # Whoever reads it as an archive tells.
         return False
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def inspect_image(path: str) -> dict[str, Any]:
@@ -38,6 +44,7 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
     rows = [
         ("  made by", found["executable"]),
         ("  options", " ".join(found["options"]) or "none"),
+        ("  program", found["program"] or "any"),
         ("  memory", count(found["regions"], "region")),
         ("    in the image", size(found["stored_bytes"])),
         ("    in other files", size(found["file_bytes"])),

@@ -56,6 +56,13 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
     Object::dict([
         ("executable", Object::str(&found.executable)?),
         ("options", texts(&found.options)?),
+        (
+            "program",
+            match &found.program {
+                Some(program) => Object::str(program)?,
+                None => Object::none(),
+            },
+        ),
         ("stored_bytes", number(found.stored)?),
         ("zero_bytes", number(found.zero)?),
         ("file_bytes", number(found.in_files)?),

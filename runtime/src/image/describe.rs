@@ -10,6 +10,8 @@ use cds_image::format::{FileIdentity, Image, ImageFile, Source};
 pub struct Description {
     pub executable: String,
     pub options: Vec<String>,
+    /// The only program that it is for, as the command line has it.
+    pub program: Option<String>,
     /// Bytes in the image file, of zeros, and in other files.
     pub stored: u64,
     pub zero: u64,
@@ -76,6 +78,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
     Ok(Description {
         executable: text(key.executable),
         options: key.options.iter().map(|option| text(option)).collect(),
+        program: key.program.map(program),
         stored,
         zero,
         in_files,
@@ -95,4 +98,17 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         paths: key.paths.len(),
         changed,
     })
+}
+
+/// The words of a program's identity; of a script, the last is its directory or nothing, and the first is nothing.
+fn program(identity: &[u8]) -> String {
+    let words = identity.split(|&byte| byte == 0);
+    let words = words.filter(|word| !word.is_empty());
+    let words = words.map(String::from_utf8_lossy).collect::<Vec<_>>();
+    match &words[..] {
+        [options @ .., directory] if !options.is_empty() => {
+            format!("{} in {directory}", options.join(" "))
+        }
+        _ => words.join(" "),
+    }
 }
