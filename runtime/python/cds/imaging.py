@@ -43,7 +43,6 @@ def take_image(
     """
     from _cds_archive import image_options, is_read_by_libraries
 
-    end = None if seconds is None else time.monotonic() + seconds
     if options is None:
         options = image_options()
     if options is None:
@@ -61,9 +60,9 @@ def take_image(
         "verbose": verbose,
     }
     with tempfile.TemporaryDirectory(prefix="cds-image-") as directory:
-        name = os.path.join(directory, "request")
-        record = request["record"] = os.path.join(directory, "record")
-        anew = request["anew"] = os.path.join(directory, "anew")
+        name = request["itself"] = os.path.join(directory, "request")
+        request["record"] = os.path.join(directory, "record")
+        request["anew"] = os.path.join(directory, "anew")
         command = [
             sys.executable,
             *options,
@@ -72,24 +71,7 @@ def take_image(
             "-X",
             f"cds_image={name}",
         ]
-        reasons = {"failed", "made"}
-        for rounds_left in reversed(range(_MOST_ROUNDS)):
-            request["modules"] = list(modules.items())
-            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
-            with open(name, "wb") as file:
-                marshal.dump(request, file)
-            _remove([record, anew])
-            left = None if end is None else max(1, round(end - time.monotonic()))
-            status = _run(command, record, left, verbose)
-            verbose = False
-            if (reason := _reason_to_begin_anew(anew)) is None:
-                break
-            if reason[0] == "made":
-                # What is made again is made each time.
-                reasons.discard("made")
-            else:
-                for module in reason[1]:
-                    del modules[module]
+        status = _run_in_rounds(command, request, modules, seconds)
     if status is None:
         return f"no startup image: imports have not ended within {seconds} seconds"
     if status < 0:
@@ -99,6 +81,40 @@ def take_image(
     if _identity(image) == former:
         return "no startup image: imports have ended the process"
     return None
+
+
+def _run_in_rounds(
+    command: Sequence[str],
+    request: dict[str, object],
+    modules: dict[str, str | None],
+    seconds: int | None,
+) -> int | None:
+    """Run an interpreter that takes the image; and another one, as long as it wants that.
+
+    Return the status of the last one, or None if they took too long.
+    """
+    record, anew, verbose = str(request["record"]), str(request["anew"]), bool(request["verbose"])
+    end = None if seconds is None else time.monotonic() + seconds
+    reasons = {"failed", "made"}
+    for rounds_left in reversed(range(_MOST_ROUNDS)):
+        request["modules"] = list(modules.items())
+        request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+        with open(str(request["itself"]), "wb") as file:
+            marshal.dump(request, file)
+        _remove([record, anew])
+        left = None if end is None else max(1, round(end - time.monotonic()))
+        status = _run(command, record, left, verbose)
+        verbose = False
+        reason = _reason_to_begin_anew(anew)
+        if status is None or reason is None:
+            break
+        if reason[0] == "made":
+            # What is made again is made each time.
+            reasons.discard("made")
+        else:
+            for module in reason[1]:
+                del modules[module]
+    return status
 
 
 def _identity(path: str) -> tuple[int, int] | None:

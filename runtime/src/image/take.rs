@@ -101,8 +101,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         .collect();
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
-    let at_fork = Object::import(c"cds.atfork")?.attribute(c"known")?;
-    let at_fork = AtForkHandlers::set_aside(&at_fork)?;
+    let at_fork = preparation.attribute(c"called_at_forks")?;
+    // A restored process returns from here, too, and freeing this would cost it a page.
+    let at_fork = ManuallyDrop::new(AtForkHandlers::set_aside(&at_fork)?);
     let left = left_by_imports(&kernel)?;
     let is_restorable = preparation.attribute(c"is_restorable")?;
     let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
