@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cds_image::command_line::CommandLine;
 use cds_image::format::{BackingFile, Fetch, FileIdentity, Image, Process, Region, Source, Vdso};
@@ -43,6 +44,10 @@ const LARGEST: u64 = 1 << 36;
 
 /// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
 const ROUNDS: usize = 4;
+
+/// How often it is tried to fork without a loss of threads.
+const TRIES: usize = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Where the child's registers are, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;
@@ -238,28 +243,39 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
 
 /// Forks, as os.fork() does; returns none in the child, which does not outlive its parent.
 fn fork() -> Result<Option<i32>, Failure> {
-    // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
-    // `resume()`.)
-    let child = unsafe {
-        image::before_fork();
-        let (child, lost) = threads::watched(|| libc::fork());
-        if child == 0 {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            return Ok(None);
+    let mut tries = 0;
+    loop {
+        // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
+        // `resume()`.)
+        let (child, lost) = unsafe {
+            image::before_fork();
+            let (child, lost) = threads::watched(|| libc::fork());
+            if child == 0 {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                return Ok(None);
+            }
+            image::after_fork_in_parent();
+            (child, lost)
+        };
+        if child < 0 {
+            let error = Error::last_os_error();
+            return Err(Failure::Told(format!("cannot fork: {error}")));
         }
-        image::after_fork_in_parent();
-        if let Some(lost) = lost {
+        let Some(lost) = lost else {
+            return Ok(Some(child));
+        };
+        // SAFETY: it is our child, and not waited for yet.
+        unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        tries += 1;
+        if tries == TRIES {
             return Err(Failure::Told(left_behind(&lost)));
         }
-        child
-    };
-    if child < 0 {
-        let error = Error::last_os_error();
-        return Err(Failure::Told(format!("cannot fork: {error}")));
+        // It may be about to end by itself.
+        std::thread::sleep(BETWEEN_TRIES);
     }
-    Ok(Some(child))
 }
 
 /// What the imports looked at, and what the process was started with.
