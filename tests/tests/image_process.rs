@@ -182,6 +182,26 @@ fn threads_that_a_library_stops_when_the_process_forks_are_no_obstacle() {
     }
 }
 
+/// A thread that ends by itself is waited for, for a moment.
+#[test]
+fn a_thread_that_is_about_to_end_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "#include <pthread.h>\n#include <unistd.h>
+static void *nap(void *unused) { usleep(50000); return unused; }
+__attribute__((constructor)) static void load(void) { pthread_t thread; pthread_create(&thread, 0, nap, 0); pthread_detach(thread); }\n";
+    let library = compile(
+        &directory,
+        "napper",
+        source,
+        &["-shared", "-fPIC", "-pthread"],
+    );
+    let path = library.display().to_string();
+    let kept = format!("import ctypes\nctypes.CDLL({path:?})\n");
+    Story::new(&kept, "import kept; print('done')\n")
+        .same()
+        .success();
+}
+
 /// Packages that are known to do without their threads in a forked process do so in a restored one, before and after. Where
 /// a package is not installed, there is nothing to see.
 #[test]

@@ -37,6 +37,9 @@ fn programs() {
         ["python", "--help"],
         ["python", "-x"],
         ["python", "-c"],
+        ["python", "-v"],
+        ["python", "-Ximporttime"],
+        ["python", "-Xtracemalloc=5"],
     ] {
         assert_eq!(program(&left_to_others), None, "{left_to_others:?}");
     }

@@ -29,15 +29,16 @@ _STANDARD = (
 
 
 def known(handlers: "list[_Handler]") -> "list[_Handler]":
-    """Return those of the standard library, in the same order."""
+    """Return those of the standard library, in the same order; the same list if it has no others."""
     # Somebody may have replaced a function in its module, but not what is registered.
     functions = {f"{module}.{name}" for module, name in _STANDARD}
     others = [handler for name in _STANDARD if (handler := _find(*name)) is not None]
-    return [
+    chosen = [
         handler
         for handler in handlers
         if (isinstance(handler, type(known)) and _name(handler) in functions) or handler in others
     ]
+    return handlers if len(chosen) == len(handlers) else chosen
 
 
 def _name(function: "_Handler") -> str:

@@ -48,7 +48,6 @@ def take_image(
     """
     from _cds_archive import image_options, is_read_by_libraries
 
-    end = None if seconds is None else time.monotonic() + seconds
     if options is None:
         options = image_options()
     if options is None:
@@ -71,7 +70,7 @@ def take_image(
     # Files without names: there is nothing to remove, should this process be killed.
     asked, recorded, left = map(os.memfd_create, ("cds_request", "cds_record", "cds_anew"))
     try:
-        record = request["record"] = _path_of(recorded)
+        request["record"] = _path_of(recorded)
         request["anew"] = _path_of(left)
         command = [
             sys.executable,
@@ -81,26 +80,7 @@ def take_image(
             "-X",
             f"cds_image={_path_of(asked)}",
         ]
-        reasons = {"failed", "late", "made"}
-        for rounds_left in reversed(range(_MOST_ROUNDS)):
-            request["modules"] = list(modules.items())
-            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
-            _empty(asked, recorded, left)
-            with open(asked, "wb", closefd=False) as file:
-                marshal.dump(request, file)
-            rest = None if end is None else max(1, round(end - time.monotonic()))
-            status = _run(command, record, rest, verbose)
-            verbose = False
-            if (reason := _reason_to_begin_anew(left)) is None:
-                break
-            if reason[0] == "made":
-                # What is made again is made each time.
-                reasons.discard("made")
-            else:
-                left_out = set(reason[1])
-                modules = {
-                    module: file for module, file in modules.items() if not _is_part(module, left_out)
-                }
+        status = _run_in_rounds(command, request, modules, (asked, recorded, left), seconds)
     finally:
         for descriptor in (asked, recorded, left):
             os.close(descriptor)
@@ -113,6 +93,45 @@ def take_image(
     if _identity(image) == former:
         return "no startup image: imports have ended the process"
     return None
+
+
+def _run_in_rounds(
+    command: Sequence[str],
+    request: dict[str, object],
+    modules: dict[str, str | None],
+    files: tuple[int, int, int],
+    seconds: int | None,
+) -> int | None:
+    """Run an interpreter that takes the image; and another one, as long as it wants that.
+
+    `files` are open, for the request, for what is recorded, and for what a process leaves that
+    wants another one.  Return the status of the last one, or None if they took too long.
+    """
+    asked, _, left = files
+    record, verbose = str(request["record"]), bool(request["verbose"])
+    end = None if seconds is None else time.monotonic() + seconds
+    reasons = {"failed", "late", "made"}
+    for rounds_left in reversed(range(_MOST_ROUNDS)):
+        request["modules"] = list(modules.items())
+        request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+        _empty(*files)
+        with open(asked, "wb", closefd=False) as file:
+            marshal.dump(request, file)
+        rest = None if end is None else max(1, round(end - time.monotonic()))
+        status = _run(command, record, rest, verbose)
+        verbose = False
+        reason = _reason_to_begin_anew(left)
+        if status is None or reason is None:
+            break
+        if reason[0] == "made":
+            # What is made again is made each time.
+            reasons.discard("made")
+        else:
+            left_out = set(reason[1])
+            modules = {
+                module: file for module, file in modules.items() if not _is_part(module, left_out)
+            }
+    return status
 
 
 def _is_part(name: str, packages: set[str]) -> bool:

@@ -35,6 +35,8 @@ class Preparation:
     processes find done, until the preparation is concluded.
     """
 
+    called_at_forks = staticmethod(atfork.known)
+
     def __init__(self, request: str) -> None:
         self._missing_stream = streams.watch()
         self._inherited = _open_files()

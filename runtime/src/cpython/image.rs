@@ -87,23 +87,26 @@ pub fn traces_memory() -> bool {
 }
 
 /// Handlers of `os.register_at_fork()` as they were before some of them were set aside.
-pub struct AtForkHandlers([*mut raw::PyObject; AtForkHandlers::KINDS as usize]);
+pub struct AtForkHandlers(Vec<(*mut *mut raw::PyObject, *mut raw::PyObject)>);
 
 impl AtForkHandlers {
     const KINDS: i32 = 3;
 
-    /// Has only those handlers called that `chosen` returns, which gets a list of them.
+    /// Has only those handlers called that `chosen` returns, which gets a list, and returns it if nothing is to change.
     pub fn set_aside(chosen: &Object) -> Result<Self> {
-        let mut lists = [std::ptr::null_mut(); Self::KINDS as usize];
-        for (list, kind) in lists.iter_mut().zip(0..) {
+        let mut lists = Vec::new();
+        for kind in 0..Self::KINDS {
             // SAFETY: the place holds NULL, or a list that the interpreter owns; it gets to own the new one, and the
             // old one stays alive for `put_back`.
             unsafe {
                 let place = raw::cds_glue_at_fork_handlers(kind);
-                *list = *place;
-                if !(*place).is_null() {
-                    let handlers = Object::from_borrowed(*place);
-                    *place = chosen.call(vec![handlers])?.to_list()?.into_ptr();
+                if (*place).is_null() {
+                    continue;
+                }
+                let handlers = chosen.call(vec![Object::from_borrowed(*place)])?;
+                if handlers.as_ptr() != *place {
+                    lists.push((place, *place));
+                    *place = handlers.to_list()?.into_ptr();
                 }
             }
         }
@@ -111,10 +114,10 @@ impl AtForkHandlers {
     }
 
     /// Has all of them called again.
-    pub fn put_back(self) {
-        for (list, kind) in self.0.into_iter().zip(0..) {
+    pub fn put_back(&self) {
+        for &(place, list) in &self.0 {
             // SAFETY: the list is still owned; the one in its place is part of an image, where nothing is freed.
-            unsafe { *raw::cds_glue_at_fork_handlers(kind) = list };
+            unsafe { *place = list };
         }
     }
 }

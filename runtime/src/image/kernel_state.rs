@@ -47,7 +47,7 @@ const KEPT: &[(&str, Source)] = &[
     ("resource limits", File("limits")),
     ("the umask", Status(&["Umask"])),
     ("blocked signals", Status(&["SigBlk"])),
-    ("signals that wait", Status(&["SigPnd", "ShdPnd"])),
+    ("signals that wait", Call(waiting_signals)),
     ("the processors that may be used", Status(&["Cpus_allowed"])),
     ("the user", Status(&["Uid"])),
     ("the group", Status(&["Gid"])),
@@ -248,6 +248,18 @@ fn session() -> Vec<u8> {
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<&str> = fields.split_ascii_whitespace().skip(2).take(3).collect();
     fields.join(" ").into_bytes()
+}
+
+/// Blocked ones: others are about to be delivered.
+fn waiting_signals() -> Vec<u8> {
+    let status = proc_file("status");
+    let mask = |name| {
+        let line = String::from_utf8_lossy(&lines(&status, &[name])).into_owned();
+        let digits = line.split_ascii_whitespace().nth(1).unwrap_or_default();
+        u64::from_str_radix(digits, 16).unwrap_or_default()
+    };
+    let waiting = (mask("SigPnd") | mask("ShdPnd")) & mask("SigBlk");
+    waiting.to_ne_bytes().to_vec()
 }
 
 fn priority() -> Vec<u8> {

@@ -9,6 +9,7 @@ use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cds_image::command_line::CommandLine;
 use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
@@ -35,6 +36,10 @@ use crate::sealed::Unnamed;
 
 /// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
 const ROUNDS: usize = 4;
+
+/// How often it is tried to fork without a loss of threads.
+const TRIES: usize = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Where the child's registers are, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;
@@ -92,8 +97,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
     let keep_environment = preparation.attribute(c"keep_environment")?;
     let started = keep_environment.call(vec![variables::of_c()?])?;
-    let at_fork = Object::import(c"cds.atfork")?.attribute(c"known")?;
-    let at_fork = AtForkHandlers::set_aside(&at_fork)?;
+    let at_fork = preparation.attribute(c"called_at_forks")?;
+    // A restored process returns from here, too, and freeing this would cost it a page.
+    let at_fork = ManuallyDrop::new(AtForkHandlers::set_aside(&at_fork)?);
     let left = left_by_imports(&kernel)?;
     let is_restorable = preparation.attribute(c"is_restorable")?;
     let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
@@ -233,28 +239,39 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
 
 /// Forks, as os.fork() does; returns none in the child, which does not outlive its parent.
 fn fork() -> Result<Option<i32>, Failure> {
-    // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
-    // `resume()`.)
-    let child = unsafe {
-        image::before_fork();
-        let (child, lost) = threads::watched(|| libc::fork());
-        if child == 0 {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            return Ok(None);
+    let mut tries = 0;
+    loop {
+        // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
+        // `resume()`.)
+        let (child, lost) = unsafe {
+            image::before_fork();
+            let (child, lost) = threads::watched(|| libc::fork());
+            if child == 0 {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                return Ok(None);
+            }
+            image::after_fork_in_parent();
+            (child, lost)
+        };
+        if child < 0 {
+            let error = Error::last_os_error();
+            return Err(Failure::Told(format!("cannot fork: {error}")));
         }
-        image::after_fork_in_parent();
-        if let Some(lost) = lost {
+        let Some(lost) = lost else {
+            return Ok(Some(child));
+        };
+        // SAFETY: it is our child, and not waited for yet.
+        unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        tries += 1;
+        if tries == TRIES {
             return Err(Failure::Told(left_behind(&lost)));
         }
-        child
-    };
-    if child < 0 {
-        let error = Error::last_os_error();
-        return Err(Failure::Told(format!("cannot fork: {error}")));
+        // It may be about to end by itself.
+        std::thread::sleep(BETWEEN_TRIES);
     }
-    Ok(Some(child))
 }
 
 /// What the imports looked at, and what the process was started with.
