@@ -39,6 +39,7 @@ fn image() -> Image<'static> {
             options: vec![b"-O"],
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
+            whole_environment: Some(vec![(b"HOME", b"/root"), (b"B", b"")]),
             paths: vec![
                 (b"/a", Stamp::Missing),
                 (

@@ -11,8 +11,11 @@ use crate::cpython::object::{Object, Result};
 /// So many values of a variable are kept: no import sets one so often, so that it is known to be the program's.
 const MOST_VALUES: usize = 100;
 
+/// None if the variable was removed.
+type Value = Option<Vec<u8>>;
+
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
-static HISTORY: Mutex<BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>> = Mutex::new(BTreeMap::new());
+static HISTORY: Mutex<BTreeMap<Vec<u8>, Vec<Value>>> = Mutex::new(BTreeMap::new());
 
 /// Watches `posix.environ`; [`keep`] says from when on that is kept.
 pub fn watch() -> Result<()> {
