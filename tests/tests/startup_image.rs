@@ -597,7 +597,7 @@ print(looks.found)
     check("nothing, again", &[]);
     check("a variable", &["ONLY_IN_C"]);
     check("a variable that a forked process asked for", &["IN_A_FORK"]);
-    check("another variable", &["ELSE"]);
+    check("a variable that another program got", &["ELSE"]);
     project.write("etc/log", "somebody wrote something\n");
     check("a file that was only written to", &[]);
     project.write("tree/new", "");
@@ -647,13 +647,15 @@ fn an_image_is_made_where_nothing_can_be_traced() {
     let dumped = Outcome::of(&mut strace).success();
     assert_eq!(
         dumped.stderr,
-        "cds dump: note: only what imports look at from Python will be compared at each start: \
+        "cds dump: note: only what imports look at from Python, and all variables, will be compared at each start: \
          ptrace: Operation not permitted (os error 1)\n"
     );
     let mut run = project.command(["-X", "cds=app.img", "-X", "cds_stats", "-c", "pass"]);
-    run.env("PYTHONPATH", project.path("lib"))
-        .env("ONLY_IN_C", "1");
+    run.env("PYTHONPATH", project.path("lib"));
     assert_eq!(refusal(&Outcome::of(&mut run).success().stderr), None);
+    let refused = Outcome::of(run.env("ONLY_IN_C", "1")).success();
+    let reason = refusal(&refused.stderr).unwrap_or_default();
+    assert_eq!(reason, "the variable ONLY_IN_C is new");
 }
 
 /// Libraries have as many threads as there are processors.

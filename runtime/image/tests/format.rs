@@ -49,7 +49,7 @@ fn image() -> Image<'static> {
             program: Some(b"\0app.py\0/srv"),
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
-            whole_environment: Some(vec![(b"B", b"c")]),
+            whole_environment: Some(vec![(b"HOME", b"/root"), (b"B", b"")]),
             paths: vec![
                 (b"/a", Stamp::Missing),
                 (

@@ -196,8 +196,8 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
         return status
     except OSError as error:
         if verbose:
-            told = f"only what imports look at from Python will be compared at each start: {error}"
-            print(f"cds dump: note: {told}", file=sys.stderr)
+            told = "only what imports look at from Python, and all variables, will be compared"
+            print(f"cds dump: note: {told} at each start: {error}", file=sys.stderr)
     # Imports that ask for a terminal are to find the one that there is.
     stdin = None if os.isatty(0) else subprocess.DEVNULL
     try:

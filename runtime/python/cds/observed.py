@@ -98,7 +98,7 @@ def read(name: str, start: str) -> Record:
     record.changed_variables = environment.changes
     record.walks_environment = bool(environment.walkers)
     record.is_blind = environment.is_blind or not environment.is_watched
-    record.variables = environment.defaults | {
+    record.variables = environment.asked | {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
     record.counts_processors = bool(found[b"p"]) or any(
@@ -112,8 +112,8 @@ class _Environment:
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes]] = []
-        # Variables that were set only if there were none.
-        self.defaults: set[bytes] = set()
+        # Variables that were set only if there were none, or that a forked process has asked for.
+        self.asked: set[bytes] = set()
         # Files of code that has looked at it.
         self.walkers: list[bytes] = []
         # Whether the watchpoint works, and whether there was something that it does not tell.
@@ -129,7 +129,7 @@ class _Environment:
             if not self._is_imported:
                 self.changes.append((kind, text))
                 if kind == b"D":
-                    self.defaults.add(text.partition(b"=")[0])
+                    self.asked.add(text.partition(b"=")[0])
                 self.is_blind |= kind == b"C"
             return True
         if kind == b"W":
@@ -147,6 +147,12 @@ class _Environment:
             self.is_blind = not all(self.walkers)
         elif item == b"l" + os.fsencode(start + _END):
             self._is_imported = True
+        elif not self._is_imported:
+            asked = b"l" + os.fsencode(start + variables.ASKED)
+            if item.startswith(asked):
+                self.asked.add(item[len(asked) :])
+            elif item == b"l" + os.fsencode(start + variables.WALKED):
+                self.walkers.append(text)
         return False
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # What a path has behind that of the request, which says that `site` is about to be imported.
 START = ".start"
 
+# And by which a process that imports have forked says what it asks for.
+ASKED = ".asked."
+WALKED = ".walked"
+
 # Shells change them with each command.  Where somebody goes through all variables, they count
 # only if they were kept.
 OF_SHELLS = (b"_", b"OLDPWD", b"PWD", b"SHLVL")
@@ -57,11 +61,15 @@ class Changes:
 class Watch:
     """What was done with the environment."""
 
-    def __init__(self, environ: dict[bytes, bytes], started: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, environ: dict[bytes, bytes], started: dict[bytes, bytes], request: bytes = b""
+    ) -> None:
+        self._request = request
         self.environ = environ
         self.started = started
         # Locale coercion (PEP 538) has come before.
         self.changes = Changes.between(started, dict(dict.items(environ)))
+        self._process = posix.getpid()
         self._asked: set[bytes] = set()
         # Whether somebody has looked at all variables.
         self.has_walked = False
@@ -87,15 +95,22 @@ class Watch:
                 return
             self._end_walk()
         self._asked.add(name)
+        self._tell(ASKED.encode() + name)
         self._note_readers([name])
 
     def walk(self, follows: bool = False) -> None:
         """Take notice that somebody looks at all variables; perhaps all values follow."""
         self.has_walked = True
+        self._tell(WALKED.encode())
         self._note_readers(self._given)
         if follows:
             self._end_walk()
             self._expected = list(dict.keys(self.environ))[::-1]
+
+    def _tell(self, what: bytes) -> None:
+        """Have the tracer know, if this is another process."""
+        if posix.getpid() != self._process:
+            look_for(self._request + what)
 
     def _end_walk(self) -> None:
         self._asked.update(self._followed)
@@ -280,12 +295,18 @@ def watch(request: str) -> dict[bytes, bytes]:
     global current
     with open("/proc/self/environ", "rb") as file:
         started = of_texts(file.read().split(b"\0"))
-    current = Watch(posix.environ, started)
+    begins = request.encode("utf-8", "surrogateescape")
+    current = Watch(posix.environ, started, begins)
+    look_for(begins + START.encode())
+    return posix.environ
+
+
+def look_for(path: bytes) -> None:
+    """Make a system call that the tracer sees."""
     try:
-        posix.stat(request + START)
+        posix.stat(path)
     except OSError:
         pass
-    return posix.environ
 
 
 def of_texts(texts: "Iterable[bytes]") -> dict[bytes, bytes]:

@@ -122,9 +122,16 @@ class TheRecord(ObservedTestCase):
 
     def test_changes_of_the_environment(self) -> None:
         items = (b"SA=1", b"l/request.start", b"UB", b"DC=2", b"l/request.imported", b"SD=3")
-        found = self.record(*items)
+        found = self.record(*items, b"l/request.asked.E", b"l/request.walked")
+        self.assertFalse(found.walks_environment)
         expected = [(b"S", b"A=1"), (b"U", b"B"), (b"D", b"C=2")]
         self.assertEqual(found.changed_variables, expected)
+        found = self.record(b"l/request.asked.E", b"l/request.walked", *items)
+        self.assertTrue(found.walks_environment)
+        self.assertEqual(found.variables, {b"C", b"E"})
+
+    def test_defaults_of_the_environment(self) -> None:
+        found = self.record(b"DC=2")
         # Whether a default is used tells whether there was a value.
         self.assertEqual(found.variables, {b"C"})
 

@@ -1,15 +1,21 @@
 //! The values that a program gives to variables, and takes from them again: imports that an image does before the program
 //! has begun must not depend on these.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::variables::Compared;
 use crate::cpython::dict_watcher;
-use crate::cpython::object::{Object, Raised, Result};
+use crate::cpython::object::{Object, Result};
+
+/// So many values of a variable are kept: no import sets one so often, so that it is known to be the program's.
+const MOST_VALUES: usize = 100;
+
+/// None if the variable was removed.
+type Value = Option<Vec<u8>>;
 
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
-static HISTORY: Mutex<Vec<Compared>> = Mutex::new(Vec::new());
+static HISTORY: Mutex<BTreeMap<Vec<u8>, Vec<Value>>> = Mutex::new(BTreeMap::new());
 
 /// Watches `posix.environ`; [`keep`] says from when on that is kept.
 pub fn watch() -> Result<()> {
@@ -27,11 +33,17 @@ fn note(name: &Object, value: Option<&Object>) {
     }
     let bytes = |object: &Object| object.to_bytes().map(<[u8]>::to_vec);
     let change = bytes(name).and_then(|name| Ok((name, value.map(bytes).transpose()?)));
-    match (change, HISTORY.lock()) {
-        (Ok(change), Ok(mut history)) => history.push(change),
+    match change {
+        Ok((name, value)) => {
+            if let Ok(mut history) = HISTORY.lock() {
+                let values = history.entry(name).or_default();
+                if values.len() < MOST_VALUES {
+                    values.push(value);
+                }
+            }
+        }
         // No variable has such a name or value.
-        (Err(raised), _) => raised.clear(),
-        (Ok(_), Err(_)) => {}
+        Err(raised) => raised.clear(),
     }
 }
 
@@ -39,11 +51,14 @@ fn note(name: &Object, value: Option<&Object>) {
 pub fn changes() -> Result<Object> {
     let history = HISTORY
         .lock()
-        .map_or_else(|_| Vec::new(), |history| history.clone());
-    let changes = history.iter().map(|(name, value)| {
-        let value = value.as_ref().map(|value| Object::from_bytes(value));
-        let value = value.transpose()?.unwrap_or_else(Object::none);
-        Object::tuple(vec![Object::from_bytes(name)?, value])
-    });
-    Object::list(changes.collect::<std::result::Result<Vec<_>, Raised>>()?)
+        .map_or_else(|_| BTreeMap::new(), |history| history.clone());
+    let mut changes = Vec::new();
+    for (name, values) in &history {
+        for value in values {
+            let value = value.as_ref().map(|value| Object::from_bytes(value));
+            let value = value.transpose()?.unwrap_or_else(Object::none);
+            changes.push(Object::tuple(vec![Object::from_bytes(name)?, value])?);
+        }
+    }
+    Object::list(changes)
 }
