@@ -22,13 +22,12 @@ use cds_image::trampoline::{self, Context};
 use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
-use super::finalize;
 use super::memory_map::{self, Mapping, PageMap};
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::writer::Writer;
 use crate::cpython::object::{Object, Raised};
-use crate::cpython::{extension_suffixes, image};
+use crate::cpython::{extension_suffixes, image, mortality};
 use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
 
@@ -132,12 +131,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
-    finalize::begin_image()?;
+    let freeze = Object::import(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
-    image::immortalize();
-    Object::import(c"gc")?
-        .attribute(c"freeze")?
-        .call(Vec::new())?;
+    mortality::immortalize(|| freeze.call(Vec::new()).map(drop))?;
     image::use_up_free_memory();
     let Some(fetches) = rehearsed()? else {
         return Ok(None);
