@@ -60,12 +60,25 @@ impl Ending {
         })
     }
 
-    /// Whether anything can be seen of the end of any object that is mortal.
+    /// Whether anything can be seen of the end of any object that is mortal: by what it does itself, or by callbacks of weak
+    /// references.
     pub fn is_seen(&mut self) -> bool {
+        self.is_any_seen(|object| {
+            // SAFETY: it is alive.
+            unsafe { is_told_of_another(object) }
+        })
+    }
+
+    /// The same for what is left when weak references have been dealt with.
+    pub fn is_rest_seen(&mut self) -> bool {
+        self.is_any_seen(|_| false)
+    }
+
+    fn is_any_seen(&mut self, is_also: impl Fn(Address) -> bool) -> bool {
         let mut pending = Table::new();
         for &object in Generations::Collected.objects().iter() {
             // SAFETY: the object is alive, and no Python code runs.
-            if unsafe { self.is_end_seen(object, &mut pending) } {
+            if is_also(object) || unsafe { self.is_end_seen(object, &mut pending) } {
                 return true;
             }
         }
@@ -79,7 +92,7 @@ impl Ending {
         while let Some(object) = pending.pop() {
             // SAFETY: it is alive, or something alive refers to it.
             unsafe {
-                if self.sight.sees_end(object) || is_told_of_another(object) {
+                if self.sight.sees_end(object) {
                     return true;
                 }
                 heap::referents(object, &mut |referent| {
@@ -341,13 +354,24 @@ unsafe fn is_mortal_garbage(object: Address, census: &mut Census) -> bool {
 }
 
 /// Clears an object that is a weak reference, and all weak references to an object, as `handle_weakrefs()` in Python/gc.c
-/// does. Those whose callbacks have to be called, as they are not garbage themselves, are added to a list.
+/// does. Those whose callbacks have to be called, as they are not garbage themselves, are added to a list. Nothing is written
+/// to an immortal object.
 ///
 /// # Safety
 /// The object is alive.
 unsafe fn clear_weak_references(object: Address, census: &mut Census, callbacks: &mut Vec<Object>) {
     // SAFETY: as promised; clearing a reference takes it out of its referent's list, and runs no code.
     unsafe {
+        if heap::is_immortal(object) {
+            // That of a type is what its base types know of it.
+            if raw::cds_glue_is_module_or_type(object) == 0 {
+                let marked = weak_references(object).filter(|&reference| {
+                    has_telling_callback(reference) && census.is_marked(reference)
+                });
+                callbacks.extend(marked.map(|reference| Object::from_borrowed(reference)));
+            }
+            return;
+        }
         if raw::cds_glue_is_weak_reference(object) != 0 {
             raw::_PyWeakref_ClearRef(object.cast());
         }

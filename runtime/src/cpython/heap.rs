@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
 use std::ptr;
 
@@ -358,7 +359,7 @@ impl Census {
 /// A number for each address, 0 at first, in memory that takes as much as there are objects near each other.
 struct Shadow {
     /// Where the numbers of each block of addresses begin.
-    blocks: HashMap<usize, usize>,
+    blocks: HashMap<usize, usize, BuildHasherDefault<Multiplied>>,
     last: (usize, usize),
     slots: Table<u32>,
 }
@@ -370,7 +371,7 @@ impl Shadow {
 
     fn new() -> Self {
         Self {
-            blocks: HashMap::new(),
+            blocks: HashMap::default(),
             last: (usize::MAX, 0),
             slots: Table::new(),
         }
@@ -389,6 +390,27 @@ impl Shadow {
             self.last = (block, *start);
         }
         &mut self.slots.as_mut()[self.last.1 + address % Self::BLOCK / Self::SMALLEST]
+    }
+}
+
+/// A hash of numbers that are near each other.
+#[derive(Default)]
+struct Multiplied(u64);
+
+impl Hasher for Multiplied {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_usize(usize::from(byte));
+        }
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ number as u64).wrapping_mul(ODD);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

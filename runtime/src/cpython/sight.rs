@@ -5,13 +5,21 @@ use std::ffi::CStr;
 use std::ptr;
 
 use super::heap::{Address, is_immortal, is_leaf};
-use super::object::{Object, Result};
+use super::object::{Kind, Object, Raised, Result};
 use super::raw;
 
 /// Functions of the standard library that weak references call, and that only forget the reference: by the module's name.
 const FORGETFUL_MODULES: [&str; 3] = ["weakref", "_weakrefset", "logging"];
 /// The same for those that are written in C, by their own name.
-const FORGETFUL_FUNCTIONS: [&[u8]; 2] = [b"_destroy", b"_localdummy_destroyed"];
+const FORGETFUL_FUNCTIONS: [&[u8]; 2] = [b"_destroy", b"clear_locals"];
+
+/// Objects of the standard library that are in many images and whose finalizers do nothing as long as an attribute is None:
+/// module and name of their class, and the attribute.
+const IDLE: [(&str, &str, &CStr); 1] = [(
+    "multiprocessing.resource_tracker",
+    "ResourceTracker",
+    c"_fd",
+)];
 
 /// Types of C code, by the first part of their name, whose objects only give back memory. Besides there are those of the
 /// interpreter and its standard library.
@@ -167,7 +175,7 @@ unsafe fn is_forgetful(callback: Address) -> bool {
             return false;
         }
         let module = Object::from_borrowed(module);
-        module.kind() == Some(super::object::Kind::Str)
+        module.kind() == Some(Kind::Str)
             && module
                 .to_str()
                 .is_ok_and(|name| FORGETFUL_MODULES.contains(&name))
@@ -218,8 +226,21 @@ unsafe fn is_open(object: Address) -> bool {
             },
             |closes| closes.is_true(),
         ),
-        _ => true,
+        _ => !is_idle(name, &object),
     }
+}
+
+fn is_idle(class: &str, object: &Object) -> bool {
+    let is_in =
+        |module: &str| -> Result<bool> { Ok(object.attribute(c"__module__")?.to_str()? == module) };
+    IDLE.iter().any(|&(module, name, attribute)| {
+        let is_idle = || Ok(is_in(module)? && object.attribute(attribute)?.is_none());
+        name == class
+            && is_idle().unwrap_or_else(|raised: Raised| {
+                raised.clear();
+                false
+            })
+    })
 }
 
 /// # Safety

@@ -34,7 +34,7 @@ pub fn finalize_restored() -> bool {
     }
     let is_full = IS_FULL.load(Ordering::Relaxed);
     if let Err(raised) = finalize(is_full) {
-        raised.report();
+        raised.clear();
     }
     !is_full
 }
@@ -73,7 +73,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         return Ok(());
     }
     ending.collect_as_if_all_died();
-    if !is_full && !ending.is_seen() {
+    if !is_full && !ending.is_rest_seen() {
         return Ok(());
     }
     ending.clear_modules();
