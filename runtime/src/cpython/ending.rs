@@ -43,6 +43,13 @@ pub struct Ending {
     modules: Vec<Module>,
 }
 
+/// Whether anything was finalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finalized {
+    Something,
+    Nothing,
+}
+
 /// A module that was in `sys.modules`.
 enum Module {
     Immortal(Address),
@@ -191,45 +198,63 @@ impl Ending {
     /// would clear them.
     pub fn collect_as_if_all_died(&mut self) {
         let mut census = reachable();
+        let unreferenced = census.unreferenced();
+        if self.finalize(&mut census, &unreferenced) == Finalized::Something {
+            census = reachable();
+        }
         self.modules.retain(|module| match module {
             Module::Immortal(module) => census.is_marked(*module),
             Module::Mortal(_) => true,
         });
-        let mut is_deallocation_seen = false;
-        let mut garbage = Table::new();
-        let mut callbacks = Vec::new();
-        for index in 0..census.objects().len() {
+        let garbage = census.unmarked();
+        let is_deallocation_seen = garbage.iter().any(|&index| {
             let object = census.objects()[index];
-            if census.is_marked(object) {
-                continue;
-            }
-            // SAFETY: it is alive, and no Python code runs.
-            unsafe {
-                if !heap::is_immortal(object) {
-                    is_deallocation_seen |= self.sight.sees_dealloc(object);
-                }
-                if index < census.tracked().len() {
-                    clear_weak_references(object, &mut census, &mut callbacks);
-                    garbage.push(object);
-                }
-            }
-        }
-        // SAFETY: what is garbage is tracked still, and alive.
-        let mut ring = unsafe {
-            let garbage = garbage.iter().copied();
-            Ring::of(garbage.filter(|&object| has_finalizer(object)))
-        };
-        for reference in callbacks {
-            call_back(&reference);
-        }
-        // SAFETY: what is in the ring is alive.
-        ring.drain(|object| unsafe { raw::PyObject_CallFinalizer(object) });
-        drop(ring);
+            // SAFETY: it is alive.
+            unsafe { !heap::is_immortal(object) && self.sight.sees_dealloc(object) }
+        });
+        self.finalize(&mut census, &garbage);
+        drop(census);
         Self::collect();
         if is_deallocation_seen {
             release_garbage();
             Self::collect();
         }
+    }
+
+    /// Finalizes what would die by its reference count if all could die.
+    pub fn finalize_unreferenced(&mut self) {
+        let mut census = reachable();
+        let unreferenced = census.unreferenced();
+        self.finalize(&mut census, &unreferenced);
+    }
+
+    /// Deals with weak references to garbage, and finalizes it.
+    fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
+        let mut finalizable = Table::new();
+        let mut callbacks = Vec::new();
+        for &index in garbage {
+            let object = census.objects()[index];
+            // SAFETY: it is alive, and no Python code runs.
+            unsafe {
+                if raw::cds_glue_is_tracked(object) != 0 {
+                    clear_weak_references(object, census, &mut callbacks);
+                    if has_finalizer(object) {
+                        finalizable.push(object);
+                    }
+                }
+            }
+        }
+        if callbacks.is_empty() && finalizable.is_empty() {
+            return Finalized::Nothing;
+        }
+        // SAFETY: they are tracked, and alive.
+        let mut ring = unsafe { Ring::of(finalizable.iter().copied()) };
+        for reference in callbacks {
+            call_back(&reference);
+        }
+        // SAFETY: what is in the ring is alive.
+        ring.drain(|object| unsafe { raw::PyObject_CallFinalizer(object) });
+        Finalized::Something
     }
 
     /// Clears the modules that are still there, the last first.
@@ -259,12 +284,20 @@ impl Ending {
         }
     }
 
-    /// Clears `sys`, `builtins` and the context of the thread.
+    /// Clears `sys` and `builtins`.
     pub fn clear_interpreter() {
         // SAFETY: there is an interpreter, and the GIL is held.
         unsafe {
             raw::_PyModule_ClearDict(raw::cds_glue_sys_namespace());
             raw::_PyModule_ClearDict(raw::cds_glue_builtins());
+        }
+    }
+
+    /// Clears the context of the thread, and finalizes what there is then, whoever holds it.
+    pub fn finalize_rest() {
+        // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
+        // the ring is alive.
+        unsafe {
             let context = raw::cds_glue_take_context();
             if !context.is_null() {
                 if heap::is_immortal(context) {
@@ -272,13 +305,6 @@ impl Ending {
                 }
                 raw::Py_DecRef(context);
             }
-        }
-    }
-
-    /// Finalizes what there is, whoever holds it.
-    pub fn finalize_rest() {
-        // SAFETY: the objects are tracked, and what is in the ring is alive.
-        unsafe {
             let objects = Generations::Collected.objects();
             let objects = objects.iter().copied();
             let mut ring = Ring::of(objects.filter(|&object| has_finalizer(object)));

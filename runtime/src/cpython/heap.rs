@@ -212,10 +212,14 @@ pub unsafe fn is_immortal(object: Address) -> bool {
     unsafe { raw::cds_glue_is_immortal(object) != 0 }
 }
 
-/// Objects, how often each is referred to by the others, and what can be reached from where.
+/// Objects, which of them each refers to, and what can be reached from where. It looks at each object once: they lie all over
+/// the memory.
 pub struct Census {
     indices: Shadow,
     objects: Table<Address>,
+    /// Where the referents of each object begin.
+    starts: Table<u32>,
+    referents: Table<u32>,
     counts: Table<u32>,
     is_marked: Table<bool>,
     tracked: usize,
@@ -225,11 +229,13 @@ impl Census {
     /// Of objects that are tracked, and all that they refer to directly or by objects that are not.
     ///
     /// # Safety
-    /// All are alive; as long as the census is used, no Python code runs.
+    /// All are alive.
     pub unsafe fn of(tracked: &[Address]) -> Self {
         let mut census = Self {
             indices: Shadow::new(),
             objects: Table::new(),
+            starts: Table::new(),
+            referents: Table::new(),
             counts: Table::new(),
             is_marked: Table::new(),
             tracked: tracked.len(),
@@ -241,22 +247,18 @@ impl Census {
         while next < census.objects.len() {
             let object = census.objects[next];
             next += 1;
+            census.starts.push(census.referents.len() as u32);
             // SAFETY: it is alive, since it is tracked or something refers to it.
             unsafe {
                 referents(object, &mut |referent| {
-                    if is_leaf(referent) {
-                        return;
+                    if let Some(index) = census.index_of_referent(referent) {
+                        census.counts.as_mut()[index] += 1;
+                        census.referents.push(index as u32);
                     }
-                    let index = match census.index(referent) {
-                        Some(index) => index,
-                        // It has its turn, too, unless it is tracked and of a list that was not given.
-                        None if raw::cds_glue_is_tracked(referent) == 0 => census.add(referent),
-                        None => return,
-                    };
-                    census.counts.as_mut()[index] += 1;
                 });
             }
         }
+        census.starts.push(census.referents.len() as u32);
         census
     }
 
@@ -269,9 +271,33 @@ impl Census {
         index
     }
 
+    /// # Safety
+    /// The object is alive.
+    unsafe fn index_of_referent(&mut self, object: Address) -> Option<usize> {
+        let slot = self.indices.slot(object);
+        match *slot {
+            0 => {
+                // SAFETY: as promised.
+                unsafe {
+                    if is_leaf(object) {
+                        *slot = Shadow::LEAF;
+                        return None;
+                    }
+                    // It has its turn, too, unless it is tracked and of a list that was not given.
+                    (raw::cds_glue_is_tracked(object) == 0).then(|| self.add(object))
+                }
+            }
+            Shadow::LEAF => None,
+            index => Some(index as usize - 1),
+        }
+    }
+
     /// Which one of them an object is.
     pub fn index(&mut self, object: Address) -> Option<usize> {
-        (*self.indices.slot(object) as usize).checked_sub(1)
+        match *self.indices.slot(object) {
+            0 | Shadow::LEAF => None,
+            index => Some(index as usize - 1),
+        }
     }
 
     /// All objects: those that are tracked first, in their order.
@@ -289,19 +315,9 @@ impl Census {
         &self.counts
     }
 
-    /// Calls a function with each of them that one refers to.
-    pub fn each_referent(&mut self, index: usize, each: &mut impl FnMut(usize)) {
-        let object = self.objects[index];
-        // SAFETY: it is alive.
-        unsafe {
-            referents(object, &mut |referent| {
-                if !is_leaf(referent)
-                    && let Some(index) = self.index(referent)
-                {
-                    each(index);
-                }
-            });
-        }
+    /// Which of them one refers to.
+    pub fn referents_of(&self, index: usize) -> &[u32] {
+        &self.referents[self.starts[index] as usize..self.starts[index + 1] as usize]
     }
 
     /// Objects that somebody holds who is not among them: C code, as a rule. An immortal object does not tell.
@@ -319,29 +335,44 @@ impl Census {
     pub fn mark(&mut self, roots: impl IntoIterator<Item = Address>) {
         let mut pending = Table::new();
         for root in roots {
-            self.mark_one(root, &mut pending);
+            if let Some(index) = self.index(root) {
+                pending.push(index as u32);
+            }
         }
-        while let Some(object) = pending.pop() {
-            // SAFETY: it is alive.
-            unsafe {
-                referents(object, &mut |referent| {
-                    self.mark_one(referent, &mut pending)
-                })
-            };
+        while let Some(index) = pending.pop() {
+            let index = index as usize;
+            if !std::mem::replace(&mut self.is_marked.as_mut()[index], true) {
+                pending.extend(self.referents_of(index).iter().copied());
+            }
         }
     }
 
-    fn mark_one(&mut self, object: Address, pending: &mut Table<Address>) {
-        // SAFETY: it is alive.
-        if unsafe { is_leaf(object) } {
-            return;
+    /// Those that are not marked.
+    pub fn unmarked(&self) -> Table<usize> {
+        let indices = 0..self.objects.len();
+        indices.filter(|&index| !self.is_marked[index]).collect()
+    }
+
+    /// Those of the unmarked that nobody refers to, and then those that only they refer to: all that would die by its
+    /// reference count.
+    pub fn unreferenced(&mut self) -> Table<usize> {
+        let mut counts: Table<u32> = self.counts.iter().copied().collect();
+        let indices = 0..self.objects.len();
+        let mut found: Table<usize> = indices
+            .filter(|&index| counts[index] == 0 && !self.is_marked[index])
+            .collect();
+        let mut next = 0;
+        while next < found.len() {
+            for &referent in self.referents_of(found[next]) {
+                let referent = referent as usize;
+                counts.as_mut()[referent] -= 1;
+                if counts[referent] == 0 && !self.is_marked[referent] {
+                    found.push(referent);
+                }
+            }
+            next += 1;
         }
-        let Some(index) = self.index(object) else {
-            return;
-        };
-        if !std::mem::replace(&mut self.is_marked.as_mut()[index], true) {
-            pending.push(object);
-        }
+        found
     }
 
     /// Marks one object; returns whether it was not marked.
@@ -365,6 +396,8 @@ struct Shadow {
 }
 
 impl Shadow {
+    /// That of an object which is none of them and refers to none.
+    const LEAF: u32 = u32::MAX;
     const BLOCK: usize = 1 << 20;
     /// No two objects begin in so many bytes.
     const SMALLEST: usize = 16;

@@ -111,7 +111,7 @@ struct Holders {
 }
 
 impl Holders {
-    fn of(census: &mut Census) -> Self {
+    fn of(census: &Census) -> Self {
         let mut starts = Table::new();
         let mut total = 0;
         for &count in census.counts() {
@@ -124,11 +124,12 @@ impl Holders {
         let mut filled: Table<u32> = Table::new();
         filled.extend_with_zeros(census.objects().len());
         for index in 0..census.objects().len() {
-            census.each_referent(index, &mut |referent| {
+            for &referent in census.referents_of(index) {
+                let referent = referent as usize;
                 let place = starts[referent] + filled[referent];
                 holders.as_mut()[place as usize] = index as u32;
                 filled.as_mut()[referent] += 1;
-            });
+            }
         }
         Self { starts, holders }
     }

@@ -21,9 +21,17 @@ const IDLE: [(&str, &str, &CStr); 1] = [(
     c"_fd",
 )];
 
-/// Types of C code, by the first part of their name, whose objects only give back memory. Besides there are those of the
+/// Types of C code, by the beginning of their name, whose objects only give back memory. Besides there are those of the
 /// interpreter and its standard library.
-const HARMLESS_PACKAGES: [&str; 2] = ["numpy", "pandas"];
+const HARMLESS: [&str; 7] = [
+    "numpy.",
+    "pandas.",
+    "pyarrow.lib.Array",
+    "pyarrow.lib.ChunkedArray",
+    "pyarrow.lib.DataType",
+    "pyarrow.lib.MemoryPool",
+    "sqlalchemy.",
+];
 /// What of the interpreter and its standard library writes something when it is destroyed, and has no finalizer.
 const WRITING_TYPES: [&str; 2] = ["_dbm.dbm", "_gdbm.gdbm"];
 
@@ -129,7 +137,7 @@ impl Sight {
         let Some((package, _)) = name.split_once('.') else {
             return true;
         };
-        HARMLESS_PACKAGES.contains(&package)
+        HARMLESS.iter().any(|start| name.starts_with(start))
             || self.is_in_library(package) && !WRITING_TYPES.contains(&&*name)
     }
 

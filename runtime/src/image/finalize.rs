@@ -77,12 +77,13 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         return Ok(());
     }
     ending.clear_modules();
-    ending.collect_as_if_all_died();
+    ending.finalize_unreferenced();
     if is_full {
         // The interpreter does the rest.
         return Ok(());
     }
     Ending::clear_interpreter();
+    ending.collect_as_if_all_died();
     Ending::finalize_rest();
     Ok(())
 }
