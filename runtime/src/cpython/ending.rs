@@ -12,7 +12,7 @@ use super::heap::{self, Address, Census, Generations, Ring, Table};
 use super::mortality::held;
 use super::object::{Object, Raised, Result};
 use super::raw;
-use super::sight::{Sight, has_telling_callback};
+use super::sight::{Sight, has_telling_callback, part_of_file};
 
 /// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
 const SPECIAL: [&CStr; 12] = [
@@ -238,7 +238,7 @@ impl Ending {
             unsafe {
                 if raw::cds_glue_is_tracked(object) != 0 {
                     clear_weak_references(object, census, &mut callbacks);
-                    if has_finalizer(object) {
+                    if self.sight.sees_end(object) {
                         finalizable.push(object);
                     }
                 }
@@ -248,7 +248,7 @@ impl Ending {
             return Finalized::Nothing;
         }
         // SAFETY: they are tracked, and alive.
-        let mut ring = unsafe { Ring::of(finalizable.iter().copied()) };
+        let mut ring = unsafe { in_order(&mut finalizable) };
         for reference in callbacks {
             call_back(&reference);
         }
@@ -294,7 +294,7 @@ impl Ending {
     }
 
     /// Clears the context of the thread, and finalizes what there is then, whoever holds it.
-    pub fn finalize_rest() {
+    pub fn finalize_rest(&mut self) {
         // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
         // the ring is alive.
         unsafe {
@@ -307,9 +307,24 @@ impl Ending {
             }
             let objects = Generations::Collected.objects();
             let objects = objects.iter().copied();
-            let mut ring = Ring::of(objects.filter(|&object| has_finalizer(object)));
+            let mut finalizable = objects
+                .filter(|&object| self.sight.sees_end(object))
+                .collect();
+            let mut ring = in_order(&mut finalizable);
             ring.drain(|object| raw::PyObject_CallFinalizer(object));
         }
+    }
+}
+
+/// Objects in the order in which they are finalized: their own, but for the parts of files.
+///
+/// # Safety
+/// They are alive and tracked, each is there once.
+unsafe fn in_order(objects: &mut Table<Address>) -> Ring {
+    // SAFETY: as promised.
+    unsafe {
+        objects.as_mut().sort_by_key(|&object| part_of_file(object));
+        Ring::of(objects.iter().copied())
     }
 }
 
@@ -452,16 +467,6 @@ unsafe fn is_told_of_another(object: Address) -> bool {
     unsafe {
         has_telling_callback(object)
             && !heap::is_immortal((*object.cast::<raw::PyWeakReference>()).wr_object)
-    }
-}
-
-/// # Safety
-/// The object is alive.
-unsafe fn has_finalizer(object: Address) -> bool {
-    // SAFETY: as promised.
-    unsafe {
-        raw::cds_glue_has_finalizer((*object).ob_type) != 0
-            && raw::cds_glue_is_finalized(object) == 0
     }
 }
 

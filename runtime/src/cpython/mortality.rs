@@ -3,7 +3,8 @@
 //! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never dies:
 //! its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their reference
 //! counts, and so does what holds them, as it takes them along when it dies. Modules and types, and what is in their
-//! namespaces, would take everything along; they live until a process ends anyway.
+//! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception: it is empty in
+//! an image.
 
 use std::sync::OnceLock;
 
@@ -71,6 +72,9 @@ fn mark_mortal(census: &mut Census) -> Counts {
         }
     }
     let noticeable = pending.len();
+    for object in main_module() {
+        census.mark_alone(object);
+    }
     for index in 0..census.objects().len() {
         // SAFETY: it is alive.
         let (is_one, namespace) = unsafe {
@@ -100,6 +104,18 @@ fn mark_mortal(census: &mut Census) -> Counts {
         noticeable,
         above,
         all: census.objects().len(),
+    }
+}
+
+/// `__main__` and its namespace: a program's own variables die with them.
+fn main_module() -> impl Iterator<Item = Address> {
+    // SAFETY: the references are borrowed from `sys.modules`; a module has a namespace.
+    unsafe {
+        let main = raw::PyDict_GetItemString(raw::cds_glue_modules(), c"__main__".as_ptr());
+        let main = (!main.is_null()).then_some(main);
+        let namespace = main.map(|main| raw::cds_glue_namespace(main));
+        let namespace = namespace.filter(|namespace| !namespace.is_null());
+        main.into_iter().chain(namespace)
     }
 }
 

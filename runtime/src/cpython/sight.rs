@@ -32,8 +32,24 @@ const HARMLESS: [&str; 7] = [
     "pyarrow.lib.MemoryPool",
     "sqlalchemy.",
 ];
-/// What of the interpreter and its standard library writes something when it is destroyed, and has no finalizer.
-const WRITING_TYPES: [&str; 2] = ["_dbm.dbm", "_gdbm.gdbm"];
+/// What of the interpreter and its standard library writes something when it is destroyed.
+const WRITING_TYPES: [&str; 3] = ["_dbm.dbm", "_gdbm.gdbm", "sqlite3.Connection"];
+
+/// When a file is finalized by parts: what has to be written lies in the parts that come first. The others come before all
+/// of them.
+const PARTS_OF_FILES: [&str; 3] = ["_io.TextIOWrapper", "_io.Buffered", "_io.FileIO"];
+
+/// Which part of a file an object is, if it is one; a larger number for one that has to be finalized later.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn part_of_file(object: Address) -> Option<usize> {
+    // SAFETY: as promised.
+    let name = unsafe { type_name(object) };
+    PARTS_OF_FILES
+        .iter()
+        .position(|part| name.starts_with(part))
+}
 
 /// Whether an object has to stay mortal in an image: its end can be seen, or its being alive, through a weak reference.
 ///
@@ -91,15 +107,13 @@ impl Sight {
             if raw::cds_glue_is_generator(object) != 0 {
                 return raw::cds_glue_generator_closes_silently(object) == 0;
             }
-            if has_finalizer(object) {
-                return raw::cds_glue_is_finalized(object) == 0 && is_open(object);
-            }
+            let is_to_finalize =
+                has_finalizer(object) && raw::cds_glue_is_finalized(object) == 0 && is_open(object);
+            is_to_finalize || self.sees_dealloc(object)
         }
-        // SAFETY: as promised.
-        unsafe { self.sees_dealloc(object) }
     }
 
-    /// Whether it does so without a finalizer, only when it is destroyed.
+    /// Whether it does so when it is destroyed, even if the collector has called its finalizer.
     ///
     /// # Safety
     /// The object is alive.
@@ -108,10 +122,9 @@ impl Sight {
         unsafe {
             let kind = (*object).ob_type;
             // The collector calls no finalizer of an object that it does not know.
-            if has_finalizer(object) {
-                return raw::cds_glue_is_gc(object) == 0;
-            }
-            if raw::cds_glue_has_capsule_destructor(object) != 0 {
+            if has_finalizer(object) && raw::cds_glue_is_gc(object) == 0
+                || raw::cds_glue_has_capsule_destructor(object) != 0
+            {
                 return true;
             }
             if let Some(&is_harmless) = self.is_harmless.get(&kind.cast_const()) {

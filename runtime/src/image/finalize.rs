@@ -77,14 +77,15 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         return Ok(());
     }
     ending.clear_modules();
-    ending.finalize_unreferenced();
-    if is_full {
-        // The interpreter does the rest.
+    if ending.is_rest_seen() {
+        ending.finalize_unreferenced();
+    }
+    if !ending.is_rest_seen() {
         return Ok(());
     }
     Ending::clear_interpreter();
     ending.collect_as_if_all_died();
-    Ending::finalize_rest();
+    ending.finalize_rest();
     Ok(())
 }
 
