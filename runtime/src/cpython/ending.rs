@@ -9,7 +9,7 @@
 use std::ffi::CStr;
 
 use super::heap::{self, Address, Census, Generations, Ring, Table};
-use super::mortality::held;
+use super::mortality::{held, is_as_in_image};
 use super::object::{Object, Raised, Result};
 use super::raw;
 use super::sight::{Sight, has_telling_callback, part_of_file};
@@ -70,22 +70,10 @@ impl Ending {
     /// Whether anything can be seen of the end of any object that is mortal: by what it does itself, or by callbacks of weak
     /// references.
     pub fn is_seen(&mut self) -> bool {
-        self.is_any_seen(|object| {
-            // SAFETY: it is alive.
-            unsafe { is_told_of_another(object) }
-        })
-    }
-
-    /// The same for what is left when weak references have been dealt with.
-    pub fn is_rest_seen(&mut self) -> bool {
-        self.is_any_seen(|_| false)
-    }
-
-    fn is_any_seen(&mut self, is_also: impl Fn(Address) -> bool) -> bool {
         let mut pending = Table::new();
         for &object in Generations::Collected.objects().iter() {
             // SAFETY: the object is alive, and no Python code runs.
-            if is_also(object) || unsafe { self.is_end_seen(object, &mut pending) } {
+            if unsafe { is_told_of_another(object) || self.is_end_seen(object, &mut pending) } {
                 return true;
             }
         }
@@ -95,11 +83,15 @@ impl Ending {
     /// # Safety
     /// The object is alive.
     unsafe fn is_end_seen(&mut self, object: Address, pending: &mut Table<Address>) -> bool {
+        /// So many are looked at for one: untracked objects that refer to each other have no end.
+        const MOST: usize = 1 << 16;
         pending.push(object);
+        let mut looked_at = 0;
         while let Some(object) = pending.pop() {
+            looked_at += 1;
             // SAFETY: it is alive, or something alive refers to it.
             unsafe {
-                if self.sight.sees_end(object) {
+                if looked_at > MOST || self.sight.sees_end(object) {
                     return true;
                 }
                 heap::referents(object, &mut |referent| {
@@ -230,6 +222,10 @@ impl Ending {
 
     /// Deals with weak references to garbage, and finalizes it.
     fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
+        let mut is_dying: Table<bool> = census.objects().iter().map(|_| false).collect();
+        for &index in garbage {
+            is_dying.as_mut()[index] = true;
+        }
         let mut finalizable = Table::new();
         let mut callbacks = Vec::new();
         for &index in garbage {
@@ -237,7 +233,11 @@ impl Ending {
             // SAFETY: it is alive, and no Python code runs.
             unsafe {
                 if raw::cds_glue_is_tracked(object) != 0 {
-                    clear_weak_references(object, census, &mut callbacks);
+                    let mut outlives = |reference| {
+                        let index = census.index(reference);
+                        index.is_none_or(|index| !is_dying[index])
+                    };
+                    clear_weak_references(object, &mut outlives, &mut callbacks);
                     if self.sight.sees_end(object) {
                         finalizable.push(object);
                     }
@@ -278,7 +278,7 @@ impl Ending {
                 if namespace != raw::cds_glue_builtins()
                     && namespace != raw::cds_glue_sys_namespace()
                 {
-                    raw::_PyModule_Clear(module.as_ptr());
+                    raw::cds_glue_clear_module(module.as_ptr());
                 }
             }
         }
@@ -288,8 +288,8 @@ impl Ending {
     pub fn clear_interpreter() {
         // SAFETY: there is an interpreter, and the GIL is held.
         unsafe {
-            raw::_PyModule_ClearDict(raw::cds_glue_sys_namespace());
-            raw::_PyModule_ClearDict(raw::cds_glue_builtins());
+            raw::cds_glue_clear_namespace(raw::cds_glue_sys_namespace());
+            raw::cds_glue_clear_namespace(raw::cds_glue_builtins());
         }
     }
 
@@ -395,33 +395,40 @@ unsafe fn is_mortal_garbage(object: Address, census: &mut Census) -> bool {
 }
 
 /// Clears an object that is a weak reference, and all weak references to an object, as `handle_weakrefs()` in Python/gc.c
-/// does. Those whose callbacks have to be called, as they are not garbage themselves, are added to a list. Nothing is written
-/// to an immortal object.
+/// does. Those whose callbacks have to be called, as they outlive it, are added to a list. Others that refer to an immortal
+/// object stay: nothing is written to it.
 ///
 /// # Safety
 /// The object is alive.
-unsafe fn clear_weak_references(object: Address, census: &mut Census, callbacks: &mut Vec<Object>) {
+unsafe fn clear_weak_references(
+    object: Address,
+    outlives: &mut impl FnMut(Address) -> bool,
+    callbacks: &mut Vec<Object>,
+) {
     // SAFETY: as promised; clearing a reference takes it out of its referent's list, and runs no code.
     unsafe {
         if heap::is_immortal(object) {
             // That of a type is what its base types know of it.
             if raw::cds_glue_is_module_or_type(object) == 0 {
-                let marked = weak_references(object).filter(|&reference| {
-                    has_telling_callback(reference) && census.is_marked(reference)
-                });
-                callbacks.extend(marked.map(|reference| Object::from_borrowed(reference)));
+                let telling =
+                    |&reference: &Address| has_telling_callback(reference) && outlives(reference);
+                let telling: Table<Address> = weak_references(object).filter(telling).collect();
+                for &reference in telling.iter() {
+                    raw::cds_glue_clear_weak_reference(reference.cast());
+                    callbacks.push(Object::from_borrowed(reference));
+                }
             }
             return;
         }
         if raw::cds_glue_is_weak_reference(object) != 0 {
-            raw::_PyWeakref_ClearRef(object.cast());
+            raw::cds_glue_clear_weak_reference(object.cast());
         }
         while let Some(reference) = weak_references(object).next() {
-            raw::_PyWeakref_ClearRef(reference.cast());
+            raw::cds_glue_clear_weak_reference(reference.cast());
             let has_callback = !(*reference.cast::<raw::PyWeakReference>())
                 .wr_callback
                 .is_null();
-            if has_callback && census.is_marked(reference) {
+            if has_callback && outlives(reference) {
                 callbacks.push(Object::from_borrowed(reference));
             }
         }
@@ -466,6 +473,7 @@ unsafe fn is_told_of_another(object: Address) -> bool {
     // SAFETY: as promised; the referent is alive, or None.
     unsafe {
         has_telling_callback(object)
+            && !is_as_in_image(object)
             && !heap::is_immortal((*object.cast::<raw::PyWeakReference>()).wr_object)
     }
 }

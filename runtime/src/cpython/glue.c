@@ -5,6 +5,7 @@
 #include "pycore_import.h"
 #include "pycore_global_objects.h"
 #include "pycore_interp.h"
+#include "pycore_moduleobject.h"
 #include "pycore_opcode_utils.h"
 #include "pycore_obmalloc.h"
 #include "pycore_pymem.h"
@@ -261,6 +262,12 @@ cds_glue_is_weak_reference(PyObject *object)
     return PyWeakref_Check(object);
 }
 
+void
+cds_glue_clear_weak_reference(PyWeakReference *reference)
+{
+    _PyWeakref_ClearRef(reference);
+}
+
 PyWeakReference *
 cds_glue_weak_references(PyObject *object)
 {
@@ -310,6 +317,18 @@ cds_glue_has_capsule_destructor(PyObject *object)
 {
     return PyCapsule_CheckExact(object)
         && PyCapsule_GetDestructor(object) != NULL;
+}
+
+void
+cds_glue_clear_module(PyObject *module)
+{
+    _PyModule_Clear(module);
+}
+
+void
+cds_glue_clear_namespace(PyObject *dict)
+{
+    _PyModule_ClearDict(dict);
 }
 
 PyObject *

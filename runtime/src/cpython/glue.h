@@ -8,8 +8,6 @@
 #include "pycore_gc.h"
 #include "pycore_cds.h"
 #include "pycore_importdl.h"
-#include "pycore_moduleobject.h"
-#include "pycore_weakref.h"
 
 /* Reference count of an immortal object (Include/object.h). */
 extern const Py_ssize_t cds_glue_immortal_refcount;
@@ -106,6 +104,7 @@ int cds_glue_generator_is_finished(PyObject *object);
 int cds_glue_generator_closes_silently(PyObject *object);
 
 int cds_glue_is_weak_reference(PyObject *object);
+void cds_glue_clear_weak_reference(PyWeakReference *reference);
 
 /* The first weak reference to an object, or NULL; borrowed. */
 PyWeakReference *cds_glue_weak_references(PyObject *object);
@@ -122,6 +121,11 @@ PyTypeObject *cds_glue_base(PyTypeObject *type);
 const char *cds_glue_name(PyTypeObject *type);
 
 int cds_glue_has_capsule_destructor(PyObject *object);
+
+/* What the interpreter does with modules and namespaces that are still there at
+   its end. */
+void cds_glue_clear_module(PyObject *module);
+void cds_glue_clear_namespace(PyObject *dict);
 
 /* sys.modules, the dicts of sys and builtins, and a copy of the latter as it was
    at first; borrowed. */

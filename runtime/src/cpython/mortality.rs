@@ -11,26 +11,21 @@ use std::sync::OnceLock;
 use super::heap::{self, Address, Census, Generations, Table};
 use super::object::Result;
 use super::raw;
-use super::sight::is_noticeable;
+use super::sight::{has_telling_callback, is_noticeable};
 
 /// The immortal objects that C code held when they were made immortal, by their addresses: at the end of a process they
 /// are still there when everything else is garbage.
 static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 
-/// How many objects there are of which kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    pub noticeable: usize,
-    /// Those that stay mortal because they hold others.
-    pub above: usize,
-    pub all: usize,
-}
+/// Weak references of the image whose callbacks do something, in the order of their addresses, with the reference counts
+/// of what they refer to.
+static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
 /// Makes objects immortal, and has the collector put them aside.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
-pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<Counts> {
+pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<()> {
     // Imports may have put some aside, too.
     let mut tracked = Generations::Permanent.objects();
     tracked.extend(Generations::Collected.objects().iter().copied());
@@ -40,7 +35,7 @@ pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<Counts> {
         .held_from_outside()
         .map(|object| object.addr())
         .collect();
-    let counts = mark_mortal(&mut census);
+    mark_mortal(&mut census);
     // SAFETY: as above.
     unsafe { make_others_immortal(&mut census) };
     freeze()?;
@@ -49,7 +44,43 @@ pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<Counts> {
     // SAFETY: as above; they are tracked still.
     unsafe { heap::unfreeze(mortal) };
     let _ = HELD.set(held);
-    Ok(counts)
+    // SAFETY: as above.
+    let _ = REFERENCES.set(unsafe { references(&tracked) });
+    Ok(())
+}
+
+/// # Safety
+/// The objects are alive.
+unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
+    let objects = objects.iter().copied();
+    // SAFETY: as promised.
+    let telling = objects.filter(|&object| unsafe { has_telling_callback(object) });
+    let mut references: Vec<_> = telling
+        // SAFETY: it is a weak reference.
+        .map(|reference| (reference.addr(), unsafe { referent_count(reference) }))
+        .collect();
+    references.sort_unstable();
+    references
+}
+
+/// # Safety
+/// The object is a weak reference.
+unsafe fn referent_count(reference: Address) -> isize {
+    let reference = reference.cast::<raw::PyWeakReference>();
+    // SAFETY: as promised; its referent is alive, or None.
+    unsafe { raw::cds_glue_refcount((*reference).wr_object) }
+}
+
+/// Whether a weak reference is of the image, and nobody has come to hold what it refers to, or ceased to: that will die with
+/// the image, as a rule together with the reference.
+///
+/// # Safety
+/// The object is a weak reference.
+pub unsafe fn is_as_in_image(reference: Address) -> bool {
+    let references = REFERENCES.get().map_or(&[][..], Vec::as_slice);
+    let found = references.binary_search_by_key(&reference.addr(), |(address, _)| *address);
+    // SAFETY: as promised.
+    found.is_ok_and(|index| references[index].1 == unsafe { referent_count(reference) })
 }
 
 /// The immortal objects that C code holds.
@@ -60,7 +91,7 @@ pub fn held() -> impl Iterator<Item = Address> {
 }
 
 /// Marks what stays mortal.
-fn mark_mortal(census: &mut Census) -> Counts {
+fn mark_mortal(census: &mut Census) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();
     for index in 0..census.objects().len() {
@@ -71,7 +102,6 @@ fn mark_mortal(census: &mut Census) -> Counts {
             pending.push(index);
         }
     }
-    let noticeable = pending.len();
     for object in main_module() {
         census.mark_alone(object);
     }
@@ -89,21 +119,14 @@ fn mark_mortal(census: &mut Census) -> Counts {
             is_barrier.as_mut()[namespace] = true;
         }
     }
-    let mut above = 0;
     let holders = Holders::of(census);
     while let Some(index) = pending.pop() {
         for &holder in holders.of_object(index) {
             let holder = holder as usize;
             if !is_barrier[holder] && census.mark_alone(census.objects()[holder]) {
-                above += 1;
                 pending.push(holder);
             }
         }
-    }
-    Counts {
-        noticeable,
-        above,
-        all: census.objects().len(),
     }
 }
 

@@ -73,14 +73,14 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         return Ok(());
     }
     ending.collect_as_if_all_died();
-    if !is_full && !ending.is_rest_seen() {
+    if !is_full && !ending.is_seen() {
         return Ok(());
     }
     ending.clear_modules();
-    if ending.is_rest_seen() {
+    if ending.is_seen() {
         ending.finalize_unreferenced();
     }
-    if !ending.is_rest_seen() {
+    if !ending.is_seen() {
         return Ok(());
     }
     Ending::clear_interpreter();
