@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 /// Types whose layout the library knows, by the header that defines them.
 const TYPES: &[&str] = &[
-    "PyGC_Head",     // internal/pycore_gc.h
-    "PyASCIIObject", // cpython/unicodeobject.h
+    "PyGC_Head",       // internal/pycore_gc.h
+    "PyWeakReference", // cpython/weakrefobject.h
+    "PyASCIIObject",   // cpython/unicodeobject.h
     "PyCompactUnicodeObject",
     "PyBytesObject",   // cpython/bytesobject.h
     "PyLongObject",    // cpython/longintrepr.h
@@ -36,6 +37,8 @@ const VARIABLES: &[&str] = &[
     "PyExc_OSError",
     "PyExc_TypeError",
     "PyExc_ValueError",
+    "NUM_GENERATIONS",
+    "_PyGC_PREV_SHIFT",
     "Py_MARSHAL_VERSION",
     "PY_VERSION",
     "METH_.*",
@@ -62,11 +65,16 @@ const FUNCTIONS: &[&str] = &[
     "PyDict_Watch",
     "PyConfig_SetBytesArgv",
     "PyConfig_SetBytesString",
+    "PyDict_Clear",
     "PyDict_ContainsString",
+    "PyDict_Copy",
+    "PyDict_GetItemString",
     "PyDict_MergeFromSeq2",
     "PyDict_New",
     "PyDict_Next",
+    "PyDict_SetItem",
     "PyDict_SetItemString",
+    "PyDict_Update",
     "PyErr_CheckSignals",
     "PyErr_Clear",
     "PyErr_Occurred",
@@ -90,15 +98,18 @@ const FUNCTIONS: &[&str] = &[
     "PyModuleDef_Init",
     "PyModule_GetDict",
     "PyObject_ASCII",
+    "PyObject_CallFinalizer",
     "PyObject_CallObject",
     "PyObject_GetAttrString",
     "PyObject_RichCompareBool",
+    "PySequence_Contains",
     "PySequence_List",
     "PySequence_Tuple",
     "PyTuple_New",
     "PyTuple_SetItem",
     "PyUnicode_AsUTF8AndSize",
     "PyUnicode_FromStringAndSize",
+    "PyWeakref_NewRef",
     "_Py_Dealloc",
     "Py_DecRef",
     "Py_IncRef",

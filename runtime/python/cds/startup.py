@@ -1,13 +1,10 @@
 """The life of a process that is restored from a startup image, as far as Python code is concerned.
 
-`begins()` says that the image is taken, `resumed()` runs when a process is restored from it,
-`finalize()` when it ends.
+`begins_with()` says what the image has, `resumed()` runs when a process is restored from it.
 """
 
 import _signal
-import _weakref
 import atexit
-import gc
 import os
 import posix
 import sys
@@ -19,7 +16,6 @@ from cds import streams
 # restored: so it is only what the interpreter has anyway.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 # The id of the process that did the imports, which libraries may have remembered.
@@ -166,57 +162,11 @@ def rehearse() -> None:
 
 
 def practise() -> None:
-    """Run an empty program, and do at its end what is done for any."""
+    """Run an empty program."""
     for hook in sys.path_hooks:
         # As the interpreter asks whether a script is a directory or an archive.
         try:
             hook(__file__)
         except ImportError:
             pass
-    main: dict[str, object] = {}
-    exec(compile("pass\n", "<string>", "exec"), main)
-    _finalize([], main)
-
-
-def finalize(new: "list[tuple[str, Any]]") -> None:
-    """Destroy what was loaded since, as finalize_modules() in Python/pylifecycle.c does."""
-    _finalize(new, vars(sys.modules["__main__"]))
-
-
-def _finalize(new: "list[tuple[str, Any]]", main: "dict[str, Any]") -> None:
-    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
-        if hasattr(sys, name):
-            delattr(sys, name)
-    alive = [_weakref.ref(module) for _, module in new if isinstance(module, type(sys))]
-    while new:
-        sys.modules.pop(new.pop(0)[0], None)
-    _clear(main)
-    gc.collect()
-    module = None
-    for reference in reversed(alive):
-        module = reference()
-        if module is not None:
-            _clear(vars(module))
-    del module
-    gc.collect()
-    # What destructors have printed; as when the streams themselves are destroyed.
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass
-    streams.flush()
-
-
-def _clear(namespace: "dict[str, Any]") -> None:
-    """Set all names to None, in the order of _PyModule_ClearDict() in Objects/moduleobject.c."""
-
-    def names(is_first: bool) -> "Iterable[str]":
-        for name in list(namespace):
-            is_private = name.startswith("_") and not name.startswith("__")
-            if is_private == is_first and name != "__builtins__" and namespace[name] is not None:
-                yield name
-
-    for is_first in (True, False):
-        for name in names(is_first):
-            namespace[name] = None
+    exec(compile("pass\n", "<string>", "exec"), {})

@@ -1,13 +1,18 @@
 #include "glue.h"
 #include "pycore_code.h"
+#include "pycore_frame.h"
+#include "pycore_gc.h"
 #include "pycore_import.h"
 #include "pycore_global_objects.h"
 #include "pycore_interp.h"
+#include "pycore_moduleobject.h"
+#include "pycore_opcode_utils.h"
 #include "pycore_obmalloc.h"
 #include "pycore_pymem.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
 #include "pycore_tracemalloc.h"
+#include "pycore_weakref.h"
 
 #include <dlfcn.h>
 
@@ -104,60 +109,266 @@ cds_glue_gc_is_observed(PyInterpreterState *interp)
         || (callbacks != NULL && PyList_GET_SIZE(callbacks) != 0);
 }
 
-static int immortalize_object(PyObject *object, void *unused);
-
-static void
-immortalize_referents(PyObject *object)
+PyGC_Head *
+cds_glue_generation(int index)
 {
-    if (PyCode_Check(object)) {
-        PyCodeObject *code = (PyCodeObject *)object;
-        PyObject *parts[] = {
-            code->co_consts, code->co_names, code->co_exceptiontable,
-            code->co_localsplusnames, code->co_localspluskinds,
-            code->co_filename, code->co_name, code->co_qualname,
-            code->co_linetable,
-        };
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(parts); i++) {
-            immortalize_object(parts[i], NULL);
-        }
-    }
+    struct _gc_runtime_state *gc = &_PyInterpreterState_GET()->gc;
+    return index < NUM_GENERATIONS ? &gc->generations[index].head
+                                   : &gc->permanent_generation.head;
+}
+
+void
+cds_glue_traverse(PyObject *object, visitproc visit, void *argument)
+{
     traverseproc traverse = Py_TYPE(object)->tp_traverse;
     if (traverse != NULL && PyObject_IS_GC(object)) {
-        traverse(object, immortalize_object, NULL);
+        traverse(object, visit, argument);
     }
 }
 
-static int
-immortalize_object(PyObject *object, void *Py_UNUSED(unused))
+void
+cds_glue_traverse_code(PyCodeObject *code, visitproc visit, void *argument)
 {
-    if (object == NULL || _Py_IsImmortal(object)) {
-        return 0;
+    PyObject *parts[] = {
+        code->co_consts, code->co_names, code->co_exceptiontable,
+        code->co_localsplusnames, code->co_localspluskinds,
+        code->co_filename, code->co_name, code->co_qualname,
+        code->co_linetable,
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(parts); i++) {
+        visit(parts[i], argument);
     }
+}
+
+int
+cds_glue_clear(PyObject *object)
+{
+    inquiry clear = Py_TYPE(object)->tp_clear;
+    return clear != NULL && PyObject_IS_GC(object) ? clear(object) : 0;
+}
+
+int
+cds_glue_is_gc(PyObject *object)
+{
+    return PyObject_IS_GC(object);
+}
+
+int
+cds_glue_is_tracked(PyObject *object)
+{
+    return PyObject_IS_GC(object) && _PyObject_GC_IS_TRACKED(object);
+}
+
+int
+cds_glue_is_finalized(PyObject *object)
+{
+    return PyObject_IS_GC(object) && _PyGC_FINALIZED(object);
+}
+
+Py_ssize_t
+cds_glue_refcount(PyObject *object)
+{
+    return Py_REFCNT(object);
+}
+
+int
+cds_glue_is_immortal(PyObject *object)
+{
+    return _Py_IsImmortal(object);
+}
+
+void
+cds_glue_make_immortal(PyObject *object)
+{
     object->ob_refcnt = _Py_IMMORTAL_REFCNT;
     if (PyUnicode_CheckExact(object)
         && PyUnicode_CHECK_INTERNED(object) == SSTATE_INTERNED_MORTAL) {
         _PyASCIIObject_CAST(object)->state.interned = SSTATE_INTERNED_IMMORTAL;
     }
-    /* Those that are tracked have their turn. */
-    if (!PyObject_GC_IsTracked(object)) {
-        immortalize_referents(object);
+}
+
+int
+cds_glue_is_module(PyObject *object)
+{
+    return PyModule_Check(object);
+}
+
+int
+cds_glue_is_module_or_type(PyObject *object)
+{
+    return PyModule_Check(object) || PyType_Check(object);
+}
+
+PyObject *
+cds_glue_namespace(PyObject *object)
+{
+    return PyModule_Check(object) ? PyModule_GetDict(object)
+         : PyType_Check(object)   ? ((PyTypeObject *)object)->tp_dict
+                                  : NULL;
+}
+
+int
+cds_glue_is_dict(PyObject *object)
+{
+    return PyDict_CheckExact(object);
+}
+
+int
+cds_glue_is_plain_container(PyObject *object)
+{
+    return !PyModule_Check(object) && !PyType_Check(object)
+        && !PyFunction_Check(object) && !PyFrame_Check(object);
+}
+
+int
+cds_glue_is_frame(PyObject *object)
+{
+    return PyFrame_Check(object);
+}
+
+int
+cds_glue_is_generator(PyObject *object)
+{
+    return PyGen_CheckExact(object) || PyCoro_CheckExact(object)
+        || PyAsyncGen_CheckExact(object);
+}
+
+int
+cds_glue_generator_is_finished(PyObject *object)
+{
+    return FRAME_STATE_FINISHED(((PyGenObject *)object)->gi_frame_state);
+}
+
+int
+cds_glue_generator_closes_silently(PyObject *object)
+{
+    PyGenObject *generator = (PyGenObject *)object;
+    if (FRAME_STATE_FINISHED(generator->gi_frame_state)) {
+        return 1;
     }
-    return 0;
+    if (!PyGen_CheckExact(object)) {
+        return 0;
+    }
+    if (generator->gi_frame_state != FRAME_SUSPENDED) {
+        return generator->gi_frame_state == FRAME_CREATED;
+    }
+    _Py_CODEUNIT *next = ((_PyInterpreterFrame *)generator->gi_iframe)->instr_ptr;
+    return (next->op.code == RESUME || next->op.code == RESUME_CHECK)
+        && (next->op.arg & RESUME_OPARG_DEPTH1_MASK);
+}
+
+int
+cds_glue_is_weak_reference(PyObject *object)
+{
+    return PyWeakref_Check(object);
 }
 
 void
-cds_glue_immortalize(void)
+cds_glue_clear_weak_reference(PyWeakReference *reference)
 {
-    struct _gc_runtime_state *gc = &_PyInterpreterState_GET()->gc;
-    for (int i = 0; i < NUM_GENERATIONS; i++) {
-        PyGC_Head *head = &gc->generations[i].head;
-        PyGC_Head *next = _PyGCHead_NEXT(head);
-        for (; next != head; next = _PyGCHead_NEXT(next)) {
-            PyObject *object = (PyObject *)(next + 1);
-            immortalize_object(object, NULL);
-            immortalize_referents(object);
-        }
-    }
+    _PyWeakref_ClearRef(reference);
+}
+
+PyWeakReference *
+cds_glue_weak_references(PyObject *object)
+{
+    return _PyType_SUPPORTS_WEAKREFS(Py_TYPE(object))
+        ? (PyWeakReference *)*_PyObject_GET_WEAKREFS_LISTPTR(object) : NULL;
+}
+
+const char *
+cds_glue_c_function_name(PyObject *object)
+{
+    return PyCFunction_Check(object)
+        ? ((PyCFunctionObject *)object)->m_ml->ml_name : NULL;
+}
+
+PyObject *
+cds_glue_function_module(PyObject *object)
+{
+    return PyFunction_Check(object) ? PyFunction_GET_MODULE(object) : NULL;
+}
+
+int
+cds_glue_has_finalizer(PyTypeObject *type)
+{
+    return type->tp_finalize != NULL || type->tp_del != NULL;
+}
+
+const void *
+cds_glue_dealloc(PyTypeObject *type)
+{
+    return (const void *)type->tp_dealloc;
+}
+
+PyTypeObject *
+cds_glue_base(PyTypeObject *type)
+{
+    return type->tp_base;
+}
+
+const char *
+cds_glue_name(PyTypeObject *type)
+{
+    return type->tp_name;
+}
+
+int
+cds_glue_has_capsule_destructor(PyObject *object)
+{
+    return PyCapsule_CheckExact(object)
+        && PyCapsule_GetDestructor(object) != NULL;
+}
+
+void
+cds_glue_clear_module(PyObject *module)
+{
+    _PyModule_Clear(module);
+}
+
+void
+cds_glue_clear_namespace(PyObject *dict)
+{
+    _PyModule_ClearDict(dict);
+}
+
+PyObject *
+cds_glue_modules(void)
+{
+    return _PyImport_GetModules(_PyInterpreterState_GET());
+}
+
+PyObject *
+cds_glue_sys_namespace(void)
+{
+    return _PyInterpreterState_GET()->sysdict;
+}
+
+PyObject *
+cds_glue_builtins(void)
+{
+    return _PyInterpreterState_GET()->builtins;
+}
+
+PyObject *
+cds_glue_first_builtins(void)
+{
+    return _PyInterpreterState_GET()->builtins_copy;
+}
+
+void
+cds_glue_collect(void)
+{
+    _PyGC_CollectNoFail(_PyThreadState_GET());
+}
+
+PyObject *
+cds_glue_take_context(void)
+{
+    PyThreadState *thread = _PyThreadState_GET();
+    PyObject *context = thread->context;
+    thread->context = NULL;
+    return context;
 }
 
 void

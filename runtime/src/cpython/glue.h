@@ -58,9 +58,87 @@ int cds_glue_gc_threshold(PyInterpreterState *interp);
 /* Whether the program looks at collections (gc.callbacks, gc.set_debug()). */
 int cds_glue_gc_is_observed(PyInterpreterState *interp);
 
-/* Makes all objects that the garbage collector tracks immortal, and those that
-   they refer to; and moves the former where it does not look. */
-void cds_glue_immortalize(void);
+/* The head of a list of the garbage collector: of a generation, or, for
+   NUM_GENERATIONS, of what gc.freeze() has put aside. */
+PyGC_Head *cds_glue_generation(int index);
+
+/* tp_traverse of an object that may be tracked, and the same for a code object,
+   which has none. */
+void cds_glue_traverse(PyObject *object, visitproc visit, void *argument);
+void cds_glue_traverse_code(PyCodeObject *code, visitproc visit, void *argument);
+
+/* tp_clear of an object that may be tracked. */
+int cds_glue_clear(PyObject *object);
+
+/* PyObject_IS_GC(), whether it is tracked, and whether its finalizer was called. */
+int cds_glue_is_gc(PyObject *object);
+int cds_glue_is_tracked(PyObject *object);
+int cds_glue_is_finalized(PyObject *object);
+
+Py_ssize_t cds_glue_refcount(PyObject *object);
+int cds_glue_is_immortal(PyObject *object);
+
+/* Gives an object the reference count that is never changed, and, if it is an
+   interned string, the state that goes with it. */
+void cds_glue_make_immortal(PyObject *object);
+
+int cds_glue_is_module(PyObject *object);
+int cds_glue_is_module_or_type(PyObject *object);
+
+/* The dict of a module or a type that has one of its own, or NULL; borrowed. */
+PyObject *cds_glue_namespace(PyObject *object);
+
+int cds_glue_is_dict(PyObject *object);
+
+/* Whether it is neither a module, a type, a function nor a frame: these are of no
+   use when they are cleared. */
+int cds_glue_is_plain_container(PyObject *object);
+
+int cds_glue_is_frame(PyObject *object);
+
+/* Whether it is a generator, a coroutine or an asynchronous generator; if it is
+   one, whether it has ended, and whether to close it runs no code (gen_close()
+   in Objects/genobject.c). */
+int cds_glue_is_generator(PyObject *object);
+int cds_glue_generator_is_finished(PyObject *object);
+int cds_glue_generator_closes_silently(PyObject *object);
+
+int cds_glue_is_weak_reference(PyObject *object);
+void cds_glue_clear_weak_reference(PyWeakReference *reference);
+
+/* The first weak reference to an object, or NULL; borrowed. */
+PyWeakReference *cds_glue_weak_references(PyObject *object);
+
+/* The name of a function written in C, and the name of the module of one written
+   in Python; NULL if it is something else; borrowed. */
+const char *cds_glue_c_function_name(PyObject *object);
+PyObject *cds_glue_function_module(PyObject *object);
+
+/* Whether a type has tp_finalize or tp_del; tp_dealloc, tp_base, tp_name. */
+int cds_glue_has_finalizer(PyTypeObject *type);
+const void *cds_glue_dealloc(PyTypeObject *type);
+PyTypeObject *cds_glue_base(PyTypeObject *type);
+const char *cds_glue_name(PyTypeObject *type);
+
+int cds_glue_has_capsule_destructor(PyObject *object);
+
+/* What the interpreter does with modules and namespaces that are still there at
+   its end. */
+void cds_glue_clear_module(PyObject *module);
+void cds_glue_clear_namespace(PyObject *dict);
+
+/* sys.modules, the dicts of sys and builtins, and a copy of the latter as it was
+   at first; borrowed. */
+PyObject *cds_glue_modules(void);
+PyObject *cds_glue_sys_namespace(void);
+PyObject *cds_glue_builtins(void);
+PyObject *cds_glue_first_builtins(void);
+
+/* A full collection, whether or not collections are enabled. */
+void cds_glue_collect(void);
+
+/* The context of the current thread, which has none then; or NULL. */
+PyObject *cds_glue_take_context(void);
 
 /* Allocates, for good, what is free in memory that has objects: those that come
    next get memory of their own (Objects/obmalloc.c). */

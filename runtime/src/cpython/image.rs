@@ -33,12 +33,6 @@ pub unsafe fn after_fork_in_child() {
     unsafe { raw::PyOS_AfterFork_Child() }
 }
 
-/// Makes everything that the garbage collector knows of immortal, and what that refers to; and the collector forget it.
-pub fn immortalize() {
-    // SAFETY: the caller of the hook holds the GIL.
-    unsafe { raw::cds_glue_immortalize() }
-}
-
 /// Has objects that are made from now on lie in memory of their own. Otherwise they would be made wherever a little is
 /// free between the others, and a restored process would have to copy a page for each.
 pub fn use_up_free_memory() {

@@ -9,6 +9,10 @@
 //! - [`gil`]: waiting without it,
 //! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
+//! - [`heap`]: the garbage collector's lists, and who refers to whom,
+//! - [`sight`]: of which objects the end can be seen,
+//! - [`mortality`]: which objects of an image are immortal,
+//! - [`ending`]: the end of an interpreter with immortal objects,
 //! - [`image`]: what a frozen or restored process asks of it,
 //! - [`config`]: what the interpreter was told at start-up.
 
@@ -17,12 +21,16 @@ pub mod collector;
 pub mod config;
 pub mod dict_watcher;
 pub mod encode;
+pub mod ending;
 pub mod gil;
+pub mod heap;
 pub mod image;
 pub mod interned;
 pub mod linked;
 pub mod modules;
+pub mod mortality;
 pub mod object;
+pub mod sight;
 pub mod stored;
 
 /// Raw declarations; see `build.rs`.

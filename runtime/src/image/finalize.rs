@@ -1,28 +1,19 @@
-//! The end of a restored process: what it has made itself is finalized as ever, and what the image brought along is left
-//! alone. `-X cds_full_exit` has all of it finalized.
+//! The end of a restored process: objects are finalized whose end can be seen, as in a plain process, and everything else is
+//! left alone. `-X cds_full_exit` has all of it finalized.
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cds_image::command_line::CommandLine;
 
-use super::rehearse;
 use super::resume::is_restored;
-use crate::cpython::modules::Known;
+use super::{rehearse, take};
+use crate::cpython::ending::Ending;
 use crate::cpython::object::{Object, Result};
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 /// How many libraries had ever been loaded when the process was restored.
 static LIBRARIES: AtomicU64 = AtomicU64::new(0);
-/// What is in the image.
-static MODULES: OnceLock<Known> = OnceLock::new();
-
-/// Takes notice of the modules that the image has.
-pub fn begin_image() -> Result<()> {
-    let _ = MODULES.set(Known::of(&modules()?));
-    Ok(())
-}
 
 /// Takes notice of what there is, and of what the command line says of the end.
 pub fn begin(line: &CommandLine) {
@@ -31,42 +22,71 @@ pub fn begin(line: &CommandLine) {
     LIBRARIES.store(loaded_libraries(), Ordering::Relaxed);
 }
 
-/// Takes apart what the process has loaded since it was restored, if it was. Returns whether that is all there is to do.
+/// Finalizes what is mortal, if the process was restored. Returns whether that is all there is to do.
 pub fn finalize_restored() -> bool {
+    if !take::is_immortal() {
+        // A dry run before there is an image shows that the process ends; nothing is finalized twice.
+        return is_restored();
+    }
     if !is_restored() {
-        return false;
+        // What the image has is finalized by the processes that are restored from it.
+        return true;
     }
     let is_full = IS_FULL.load(Ordering::Relaxed);
-    let result = if is_full {
-        unbuffer_streams()
-    } else {
-        finalize()
-    };
-    if let Err(raised) = result {
+    if let Err(raised) = finalize(is_full) {
         raised.clear();
     }
     !is_full
 }
 
-fn unbuffer_streams() -> Result<()> {
+fn finalize(is_full: bool) -> Result<()> {
     let streams = Object::import(c"cds.streams")?;
-    streams.attribute(c"unbuffer")?.call(Vec::new())?;
-    Ok(())
+    if is_full {
+        streams.attribute(c"unbuffer")?.call(Vec::new())?;
+    }
+    // When modules are gone, no Python code could find it.
+    let buffers = streams.attribute(c"_buffers")?.to_items()?;
+    let result = finalize_objects(is_full);
+    for buffer in buffers {
+        let flushed = buffer.attribute(c"flush");
+        if let Err(raised) = flushed.and_then(|flush| flush.call(Vec::new())) {
+            // It is closed, or nobody reads it.
+            raised.clear();
+        }
+    }
+    result
 }
 
-fn finalize() -> Result<()> {
-    let new = match MODULES.get() {
-        Some(known) => known.others(&modules()?)?,
-        None => Vec::new(),
-    };
-    let startup = Object::import(c"cds.startup")?;
-    let new = Object::list(new)?;
-    startup.attribute(c"finalize")?.call(vec![new])?;
+/// Does as much as can be seen of what a plain process does.
+fn finalize_objects(is_full: bool) -> Result<()> {
+    let mut ending = Ending::new()?;
+    if !is_full && !ending.is_seen() {
+        return Ok(());
+    }
+    ending.detach_modules()?;
+    if !is_full && !ending.leaves_something() {
+        Ending::collect();
+        return Ok(());
+    }
+    if rehearse::is_rehearsal() {
+        // What the image has is finalized by the processes that are restored from it.
+        return Ok(());
+    }
+    ending.collect_as_if_all_died();
+    if !is_full && !ending.is_seen() {
+        return Ok(());
+    }
+    ending.clear_modules();
+    if ending.is_seen() {
+        ending.finalize_unreferenced();
+    }
+    if !ending.is_seen() {
+        return Ok(());
+    }
+    Ending::clear_interpreter();
+    ending.collect_as_if_all_died();
+    ending.finalize_rest();
     Ok(())
-}
-
-fn modules() -> Result<Object> {
-    Object::import(c"sys")?.attribute(c"modules")
 }
 
 /// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,

@@ -105,6 +105,11 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
     }
 }
 
+/// Whether this process rehearses.
+pub fn is_rehearsal() -> bool {
+    REPORT.get().is_some()
+}
+
 /// Ends the process, if it rehearses.
 pub fn end() {
     let Some(mut report) = REPORT.get() else {

@@ -19,6 +19,7 @@ use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
 use super::kernel_state::KernelState;
+use super::loaded;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
@@ -27,9 +28,9 @@ use super::resume::{self, RESTORED};
 use super::threads;
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
-use super::{finalize, loaded};
 use crate::cpython::extension_suffixes;
 use crate::cpython::image::{self, AtForkHandlers};
+use crate::cpython::mortality;
 use crate::cpython::object::{Object, Raised};
 use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
@@ -153,12 +154,9 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
-    finalize::begin_image()?;
+    let freeze = Object::import(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
-    image::immortalize();
-    Object::import(c"gc")?
-        .attribute(c"freeze")?
-        .call(Vec::new())?;
+    mortality::immortalize(|| freeze.call(Vec::new()).map(drop))?;
     image::use_up_free_memory();
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };

@@ -1,0 +1,484 @@
+//! The end of an interpreter most of whose objects are immortal: what a plain one does in `finalize_modules()`
+//! (Python/pylifecycle.c) is done for what is mortal, as if everything else died, too.
+//!
+//! A plain interpreter removes all modules, collects what is garbage then, clears the modules that are still there, then
+//! `sys` and `builtins`. The collector of this one would find nothing that an immortal object holds. So what would be garbage
+//! is found here, by what can be reached from what C code holds ([`held`]); weak references to it are cleared and finalizers are
+//! called in the order in which the collector does so.
+
+use std::ffi::CStr;
+
+use super::heap::{self, Address, Census, Generations, Ring, Table};
+use super::mortality::{held, is_as_in_image};
+use super::object::{Object, Raised, Result};
+use super::raw;
+use super::sight::{Sight, has_telling_callback, part_of_file};
+
+/// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
+const SPECIAL: [&CStr; 12] = [
+    c"path_importer_cache",
+    c"path_hooks",
+    c"path",
+    c"argv",
+    c"ps1",
+    c"ps2",
+    c"last_exc",
+    c"last_type",
+    c"last_value",
+    c"last_traceback",
+    c"__interactivehook__",
+    c"meta_path",
+];
+
+/// The standard streams, and what they were at first.
+const STREAMS: [(&CStr, &CStr); 3] = [
+    (c"stdin", c"__stdin__"),
+    (c"stdout", c"__stdout__"),
+    (c"stderr", c"__stderr__"),
+];
+
+/// The end of this interpreter.
+pub struct Ending {
+    sight: Sight,
+    modules: Vec<Module>,
+}
+
+/// Whether anything was finalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finalized {
+    Something,
+    Nothing,
+}
+
+/// A module that was in `sys.modules`.
+enum Module {
+    Immortal(Address),
+    /// A weak reference to it.
+    Mortal(Object),
+}
+
+impl Ending {
+    /// # Errors
+    /// If `sys` is not what it should be.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            sight: Sight::new()?,
+            modules: Vec::new(),
+        })
+    }
+
+    /// Whether anything can be seen of the end of any object that is mortal: by what it does itself, or by callbacks of weak
+    /// references.
+    pub fn is_seen(&mut self) -> bool {
+        let mut pending = Table::new();
+        for &object in Generations::Collected.objects().iter() {
+            // SAFETY: the object is alive, and no Python code runs.
+            if unsafe { is_told_of_another(object) || self.is_end_seen(object, &mut pending) } {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// # Safety
+    /// The object is alive.
+    unsafe fn is_end_seen(&mut self, object: Address, pending: &mut Table<Address>) -> bool {
+        /// So many are looked at for one: untracked objects that refer to each other have no end.
+        const MOST: usize = 1 << 16;
+        pending.push(object);
+        let mut looked_at = 0;
+        while let Some(object) = pending.pop() {
+            looked_at += 1;
+            // SAFETY: it is alive, or something alive refers to it.
+            unsafe {
+                if looked_at > MOST || self.sight.sees_end(object) {
+                    return true;
+                }
+                heap::referents(object, &mut |referent| {
+                    let is_other = heap::is_leaf(referent)
+                        || heap::is_immortal(referent)
+                        || raw::cds_glue_is_tracked(referent) != 0;
+                    if !is_other {
+                        pending.push(referent);
+                    }
+                });
+            }
+        }
+        false
+    }
+
+    /// Removes what refers to the modules, and from `sys` and `builtins` what the program has put there.
+    ///
+    /// # Errors
+    /// If there is no memory left.
+    pub fn detach_modules(&mut self) -> Result<()> {
+        // SAFETY: these dicts exist as long as the interpreter; whatever Python code runs meanwhile.
+        unsafe {
+            let none = &raw mut raw::_Py_NoneStruct;
+            let (system, builtins) = (raw::cds_glue_sys_namespace(), raw::cds_glue_builtins());
+            done(raw::PyDict_SetItemString(builtins, c"_".as_ptr(), none))?;
+            for name in SPECIAL {
+                done(raw::PyDict_SetItemString(system, name.as_ptr(), none))?;
+            }
+            for (name, first) in STREAMS {
+                let value = raw::PyDict_GetItemString(system, first.as_ptr());
+                let value = if value.is_null() { none } else { value };
+                let value = Object::from_borrowed(value);
+                done(raw::PyDict_SetItemString(
+                    system,
+                    name.as_ptr(),
+                    value.as_ptr(),
+                ))?;
+            }
+            let modules = raw::cds_glue_modules();
+            let (mut position, mut name, mut module) = (0, none, none);
+            while raw::PyDict_Next(modules, &mut position, &mut name, &mut module) != 0 {
+                if raw::cds_glue_is_module(module) == 0 {
+                    continue;
+                }
+                self.modules.push(if heap::is_immortal(module) {
+                    Module::Immortal(module)
+                } else {
+                    let reference = raw::PyWeakref_NewRef(module, std::ptr::null_mut());
+                    Module::Mortal(Object::from_new(reference)?)
+                });
+                done(raw::PyDict_SetItem(modules, name, none))?;
+            }
+            raw::PyDict_Clear(modules);
+            let old = Object::from_new(raw::PyDict_Copy(builtins))?;
+            raw::PyDict_Clear(builtins);
+            done(raw::PyDict_Update(builtins, raw::cds_glue_first_builtins()))?;
+            drop(old);
+        }
+        Ok(())
+    }
+
+    /// Whether a collection now would leave something whose end can be seen, or call somebody who would be garbage, too, if
+    /// the others could die.
+    pub fn leaves_something(&mut self) -> bool {
+        let mortal = Generations::Collected.objects();
+        // SAFETY: the objects are alive, and no Python code runs.
+        unsafe {
+            let mut census = Census::of(&mortal);
+            let roots: Table<Address> = census.held_from_outside().collect();
+            census.mark(roots.iter().copied());
+            for index in 0..census.objects().len() {
+                let object = census.objects()[index];
+                let is_left = if census.is_marked(object) {
+                    self.sight.sees_end(object)
+                } else {
+                    let mut references = weak_references(object);
+                    references.any(|reference| {
+                        has_telling_callback(reference) && census.is_marked(reference)
+                    })
+                };
+                if is_left {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Collects what is garbage.
+    pub fn collect() {
+        // SAFETY: there is an interpreter, and the GIL is held.
+        unsafe { raw::cds_glue_collect() };
+    }
+
+    /// Finalizes what would be garbage if all could die. Modules of the image that would be garbage are forgotten, as nobody
+    /// would clear them.
+    pub fn collect_as_if_all_died(&mut self) {
+        let mut census = reachable();
+        let unreferenced = census.unreferenced();
+        if self.finalize(&mut census, &unreferenced) == Finalized::Something {
+            census = reachable();
+        }
+        self.modules.retain(|module| match module {
+            Module::Immortal(module) => census.is_marked(*module),
+            Module::Mortal(_) => true,
+        });
+        let garbage = census.unmarked();
+        let is_deallocation_seen = garbage.iter().any(|&index| {
+            let object = census.objects()[index];
+            // SAFETY: it is alive.
+            unsafe { !heap::is_immortal(object) && self.sight.sees_dealloc(object) }
+        });
+        self.finalize(&mut census, &garbage);
+        drop(census);
+        Self::collect();
+        if is_deallocation_seen {
+            release_garbage();
+            Self::collect();
+        }
+    }
+
+    /// Finalizes what would die by its reference count if all could die.
+    pub fn finalize_unreferenced(&mut self) {
+        let mut census = reachable();
+        let unreferenced = census.unreferenced();
+        self.finalize(&mut census, &unreferenced);
+    }
+
+    /// Deals with weak references to garbage, and finalizes it.
+    fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
+        let mut is_dying: Table<bool> = census.objects().iter().map(|_| false).collect();
+        for &index in garbage {
+            is_dying.as_mut()[index] = true;
+        }
+        let mut finalizable = Table::new();
+        let mut callbacks = Vec::new();
+        for &index in garbage {
+            let object = census.objects()[index];
+            // SAFETY: it is alive, and no Python code runs.
+            unsafe {
+                if raw::cds_glue_is_tracked(object) != 0 {
+                    let mut outlives = |reference| {
+                        let index = census.index(reference);
+                        index.is_none_or(|index| !is_dying[index])
+                    };
+                    clear_weak_references(object, &mut outlives, &mut callbacks);
+                    if self.sight.sees_end(object) {
+                        finalizable.push(object);
+                    }
+                }
+            }
+        }
+        if callbacks.is_empty() && finalizable.is_empty() {
+            return Finalized::Nothing;
+        }
+        // SAFETY: they are tracked, and alive.
+        let mut ring = unsafe { in_order(&mut finalizable) };
+        for reference in callbacks {
+            call_back(&reference);
+        }
+        // SAFETY: what is in the ring is alive.
+        ring.drain(|object| unsafe { raw::PyObject_CallFinalizer(object) });
+        Finalized::Something
+    }
+
+    /// Clears the modules that are still there, the last first.
+    pub fn clear_modules(&mut self) {
+        while let Some(module) = self.modules.pop() {
+            let module = match module {
+                // SAFETY: it never dies.
+                Module::Immortal(module) => unsafe { Object::from_borrowed(module) },
+                Module::Mortal(reference) => match reference.call(Vec::new()) {
+                    Ok(module) if !module.is_none() => module,
+                    Ok(_) => continue,
+                    Err(raised) => {
+                        raised.clear();
+                        continue;
+                    }
+                },
+            };
+            // SAFETY: it is a module.
+            unsafe {
+                let namespace = raw::cds_glue_namespace(module.as_ptr());
+                if namespace != raw::cds_glue_builtins()
+                    && namespace != raw::cds_glue_sys_namespace()
+                {
+                    raw::cds_glue_clear_module(module.as_ptr());
+                }
+            }
+        }
+    }
+
+    /// Clears `sys` and `builtins`.
+    pub fn clear_interpreter() {
+        // SAFETY: there is an interpreter, and the GIL is held.
+        unsafe {
+            raw::cds_glue_clear_namespace(raw::cds_glue_sys_namespace());
+            raw::cds_glue_clear_namespace(raw::cds_glue_builtins());
+        }
+    }
+
+    /// Clears the context of the thread, and finalizes what there is then, whoever holds it.
+    pub fn finalize_rest(&mut self) {
+        // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
+        // the ring is alive.
+        unsafe {
+            let context = raw::cds_glue_take_context();
+            if !context.is_null() {
+                if heap::is_immortal(context) {
+                    raw::cds_glue_clear(context);
+                }
+                raw::Py_DecRef(context);
+            }
+            let objects = Generations::Collected.objects();
+            let objects = objects.iter().copied();
+            let mut finalizable = objects
+                .filter(|&object| self.sight.sees_end(object))
+                .collect();
+            let mut ring = in_order(&mut finalizable);
+            ring.drain(|object| raw::PyObject_CallFinalizer(object));
+        }
+    }
+}
+
+/// Objects in the order in which they are finalized: their own, but for the parts of files.
+///
+/// # Safety
+/// They are alive and tracked, each is there once.
+unsafe fn in_order(objects: &mut Table<Address>) -> Ring {
+    // SAFETY: as promised.
+    unsafe {
+        objects.as_mut().sort_by_key(|&object| part_of_file(object));
+        Ring::of(objects.iter().copied())
+    }
+}
+
+/// All objects, of which those are marked that would not be garbage if all could die.
+fn reachable() -> Census {
+    let mut tracked = Generations::Permanent.objects();
+    tracked.extend(Generations::Collected.objects().iter().copied());
+    // SAFETY: the collector knows objects that are alive.
+    let mut census = unsafe { Census::of(&tracked) };
+    let roots: Table<Address> = held().chain(census.held_from_outside()).collect();
+    census.mark(roots.iter().copied());
+    census
+}
+
+/// Has immortal objects that would be garbage forget those that are mortal.
+fn release_garbage() {
+    let mut census = reachable();
+    let mut holders = Table::new();
+    for index in 0..census.tracked().len() {
+        let object = census.objects()[index];
+        // SAFETY: it is alive, and no Python code runs.
+        unsafe {
+            if heap::is_immortal(object) && !census.is_marked(object) {
+                let mut holds_mortal = false;
+                heap::referents(object, &mut |referent| {
+                    holds_mortal |= is_mortal_garbage(referent, &mut census);
+                });
+                if holds_mortal {
+                    holders.push(object);
+                }
+            }
+        }
+    }
+    for &holder in holders.iter() {
+        // SAFETY: it never dies.
+        unsafe {
+            if raw::cds_glue_is_dict(holder) != 0 {
+                forget_values(holder, &mut census);
+            } else if raw::cds_glue_is_plain_container(holder) != 0 {
+                raw::cds_glue_clear(holder);
+            }
+        }
+    }
+}
+
+/// Sets the mortal values of an immortal dict to None.
+///
+/// # Safety
+/// It is one.
+unsafe fn forget_values(dict: Address, census: &mut Census) {
+    let none = &raw mut raw::_Py_NoneStruct;
+    let (mut position, mut key, mut value) = (0, none, none);
+    // SAFETY: as promised; a value is alive as long as the dict has it.
+    unsafe {
+        while raw::PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
+            if is_mortal_garbage(value, census) && raw::PyDict_SetItem(dict, key, none) < 0 {
+                Raised.clear();
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn is_mortal_garbage(object: Address, census: &mut Census) -> bool {
+    // SAFETY: as promised.
+    unsafe { !heap::is_leaf(object) && !heap::is_immortal(object) && !census.is_marked(object) }
+}
+
+/// Clears an object that is a weak reference, and all weak references to an object, as `handle_weakrefs()` in Python/gc.c
+/// does. Those whose callbacks have to be called, as they outlive it, are added to a list. Others that refer to an immortal
+/// object stay: nothing is written to it.
+///
+/// # Safety
+/// The object is alive.
+unsafe fn clear_weak_references(
+    object: Address,
+    outlives: &mut impl FnMut(Address) -> bool,
+    callbacks: &mut Vec<Object>,
+) {
+    // SAFETY: as promised; clearing a reference takes it out of its referent's list, and runs no code.
+    unsafe {
+        if heap::is_immortal(object) {
+            // That of a type is what its base types know of it.
+            if raw::cds_glue_is_module_or_type(object) == 0 {
+                let telling =
+                    |&reference: &Address| has_telling_callback(reference) && outlives(reference);
+                let telling: Table<Address> = weak_references(object).filter(telling).collect();
+                for &reference in telling.iter() {
+                    raw::cds_glue_clear_weak_reference(reference.cast());
+                    callbacks.push(Object::from_borrowed(reference));
+                }
+            }
+            return;
+        }
+        if raw::cds_glue_is_weak_reference(object) != 0 {
+            raw::cds_glue_clear_weak_reference(object.cast());
+        }
+        while let Some(reference) = weak_references(object).next() {
+            raw::cds_glue_clear_weak_reference(reference.cast());
+            let has_callback = !(*reference.cast::<raw::PyWeakReference>())
+                .wr_callback
+                .is_null();
+            if has_callback && outlives(reference) {
+                callbacks.push(Object::from_borrowed(reference));
+            }
+        }
+    }
+}
+
+/// The weak references to an object.
+///
+/// # Safety
+/// The object is alive, and its weak references are as long as the iterator is used.
+unsafe fn weak_references(object: Address) -> impl Iterator<Item = Address> {
+    // SAFETY: as promised.
+    unsafe {
+        let first = raw::cds_glue_weak_references(object);
+        let existing =
+            |reference: *mut raw::PyWeakReference| (!reference.is_null()).then_some(reference);
+        std::iter::successors(existing(first), move |&reference| {
+            existing((*reference).wr_next)
+        })
+        .map(|reference| reference.cast())
+    }
+}
+
+/// Calls the callback of a weak reference.
+fn call_back(reference: &Object) {
+    // SAFETY: it is one, and has a callback.
+    let callback = unsafe {
+        let reference = reference.as_ptr().cast::<raw::PyWeakReference>();
+        Object::from_borrowed((*reference).wr_callback)
+    };
+    if callback.call(vec![reference.clone()]).is_err() {
+        // SAFETY: an exception is set.
+        unsafe { raw::PyErr_WriteUnraisable(callback.as_ptr()) };
+    }
+}
+
+/// Whether an object is a weak reference that tells somebody of the end of one that is mortal.
+///
+/// # Safety
+/// The object is alive.
+unsafe fn is_told_of_another(object: Address) -> bool {
+    // SAFETY: as promised; the referent is alive, or None.
+    unsafe {
+        has_telling_callback(object)
+            && !is_as_in_image(object)
+            && !heap::is_immortal((*object.cast::<raw::PyWeakReference>()).wr_object)
+    }
+}
+
+/// What a call says that returns less than 0 if it raises.
+fn done(result: i32) -> Result<()> {
+    if result < 0 { Err(Raised) } else { Ok(()) }
+}

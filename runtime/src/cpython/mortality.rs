@@ -1,0 +1,209 @@
+//! Which objects of an image are immortal: all but those whose end could be seen.
+//!
+//! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never dies:
+//! its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their reference
+//! counts, and so does what holds them, as it takes them along when it dies. Modules and types, and what is in their
+//! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception: it is empty in
+//! an image.
+
+use std::sync::OnceLock;
+
+use super::heap::{self, Address, Census, Generations, Table};
+use super::object::Result;
+use super::raw;
+use super::sight::{has_telling_callback, is_noticeable};
+
+/// The immortal objects that C code held when they were made immortal, by their addresses: at the end of a process they
+/// are still there when everything else is garbage.
+static HELD: OnceLock<Vec<usize>> = OnceLock::new();
+
+/// Weak references of the image whose callbacks do something, in the order of their addresses, with the reference counts
+/// of what they refer to.
+static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
+
+/// Makes objects immortal, and has the collector put them aside.
+///
+/// # Errors
+/// Those of `freeze`, which is `gc.freeze()`.
+pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<()> {
+    // Imports may have put some aside, too.
+    let mut tracked = Generations::Permanent.objects();
+    tracked.extend(Generations::Collected.objects().iter().copied());
+    // SAFETY: the collector knows objects that are alive, and none of them dies here.
+    let mut census = unsafe { Census::of(&tracked) };
+    let held: Vec<usize> = census
+        .held_from_outside()
+        .map(|object| object.addr())
+        .collect();
+    mark_mortal(&mut census);
+    // SAFETY: as above.
+    unsafe { make_others_immortal(&mut census) };
+    freeze()?;
+    let mortal = tracked.iter().copied();
+    let mortal = mortal.filter(|&object| census.is_marked(object));
+    // SAFETY: as above; they are tracked still.
+    unsafe { heap::unfreeze(mortal) };
+    let _ = HELD.set(held);
+    // SAFETY: as above.
+    let _ = REFERENCES.set(unsafe { references(&tracked) });
+    Ok(())
+}
+
+/// # Safety
+/// The objects are alive.
+unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
+    let objects = objects.iter().copied();
+    // SAFETY: as promised.
+    let telling = objects.filter(|&object| unsafe { has_telling_callback(object) });
+    let mut references: Vec<_> = telling
+        // SAFETY: it is a weak reference.
+        .map(|reference| (reference.addr(), unsafe { referent_count(reference) }))
+        .collect();
+    references.sort_unstable();
+    references
+}
+
+/// # Safety
+/// The object is a weak reference.
+unsafe fn referent_count(reference: Address) -> isize {
+    let reference = reference.cast::<raw::PyWeakReference>();
+    // SAFETY: as promised; its referent is alive, or None.
+    unsafe { raw::cds_glue_refcount((*reference).wr_object) }
+}
+
+/// Whether a weak reference is of the image, and nobody has come to hold what it refers to, or ceased to: that will die with
+/// the image, as a rule together with the reference.
+///
+/// # Safety
+/// The object is a weak reference.
+pub unsafe fn is_as_in_image(reference: Address) -> bool {
+    let references = REFERENCES.get().map_or(&[][..], Vec::as_slice);
+    let found = references.binary_search_by_key(&reference.addr(), |(address, _)| *address);
+    // SAFETY: as promised.
+    found.is_ok_and(|index| references[index].1 == unsafe { referent_count(reference) })
+}
+
+/// The immortal objects that C code holds.
+pub fn held() -> impl Iterator<Item = Address> {
+    let held = HELD.get().map_or(&[][..], Vec::as_slice);
+    held.iter()
+        .map(|&address| std::ptr::with_exposed_provenance_mut(address))
+}
+
+/// Marks what stays mortal.
+fn mark_mortal(census: &mut Census) {
+    let mut pending = Table::new();
+    let mut is_barrier = Table::new();
+    for index in 0..census.objects().len() {
+        let object = census.objects()[index];
+        is_barrier.push(false);
+        // SAFETY: it is alive.
+        if unsafe { is_noticeable(object) } && census.mark_alone(object) {
+            pending.push(index);
+        }
+    }
+    for object in main_module() {
+        census.mark_alone(object);
+    }
+    for index in 0..census.objects().len() {
+        // SAFETY: it is alive.
+        let (is_one, namespace) = unsafe {
+            let object = census.objects()[index];
+            let is_one = raw::cds_glue_is_module_or_type(object) != 0;
+            (is_one, raw::cds_glue_namespace(object))
+        };
+        is_barrier.as_mut()[index] |= is_one;
+        if !namespace.is_null()
+            && let Some(namespace) = census.index(namespace)
+        {
+            is_barrier.as_mut()[namespace] = true;
+        }
+    }
+    let holders = Holders::of(census);
+    while let Some(index) = pending.pop() {
+        for &holder in holders.of_object(index) {
+            let holder = holder as usize;
+            if !is_barrier[holder] && census.mark_alone(census.objects()[holder]) {
+                pending.push(holder);
+            }
+        }
+    }
+}
+
+/// `__main__` and its namespace: a program's own variables die with them.
+fn main_module() -> impl Iterator<Item = Address> {
+    // SAFETY: the references are borrowed from `sys.modules`; a module has a namespace.
+    unsafe {
+        let main = raw::PyDict_GetItemString(raw::cds_glue_modules(), c"__main__".as_ptr());
+        let main = (!main.is_null()).then_some(main);
+        let namespace = main.map(|main| raw::cds_glue_namespace(main));
+        let namespace = namespace.filter(|namespace| !namespace.is_null());
+        main.into_iter().chain(namespace)
+    }
+}
+
+/// By which others each object of a census is held.
+struct Holders {
+    /// Where those of each object begin.
+    starts: Table<u32>,
+    holders: Table<u32>,
+}
+
+impl Holders {
+    fn of(census: &Census) -> Self {
+        let mut starts = Table::new();
+        let mut total = 0;
+        for &count in census.counts() {
+            starts.push(total);
+            total += count;
+        }
+        starts.push(total);
+        let mut holders = Table::new();
+        holders.extend_with_zeros(total as usize);
+        let mut filled: Table<u32> = Table::new();
+        filled.extend_with_zeros(census.objects().len());
+        for index in 0..census.objects().len() {
+            for &referent in census.referents_of(index) {
+                let referent = referent as usize;
+                let place = starts[referent] + filled[referent];
+                holders.as_mut()[place as usize] = index as u32;
+                filled.as_mut()[referent] += 1;
+            }
+        }
+        Self { starts, holders }
+    }
+
+    fn of_object(&self, index: usize) -> &[u32] {
+        &self.holders[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+}
+
+/// Makes all objects immortal that are not marked, and what they and the others consist of.
+///
+/// # Safety
+/// All are alive.
+unsafe fn make_others_immortal(census: &mut Census) {
+    // Text, numbers and code, and what only code refers to.
+    let mut parts = Table::new();
+    for index in 0..census.objects().len() {
+        let object = census.objects()[index];
+        // SAFETY: as promised.
+        unsafe {
+            if !census.is_marked(object) && !heap::is_immortal(object) {
+                raw::cds_glue_make_immortal(object);
+            }
+            heap::referents(object, &mut |referent| parts.push(referent));
+        }
+        while let Some(part) = parts.pop() {
+            // SAFETY: it is alive, as something refers to it.
+            unsafe {
+                if census.index(part).is_some() || heap::is_immortal(part) {
+                    continue;
+                }
+                raw::cds_glue_make_immortal(part);
+                heap::parts_of_code(part, &mut |part| parts.push(part));
+                heap::referents(part, &mut |referent| parts.push(referent));
+            }
+        }
+    }
+}

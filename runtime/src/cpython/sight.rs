@@ -1,0 +1,272 @@
+//! What can be seen of an object's end: that of most is only that there is more memory afterwards.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+
+use super::heap::{Address, is_immortal, is_leaf};
+use super::object::{Kind, Object, Raised, Result};
+use super::raw;
+
+/// Functions of the standard library that weak references call, and that only forget the reference: by the module's name.
+const FORGETFUL_MODULES: [&str; 3] = ["weakref", "_weakrefset", "logging"];
+/// The same for those that are written in C, by their own name.
+const FORGETFUL_FUNCTIONS: [&[u8]; 2] = [b"_destroy", b"clear_locals"];
+
+/// Objects of the standard library that are in many images and whose finalizers do nothing as long as an attribute is None:
+/// module and name of their class, and the attribute.
+const IDLE: [(&str, &str, &CStr); 1] = [(
+    "multiprocessing.resource_tracker",
+    "ResourceTracker",
+    c"_fd",
+)];
+
+/// Types of C code, by the beginning of their name, whose objects only give back memory. Besides there are those of the
+/// interpreter and its standard library.
+const HARMLESS: [&str; 7] = [
+    "numpy.",
+    "pandas.",
+    "pyarrow.lib.Array",
+    "pyarrow.lib.ChunkedArray",
+    "pyarrow.lib.DataType",
+    "pyarrow.lib.MemoryPool",
+    "sqlalchemy.",
+];
+/// What of the interpreter and its standard library writes something when it is destroyed.
+const WRITING_TYPES: [&str; 3] = ["_dbm.dbm", "_gdbm.gdbm", "sqlite3.Connection"];
+
+/// When a file is finalized by parts: what has to be written lies in the parts that come first. The others come before all
+/// of them.
+const PARTS_OF_FILES: [&str; 3] = ["_io.TextIOWrapper", "_io.Buffered", "_io.FileIO"];
+
+/// Which part of a file an object is, if it is one; a larger number for one that has to be finalized later.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn part_of_file(object: Address) -> Option<usize> {
+    // SAFETY: as promised.
+    let name = unsafe { type_name(object) };
+    PARTS_OF_FILES
+        .iter()
+        .position(|part| name.starts_with(part))
+}
+
+/// Whether an object has to stay mortal in an image: its end can be seen, or its being alive, through a weak reference.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn is_noticeable(object: Address) -> bool {
+    // SAFETY: as promised.
+    unsafe {
+        if is_leaf(object) || raw::cds_glue_is_module_or_type(object) != 0 {
+            return false;
+        }
+        if raw::cds_glue_is_frame(object) != 0 || has_telling_callback(object) {
+            return true;
+        }
+        if raw::cds_glue_is_generator(object) != 0 {
+            return raw::cds_glue_generator_is_finished(object) == 0 || has_weak_references(object);
+        }
+        // Files of C code are the standard streams, or have no descriptor: these are written when a process ends.
+        has_finalizer(object) && !type_name(object).starts_with("_io.")
+            || has_weak_references(object)
+    }
+}
+
+/// What is to be known of types to tell whether something can be seen of the end of an object.
+pub struct Sight {
+    /// That of all classes which are defined in Python.
+    class_dealloc: Dealloc,
+    module_names: Object,
+    is_harmless: HashMap<*const raw::PyTypeObject, bool>,
+}
+
+type Dealloc = *const std::ffi::c_void;
+
+impl Sight {
+    pub fn new() -> Result<Self> {
+        let class = Object::import(c"_frozen_importlib")?.attribute(c"ModuleSpec")?;
+        Ok(Self {
+            // SAFETY: it is a class.
+            class_dealloc: unsafe { raw::cds_glue_dealloc(class.as_ptr().cast()) },
+            module_names: Object::import(c"sys")?.attribute(c"stdlib_module_names")?,
+            is_harmless: HashMap::new(),
+        })
+    }
+
+    /// Whether its end does anything but give back memory and what the kernel takes back anyway.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn sees_end(&mut self, object: Address) -> bool {
+        // SAFETY: as promised.
+        unsafe {
+            if is_leaf(object) || is_immortal(object) {
+                return false;
+            }
+            if raw::cds_glue_is_generator(object) != 0 {
+                return raw::cds_glue_generator_closes_silently(object) == 0;
+            }
+            let is_to_finalize =
+                has_finalizer(object) && raw::cds_glue_is_finalized(object) == 0 && is_open(object);
+            is_to_finalize || self.sees_dealloc(object)
+        }
+    }
+
+    /// Whether it does so when it is destroyed, even if the collector has called its finalizer.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn sees_dealloc(&mut self, object: Address) -> bool {
+        // SAFETY: as promised; a type is alive as long as its objects.
+        unsafe {
+            let kind = (*object).ob_type;
+            // The collector calls no finalizer of an object that it does not know.
+            if has_finalizer(object) && raw::cds_glue_is_gc(object) == 0
+                || raw::cds_glue_has_capsule_destructor(object) != 0
+            {
+                return true;
+            }
+            if let Some(&is_harmless) = self.is_harmless.get(&kind.cast_const()) {
+                return !is_harmless;
+            }
+            let is_harmless = self.is_harmless_type(kind);
+            self.is_harmless.insert(kind, is_harmless);
+            !is_harmless
+        }
+    }
+
+    /// # Safety
+    /// It is a type.
+    unsafe fn is_harmless_type(&self, mut kind: *mut raw::PyTypeObject) -> bool {
+        // SAFETY: as promised; each class has a base that is not a class defined in Python.
+        let name = unsafe {
+            while raw::cds_glue_dealloc(kind) == self.class_dealloc {
+                kind = raw::cds_glue_base(kind);
+            }
+            CStr::from_ptr(raw::cds_glue_name(kind))
+        };
+        let name = name.to_string_lossy();
+        let Some((package, _)) = name.split_once('.') else {
+            return true;
+        };
+        HARMLESS.iter().any(|start| name.starts_with(start))
+            || self.is_in_library(package) && !WRITING_TYPES.contains(&&*name)
+    }
+
+    fn is_in_library(&self, module: &str) -> bool {
+        let Ok(name) = Object::str(module) else {
+            return false;
+        };
+        // SAFETY: any objects may be passed.
+        let result = unsafe { raw::PySequence_Contains(self.module_names.as_ptr(), name.as_ptr()) };
+        result == 1
+    }
+}
+
+/// Whether it is a weak reference whose callback would be called and does something.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn has_telling_callback(object: Address) -> bool {
+    // SAFETY: as promised; a weak reference that is alive says None when its referent is gone.
+    unsafe {
+        if raw::cds_glue_is_weak_reference(object) == 0 {
+            return false;
+        }
+        let reference = object.cast::<raw::PyWeakReference>();
+        let callback = (*reference).wr_callback;
+        !callback.is_null()
+            && (*reference).wr_object != &raw mut raw::_Py_NoneStruct
+            && !is_forgetful(callback)
+    }
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn is_forgetful(callback: Address) -> bool {
+    // SAFETY: as promised; names are borrowed from it, or static.
+    unsafe {
+        let method = raw::cds_glue_c_function_name(callback);
+        if !method.is_null() {
+            return FORGETFUL_FUNCTIONS.contains(&CStr::from_ptr(method).to_bytes());
+        }
+        let module = raw::cds_glue_function_module(callback);
+        if module.is_null() {
+            return false;
+        }
+        let module = Object::from_borrowed(module);
+        module.kind() == Some(Kind::Str)
+            && module
+                .to_str()
+                .is_ok_and(|name| FORGETFUL_MODULES.contains(&name))
+    }
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn has_finalizer(object: Address) -> bool {
+    // SAFETY: as promised.
+    unsafe { raw::cds_glue_has_finalizer((*object).ob_type) != 0 }
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn has_weak_references(object: Address) -> bool {
+    // SAFETY: as promised.
+    unsafe {
+        let mut reference = raw::cds_glue_weak_references(object);
+        if raw::cds_glue_function_code(object).is_null() {
+            return !reference.is_null();
+        }
+        // Functions are many, and those that are referred to are held by their modules.
+        while !reference.is_null() {
+            if !(*reference).wr_callback.is_null() {
+                return true;
+            }
+            reference = (*reference).wr_next;
+        }
+        false
+    }
+}
+
+/// Whether the finalizer of an object has something to do, as far as that can be told without running Python code.
+///
+/// # Safety
+/// The object is alive and has a finalizer.
+unsafe fn is_open(object: Address) -> bool {
+    // SAFETY: as promised.
+    let (name, object) = unsafe { (type_name(object), Object::from_borrowed(object)) };
+    match name {
+        "_io.StringIO" | "_io.BytesIO" => false,
+        // A descriptor that is not its own is left open, and nobody is warned.
+        "_io.FileIO" => object.attribute(c"closefd").map_or_else(
+            |raised| {
+                raised.clear();
+                true
+            },
+            |closes| closes.is_true(),
+        ),
+        _ => !is_idle(name, &object),
+    }
+}
+
+fn is_idle(class: &str, object: &Object) -> bool {
+    let is_in =
+        |module: &str| -> Result<bool> { Ok(object.attribute(c"__module__")?.to_str()? == module) };
+    IDLE.iter().any(|&(module, name, attribute)| {
+        let is_idle = || Ok(is_in(module)? && object.attribute(attribute)?.is_none());
+        name == class
+            && is_idle().unwrap_or_else(|raised: Raised| {
+                raised.clear();
+                false
+            })
+    })
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn type_name<'a>(object: Address) -> &'a str {
+    // SAFETY: as promised; the name is as old as the type.
+    let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
+    name.to_str().unwrap_or_default()
+}

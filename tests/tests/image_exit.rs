@@ -1,0 +1,439 @@
+//! How a restored process ends: what the run has made is finalized as in a plain run, whoever holds it, and so is what the image
+//! brought along, if that can be seen.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use cpython_cds_tests::report::Report;
+use cpython_cds_tests::{Outcome, Project};
+
+/// A module of the image that holds what it is given in all ways in which a module can.
+const HOLDING: &str = r#"
+import contextvars, functools, threading, weakref
+values = {}
+items = []
+class Holder: pass
+holder = Holder()
+@functools.lru_cache
+def cached(make): return make()
+context = contextvars.ContextVar("context")
+local = threading.local()
+weak = weakref.WeakValueDictionary()
+def say(text): print(text)
+class Named:
+    def __init__(self, name): self.name = name
+    def __del__(self): say(f"end of {self.name}")
+def numbers(name):
+    try: yield from range(9)
+    finally: say(f"{name} is closed")
+def function(kept=None): return kept
+def enclosed():
+    kept = None
+    def put(value):
+        nonlocal kept
+        kept = value
+    return put
+put = enclosed()
+"#;
+
+/// A module that has neither functions nor classes, so that it dies as soon as nobody refers to it.
+const PLAIN: &str = "values = {}\nvariable = None\n";
+
+/// Objects of the image whose end can be seen.
+const OWNING: &str = r#"
+import weakref
+from holding import Holder, Named, numbers
+own = Named("own")
+own_cycle = Named("own cycle"); own_cycle.itself = own_cycle
+own_list = [Named("in own list")]
+own_numbers = numbers("own generator"); next(own_numbers)
+class Slotted:
+    __slots__ = ()
+    def __del__(self): print("end of slotted")
+slotted = {"slotted": (Slotted(),)}
+members = weakref.WeakSet()
+watched = Holder(); members.add(watched)
+references = [weakref.ref(watched, lambda _: print("watched is gone"))]
+"#;
+
+const MODULES: [&str; 6] = ["holding", "plain", "owning", "json", "atexit", "subprocess"];
+
+/// Programs whose modules are in an image, in their own directory.
+struct Programs {
+    project: Project,
+    modules: Vec<&'static str>,
+}
+
+impl Programs {
+    fn new(modules: &[&'static str]) -> Self {
+        let project = Project::new(&[
+            ("path/holding.py", HOLDING),
+            ("path/plain.py", PLAIN),
+            ("path/owning.py", OWNING),
+        ]);
+        let programs = Self {
+            project,
+            modules: modules.to_vec(),
+        };
+        let list = programs.modules.join("\n") + "\n";
+        programs.project.write("app.lst", &list);
+        // What Python writes beside sources is there before the image.
+        let import = format!("import {}", programs.modules.join(", "));
+        Outcome::of(&mut programs.command(&["-X", "cds=off", "-c", &import])).success();
+        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        let outcome = Outcome::of(&mut programs.command(&dump)).success();
+        assert_eq!(outcome.stdout, "", "what is in the image does not end here");
+        programs
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.project.command(arguments);
+        command.env("PYTHONPATH", self.project.path("path"));
+        command
+    }
+
+    /// What a program leaves behind, and the files that it has made.
+    fn run(&self, options: &[&str], program: &str) -> Ending {
+        let directory = self.project.path("run");
+        let _ = fs::remove_dir_all(&directory);
+        self.project.write("run/app.py", program);
+        let image = self.project.path("app.img");
+        let options = options
+            .iter()
+            .map(|option| option.replace("app.img", &image.to_string_lossy()));
+        let mut command = self.command(&[]);
+        command.args(options).arg("app.py").current_dir(&directory);
+        let outcome = Outcome::of(&mut command);
+        let files = fs::read_dir(&directory).unwrap().map(|entry| {
+            let path = entry.unwrap().path();
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                path,
+            )
+        });
+        Ending {
+            files: files
+                .filter(|(name, _)| name != "app.py")
+                .map(|(name, path)| (name, fs::read(path).unwrap()))
+                .collect(),
+            outcome: Outcome {
+                stdout: without_addresses(&outcome.stdout),
+                stderr: without_addresses(&outcome.stderr),
+                status: outcome.status,
+            },
+        }
+    }
+
+    fn plain(&self, program: &str) -> Ending {
+        self.run(&["-X", "cds=off"], program)
+    }
+
+    #[track_caller]
+    fn restored(&self, options: &[&str], program: &str) -> Ending {
+        let stats = self.project.path("stats.json");
+        let _ = fs::remove_file(&stats);
+        let stats_option = format!("cds_stats={}", stats.display());
+        let image = ["-X", "cds=app.img", "-X", &stats_option];
+        let ending = self.run(&[&image, options].concat(), program);
+        let report = Report::read(&stats).expect("it was written");
+        assert_eq!(report.startup_image_refused, None, "{program}");
+        assert!(report.startup_image.is_some(), "{program}");
+        ending
+    }
+
+    /// The same with an image and without, also where all is finalized.
+    #[track_caller]
+    fn assert_same(&self, program: &str) -> Ending {
+        let plain = self.plain(program);
+        assert_eq!(self.restored(&[], program), plain, "{program}");
+        let full = self.restored(&["-X", "cds_full_exit"], program);
+        assert_eq!(full, plain, "{program}");
+        plain
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ending {
+    outcome: Outcome,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Ending {
+    /// The same but for the order of lines.
+    fn in_any_order(mut self) -> Self {
+        for text in [&mut self.outcome.stdout, &mut self.outcome.stderr] {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.sort_unstable();
+            *text = lines.join("\n");
+        }
+        self
+    }
+}
+
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split("0x");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit());
+        text + "0x" + rest
+    })
+}
+
+/// All places in which a program, or a module, can keep something: `{}` is what is kept.
+const PLACES: [&str; 28] = [
+    "kept = {}",
+    "_kept = {}",
+    "holding.kept = {}",
+    "holding._kept = {}",
+    "holding.values['key'] = {}",
+    "holding.values['key'] = dict(key=[(1, {})])",
+    "holding.items.append({})",
+    "holding.holder.kept = {}",
+    "holding.Holder.kept = {}",
+    "holding.function.__defaults__ = ({},)",
+    "holding.function.kept = {}",
+    "holding.values['key'] = lambda kept={}: kept",
+    "holding.put({})",
+    "holding.cached(lambda: {})",
+    "holding.context.set({})",
+    "holding.local.kept = {}",
+    "kept = holding.weak['key'] = {}",
+    "plain.values['key'] = {}",
+    "plain.variable = {}",
+    "json.kept = {}",
+    "sys.kept = {}",
+    "builtins.kept = {}",
+    "threading.current_thread().kept = {}",
+    "late.kept = {}",
+    "late.kept = {}; holding.values['key'] = late",
+    "kept = [{}]; kept.append(kept); holding.items.append(kept)",
+    "def function(kept={}): pass",
+    "class Class: kept = {}",
+];
+
+const HEAD: &str = r#"
+import atexit, builtins, json, sys, threading, types, weakref
+import holding, plain
+late = types.ModuleType("late"); sys.modules["late"] = late
+def say(text): print(text)
+def written(name, mode="w"):
+    file = open(f"{name}.txt", mode)
+    file.write(f"text of {name}" if mode == "w" else b"bytes")
+    return file
+def started(generator):
+    next(generator)
+    return generator
+def cycle(thing):
+    thing.itself = thing
+    return thing
+references = []
+def watched(thing, name):
+    references.append(weakref.ref(thing, lambda _: say(f"{name} is gone")))
+    return thing
+def finalized(thing, name):
+    weakref.finalize(thing, print, f"{name} is finalized").atexit = len(name) % 2 == 0
+    return thing
+class Mine:
+    def __init__(self, name): self.name = name
+    def __del__(self): say(f"end of my {self.name}")
+def mine(name):
+    try: yield 1
+    finally: say(f"my {name} is closed")
+here = []
+"#;
+
+fn kept(place: &str, thing: &str) -> String {
+    format!("{HEAD}{}\nprint('end')\n", kept_in(place, thing))
+}
+
+fn kept_in(place: &str, thing: &str) -> String {
+    place.replace("{}", thing)
+}
+
+/// Data that is in a buffer gets into its file, wherever the file is.
+#[test]
+fn files_are_written_wherever_they_are() {
+    let programs = Programs::new(&["holding", "plain", "json", "atexit"]);
+    for place in PLACES {
+        let ending = programs.assert_same(&kept(place, "written('name')"));
+        assert_eq!(ending.files["name.txt"], b"text of name", "{place}");
+    }
+    // What the run has opened for standard output is another file.
+    let ending = programs.assert_same(
+        "import os, holding\nholding.kept = os.fdopen(os.dup(1), 'w')\nholding.kept.write('written\\n')\n",
+    );
+    assert_eq!(ending.outcome.stdout, "written\n");
+}
+
+#[test]
+fn finalizers_are_called_wherever_an_object_is() {
+    let programs = Programs::new(&["holding", "plain", "json", "atexit"]);
+    for place in PLACES {
+        for thing in ["holding.Named('x')", "Mine('x')", "started(mine('x'))"] {
+            programs.assert_same(&kept(place, thing));
+        }
+    }
+}
+
+/// An archive gets its directory, a temporary file is removed, a process gets what was written to it.
+#[test]
+fn what_libraries_do_at_the_end_is_done() {
+    let programs = Programs::new(&[
+        "holding",
+        "plain",
+        "json",
+        "subprocess",
+        "zipfile",
+        "tempfile",
+    ]);
+    let zip = "import holding, zipfile
+archive = holding.values['archive'] = zipfile.ZipFile('archive.zip', 'w')
+archive.writestr(zipfile.ZipInfo('member'), 'data')
+";
+    let ending = programs.assert_same(zip);
+    let end_of_directory = b"PK\x05\x06";
+    let archive = &ending.files["archive.zip"];
+    assert!(archive.windows(4).any(|bytes| bytes == end_of_directory));
+    let temporary = "import holding, tempfile
+holding.values['file'] = tempfile.NamedTemporaryFile(dir='.')
+holding.values['directory'] = tempfile.TemporaryDirectory(dir='.')
+";
+    assert!(programs.assert_same(temporary).files.is_empty());
+    // The process has ended when nobody has its standard output any more, which is that of the program.
+    let pipe = "import holding, subprocess
+process = holding.values['process'] = subprocess.Popen(['cat'], stdin=-1, text=True)
+process.stdin.write('piped')
+";
+    assert_eq!(programs.assert_same(pipe).outcome.stdout, "piped");
+    let database = "import holding, sqlite3
+connection = holding.values['connection'] = sqlite3.connect('data.db')
+connection.execute('pragma journal_mode = wal')
+connection.execute('create table numbers (number)')
+connection.commit()
+";
+    let ending = programs.assert_same(database);
+    let names: Vec<&String> = ending.files.keys().collect();
+    assert_eq!(names, ["data.db"], "the log was merged into it");
+}
+
+/// What the image has brought along ends when it is dropped, and at the end.
+#[test]
+fn objects_of_the_image_are_finalized() {
+    let programs = Programs::new(&MODULES);
+    let own = |action: &str| format!("import owning\n{action}\nprint('end')\n");
+    let same = |action: &str| {
+        let program = own(action);
+        let plain = programs.plain(&program).in_any_order();
+        let restored = programs.restored(&[], &program).in_any_order();
+        assert_eq!(restored, plain, "{action}");
+        let full = programs.restored(&["-X", "cds_full_exit"], &program);
+        assert_eq!(full.in_any_order(), plain, "{action}");
+    };
+    for action in [
+        "pass",
+        "owning.own = None",
+        "del owning.own_list[0]",
+        "owning.own_cycle = None; import gc; gc.collect()",
+        "print(next(owning.own_numbers))",
+        "owning.own_numbers.close()",
+        "owning.slotted.clear()",
+        "print(len(owning.members)); owning.watched = None; print(len(owning.members))",
+        "owning.references.clear(); owning.watched = None",
+        "kept = owning.own; owning.own = None; print('still'); del kept",
+    ] {
+        same(action);
+    }
+}
+
+/// A finalizer finds all that its module and others have, and what it raises is shown.
+#[test]
+fn finalizers_find_what_they_need() {
+    let programs = Programs::new(&["holding", "plain", "json", "atexit"]);
+    for program in [
+        "import json, sys\ndef helper(self): print(json.dumps(self.name), sys.argv)\nclass C:\n def __init__(self): self.name = 'c'\n def __del__(self): helper(self)\nc = C()\n",
+        "import holding\nclass C:\n def __del__(self): holding.say(sorted(holding.values))\nholding.values['c'] = C()\n",
+        "import holding\nclass C:\n def __del__(self): import json; print('imported')\nholding.values['c'] = C()\n",
+        "import holding\nclass C:\n def __del__(self): 1 / 0\nholding.values['c'] = C()\n",
+        "import holding\nclass C:\n def __del__(self): holding.values['d'] = self; holding.named = holding.Named('late')\nholding.values['c'] = C()\n",
+        "import holding, sys\nclass C:\n def __del__(self): print(sys.modules, sys.path, sys.meta_path)\nholding.values['c'] = C()\n",
+        "import builtins\nclass C:\n def __del__(self): print('replaced')\nbuiltins.len = C()\n",
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'utf-16')\nprint('wrapped')\n",
+        "import sys\nsys.stdout = open('out.txt', 'w')\nprint('elsewhere')\n",
+        "import atexit, holding\natexit.register(print, 'at exit')\nholding.named = holding.Named('x')\natexit.register(holding.values.update, a=holding.Named('y'))\n",
+        "import holding, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nholding.values['x'] = holding.Named('x')\n",
+        "import holding\nasync def f(): pass\nholding.values['f'] = f()\n",
+        "import holding, warnings\nwarnings.simplefilter('always')\nholding.values['file'] = open('data.txt', 'w')\n",
+        "import holding, weakref\nclass C: pass\nc = C()\nholding.items.append(weakref.ref(c, print))\n",
+        "import holding, weakref\nclass C: pass\nholding.values['c'] = c = C()\nkept = weakref.ref(c, print)\ndel c\n",
+    ] {
+        programs.assert_same(program);
+    }
+}
+
+/// Programs at random: as many lines as in a plain run, the same in each, the same files. `CDS_FUZZ_ROUNDS` asks for more.
+#[test]
+fn random_programs_leave_what_they_leave_in_a_plain_run() {
+    const THINGS: [&str; 11] = [
+        "holding.Named('{n}')",
+        "Mine('{n}')",
+        "written('{n}')",
+        "written('{n}', 'wb')",
+        "started(holding.numbers('{n}'))",
+        "started(mine('{n}'))",
+        "cycle(holding.Named('{n}'))",
+        "cycle(Mine('{n}'))",
+        "watched(holding.Holder(), '{n}')",
+        "finalized(holding.Holder(), '{n}')",
+        "object()",
+    ];
+    const ACTIONS: [&str; 11] = [
+        "owning.own = None",
+        "owning.own_list.clear()",
+        "owning.own_list.append(holding.Named('{n}'))",
+        "holding.values.clear()",
+        "here.clear()",
+        "owning.own_numbers = None",
+        "owning.own_cycle = None",
+        "next(owning.own_numbers)",
+        "holding.references = references",
+        "owning.watched = None",
+        "atexit.register(print, 'at exit {n}')",
+    ];
+    let rounds = std::env::var("CDS_FUZZ_ROUNDS").map_or(150, |rounds| rounds.parse().unwrap());
+    let programs = Programs::new(&MODULES);
+    for seed in 0..rounds {
+        let mut random = Random(seed);
+        let mut program = HEAD.replace("import holding", "import owning, holding");
+        for number in 0..=random.below(6) {
+            let name = format!("n{number}{}", ["", "x"][number % 2]);
+            let statement = if random.below(5) == 0 {
+                ACTIONS[random.below(ACTIONS.len())].to_owned()
+            } else {
+                let place = PLACES[random.below(PLACES.len())];
+                let place = place.replace("kept", &format!("kept_{name}"));
+                let thing = THINGS[random.below(THINGS.len())];
+                kept_in(&place, thing)
+            };
+            program += &(statement.replace("{n}", &name) + "\n");
+        }
+        program += "print('end')\n";
+        let plain = programs.plain(&program).in_any_order();
+        let full = [&[][..], &["-X", "cds_full_exit"]][random.below(2)];
+        let restored = programs.restored(full, &program).in_any_order();
+        assert_eq!(restored, plain, "seed {seed}, {full:?}\n{program}");
+    }
+}
+
+/// Numbers that are the same for the same seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((word ^ (word >> 31)) % limit as u64) as usize
+    }
+}
