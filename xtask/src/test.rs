@@ -22,6 +22,9 @@ pub struct Args {
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
     #[arg(long, conflicts_with = "cpython")]
     packages: bool,
+    /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
+    #[arg(long, conflicts_with_all = ["cpython", "packages"])]
+    restored: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -31,6 +34,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.packages {
         return packages(&workspace, &args.choice);
+    }
+    if args.restored {
+        return program_of_tests(&workspace, &args.choice, "restored", &[]);
     }
     if !workspace.cpython().exists() {
         disk::warn_if_full(workspace.root(), disk::FOR_ALL_TESTS);
@@ -151,24 +157,35 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
 
 /// It is the crate of the tests that knows the suites.
 fn packages(workspace: &Workspace, choice: &Choice) -> Result<()> {
-    let (build, stock) = {
+    let stock = {
         let _lock = workspace.lock()?;
-        let build = build_python::build(workspace, choice, false)?;
         let stock = build_python::build(workspace, choice, true)?;
-        (build, interpreter::program(&stock.installation())?)
+        interpreter::program(&stock.installation())?
     };
-    let stock = stock.to_string_lossy();
-    let arguments = [
+    program_of_tests(workspace, choice, "suites", &[&stock.to_string_lossy()])
+}
+
+/// Builds the interpreter and runs a program of the crate of the tests on it.
+fn program_of_tests(
+    workspace: &Workspace,
+    choice: &Choice,
+    name: &str,
+    arguments: &[&str],
+) -> Result<()> {
+    let build = {
+        let _lock = workspace.lock()?;
+        build_python::build(workspace, choice, false)?
+    };
+    let program = [
         "run",
         "--quiet",
         "--package",
         "cpython-cds-tests",
         "--bin",
-        "suites",
+        name,
         "--",
-        &*stock,
     ];
-    cargo(workspace, &build, &arguments)
+    cargo(workspace, &build, &[&program, arguments].concat())
 }
 
 fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -1,0 +1,86 @@
+//! What `cargo xtask test --restored` runs: a program that asks for everything, plainly and restored.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use cpython_cds_tests::progress::Progress;
+use cpython_cds_tests::repository;
+use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS, Setting};
+
+/// Compare what a process can learn about itself when it is started plainly, and when it is restored
+#[derive(Parser)]
+struct Args {
+    /// Plain runs of each kind
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
+    plain: u32,
+    /// Restored runs of each kind
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..))]
+    runs: u32,
+    /// Only the first setting
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing differs but what may.
+fn run(args: &Args) -> Result<bool> {
+    let allowed = Allowed::read(&repository().join("tests/restored/differences.txt"))?;
+    let inventory = Inventory::new()?;
+    let mut findings = Findings::default();
+    let settings: &[Setting] = if args.quick {
+        &SETTINGS[..1]
+    } else {
+        &SETTINGS
+    };
+    for image in &Image::ALL {
+        let progress = Progress::start(image.name);
+        for setting in settings {
+            progress.say(&format!("{}: take the image", setting.name));
+            if let Err(reason) = inventory.take(image, setting)? {
+                println!("no image of {}: {reason}", image.name);
+                break;
+            }
+            let repeat = |way: &str, count: u32, run: &dyn Fn() -> Result<_>| {
+                let run = |number| {
+                    progress.say(&format!(
+                        "{}, {way}, {} of {count}",
+                        setting.name,
+                        number + 1
+                    ));
+                    run()
+                };
+                (0..count).map(run).collect::<Result<Vec<_>>>()
+            };
+            let plain = repeat("plain", args.plain, &|| inventory.plain(image, setting))?;
+            let archived = inventory.archived(image, setting)?;
+            let restored = repeat("restored", args.runs, &|| {
+                inventory.restored(image, setting)
+            })?;
+            let title = format!("{}, {}", image.name, setting.name);
+            findings.compare(&title, &allowed, &plain, Some(&archived), &restored);
+        }
+        progress.done();
+    }
+    print!("{}", findings.describe());
+    let unused = allowed.unused();
+    // Fewer runs show fewer differences.
+    if args.quick || unused.is_empty() {
+        return Ok(findings.is_clean());
+    }
+    println!(
+        "\nno difference is like these lines of tests/restored/differences.txt, which have to be removed:"
+    );
+    unused.iter().for_each(|pattern| println!("    {pattern}"));
+    Ok(false)
+}

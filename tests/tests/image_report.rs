@@ -1,0 +1,20 @@
+//! A program that asks for everything finds the same in a restored process as in one that was started.
+//!
+//! `cargo xtask test --restored` has more images, and more ways to start a process.
+
+use cpython_cds_tests::repository;
+use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS};
+
+#[test]
+fn a_restored_process_learns_nothing_else_about_itself() {
+    let allowed = Allowed::read(&repository().join("tests/restored/differences.txt")).unwrap();
+    let inventory = Inventory::new().unwrap();
+    let (image, setting) = (&Image::MEMORY, &SETTINGS[0]);
+    inventory.take(image, setting).unwrap().unwrap();
+    let twice = |run: &dyn Fn() -> anyhow::Result<_>| [run().unwrap(), run().unwrap()];
+    let plain = twice(&|| inventory.plain(image, setting));
+    let restored = twice(&|| inventory.restored(image, setting));
+    let mut findings = Findings::default();
+    findings.compare(setting.name, &allowed, &plain, None, &restored);
+    assert!(findings.is_clean(), "{}", findings.describe());
+}
