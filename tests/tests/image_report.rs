@@ -13,8 +13,9 @@ fn a_restored_process_learns_nothing_else_about_itself() {
     inventory.take(image, setting).unwrap().unwrap();
     let twice = |run: &dyn Fn() -> anyhow::Result<_>| [run().unwrap(), run().unwrap()];
     let plain = twice(&|| inventory.plain(image, setting));
+    let archived = inventory.archived(image, setting).unwrap();
     let restored = twice(&|| inventory.restored(image, setting));
     let mut findings = Findings::default();
-    findings.compare(setting.name, &allowed, &plain, None, &restored);
+    findings.compare(setting.name, &allowed, &plain, &archived, &restored);
     assert!(findings.is_clean(), "{}", findings.describe());
 }

@@ -38,8 +38,8 @@ _ADVICE = {
     "POPULATE_READ": 22,
     "POPULATE_WRITE": 23,
     "DONTNEED_LOCKED": 24,
-    "COLLAPSE": 25,
 }
+_COLLAPSE, _HUGE_PAGE = 25, 2 * MB
 _MAYMOVE, _DONTUNMAP = 1, 4
 
 
@@ -78,6 +78,9 @@ def _questions(block: Block) -> Iterator[tuple[str, Callable[[], object]]]:
     for name, advice in _ADVICE.items():
         yield f"madvise {name}", lambda a=advice: (call("madvise", place, size, a), _seen(pages), _seen_by_child(pages))
         yield f"process_madvise {name}", lambda a=advice: _process_madvise(pages, a)
+    # Elsewhere it depends on the place.
+    if block.address % _HUGE_PAGE == 0 and block.size == _HUGE_PAGE:
+        yield "madvise COLLAPSE", lambda: (call("madvise", block.address, block.size, _COLLAPSE), _seen(block))
     yield "mlock", lambda: (call("mlock", place, size), _seen(pages), call("munlock", place, size))
     yield "mlock2", lambda: call("mlock2", ctypes.c_void_p(place), ctypes.c_size_t(size), 1)
     for name, flags in {"async": 1, "sync": 4, "invalidate": 2}.items():
@@ -269,7 +272,6 @@ def _report_heap(lines: Lines) -> None:
 
     lines.ask_in_child("sbrk", move_break)
     lines.ask_in_child("many mallocs", grow_heap)
-    lines.ask_in_child("malloc_trim twice", lambda: (call("malloc_trim", 0) != "", call("malloc_trim", 0)))
     lines.ask_in_child("trim, then calloc", lambda: (call("malloc_trim", 0) != "", _is_zero(libc.calloc(MB // 8, 1), MB // 8)))
     lines.ask_in_child("mallopt", lambda: [libc.mallopt(n, v) for n, v in ((-1, MB), (-3, MB), (-8, 1))])
     lines.ask_in_child("brk of the kernel", _heap_of_the_kernel)

@@ -68,7 +68,7 @@ fn run(args: &Args) -> Result<bool> {
                 inventory.restored(image, setting)
             })?;
             let title = format!("{}, {}", image.name, setting.name);
-            findings.compare(&title, &allowed, &plain, Some(&archived), &restored);
+            findings.compare(&title, &allowed, &plain, &archived, &restored);
         }
         progress.done();
     }

@@ -85,30 +85,29 @@ fn matches(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
-/// A line that is not as in plain runs.
+/// What plain runs have for a key, and what restored ones have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Difference {
-    pub key: String,
-    pub plain: String,
-    pub restored: String,
-    /// Whether a run with the archive has the same: then it is not the image that makes the difference.
-    pub is_of_archive: bool,
+struct Values {
+    plain: String,
+    restored: String,
 }
 
-/// What plain runs have, and what restored ones have.
-type Values<'a> = (&'a str, &'a str);
+/// A key, and the runs in which it has a difference.
+type Place<'a> = (&'a str, &'a BTreeSet<String>);
 
-/// A difference and the runs that have it.
-type Found<'a> = (&'a Difference, &'a BTreeSet<String>);
-
-/// What the comparison of some runs has shown, and in which of them.
+/// What the comparison of some runs has shown.
 #[derive(Default)]
 pub struct Findings {
-    differences: BTreeMap<Difference, BTreeSet<String>>,
+    titles: BTreeSet<String>,
+    compared: usize,
     /// Keys whose values differ among plain runs.
     varying: BTreeSet<String>,
+    /// Keys that have the same value in a run with the archive alone: it is not the image that makes a difference.
+    of_archive: BTreeSet<String>,
+    /// Keys by the reason for which they may differ.
     allowed: BTreeMap<String, BTreeSet<String>>,
-    compared: usize,
+    /// What must not be, and in which runs it was seen.
+    differences: BTreeMap<(String, Values), BTreeSet<String>>,
 }
 
 impl Findings {
@@ -118,20 +117,34 @@ impl Findings {
         title: &str,
         allowed: &Allowed,
         plain: &[Report],
-        archived: Option<&Report>,
+        archived: &Report,
         restored: &[Report],
     ) {
+        self.titles.insert(title.to_owned());
         let reports = plain.iter().chain(restored);
         let keys: BTreeSet<&str> = reports.flat_map(Report::keys).collect();
+        self.compared += keys.len();
         for key in keys {
-            self.compared += 1;
-            let difference = if FRESH.iter().any(|section| key.starts_with(section)) {
-                repeated(key, plain, restored)
-            } else if values(key, plain).len() > 1 {
+            let is_fresh = FRESH.iter().any(|section| key.starts_with(section));
+            let (expected, found) = (values(key, plain), values(key, restored));
+            let difference = if is_fresh {
+                // What is another value in each plain run has to be one in each restored one.
+                let is_repeated = expected.len() == plain.len() && found.len() < restored.len();
+                is_repeated.then(|| Values {
+                    plain: "another value in each run".to_owned(),
+                    restored: format!("{} values in {} runs", found.len(), restored.len()),
+                })
+            } else if expected.len() > 1 {
                 self.varying.insert(key.to_owned());
                 None
+            } else if expected == found {
+                None
+            } else if found == BTreeSet::from([archived.value(key)]) {
+                self.of_archive.insert(key.to_owned());
+                None
             } else {
-                different(key, plain, archived, restored)
+                let (plain, restored) = (shown(&expected), shown(&found));
+                Some(Values { plain, restored })
             };
             let Some(difference) = difference else {
                 continue;
@@ -140,8 +153,8 @@ impl Findings {
                 let keys = self.allowed.entry(reason.to_owned()).or_default();
                 keys.insert(key.to_owned());
             } else {
-                let settings = self.differences.entry(difference).or_default();
-                settings.insert(title.to_owned());
+                let titles = self.differences.entry((key.to_owned(), difference));
+                titles.or_default().insert(title.to_owned());
             }
         }
     }
@@ -150,84 +163,56 @@ impl Findings {
         self.differences.is_empty()
     }
 
-    /// Differences by what they consist of: many keys have the same.
-    fn alike(&self) -> BTreeMap<Values<'_>, Vec<Found<'_>>> {
-        let mut alike = BTreeMap::<_, Vec<_>>::new();
-        for (difference, titles) in &self.differences {
-            let values = (difference.plain.as_str(), difference.restored.as_str());
-            alike.entry(values).or_default().push((difference, titles));
-        }
-        alike
-    }
-
     /// Everything, to be read.
     pub fn describe(&self) -> String {
         let mut text = format!("{} lines were compared\n", self.compared);
-        let varying = self.varying.iter().map(String::as_str).collect::<Vec<_>>();
-        text += &format!("\n{} that differ among plain runs:\n", varying.len());
-        for key in varying {
-            text += &format!("    {key}\n");
-        }
+        list(&mut text, "that differ among plain runs", &self.varying);
+        list(&mut text, "that the archive makes, too", &self.of_archive);
         for (reason, keys) in &self.allowed {
-            text += &format!("\n{} that may differ, since {reason}:\n", keys.len());
-            for key in keys {
-                text += &format!("    {key}\n");
-            }
+            list(&mut text, &format!("that may differ: {reason}"), keys);
         }
         text += &format!("\n{} that must not differ:\n", self.differences.len());
-        for ((plain, restored), differences) in self.alike() {
+        for (values, found) in self.alike() {
             text += "\n";
-            for (difference, titles) in differences {
-                let titles = titles.iter().map(String::as_str).collect::<Vec<_>>();
-                let archive = if difference.is_of_archive {
-                    ", and with the archive alone"
-                } else {
-                    ""
-                };
-                text += &format!("    {} [{}{archive}]\n", difference.key, titles.join("; "));
+            for (key, titles) in found {
+                text += &format!("    {key}");
+                if titles.len() < self.titles.len() {
+                    let titles = titles.iter().map(String::as_str).collect::<Vec<_>>();
+                    text += &format!("  [{}]", titles.join("; "));
+                }
+                text += "\n";
             }
-            text += &format!("        plain     {plain}\n        restored  {restored}\n");
+            text += &format!("        plain     {}\n", values.plain);
+            text += &format!("        restored  {}\n", values.restored);
         }
         text
+    }
+
+    /// Differences by what they consist of, since many keys have the same, in the order of their first keys.
+    fn alike(&self) -> Vec<(&Values, Vec<Place<'_>>)> {
+        let mut alike = BTreeMap::<_, Vec<_>>::new();
+        for ((key, values), titles) in &self.differences {
+            alike
+                .entry(values)
+                .or_default()
+                .push((key.as_str(), titles));
+        }
+        let mut alike: Vec<_> = alike.into_iter().collect();
+        alike.sort_by_key(|(_, found)| found[0].0);
+        alike
+    }
+}
+
+fn list(text: &mut String, title: &str, keys: &BTreeSet<String>) {
+    *text += &format!("\n{} {title}:\n", keys.len());
+    for key in keys {
+        *text += &format!("    {key}\n");
     }
 }
 
 /// The values that reports have for a key.
 fn values<'a>(key: &str, reports: &'a [Report]) -> BTreeSet<Option<&'a str>> {
     reports.iter().map(|report| report.value(key)).collect()
-}
-
-fn different(
-    key: &str,
-    plain: &[Report],
-    archived: Option<&Report>,
-    restored: &[Report],
-) -> Option<Difference> {
-    let (expected, found) = (values(key, plain), values(key, restored));
-    if expected == found {
-        return None;
-    }
-    let archived = archived.map(|report| BTreeSet::from([report.value(key)]));
-    Some(Difference {
-        key: key.to_owned(),
-        plain: shown(&expected),
-        restored: shown(&found),
-        is_of_archive: archived == Some(found),
-    })
-}
-
-/// What is another value in each plain run has to be one in each restored one.
-fn repeated(key: &str, plain: &[Report], restored: &[Report]) -> Option<Difference> {
-    let (expected, found) = (values(key, plain), values(key, restored));
-    if expected.len() < plain.len() || found.len() == restored.len() {
-        return None;
-    }
-    Some(Difference {
-        key: key.to_owned(),
-        plain: "differs from run to run".to_owned(),
-        restored: format!("{} values in {} runs", found.len(), restored.len()),
-        is_of_archive: false,
-    })
 }
 
 fn shown(values: &BTreeSet<Option<&str>>) -> String {

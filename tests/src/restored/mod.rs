@@ -5,6 +5,6 @@ mod differences;
 mod inventory;
 mod report;
 
-pub use differences::{Allowed, Difference, Findings};
+pub use differences::{Allowed, Findings};
 pub use inventory::{Image, Inventory, SETTINGS, Setting};
 pub use report::Report;
