@@ -2,12 +2,11 @@
 //!
 //! `cargo xtask test --restored` has more images, and more ways to start a process.
 
-use cpython_cds_tests::repository;
-use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS};
+use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS, programs};
 
 #[test]
 fn a_restored_process_learns_nothing_else_about_itself() {
-    let allowed = Allowed::read(&repository().join("tests/restored/differences.txt")).unwrap();
+    let allowed = Allowed::read(&programs().join("differences.txt")).unwrap();
     let inventory = Inventory::new().unwrap();
     let (image, setting) = (&Image::MEMORY, &SETTINGS[0]);
     inventory.take(image, setting).unwrap().unwrap();

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 # How the archive and the image are chosen is what differs between the runs that are compared.
-_CHOICE = re.compile(r"\bcds=[^\s\0\\'\",]*")
+_CHOICE = re.compile(r"(?<![a-z_])cds=[^\s\0\\'\",]*")
 
 
 class Lines:

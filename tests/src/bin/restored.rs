@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use cpython_cds_tests::progress::Progress;
-use cpython_cds_tests::repository;
-use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS, Setting};
+use cpython_cds_tests::restored::{
+    Allowed, Findings, Image, Inventory, SETTINGS, Setting, programs,
+};
 
 /// Compare what a process can learn about itself when it is started plainly, and when it is restored
 #[derive(Parser)]
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 
 /// Whether nothing differs but what may.
 fn run(args: &Args) -> Result<bool> {
-    let allowed = Allowed::read(&repository().join("tests/restored/differences.txt"))?;
+    let allowed = Allowed::read(&programs().join("differences.txt"))?;
     let inventory = Inventory::new()?;
     let mut findings = Findings::default();
     let settings: &[Setting] = if args.quick {

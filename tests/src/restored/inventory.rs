@@ -143,22 +143,10 @@ impl Inventory {
             venv.args(["-m", "venv", "--without-pip"])
                 .arg(inventory.path("venv")),
         )?;
-        let packages = inventory.path("venv/lib/python3.13/site-packages/inventory");
-        let source = repository().join("tests/restored");
-        fs::create_dir(&packages)
-            .with_context(|| format!("cannot create {}", packages.display()))?;
-        let is_python = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "py");
-        let modules = fs::read_dir(source.join("inventory"))
-            .context("cannot list tests/restored/inventory")?;
-        for module in modules
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(is_python)
-        {
-            let name = module.file_name().unwrap_or_default();
-            copy(&module, &packages.join(name))?;
-        }
-        copy(&source.join("report.py"), &inventory.path("report.py"))?;
+        let packages = inventory.path("venv/lib/python3.13/site-packages");
+        copy_package("inventory", &packages)?;
+        let program = programs().join("report.py");
+        copy(&program, &inventory.path("report.py"))?;
         fs::write(inventory.path("input.txt"), "a line\nanother\n")
             .context("cannot write the input")?;
         Ok(inventory)
@@ -298,6 +286,24 @@ impl Inventory {
             .args(setting.options);
         command
     }
+}
+
+/// Copies a package of tests/restored to a directory.
+pub fn copy_package(name: &str, directory: &Path) -> Result<()> {
+    let (from, to) = (programs().join(name), directory.join(name));
+    fs::create_dir_all(&to).with_context(|| format!("cannot create {}", to.display()))?;
+    let files = fs::read_dir(&from).with_context(|| format!("cannot list {}", from.display()))?;
+    for file in files.flatten().map(|entry| entry.path()) {
+        if file.extension().is_some_and(|ending| ending == "py") {
+            copy(&file, &to.join(file.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the programs are that run restored, and the list of what may differ.
+pub fn programs() -> PathBuf {
+    repository().join("tests/restored")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

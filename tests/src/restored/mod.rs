@@ -6,5 +6,5 @@ mod inventory;
 mod report;
 
 pub use differences::{Allowed, Findings};
-pub use inventory::{Image, Inventory, SETTINGS, Setting};
+pub use inventory::{Image, Inventory, SETTINGS, Setting, copy_package, programs};
 pub use report::Report;
