@@ -25,6 +25,9 @@ pub struct Args {
     /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
     #[arg(long, conflicts_with_all = ["cpython", "packages"])]
     restored: bool,
+    /// Restore eight programs from their startup images so many times instead, two at once
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["cpython", "packages", "restored"])]
+    restores: Option<u64>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -37,6 +40,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.restored {
         return program_of_tests(&workspace, &args.choice, "restored", &[]);
+    }
+    if let Some(restores) = args.restores {
+        return program_of_tests(&workspace, &args.choice, "storm", &[&restores.to_string()]);
     }
     if !workspace.cpython().exists() {
         disk::warn_if_full(workspace.root(), disk::FOR_ALL_TESTS);

@@ -1,0 +1,4 @@
+"""Programs that are restored many times: what a module does when it is imported is in the image, `run()` comes after.
+
+All print the same in each run.
+"""
