@@ -20,8 +20,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     cpython: Option<Extent>,
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
-    #[arg(long, conflicts_with = "cpython")]
-    packages: bool,
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "cpython")]
+    packages: Option<Vec<String>>,
     /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
     #[arg(long, conflicts_with_all = ["cpython", "packages"])]
     restored: bool,
@@ -35,8 +35,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(extent) = args.cpython {
         return cpython_tests::run(&workspace, &args.choice, extent);
     }
-    if args.packages {
-        return packages(&workspace, &args.choice);
+    if let Some(names) = &args.packages {
+        return packages(&workspace, &args.choice, names);
     }
     if args.restored {
         return program_of_tests(&workspace, &args.choice, "restored", &[]);
@@ -162,13 +162,16 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
 }
 
 /// It is the crate of the tests that knows the suites.
-fn packages(workspace: &Workspace, choice: &Choice) -> Result<()> {
+fn packages(workspace: &Workspace, choice: &Choice, names: &[String]) -> Result<()> {
     let stock = {
         let _lock = workspace.lock()?;
         let stock = build_python::build(workspace, choice, true)?;
         interpreter::program(&stock.installation())?
     };
-    program_of_tests(workspace, choice, "suites", &[&stock.to_string_lossy()])
+    let stock = stock.to_string_lossy();
+    let mut arguments = vec![&*stock];
+    arguments.extend(names.iter().map(String::as_str));
+    program_of_tests(workspace, choice, "suites", &arguments)
 }
 
 /// Builds the interpreter and runs a program of the crate of the tests on it.
