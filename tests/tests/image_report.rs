@@ -10,10 +10,9 @@ fn a_restored_process_learns_nothing_else_about_itself() {
     let inventory = Inventory::new().unwrap();
     let (image, setting) = (&Image::MEMORY, &SETTINGS[0]);
     inventory.take(image, setting).unwrap().unwrap();
-    let twice = |run: &dyn Fn() -> anyhow::Result<_>| [run().unwrap(), run().unwrap()];
-    let plain = twice(&|| inventory.plain(image, setting));
+    let plain = [(); 2].map(|()| inventory.plain(image, setting).unwrap());
     let archived = inventory.archived(image, setting).unwrap();
-    let restored = twice(&|| inventory.restored(image, setting));
+    let restored = [(); 2].map(|()| inventory.restored(image, setting).unwrap().unwrap());
     let mut findings = Findings::default();
     findings.compare(setting.name, &allowed, &plain, &archived, &restored);
     assert!(findings.is_clean(), "{}", findings.describe());

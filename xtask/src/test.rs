@@ -145,7 +145,13 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
         Profile::Debug => (&[], &["real_programs"]),
         // AddressSanitizer takes memory that they limit, and more of the address space than an image can have.
         Profile::Sanitize => (
-            &["startup_image", "restored_process", "auto_image"],
+            &[
+                "startup_image",
+                "restored_process",
+                "auto_image",
+                "image_report",
+                "image_memory_fuzz",
+            ],
             &[
                 "real_programs",
                 "with_little",

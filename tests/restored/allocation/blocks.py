@@ -28,6 +28,11 @@ def random_bytes(random: Random, size: int) -> bytes:
     return (piece * (size // len(piece) + 1))[:size] if size else b""
 
 
+def _apart(random: Random) -> Random:
+    """Return a generator for what depends on where a block lies, which differs from run to run."""
+    return Random(random.getrandbits(32))
+
+
 class Raw:
     """Memory at an address."""
 
@@ -63,6 +68,12 @@ class Raw:
         self.expected[start : start + len(data)] = data
         return "filled"
 
+    def fill_all(self, random: Random) -> None:
+        """Write to all of it."""
+        data = random_bytes(random, self.size)
+        ctypes.memmove(self.address, data, self.size)
+        self.expected[:] = data
+
     def pages(self, random: Random) -> tuple[int, int] | None:
         """Return a place and a size of whole pages of it, if there are any."""
         first = -(-self.address // PAGE)
@@ -74,16 +85,14 @@ class Raw:
         return start * PAGE, (end - start) * PAGE
 
     def _advise(self, random: Random, advice: int) -> str | None:
-        # What is asked for at random must not depend on where a block lies.
-        random = Random(random.getrandbits(32))
-        pages = self.pages(random)
+        pages = self.pages(_apart(random))
         if pages is None:
             return None
         return call("madvise", *pages, advice)
 
     def forget(self, random: Random) -> str:
         """Give pages back to the kernel: they are zero then."""
-        pages = self.pages(Random(random.getrandbits(32)))
+        pages = self.pages(_apart(random))
         if pages is not None:
             answer = call("madvise", *pages, _DONTNEED)
             if answer != "0":
@@ -97,9 +106,7 @@ class Raw:
         answer = self._advise(random, _FREE)
         if answer not in ("0", None):
             raise Wrong(f"{self.name}: FREE says {answer}")
-        data = random_bytes(random, self.size)
-        ctypes.memmove(self.address, data, self.size)
-        self.expected[:] = data
+        self.fill_all(random)
         return "lent"
 
     def swap_out(self, random: Random) -> str:
@@ -112,7 +119,7 @@ class Raw:
 
     def protect(self, random: Random) -> str:
         """Forbid and allow to use pages."""
-        pages = self.pages(Random(random.getrandbits(32)))
+        pages = self.pages(_apart(random))
         if pages is not None:
             for protection in (0, 1, 3):
                 answer = call("mprotect", *pages, protection)
@@ -169,6 +176,13 @@ class Allocated(Raw):
 
     def operations(self) -> list[str]:
         return [*super().operations(), *["resize"] * 5, "purge"]
+
+    def forget(self, random: Random) -> str:
+        """Do so, and fill it: it lies anywhere in its pages, so other bytes are zero in each run."""
+        done = super().forget(random)
+        self.check(" that was forgotten")
+        self.fill_all(random)
+        return done
 
     def resize(self, random: Random) -> str:
         """Reallocate it: all that was there and has a place is there."""
@@ -255,7 +269,7 @@ class Mapped(Raw):
 
     def lock(self, random: Random) -> str:
         """Keep pages in memory for a moment."""
-        pages = self.pages(Random(random.getrandbits(32)))
+        pages = self.pages(_apart(random))
         if pages is not None and pages[1] < 1 << 20:
             answers = call("mlock", *pages), call("munlock", *pages)
             if answers != ("0", "0"):

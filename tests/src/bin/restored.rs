@@ -52,24 +52,22 @@ fn run(args: &Args) -> Result<bool> {
                 println!("no image of {}: {reason}", image.name);
                 break;
             }
-            let repeat = |way: &str, count: u32, run: &dyn Fn() -> Result<_>| {
-                let run = |number| {
-                    progress.say(&format!(
-                        "{}, {way}, {} of {count}",
-                        setting.name,
-                        number + 1
-                    ));
-                    run()
-                };
-                (0..count).map(run).collect::<Result<Vec<_>>>()
-            };
-            let plain = repeat("plain", args.plain, &|| inventory.plain(image, setting))?;
-            let archived = inventory.archived(image, setting)?;
-            let restored = repeat("restored", args.runs, &|| {
-                inventory.restored(image, setting)
-            })?;
             let title = format!("{}, {}", image.name, setting.name);
-            findings.compare(&title, &allowed, &plain, &archived, &restored);
+            let say = |way: &str, number| progress.say(&format!("{title}, {way} {number}"));
+            let plain = (0..args.plain).map(|number| {
+                say("plain", number + 1);
+                inventory.plain(image, setting)
+            });
+            let plain = plain.collect::<Result<Vec<_>>>()?;
+            let archived = inventory.archived(image, setting)?;
+            let restored = (0..args.runs).map(|number| {
+                say("restored", number + 1);
+                inventory.restored(image, setting)
+            });
+            match restored.collect::<Result<Result<Vec<_>, _>>>()? {
+                Ok(restored) => findings.compare(&title, &allowed, &plain, &archived, &restored),
+                Err(reason) => findings.note_not_restored(&title, reason),
+            }
         }
         progress.done();
     }

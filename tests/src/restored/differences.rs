@@ -106,6 +106,8 @@ pub struct Findings {
     of_archive: BTreeSet<String>,
     /// Keys by the reason for which they may differ.
     allowed: BTreeMap<String, BTreeSet<String>>,
+    /// Runs that were not restored, and why.
+    not_restored: BTreeMap<String, String>,
     /// What must not be, and in which runs it was seen.
     differences: BTreeMap<(String, Values), BTreeSet<String>>,
 }
@@ -159,8 +161,13 @@ impl Findings {
         }
     }
 
+    /// Notes that a process was not restored: that is no way to have no differences.
+    pub fn note_not_restored(&mut self, title: &str, reason: String) {
+        self.not_restored.insert(title.to_owned(), reason);
+    }
+
     pub fn is_clean(&self) -> bool {
-        self.differences.is_empty()
+        self.differences.is_empty() && self.not_restored.is_empty()
     }
 
     /// Everything, to be read.
@@ -170,6 +177,9 @@ impl Findings {
         list(&mut text, "that the archive makes, too", &self.of_archive);
         for (reason, keys) in &self.allowed {
             list(&mut text, &format!("that may differ: {reason}"), keys);
+        }
+        for (title, reason) in &self.not_restored {
+            text += &format!("\n{title}: not restored: {reason}\n");
         }
         text += &format!("\n{} that must not differ:\n", self.differences.len());
         for (values, found) in self.alike() {

@@ -201,17 +201,13 @@ impl Inventory {
         Ok(self.run("cds=arc", image, setting)?.0)
     }
 
-    /// Runs it restored.
-    pub fn restored(&self, image: &Image, setting: &Setting) -> Result<Report> {
+    /// Runs it restored, or says why it was not.
+    pub fn restored(&self, image: &Image, setting: &Setting) -> Result<Result<Report, String>> {
         let (report, statistics) = self.run("cds=img", image, setting)?;
-        ensure!(
-            statistics.startup_image.is_some(),
-            "{}, {}: it was not restored: {:?}",
-            image.name,
-            setting.name,
-            statistics.startup_image_refused
-        );
-        Ok(report)
+        Ok(match statistics.startup_image {
+            Some(_) => Ok(report),
+            None => Err(statistics.startup_image_refused.unwrap_or_default()),
+        })
     }
 
     /// The options by which runs differ have the same length, so that everything lies where it lies in the others.
