@@ -1,6 +1,7 @@
-"""Changes the blocks that a module has made: `allocate.py MODULE ROUNDS SEED ...`, in a process of its own for each seed.
+"""Changes the blocks that a module has made: `allocate.py MODULE ROUNDS SEED ...`.
 
-Prints a line for each seed, and ends with an error if something was wrong.
+Does so in a process of its own for each seed, prints a line for each, and ends with an error if
+something was wrong.
 """
 
 import importlib

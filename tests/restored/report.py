@@ -1,4 +1,7 @@
-"""Writes a report of this process: `report.py FILE all|quick [MODULE ...]` imports the modules first."""
+"""Writes a report of this process: `report.py FILE all|quick [MODULE ...]`.
+
+Imports the modules first.
+"""
 
 import importlib
 import sys
@@ -6,35 +9,24 @@ import sys
 path, extent, *modules = sys.argv[1:]
 for name in modules:
     importlib.import_module(name)
-
-from inventory import (  # noqa: E402
-    allocator,
-    environment,
-    interpreter,
-    kernel,
-    library,
-    mappings,
-    proc,
-    standard_streams,
-)
-from inventory.lines import Lines  # noqa: E402
+everything = importlib.import_module("inventory.everything")
 
 SECTIONS = {
-    "interpreter": interpreter.report,
-    "streams": standard_streams.report,
-    "environment": environment.report,
-    "memory": mappings.report,
-    "proc": proc.report,
-    "kernel": kernel.report,
-    "library": library.report,
-    "fresh": library.report_fresh,
-    "place": library.report_places,
+    "interpreter": everything.interpreter.report,
+    "streams": everything.standard_streams.report,
+    "environment": everything.environment.report,
+    "memory": everything.mappings.report,
+    "proc": everything.proc.report,
+    "kernel": everything.kernel.report,
+    "library": everything.library.report,
+    "fresh": everything.library.report_fresh,
+    "place": everything.library.report_places,
 }
 if extent == "all":
     # It takes longer than all others together.
-    SECTIONS["allocator"] = allocator.report
+    SECTIONS["allocator"] = everything.allocator.report
 
-lines = Lines()
+lines = everything.Lines()
 for section, function in SECTIONS.items():
     lines.section(section, function)
 with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:

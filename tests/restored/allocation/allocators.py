@@ -1,8 +1,8 @@
 """Functions that allocate: of the C library, of others if there are any, and of the kernel."""
 
 import ctypes
-import ctypes.util
 from collections.abc import Callable
+from typing import Any
 
 from inventory import native
 
@@ -10,11 +10,17 @@ from inventory import native
 class Allocator:
     """Four functions of a library."""
 
-    def __init__(self, name: str, library: ctypes.CDLL, prefix: str = "", purge: Callable[[], object] | None = None):
+    def __init__(
+        self,
+        name: str,
+        library: ctypes.CDLL,
+        prefix: str = "",
+        purge: Callable[[], object] | None = None,
+    ):
         self.name = name
         self.purge = purge
 
-        def function(name: str, result: object, *arguments: object) -> Callable[..., int | None]:
+        def function(name: str, result: Any, *arguments: Any) -> Callable[..., int | None]:
             found = library[f"{prefix}{name}"]
             found.restype, found.argtypes = result, arguments
             return found

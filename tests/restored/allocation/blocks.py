@@ -53,11 +53,13 @@ class Raw:
         """Compare it with the copy."""
         found = ctypes.string_at(self.address, self.size)
         if found != self.expected:
-            place = next(n for n, pair in enumerate(zip(found, self.expected)) if pair[0] != pair[1])
+            place = next(
+                n for n, pair in enumerate(zip(found, self.expected)) if pair[0] != pair[1]
+            )
             zeros = found.count(0) - self.expected.count(0)
             raise Wrong(
-                f"{self.name} of {self.size}{where}: at {place} there is {found[place]}, not {self.expected[place]};"
-                f" {zeros} zeros too many"
+                f"{self.name} of {self.size}{where}: at {place} there is {found[place]}, not"
+                f" {self.expected[place]}; {zeros} zeros too many"
             )
 
     def fill(self, random: Random) -> str:
@@ -178,7 +180,7 @@ class Allocated(Raw):
         return [*super().operations(), *["resize"] * 5, "purge"]
 
     def forget(self, random: Random) -> str:
-        """Do so, and fill it: it lies anywhere in its pages, so other bytes are zero in each run."""
+        """Do so, and fill it: which bytes are zero then depends on where it lies."""
         done = super().forget(random)
         self.check(" that was forgotten")
         self.fill_all(random)
@@ -234,7 +236,9 @@ class Mapped(Raw):
             size = min(self.size + random.choice((1, 2, 16, 300)) * PAGE, _LARGEST)
         address = native.libc.mremap(self.address, self.size, size, _MAYMOVE)
         if address == native.MAP_FAILED:
-            raise Wrong(f"a mapping of {self.size} cannot have a size of {size}: {native.result(-1)}")
+            raise Wrong(
+                f"a mapping of {self.size} cannot have a size of {size}: {native.result(-1)}"
+            )
         self.address = address
         kept = self.expected[:size]
         self.expected = kept + bytes(size - len(kept))

@@ -1,4 +1,4 @@
-"""Python's objects that have memory of their own, with a copy of what must be in them, in another form."""
+"""Python's objects that have memory of their own, with a copy of what must be in them."""
 
 import array
 import io
@@ -220,7 +220,9 @@ class Places(Bytes):
             self.value, self.expected = new, data[:20_000]
         elif what == "cut":
             at = random.randint(0, len(self.expected))
-            self.value -= {f"{place} {byte}" for place, byte in enumerate(self.expected) if place >= at}
+            self.value -= {
+                f"{place} {byte}" for place, byte in enumerate(self.expected) if place >= at
+            }
             self.expected = self.expected[:at]
         elif len(self.expected) + len(data) < 60_000:
             self.value |= {f"{place} {byte}" for place, byte in enumerate(data, len(self.expected))}
@@ -239,7 +241,11 @@ class Mmap(Bytes):
         return value
 
     def text(self) -> bytes:
-        return bytes(self.value[: len(self.expected)]) if hasattr(self, "expected") else bytes(self.value[:])
+        return (
+            bytes(self.value[: len(self.expected)])
+            if hasattr(self, "expected")
+            else bytes(self.value[:])
+        )
 
     def step(self, random: Random) -> str:
         data = random_bytes(random, random_size(random, _LARGEST))
@@ -263,7 +269,18 @@ class Mmap(Bytes):
         self.value.close()
 
 
-KINDS: list[type[Bytes]] = [Bytes, Immutable, Text, Array, Numbers, Queue, Buffer, Table, Places, Mmap]
+KINDS: list[type[Bytes]] = [
+    Bytes,
+    Immutable,
+    Text,
+    Array,
+    Numbers,
+    Queue,
+    Buffer,
+    Table,
+    Places,
+    Mmap,
+]
 
 try:
     import numpy

@@ -29,7 +29,9 @@ class World:
         if choice == 0:
             block = Allocated(random.choice(self.allocators), random)
         elif choice == 1:
-            block = Mapped(random) if random.random() < 0.5 else Allocated(self.allocators[0], random)
+            block = (
+                Mapped(random) if random.random() < 0.5 else Allocated(self.allocators[0], random)
+            )
         else:
             block = random.choice(objects.KINDS)(random)
         self.blocks.append(block)

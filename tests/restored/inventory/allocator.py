@@ -48,16 +48,19 @@ def report(lines: Lines) -> None:
     special = sys.modules.get("inventory.special")
     blocks = special.BLOCKS if special else kept.BLOCKS
     for name, block in blocks.items():
-        lines.ask_in_child(f"{name} contents, written over", lambda b=block: (b.has_pattern(0, b.size), _write(b)))
-        lines.ask_in_child(f"{name} after a fork", lambda b=block: _after_fork(b))
+        lines.ask_in_child(
+            f"{name} contents, written over",
+            lambda: (block.has_pattern(0, block.size), _write(block)),
+        )
+        lines.ask_in_child(f"{name} after a fork", lambda: _after_fork(block))
         # Those with an advice differ from others in what a fork makes of them.
         if block.size >= 4 * PAGE and not special:
             for key, answer in _questions(block):
                 lines.ask_in_child(f"{name} {key}", answer)
         if name.startswith(("malloc", "calloc", "aligned_alloc")):
             for factor in (0.3, 2, 30):
-                lines.ask_in_child(f"{name} realloc {factor}", lambda b=block, f=factor: _resize(b, f))
-            lines.ask_in_child(f"{name} freed", lambda b=block: _free(b))
+                lines.ask_in_child(f"{name} realloc {factor}", lambda: _resize(block, factor))
+            lines.ask_in_child(f"{name} freed", lambda: _free(block))
     lines.ask_in_child("untouched is zero", lambda: _is_zero(kept.UNTOUCHED, 2 * MB))
     _report_objects(lines)
     _report_heap(lines)
@@ -76,18 +79,24 @@ def _questions(block: Block) -> Iterator[tuple[str, Callable[[], object]]]:
     pages = _whole_pages(block)
     place, size = pages.address, pages.size
     for name, advice in _ADVICE.items():
-        yield f"madvise {name}", lambda a=advice: (call("madvise", place, size, a), _seen(pages), _seen_by_child(pages))
-        yield f"process_madvise {name}", lambda a=advice: _process_madvise(pages, a)
+        yield (
+            f"madvise {name}",
+            lambda: (call("madvise", place, size, advice), _seen(pages), _seen_by_child(pages)),
+        )
+        yield f"process_madvise {name}", lambda: _process_madvise(pages, advice)
     # Elsewhere it depends on the place.
     if block.address % _HUGE_PAGE == 0 and block.size == _HUGE_PAGE:
-        yield "madvise COLLAPSE", lambda: (call("madvise", block.address, block.size, _COLLAPSE), _seen(block))
+        yield (
+            "madvise COLLAPSE",
+            lambda: (call("madvise", block.address, block.size, _COLLAPSE), _seen(block)),
+        )
     yield "mlock", lambda: (call("mlock", place, size), _seen(pages), call("munlock", place, size))
     yield "mlock2", lambda: call("mlock2", ctypes.c_void_p(place), ctypes.c_size_t(size), 1)
     for name, flags in {"async": 1, "sync": 4, "invalidate": 2}.items():
-        yield f"msync {name}", lambda f=flags: (call("msync", place, size, f), _seen(pages))
+        yield f"msync {name}", lambda: (call("msync", place, size, flags), _seen(pages))
     yield "mincore", lambda: _mincore(pages)
     for protection in range(8):
-        yield f"mprotect {protection}", lambda p=protection: call("mprotect", place, size, p)
+        yield f"mprotect {protection}", lambda: call("mprotect", place, size, protection)
     yield "made unreadable and readable", lambda: _protect_twice(pages)
     for name, wanted, flags in (
         ("shrink", size - PAGE, 0),
@@ -96,7 +105,7 @@ def _questions(block: Block) -> Iterator[tuple[str, Callable[[], object]]]:
         ("grow by a page", size + PAGE, _MAYMOVE),
         ("move and keep", size, _MAYMOVE | _DONTUNMAP),
     ):
-        yield f"mremap {name}", lambda w=wanted, f=flags: _remap(pages, w, f)
+        yield f"mremap {name}", lambda: _remap(pages, wanted, flags)
     yield "mremap duplicates", lambda: _duplicate(pages)
     yield "munmap", lambda: call("munmap", place, size)
 
@@ -157,7 +166,7 @@ def _remap(block: Block, size: int, flags: int) -> str:
 
 
 def _duplicate(block: Block) -> str:
-    """An old size of zero asks for a second mapping of the same pages, which only shared memory can have."""
+    """Ask for a second mapping of the same pages, which only shared memory can have."""
     address = native.libc.mremap(block.address, 0, block.size, _MAYMOVE)
     return native.result(-1) if address == native.MAP_FAILED else "mapped"
 
@@ -200,7 +209,9 @@ def _is_zero(address: int, size: int) -> bool:
 
 def _report_objects(lines: Lines) -> None:
     for size in kept.BYTES:
-        lines.ask_in_child(f"bytearray {size} grows and shrinks", lambda s=size: _grow_bytes(kept.BYTES[s]))
+        lines.ask_in_child(
+            f"bytearray {size} grows and shrinks", lambda: _grow_bytes(kept.BYTES[size])
+        )
     lines.ask_in_child("list grows", lambda: _grow_list(kept.LIST))
     lines.ask_in_child("dictionary grows", _grow_dictionary)
     lines.ask_in_child("text", lambda: (len(kept.TEXT + "x"), kept.TEXT.count("ä")))
@@ -220,7 +231,9 @@ def _grow_bytes(value: bytearray) -> bool:
 def _grow_list(value: list[int]) -> bool:
     size = len(value)
     value.extend(range(size, 3 * size))
-    is_right = value[size - 1 : size + 2] == [size - 1, size, size + 1] and sum(value) == sum(range(3 * size))
+    is_right = value[size - 1 : size + 2] == [size - 1, size, size + 1] and sum(value) == sum(
+        range(3 * size)
+    )
     value.clear()
     return is_right and not value
 
@@ -272,8 +285,13 @@ def _report_heap(lines: Lines) -> None:
 
     lines.ask_in_child("sbrk", move_break)
     lines.ask_in_child("many mallocs", grow_heap)
-    lines.ask_in_child("trim, then calloc", lambda: (call("malloc_trim", 0) != "", _is_zero(libc.calloc(MB // 8, 1), MB // 8)))
-    lines.ask_in_child("mallopt", lambda: [libc.mallopt(n, v) for n, v in ((-1, MB), (-3, MB), (-8, 1))])
+    lines.ask_in_child(
+        "trim, then calloc",
+        lambda: (call("malloc_trim", 0) != "", _is_zero(libc.calloc(MB // 8, 1), MB // 8)),
+    )
+    lines.ask_in_child(
+        "mallopt", lambda: [libc.mallopt(n, v) for n, v in ((-1, MB), (-3, MB), (-8, 1))]
+    )
     lines.ask_in_child("brk of the kernel", _heap_of_the_kernel)
 
 
@@ -288,7 +306,7 @@ def _report_stack(lines: Lines) -> None:
     libc = native.libc
 
     def deep(size: int) -> str:
-        """Sort with so many elements that the C library takes its buffer from the stack, and recurse through C."""
+        """Recurse through a function of the C library."""
         compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         depth = 0
 
@@ -311,16 +329,13 @@ def _report_stack(lines: Lines) -> None:
 
     def beyond() -> str:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        end = native.variable("__libc_stack_end")
-        below = int(end) - 7 * MB  # type: ignore[call-overload]
-        ctypes.memset(below, 1, 16)
+        ctypes.memset(native.pointer("__libc_stack_end") - 7 * MB, 1, 16)
         return "written"
 
     lines.ask_in_child("stack grows to 7 MB", beyond)
 
     def far_beyond() -> str:
-        end = native.variable("__libc_stack_end")
-        ctypes.memset(int(end) - 9 * MB, 1, 16)  # type: ignore[call-overload]
+        ctypes.memset(native.pointer("__libc_stack_end") - 9 * MB, 1, 16)
         return "written"
 
     lines.ask_in_child("stack does not grow to 9 MB", far_beyond)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import posix
 import subprocess
 import sys
 
@@ -28,7 +29,9 @@ def report(lines: Lines) -> None:
     levels = {
         "os.environ": [f"{key}={value}" for key, value in os.environ.items()],
         "os.environb": [os.fsdecode(key + b"=" + value) for key, value in os.environb.items()],
-        "posix.environ": [os.fsdecode(key + b"=" + value) for key, value in _posix_environ().items()],
+        "posix.environ": [
+            os.fsdecode(key + b"=" + value) for key, value in _posix_environ().items()
+        ],
         "C": [os.fsdecode(variable) for variable in from_c],
         "kernel": [os.fsdecode(variable) for variable in from_kernel],
         "child": [os.fsdecode(variable) for variable in child.split(b"\0")[:-1]],
@@ -37,9 +40,9 @@ def report(lines: Lines) -> None:
         lines.add(f"{level} in order", [variable.partition("=")[0] for variable in variables])
         for number, variable in enumerate(variables):
             lines.add(f"{level} {number:3}", variable)
-    lines.add("os.environ is posix.environ", os.environ._data is _posix_environ())
-    lines.add("os.environb is os.environ", os.environb._data is os.environ._data)
-    lines.add("type", type(os.environ._data))
+    lines.add("os.environ is posix.environ", vars(os.environ)["_data"] is _posix_environ())
+    lines.add("os.environb is os.environ", vars(os.environb)["_data"] is vars(os.environ)["_data"])
+    lines.add("type", type(vars(os.environ)["_data"]))
     for name in ("HOME", "PATH", "FOO", "NOT_SET"):
         native.libc.getenv.restype = ctypes.c_char_p
         lines.add(f"getenv {name}", native.libc.getenv(name.encode()))
@@ -48,7 +51,7 @@ def report(lines: Lines) -> None:
 
 
 def _posix_environ() -> "dict[bytes, bytes]":
-    return sys.modules["posix"].environ
+    return posix.environ
 
 
 def _report_memory(lines: Lines, count: int) -> None:
@@ -59,8 +62,7 @@ def _report_memory(lines: Lines, count: int) -> None:
     lines.add("strings lie in", sorted({role_of(place) for place in places}))
     ends = [place + length for place, length in zip(places, lengths)]
     lines.add("strings follow each other", places[1:] == ends[:-1])
-    environ = ctypes.c_void_p.in_dll(native.libc, "environ").value
-    lines.add("list lies in", role_of(environ or 0))
+    lines.add("list lies in", role_of(native.pointer("environ")))
 
 
 def _report_arguments(lines: Lines) -> None:
@@ -68,12 +70,12 @@ def _report_arguments(lines: Lines) -> None:
     ctypes.pythonapi.Py_GetArgcArgv(ctypes.byref(count), ctypes.byref(wide))
     lines.add("Py_GetArgcArgv()", [wide[number] for number in range(count.value)])
     for name in ("program_invocation_name", "program_invocation_short_name", "__progname"):
-        lines.ask(name, lambda n=name: native.variable(n, ctypes.c_char_p))
-        lines.ask(f"{name} lies in", lambda n=name: role_of(native.variable(n) or 0))
+        lines.ask(name, lambda: native.text(name))
+        lines.ask(f"{name} lies in", lambda: role_of(native.pointer(name)))
     for name in ("_dl_argv", "__libc_argv"):
-        lines.ask(f"{name} in the C library", lambda n=name: _c_arguments(n))
-    lines.add("where the stack began is", role_of(native.variable("__libc_stack_end") or 0))
-    began = ctypes.c_uint64.from_address(native.variable("__libc_stack_end") or 0).value
+        lines.ask(f"{name} in the C library", lambda: _c_arguments(name))
+    lines.add("where the stack began is", role_of(native.pointer("__libc_stack_end")))
+    began = ctypes.c_uint64.from_address(native.pointer("__libc_stack_end")).value
     lines.add("number of arguments there", began)
 
 

@@ -1,4 +1,4 @@
-"""Memory of all kinds, made when this module is imported: in an image, it was made before the freeze.
+"""Memory of all kinds, made by the import of this module: in an image, before the freeze.
 
 Nothing here looks at anything that an image would have to be refused for.
 """
@@ -57,7 +57,9 @@ def make(mapped: tuple[int, ...] = (64 * KB, MB)) -> dict[str, Block]:
 
 BLOCKS = make()
 # Freed again, so that the allocator has something to give.
-for _block in [Block(native.libc.malloc(size), size) for size in (24, 1000, 60 * KB, 100 * KB, 700 * KB)]:
+for _block in [
+    Block(native.libc.malloc(size), size) for size in (24, 1000, 60 * KB, 100 * KB, 700 * KB)
+]:
     native.libc.free(_block.address)
 UNTOUCHED = native.map_anonymous(2 * MB)
 MODULE_MMAP = mmap.mmap(-1, MB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

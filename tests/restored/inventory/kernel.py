@@ -44,12 +44,16 @@ _ASKING = {
     80: ("CFI", _LONG),
 }
 # Options that ask for each of a number of things, named by the second argument.
-_ASKING_FOR_EACH = {23: ("CAPBSET", range(64)), 52: ("SPECULATION_CTRL", range(8)), 72: ("PPC_DEXCR", range(8))}
+_ASKING_FOR_EACH = {
+    23: ("CAPBSET", range(64)),
+    52: ("SPECULATION_CTRL", range(8)),
+    72: ("PPC_DEXCR", range(8)),
+}
 _TID_ADDRESS = 40
 # Options that change something, and take values for which the report would have to be right.
 _CHANGING = {
-    1, 4, 6, 8, 10, 12, 14, 15, 20, 22, 24, 26, 28, 29, 31, 32, 33, 35, 36, 38, 41, 43, 44, 45, 47, 50, 53, 54, 55, 57,
-    59, 60, 61, 62, 63, 65, 67, 69, 71, 73, 75, 76,
+    1, 4, 6, 8, 10, 12, 14, 15, 20, 22, 24, 26, 28, 29, 31, 32, 33, 35, 36, 38, 41, 43, 44, 45,
+    47, 50, 53, 54, 55, 57, 59, 60, 61, 62, 63, 65, 67, 69, 71, 73, 75, 76,
 }  # fmt: skip
 _OPTIONS = range(1, 101)
 
@@ -83,16 +87,16 @@ def _report_prctl(lines: Lines) -> None:
         if option in _ASKING:
             name, size = _ASKING[option]
             key = f"prctl {option} {name}"
-            lines.add(key, _written(lambda at, o=option: prctl(o, at), size) if size else prctl(option))
+            lines.add(key, _written(lambda at: prctl(option, at), size) if size else prctl(option))
         elif option in _ASKING_FOR_EACH:
             name, numbers = _ASKING_FOR_EACH[option]
             lines.add(f"prctl {option} {name}", [prctl(option, number) for number in numbers])
         elif option != _TID_ADDRESS and option not in _CHANGING:
             # Nobody knows what it does: it does it to a process that ends.
-            lines.ask_in_child(f"prctl {option} unknown", lambda o=option: prctl(o))
+            lines.ask_in_child(f"prctl {option} unknown", lambda: prctl(option))
             lines.ask_in_child(
                 f"prctl {option} unknown, asked to write",
-                lambda o=option: _written(lambda at: prctl(o, at), 16),
+                lambda: _written(lambda at: prctl(option, at), 16),
             )
     pointer = ctypes.c_uint64()
     answer = prctl(_TID_ADDRESS, ctypes.addressof(pointer))
@@ -132,7 +136,7 @@ def _report_scheduling(lines: Lines) -> None:
     lines.ask("affinity", lambda: sorted(os.sched_getaffinity(0)))
     lines.ask("round robin", lambda: os.sched_rr_get_interval(0))
     for name in ("PRIO_PROCESS", "PRIO_PGRP", "PRIO_USER"):
-        lines.ask(name, lambda n=name: os.getpriority(getattr(os, n), 0))
+        lines.ask(name, lambda: os.getpriority(getattr(os, name), 0))
     for who in (1, 2, 3):
         lines.add(f"ioprio_get {who}", syscall("ioprio_get", who, 0))
 
@@ -140,11 +144,13 @@ def _report_scheduling(lines: Lines) -> None:
 def _report_limits(lines: Lines) -> None:
     for name in dir(resource):
         if name.startswith("RLIMIT_"):
-            lines.ask(name, lambda n=name: resource.getrlimit(getattr(resource, n)))
+            lines.ask(name, lambda: resource.getrlimit(getattr(resource, name)))
 
 
 def _report_identity(lines: Lines) -> None:
-    for name in "getresuid getresgid getgroups getpgrp getppid getlogin getcwd ctermid uname".split():
+    for (
+        name
+    ) in "getresuid getresgid getgroups getpgrp getppid getlogin getcwd ctermid uname".split():
         lines.ask(name, getattr(os, name))
     lines.ask("session", lambda: os.getsid(0))
     lines.add("fsuid", native.call("setfsuid", -1))
@@ -201,7 +207,7 @@ def _report_signals(lines: Lines) -> None:
         place = handler if handler < 2 else role_of(handler)
         where = role_of(restorer)
         lines.add(f"signal {number:2}", f"{answer} {place} {flags:#x} {where} {mask:016x}")
-        lines.ask(f"signal {number:2} in Python", lambda n=number: signal.getsignal(n))
+        lines.ask(f"signal {number:2} in Python", lambda: signal.getsignal(number))
     lines.add("blocked", sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
     lines.add("pending", sorted(signal.sigpending()))
     for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
@@ -218,8 +224,8 @@ def _report_files(lines: Lines) -> None:
         key = f"descriptor {number:2}"
         lines.add(f"{key} mode", oct(status.st_mode))
         for name in ("F_GETFD", "F_GETFL", "F_GETOWN", "F_GETSIG", "F_GETLEASE", "F_GETPIPE_SZ"):
-            lines.ask(f"{key} {name}", lambda n=number, c=name: fcntl.fcntl(n, getattr(fcntl, c)))
-        lines.ask(f"{key} position", lambda n=number: os.lseek(n, 0, os.SEEK_CUR))
+            lines.ask(f"{key} {name}", lambda: fcntl.fcntl(number, getattr(fcntl, name)))
+        lines.ask(f"{key} position", lambda: os.lseek(number, 0, os.SEEK_CUR))
         lines.add(f"{key} inherited", os.get_inheritable(number))
     lowest = os.dup(0) if _is_open(0) else os.open("/dev/null", os.O_RDONLY)
     os.close(lowest)
@@ -239,7 +245,12 @@ def _report_memory_policy(lines: Lines) -> None:
     answer = syscall("get_mempolicy", ctypes.addressof(mode), ctypes.addressof(nodes), 1024, 0, 0)
     lines.add("memory policy", f"{answer} {mode.value} {list(nodes)[:1]}")
     lines.add("membarrier commands", syscall("membarrier", 0, 0, 0))
-    for name, command in {"private": 8, "private sync core": 32, "private rseq": 128, "global expedited": 2}.items():
+    for name, command in {
+        "private": 8,
+        "private sync core": 32,
+        "private rseq": 128,
+        "global expedited": 2,
+    }.items():
         lines.add(f"membarrier {name}", syscall("membarrier", command, 0, 0))
     lines.ask_in_child("first protection key", lambda: syscall("pkey_alloc", 0, 0))
 
@@ -249,7 +260,15 @@ def _report_times(lines: Lines) -> None:
         usage = resource.getrusage(getattr(resource, who))
         for field in (name for name in dir(usage) if name.startswith("ru_")):
             # How much has been used differs, but not that nothing has.
-            if field not in ("ru_majflt", "ru_inblock", "ru_oublock", "ru_nvcsw", "ru_nivcsw", "ru_stime", "ru_utime"):
+            if field not in (
+                "ru_majflt",
+                "ru_inblock",
+                "ru_oublock",
+                "ru_nvcsw",
+                "ru_nivcsw",
+                "ru_stime",
+                "ru_utime",
+            ):
                 lines.add(f"{who} {field} is positive", getattr(usage, field) > 0)
     with open("/proc/self/stat", encoding="utf-8", errors="surrogateescape") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
@@ -264,7 +283,10 @@ def _report_processor(lines: Lines) -> None:
     lines.add("floating-point exceptions enabled", libm.fegetexcept())
     environment = ctypes.create_string_buffer(32)
     libm.fegetenv(environment)
-    control, mxcsr = struct.unpack_from("H", environment)[0], struct.unpack_from("I", environment, 28)[0]
+    control, mxcsr = (
+        struct.unpack_from("H", environment)[0],
+        struct.unpack_from("I", environment, 28)[0],
+    )
     # Without what calculations have left there.
     lines.add("x87 control word", hex(control))
     lines.add("mxcsr", hex(mxcsr & ~0x3F))

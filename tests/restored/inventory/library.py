@@ -1,4 +1,4 @@
-"""What modules of the standard library keep for a program. They are imported for it, if they have not been."""
+"""What modules of the standard library keep for a program, which imports them here at last."""
 
 import asyncio
 import atexit
@@ -41,26 +41,45 @@ def report(lines: Lines) -> None:
     lines.add("faulthandler", faulthandler.is_enabled())
     lines.add("tracemalloc", tracemalloc.is_tracing())
     lines.add("socket timeout", socket.getdefaulttimeout())
-    lines.add("logging", [logging.root.level, logging.root.handlers, logging.lastResort, logging.root.manager.disable])
-    lines.add("multiprocessing", [multiprocessing.get_start_method(), multiprocessing.current_process().name])
+    lines.add(
+        "logging",
+        [
+            logging.root.level,
+            logging.root.handlers,
+            logging.lastResort,
+            logging.root.manager.disable,
+        ],
+    )
+    lines.add(
+        "multiprocessing",
+        [multiprocessing.get_start_method(), multiprocessing.current_process().name],
+    )
     lines.add("multiprocessing's parent", multiprocessing.parent_process())
-    lines.add("multiprocessing's directory", multiprocessing.process.ORIGINAL_DIR)
+    lines.add("multiprocessing's directory", vars(multiprocessing.process)["ORIGINAL_DIR"])
     lines.add("temporary directory", tempfile.gettempdir())
     lines.add("platform", [platform.node(), platform.platform(), platform.python_build()])
     lines.add("TLS paths", ssl.get_default_verify_paths())
     lines.add("types of files", len(mimetypes.types_map))
-    for name in ("strict", "ignore", "replace", "surrogateescape", "surrogatepass", "backslashreplace", "namereplace"):
-        lines.ask(f"error handler {name}", lambda n=name: codecs.lookup_error(n).__name__)
+    for name in (
+        "strict",
+        "ignore",
+        "replace",
+        "surrogateescape",
+        "surrogatepass",
+        "backslashreplace",
+        "namereplace",
+    ):
+        lines.ask(f"error handler {name}", lambda: codecs.lookup_error(name).__name__)
     for name in ("utf-8", "ascii", "latin-1", "idna", "cp1252"):
-        lines.ask(f"codec {name}", lambda n=name: codecs.lookup(n).name)
+        lines.ask(f"codec {name}", lambda: codecs.lookup(name).name)
     lines.add("wake-up descriptor", signal.set_wakeup_fd(-1))
     for name in ("cpu_count", "process_cpu_count", "get_exec_path"):
         lines.ask(f"os.{name}", getattr(os, name))
     for name in sorted(os.sysconf_names):
         if "PHYS_PAGES" not in name:
-            lines.ask(f"sysconf {name}", lambda n=name: os.sysconf(n))
+            lines.ask(f"sysconf {name}", lambda: os.sysconf(name))
     for number in range(3):
-        lines.ask(f"terminal size of {number}", lambda n=number: os.get_terminal_size(n))
+        lines.ask(f"terminal size of {number}", lambda: os.get_terminal_size(number))
 
 
 def _report_locale(lines: Lines) -> None:
@@ -68,12 +87,22 @@ def _report_locale(lines: Lines) -> None:
     libc.setlocale.restype = ctypes.c_char_p
     for name in sorted(name for name in dir(locale) if name.startswith("LC_")):
         category = getattr(locale, name)
-        lines.ask(f"locale {name}", lambda c=category: locale.setlocale(c))
-        lines.ask(f"locale {name} in C", lambda c=category: libc.setlocale(c, None))
+        lines.ask(f"locale {name}", lambda: locale.setlocale(category))
+        lines.ask(f"locale {name} in C", lambda: libc.setlocale(category, None))
     lines.add("localeconv", locale.localeconv())
     lines.add("encoding", [locale.getencoding(), locale.getpreferredencoding(), locale.getlocale()])
-    for name in ("CODESET", "D_T_FMT", "D_FMT", "RADIXCHAR", "THOUSEP", "YESEXPR", "CRNCYSTR", "DAY_1", "MON_1"):
-        lines.ask(f"nl_langinfo {name}", lambda n=name: locale.nl_langinfo(getattr(locale, n)))
+    for name in (
+        "CODESET",
+        "D_T_FMT",
+        "D_FMT",
+        "RADIXCHAR",
+        "THOUSEP",
+        "YESEXPR",
+        "CRNCYSTR",
+        "DAY_1",
+        "MON_1",
+    ):
+        lines.ask(f"nl_langinfo {name}", lambda: locale.nl_langinfo(getattr(locale, name)))
 
 
 def _report_time(lines: Lines) -> None:
@@ -128,7 +157,7 @@ def report_places(lines: Lines) -> None:
     # Not as the rest of the report shows addresses.
     for name, address in {
         "the C library": ctypes.cast(libc.getpid, ctypes.c_void_p).value or 0,
-        "the stack": native.variable("__libc_stack_end"),
+        "the stack": native.pointer("__libc_stack_end"),
         "the heap": libc.sbrk(0),
         "small objects": id(object()),
         "the vdso": libc.getauxval(33),

@@ -76,7 +76,7 @@ class _Library(ctypes.Structure):
 
 
 def libraries() -> list[tuple[str, list[tuple[int, int, int, int]]]]:
-    """Return libraries in the order they were loaded: segments' flags, begin, end in the file, end."""
+    """Return libraries as they were loaded: segments' flags, begin, end in the file, end."""
     found = []
 
     def note(library: "ctypes._Pointer[_Library]", _size: int, _data: int) -> int:
@@ -84,14 +84,21 @@ def libraries() -> list[tuple[str, list[tuple[int, int, int, int]]]]:
         name = os.path.basename(os.fsdecode(it.name or b"")) or "the program"
         segments = [it.segments[i] for i in range(it.count)]
         places = [
-            (s.flags, it.base + s.address, it.base + s.address + s.file_size, it.base + s.address + s.size)
+            (
+                s.flags,
+                it.base + s.address,
+                it.base + s.address + s.file_size,
+                it.base + s.address + s.size,
+            )
             for s in segments
             if s.type == 1
         ]
         found.append((name, places))
         return 0
 
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Library), ctypes.c_size_t, ctypes.c_void_p)
+    prototype = ctypes.CFUNCTYPE(
+        ctypes.c_int, ctypes.POINTER(_Library), ctypes.c_size_t, ctypes.c_void_p
+    )
     native.libc.dl_iterate_phdr(prototype(note), None)
     return found
 
@@ -129,7 +136,7 @@ def _known_addresses() -> dict[str, int]:
         "sys.modules": id(sys.modules),
         "interned string": id(sys.intern("path")),
         "the list of variables": ctypes.addressof(environ.contents),
-        "where the stack began": native.variable("__libc_stack_end"),
+        "where the stack began": native.pointer("__libc_stack_end"),
     }
     if environ[0]:
         places["the first variable"] = environ[0]

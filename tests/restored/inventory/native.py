@@ -6,7 +6,16 @@ import errno
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 _pointer = ctypes.c_void_p
-for _name in ("malloc", "calloc", "realloc", "aligned_alloc", "mmap", "mremap", "sbrk", "pthread_self"):
+for _name in (
+    "malloc",
+    "calloc",
+    "realloc",
+    "aligned_alloc",
+    "mmap",
+    "mremap",
+    "sbrk",
+    "pthread_self",
+):
     getattr(libc, _name).restype = _pointer
 libc.malloc.argtypes = [ctypes.c_size_t]
 libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
@@ -15,7 +24,14 @@ libc.realloc.argtypes = [_pointer, ctypes.c_size_t]
 libc.free.argtypes = [_pointer]
 libc.free.restype = None
 libc.sbrk.argtypes = [ctypes.c_ssize_t]
-libc.mmap.argtypes = [_pointer, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mmap.argtypes = [
+    _pointer,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
 libc.mremap.argtypes = [_pointer, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
 libc.munmap.argtypes = [_pointer, ctypes.c_size_t]
 for _name in ("madvise", "mprotect", "msync"):
@@ -85,6 +101,11 @@ def map_anonymous(size: int, flags: int = 0, protection: int = PROT_READ | PROT_
     return int(address)
 
 
-def variable(name: str, kind: "type[ctypes._SimpleCData[object]]" = ctypes.c_void_p) -> "object":
-    """Return a variable of the C library."""
-    return kind.in_dll(libc, name).value
+def pointer(name: str) -> int:
+    """Return where a variable of the C library points."""
+    return ctypes.c_void_p.in_dll(libc, name).value or 0
+
+
+def text(name: str) -> bytes | None:
+    """Return the text that a variable of the C library points to."""
+    return ctypes.c_char_p.in_dll(libc, name).value

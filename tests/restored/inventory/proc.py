@@ -30,15 +30,28 @@ _USED = {
     "oom_score": r".*",
     "sched": r"(se\.|nr_|mm->|numa_|clock|avg_|sum_|dl\.|total_numa|current_node|core\.).*",
     "status": r"Vm(Peak|Size|HWM|RSS|Data|Lib|PTE)|Rss\w+|(non)?voluntary_ctxt_switches|SigQ",
-    "stat": r"(c?min|c?maj)flt|c?[us]time|starttime|vsize|rss|processor|delayacct_blkio_ticks|kstkesp|kstkeip",
+    "stat": r"(c?min|c?maj)flt|c?[us]time|starttime|vsize|rss|processor|kstkesp|kstkeip"
+    r"|delayacct_blkio_ticks",
 }
-_STAT = """pid comm state ppid pgrp session tty_nr tpgid flags minflt cminflt majflt cmajflt utime stime cutime cstime
-priority nice num_threads itrealvalue starttime vsize rss rsslim startcode endcode startstack kstkesp kstkeip signal
-blocked sigignore sigcatch wchan nswap cnswap exit_signal processor rt_priority policy delayacct_blkio_ticks guest_time
-cguest_time start_data end_data start_brk arg_start arg_end env_start env_end exit_code""".split()
-_ADDRESSES = set(
-    "startcode endcode startstack start_data end_data start_brk arg_start arg_end env_start env_end".split()
-)
+_STAT = """
+pid comm state ppid pgrp session tty_nr tpgid flags minflt cminflt majflt cmajflt utime
+stime cutime cstime priority nice num_threads itrealvalue starttime vsize rss rsslim
+startcode endcode startstack kstkesp kstkeip signal blocked sigignore sigcatch wchan nswap
+cnswap exit_signal processor rt_priority policy delayacct_blkio_ticks guest_time cguest_time
+start_data end_data start_brk arg_start arg_end env_start env_end exit_code
+""".split()
+_ADDRESSES = {
+    "startcode",
+    "endcode",
+    "startstack",
+    "start_data",
+    "end_data",
+    "start_brk",
+    "arg_start",
+    "arg_end",
+    "env_start",
+    "env_end",
+}
 # Values of the auxiliary vector that are addresses.
 _AUXILIARY_ADDRESSES = {3, 7, 9, 15, 24, 25, 31, 33}
 
@@ -119,7 +132,7 @@ def _stat(data: bytes) -> list[tuple[str, str]]:
 
 def auxiliary_vector(data: bytes) -> dict[int, int]:
     """Return its values by type."""
-    words = memoryview(data).cast("N")
+    words = memoryview(data).cast("Q")
     return {words[i]: words[i + 1] for i in range(0, len(words) - 1, 2) if words[i]}
 
 
@@ -133,7 +146,7 @@ def _auxv(data: bytes) -> list[tuple[str, str]]:
     for kind in (15, 24, 31):
         if kind in values:
             # Where nothing is, the process that looks dies.
-            facts.append((f"text of {kind}", in_child(lambda k=kind: ctypes.string_at(values[k]))))  # type: ignore[misc]
+            facts.append((f"text of {kind}", in_child(lambda: ctypes.string_at(values[kind]))))
     facts.append(("order", str(list(values))))
     return facts
 

@@ -1,4 +1,5 @@
-"""Programs that are restored many times: what a module does when it is imported is in the image, `run()` comes after.
+"""Programs that are restored many times.
 
-All print the same in each run.
+What a module does when it is imported is in the image, `run()` comes after. All print the same in
+each run.
 """

@@ -31,7 +31,21 @@ import subprocess
 import tempfile
 import unittest
 
-IMPORTED = (argparse, base64, bz2, configparser, difflib, email, functools, html, http, inspect, logging, ssl, unittest)
+IMPORTED = (
+    argparse,
+    base64,
+    bz2,
+    configparser,
+    difflib,
+    email,
+    functools,
+    html,
+    http,
+    inspect,
+    logging,
+    ssl,
+    unittest,
+)
 
 
 async def _answer() -> int:
@@ -41,10 +55,20 @@ async def _answer() -> int:
 
 def run() -> None:
     """Use some of them."""
-    print(json.dumps({"half": str(fractions.Fraction(1, 2)), "sum": str(decimal.Decimal("0.1") * 3)}))
-    print(ast.unparse(ast.parse("x = {1: [2, 3]}")), ipaddress.ip_address("::1").is_loopback, calendar.isleap(2024))
-    print(asyncio.run(_answer()), collections.Counter("abca"), datetime.date(2024, 2, 29).isoformat())
-    print(hashlib.sha256(b"x").hexdigest()[:16], list(csv.reader(io.StringIO("a,b"))), len(IMPORTED))
+    print(
+        json.dumps({"half": str(fractions.Fraction(1, 2)), "sum": str(decimal.Decimal("0.1") * 3)})
+    )
+    print(
+        ast.unparse(ast.parse("x = {1: [2, 3]}")),
+        ipaddress.ip_address("::1").is_loopback,
+        calendar.isleap(2024),
+    )
+    print(
+        asyncio.run(_answer()), collections.Counter("abca"), datetime.date(2024, 2, 29).isoformat()
+    )
+    print(
+        hashlib.sha256(b"x").hexdigest()[:16], list(csv.reader(io.StringIO("a,b"))), len(IMPORTED)
+    )
     with sqlite3.connect(":memory:") as database:
         print(database.execute("select 1 + 1").fetchone())
     print(subprocess.run(["echo", "child"], capture_output=True, check=True).stdout)

@@ -1,4 +1,7 @@
-"""Work before the freeze that its allocator has to go on with; what needs a pool of threads comes after."""
+"""Work before the freeze that its allocator has to go on with.
+
+What needs a pool of threads comes after: with one, there would be no image.
+"""
 
 import polars
 
@@ -9,7 +12,7 @@ FRAMES = [
 
 
 def _work() -> None:
-    """Leave memory to the allocator, which takes it for zeros once it has given it back to the kernel."""
+    """Leave memory to the allocator, which takes it for zeros when it has given it back."""
     for size in (50_000, 100_000, 400_000, 1_000_000, 2_000_000):
         numbers = polars.Series(range(1, size + 1), dtype=polars.Int64)
         _ = numbers + 1
@@ -32,4 +35,6 @@ def run() -> None:
             kept.append(polars.repeat(False, size * 64, eager=True, dtype=polars.Boolean))
     print([int(column.sum()) for column in kept])
     longer = polars.concat(FRAMES * 5)
-    print(longer.height, longer["value"].sum(), longer.filter(polars.col("group") == 3)["value"].sum())
+    print(
+        longer.height, longer["value"].sum(), longer.filter(polars.col("group") == 3)["value"].sum()
+    )

@@ -34,6 +34,8 @@ def run() -> None:
     with Session(engine) as session:
         session.add(Author(name="ada", books=[Book(title="notes"), Book(title="letters")]))
         session.commit()
-        found = session.scalars(select(Book).join(Author).where(Author.name == "ada").order_by(Book.title))
+        found = session.scalars(
+            select(Book).join(Author).where(Author.name == "ada").order_by(Book.title)
+        )
         print([(book.title, book.author.name) for book in found])
     engine.dispose()

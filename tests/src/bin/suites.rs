@@ -185,7 +185,7 @@ fn run(stock: &Path, names: &[String]) -> Result<bool> {
         let (archived, report) = patched.report(suite, &source, &archive, Some(&trace))?;
         let from_archive = report.modules.from_archive;
         progress.say("take a startup image");
-        let image = patched.image(suite, &trace)?;
+        let image = patched.image(suite, &source, &trace)?;
         progress.say("restored");
         let (restored, report) = patched.report(suite, &source, &image, None)?;
         ensure!(
@@ -324,7 +324,7 @@ impl Environment {
     }
 
     /// Takes an image of what a run has imported of the packages.
-    fn image(&self, suite: &Suite, trace: &Path) -> Result<PathBuf> {
+    fn image(&self, suite: &Suite, source: &Path, trace: &Path) -> Result<PathBuf> {
         let archive = self.directory.join("image.img");
         let list = self.directory.join("image.lst");
         let traced = fs::read_to_string(trace)
@@ -339,7 +339,8 @@ impl Environment {
         let lines = lines.map(|line| format!("{line}\n")).collect::<String>();
         fs::write(&list, lines).with_context(|| format!("cannot write {}", list.display()))?;
         let mut dump = self.command();
-        dump.envs(SETTINGS);
+        // Some packages ask for the working directory when they are imported.
+        dump.current_dir(source).envs(SETTINGS);
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
         succeed(dump.arg(&list).arg(&archive))?;
         Ok(archive)
