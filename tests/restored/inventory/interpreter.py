@@ -96,7 +96,7 @@ def _report_imports(lines: Lines) -> None:
             loader = _plain(spec.loader)
             lines.add(
                 f"spec of {name}",
-                f"{loader} {spec.origin} {spec.cached} {spec.has_location} {spec._initializing}",
+                f"{loader} {spec.origin} {spec.cached} {spec.has_location} {getattr(spec, '_initializing', None)}",
             )
 
 

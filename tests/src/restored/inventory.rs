@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::Report;
@@ -193,7 +193,12 @@ impl Inventory {
 
     /// Runs the program without an archive.
     pub fn plain(&self, image: &Image, setting: &Setting) -> Result<Report> {
-        Ok(self.run("cds=off", image, setting)?.0)
+        let report = self.run("cds=off", image, setting)?.0;
+        let mut failures = report.keys().filter(|key| key.ends_with(".failure"));
+        if let Some(key) = failures.next() {
+            bail!("{key}: {}", report.value(key).unwrap_or_default());
+        }
+        Ok(report)
     }
 
     /// Runs it with the archive only.
