@@ -93,11 +93,8 @@ def _report_imports(lines: Lines) -> None:
     for name, module in sorted(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if spec is not None and name.partition(".")[0] != "cds":
-            loader = _plain(spec.loader)
-            lines.add(
-                f"spec of {name}",
-                f"{loader} {spec.origin} {spec.cached} {spec.has_location} {getattr(spec, '_initializing', None)}",
-            )
+            facts = _plain(spec.loader), spec.origin, spec.cached, spec.has_location
+            lines.add(f"spec of {name}", [*facts, getattr(spec, "_initializing", None)])
 
 
 def _report_collector(lines: Lines) -> None:

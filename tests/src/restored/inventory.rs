@@ -194,8 +194,7 @@ impl Inventory {
     /// Runs the program without an archive.
     pub fn plain(&self, image: &Image, setting: &Setting) -> Result<Report> {
         let report = self.run("cds=off", image, setting)?.0;
-        let mut failures = report.keys().filter(|key| key.ends_with(".failure"));
-        if let Some(key) = failures.next() {
+        if let Some(key) = report.keys().find(|key| key.ends_with(".failure")) {
             bail!("{key}: {}", report.value(key).unwrap_or_default());
         }
         Ok(report)
