@@ -6,6 +6,7 @@ pub mod environment;
 pub mod measure;
 pub mod progress;
 pub mod report;
+pub mod restored;
 pub mod workload;
 
 use std::ffi::OsStr;

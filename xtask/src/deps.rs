@@ -28,6 +28,8 @@ enum Probe {
     Libclang,
     /// A file that must be there.
     File(&'static str),
+    /// A shared library that the dynamic linker must find.
+    Library(&'static str),
 }
 
 impl Need {
@@ -52,6 +54,14 @@ const fn header(what: &'static str, package: &'static str, lines: &'static str) 
         what,
         package,
         probe: Probe::Header(lines),
+    }
+}
+
+const fn library(what: &'static str, package: &'static str, name: &'static str) -> Need {
+    Need {
+        what,
+        package,
+        probe: Probe::Library(name),
     }
 }
 
@@ -96,12 +106,14 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
-/// The tests have system calls fail, make certificates, look at processes from outside, and check that another
-/// architecture compiles.
+/// The tests have system calls fail, make certificates, look at processes from outside, allocate memory in other ways, and
+/// check that another architecture compiles.
 const NEEDS_OF_TESTS: &[Need] = &[
     program("strace", "strace"),
     program("openssl", "openssl"),
     program("ps", "procps"),
+    library("jemalloc", "libjemalloc2", "libjemalloc.so.2"),
+    library("mimalloc", "libmimalloc2.0", "libmimalloc.so.2"),
     program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     Need {
         what: "the C library's headers for aarch64",
@@ -203,6 +215,7 @@ fn missing(needs: &'static [Need]) -> Vec<&'static Need> {
         Probe::Program(name) => runs(name),
         Probe::Libclang => libclang().is_some(),
         Probe::File(path) => Path::new(path).exists(),
+        Probe::Library(name) => can_be_preloaded(name),
         Probe::Header(lines) => all_compile || compiles(&[lines]),
     };
     needs.iter().filter(|need| !is_met(need)).collect()
@@ -222,6 +235,13 @@ fn runs(program: &str) -> bool {
         .status()
         // That of OpenSSL 3.0 does not know the option.
         .is_ok_and(|status| status.success() || program == "openssl")
+}
+
+/// The dynamic linker complains of a library that it does not find.
+fn can_be_preloaded(library: &str) -> bool {
+    let mut program = Command::new("true");
+    let output = program.env("LD_PRELOAD", library).output();
+    output.is_ok_and(|output| output.status.success() && output.stderr.is_empty())
 }
 
 /// The compiler that configure will take.

@@ -20,8 +20,14 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     cpython: Option<Extent>,
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
-    #[arg(long, conflicts_with = "cpython")]
-    packages: bool,
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "cpython")]
+    packages: Option<Vec<String>>,
+    /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
+    #[arg(long, conflicts_with_all = ["cpython", "packages"])]
+    restored: bool,
+    /// Restore eight programs from their startup images so many times instead, two at once
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["cpython", "packages", "restored"])]
+    restores: Option<u64>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -29,8 +35,14 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(extent) = args.cpython {
         return cpython_tests::run(&workspace, &args.choice, extent);
     }
-    if args.packages {
-        return packages(&workspace, &args.choice);
+    if let Some(names) = &args.packages {
+        return packages(&workspace, &args.choice, names);
+    }
+    if args.restored {
+        return program_of_tests(&workspace, &args.choice, "restored", &[]);
+    }
+    if let Some(restores) = args.restores {
+        return program_of_tests(&workspace, &args.choice, "storm", &[&restores.to_string()]);
     }
     if !workspace.cpython().exists() {
         disk::warn_if_full(workspace.root(), disk::FOR_ALL_TESTS);
@@ -133,7 +145,13 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
         Profile::Debug => (&[], &["real_programs"]),
         // AddressSanitizer takes memory that they limit, and more of the address space than an image can have.
         Profile::Sanitize => (
-            &["startup_image", "restored_process", "auto_image"],
+            &[
+                "startup_image",
+                "restored_process",
+                "auto_image",
+                "image_report",
+                "image_memory_fuzz",
+            ],
             &[
                 "real_programs",
                 "with_little",
@@ -150,25 +168,39 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
 }
 
 /// It is the crate of the tests that knows the suites.
-fn packages(workspace: &Workspace, choice: &Choice) -> Result<()> {
-    let (build, stock) = {
+fn packages(workspace: &Workspace, choice: &Choice, names: &[String]) -> Result<()> {
+    let stock = {
         let _lock = workspace.lock()?;
-        let build = build_python::build(workspace, choice, false)?;
         let stock = build_python::build(workspace, choice, true)?;
-        (build, interpreter::program(&stock.installation())?)
+        interpreter::program(&stock.installation())?
     };
     let stock = stock.to_string_lossy();
-    let arguments = [
+    let mut arguments = vec![&*stock];
+    arguments.extend(names.iter().map(String::as_str));
+    program_of_tests(workspace, choice, "suites", &arguments)
+}
+
+/// Builds the interpreter and runs a program of the crate of the tests on it.
+fn program_of_tests(
+    workspace: &Workspace,
+    choice: &Choice,
+    name: &str,
+    arguments: &[&str],
+) -> Result<()> {
+    let build = {
+        let _lock = workspace.lock()?;
+        build_python::build(workspace, choice, false)?
+    };
+    let program = [
         "run",
         "--quiet",
         "--package",
         "cpython-cds-tests",
         "--bin",
-        "suites",
+        name,
         "--",
-        &*stock,
     ];
-    cargo(workspace, &build, &arguments)
+    cargo(workspace, &build, &[&program, arguments].concat())
 }
 
 fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

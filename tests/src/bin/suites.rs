@@ -13,15 +13,25 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::workload::TENSORFLOW;
 use cpython_cds_tests::{Outcome, clean, python, repository};
 
-/// A package whose source distribution has its tests.
+/// A package and its tests.
 struct Suite {
     requirement: &'static str,
+    tests: Tests,
     /// What its tests need besides pytest.
     needs: &'static [&'static str],
     /// Packages to archive.
     packages: &'static str,
-    /// Arguments after `python`, in the unpacked distribution.
+    /// Arguments after `python`.
     arguments: &'static [&'static str],
+}
+
+/// Where the tests of a package are.
+#[derive(Clone, Copy)]
+enum Tests {
+    /// In its source distribution: they are run in this directory of it.
+    Source(&'static str),
+    /// In the package itself.
+    Installed,
 }
 
 const PYTEST: &[&str] = &[
@@ -42,24 +52,27 @@ const SETTINGS: [(&str, &str); 2] = [
     ("PYTHONNOUSERSITE", "1"),
 ];
 
-/// A part of a package that has to be imported by its plugin of pytest.
-const FOR_TESTS: &str = "sqlalchemy.testing";
+/// Parts of packages that are no modules for an image: pytest has to import them itself, to rewrite their assertions.
+const FOR_TESTS: [&str; 3] = ["sqlalchemy.testing", ".tests", "sklearn.conftest"];
 
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 7] = [
     Suite {
         requirement: "jinja2==3.1.6",
+        tests: Tests::Source(""),
         needs: &["trio==0.31.0"],
         packages: "jinja2,markupsafe",
         arguments: &["tests"],
     },
     Suite {
         requirement: "click==8.1.8",
+        tests: Tests::Source(""),
         needs: &[],
         packages: "click",
         arguments: &["tests"],
     },
     Suite {
         requirement: "attrs==24.3.0",
+        tests: Tests::Source(""),
         needs: &["hypothesis==6.140.0", "cloudpickle==3.1.1"],
         packages: "attr,attrs",
         arguments: &[
@@ -70,12 +83,14 @@ const SUITES: [Suite; 5] = [
     },
     Suite {
         requirement: "sqlalchemy==2.0.36",
+        tests: Tests::Source(""),
         needs: &[],
         packages: "sqlalchemy",
         arguments: &["test/base", "test/sql", "-p", "no:logging"],
     },
     Suite {
         requirement: "django==5.1.4",
+        tests: Tests::Source(""),
         needs: &[],
         packages: "django,asgiref,sqlparse",
         arguments: &[
@@ -86,13 +101,54 @@ const SUITES: [Suite; 5] = [
             "forms_tests",
         ],
     },
+    Suite {
+        // The last one but few whose source distribution has them.
+        requirement: "polars==1.20.0",
+        // Beside the package's source, which would be imported in its place.
+        tests: Tests::Source("py-polars/tests"),
+        needs: &[
+            "hypothesis==6.140.0",
+            "numpy==2.5.5",
+            "pandas==3.1.1",
+            "pyarrow==26.0.1",
+        ],
+        packages: "polars",
+        arguments: &[
+            "unit/series",
+            "unit/operations",
+            "unit/dataframe",
+            "unit/lazyframe",
+            "unit/functions",
+            "--ignore=unit/operations/namespaces/test_plot.py",
+            "--import-mode=append",
+            "--config-file=/dev/null",
+            "--rootdir=.",
+            "-m",
+            "not slow and not write_disk and not release and not hypothesis and not ci_only",
+        ],
+    },
+    Suite {
+        requirement: "scikit-learn==1.9.1",
+        tests: Tests::Installed,
+        needs: &["numpy==2.5.5", "scipy==1.18.1"],
+        packages: "sklearn,scipy,numpy,joblib,threadpoolctl",
+        arguments: &[
+            "--pyargs",
+            "sklearn.tree.tests.test_tree",
+            "sklearn.linear_model.tests.test_base",
+            "sklearn.preprocessing.tests.test_data",
+            "sklearn.svm.tests.test_svm",
+        ],
+    },
 ];
 
 fn main() -> ExitCode {
-    let stock = std::env::args_os().nth(1).map(PathBuf::from);
+    let mut arguments = std::env::args().skip(1);
+    let stock = arguments.next().map(PathBuf::from);
+    let names = Vec::from_iter(arguments);
     let result = stock
         .context("started by cargo xtask test --packages only")
-        .and_then(|stock| run(&stock));
+        .and_then(|stock| run(&stock, &names));
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -103,18 +159,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all suites give the same results.
-fn run(stock: &Path) -> Result<bool> {
-    let mut same = tensorflow()?;
+/// Whether all suites, or those of packages with these names, give the same results.
+fn run(stock: &Path, names: &[String]) -> Result<bool> {
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let mut same = !is_wanted("tensorflow") || tensorflow()?;
     let stock = Environment::new("stock", stock)?;
     let patched = Environment::new("patched", &python())?;
     println!(
         "{:<20}{:>9}{:>9}{:>10}{:>12}{:>10}{:>12}",
         "", "tests", "failed", "archived", "different", "restored", "different"
     );
-    for suite in &SUITES {
+    for suite in SUITES.iter().filter(|suite| is_wanted(suite.name())) {
         let progress = Progress::start(suite.requirement);
-        let source = source(&stock, suite)?;
+        let source = match suite.tests {
+            Tests::Source(directory) => source(&stock, suite)?.join(directory),
+            // One in which no package is found.
+            Tests::Installed => stock.empty()?,
+        };
         progress.say("with stock");
         let expected = stock.results(suite, &source, &[])?;
         progress.say("archive");
@@ -124,7 +185,7 @@ fn run(stock: &Path) -> Result<bool> {
         let (archived, report) = patched.report(suite, &source, &archive, Some(&trace))?;
         let from_archive = report.modules.from_archive;
         progress.say("take a startup image");
-        let image = patched.image(suite, &trace)?;
+        let image = patched.image(suite, &source, &trace)?;
         progress.say("restored");
         let (restored, report) = patched.report(suite, &source, &image, None)?;
         ensure!(
@@ -155,6 +216,14 @@ fn run(stock: &Path) -> Result<bool> {
         }
     }
     Ok(same)
+}
+
+impl Suite {
+    fn name(&self) -> &'static str {
+        self.requirement
+            .split_once("==")
+            .map_or(self.requirement, |(name, _)| name)
+    }
 }
 
 /// Tests with another result than they should have.
@@ -200,8 +269,15 @@ impl Environment {
             .join("target/workloads")
             .join(format!("suites-{name}"));
         let environment = Self { directory };
+        let mut wanted = vec!["pytest==8.4.2", "trustme==1.2.1"];
+        for suite in &SUITES {
+            wanted.push(suite.requirement);
+            wanted.extend(suite.needs);
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
         let made = environment.directory.join("made");
-        if made.exists() {
+        if fs::read_to_string(&made).is_ok_and(|text| text == wanted.join("\n")) {
             return Ok(environment);
         }
         let progress = Progress::start(format!("packages for {name}"));
@@ -212,14 +288,18 @@ impl Environment {
                 .arg(&environment.directory),
         )?;
         let mut pip = environment.pip();
-        pip.args(["install", "-q", "pytest==8.4.2", "trustme==1.2.1"]);
-        for suite in &SUITES {
-            pip.arg(suite.requirement).args(suite.needs);
-        }
-        succeed(&mut pip)?;
-        fs::write(&made, "").with_context(|| format!("cannot write {}", made.display()))?;
+        succeed(pip.args(["install", "-q"]).args(&wanted))?;
+        fs::write(&made, wanted.join("\n"))
+            .with_context(|| format!("cannot write {}", made.display()))?;
         progress.done();
         Ok(environment)
+    }
+
+    /// A directory in which no package is found.
+    fn empty(&self) -> Result<PathBuf> {
+        let empty = self.directory.join("empty");
+        fs::create_dir_all(&empty).with_context(|| format!("cannot create {}", empty.display()))?;
+        Ok(empty)
     }
 
     fn command(&self) -> Command {
@@ -244,7 +324,7 @@ impl Environment {
     }
 
     /// Takes an image of what a run has imported of the packages.
-    fn image(&self, suite: &Suite, trace: &Path) -> Result<PathBuf> {
+    fn image(&self, suite: &Suite, source: &Path, trace: &Path) -> Result<PathBuf> {
         let archive = self.directory.join("image.img");
         let list = self.directory.join("image.lst");
         let traced = fs::read_to_string(trace)
@@ -252,13 +332,15 @@ impl Environment {
         let is_of_package = |line: &&str| {
             let name = line.split(['.', ' ']).next();
             let mut packages = suite.packages.split(',');
-            packages.any(|known| Some(known) == name) && !line.starts_with(FOR_TESTS)
+            packages.any(|known| Some(known) == name)
+                && !FOR_TESTS.iter().any(|part| line.contains(part))
         };
         let lines = traced.lines().filter(is_of_package);
         let lines = lines.map(|line| format!("{line}\n")).collect::<String>();
         fs::write(&list, lines).with_context(|| format!("cannot write {}", list.display()))?;
         let mut dump = self.command();
-        dump.envs(SETTINGS);
+        // Some packages ask for the working directory when they are imported.
+        dump.current_dir(source).envs(SETTINGS);
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
         succeed(dump.arg(&list).arg(&archive))?;
         Ok(archive)
@@ -331,13 +413,9 @@ impl Environment {
 
 /// The unpacked source distribution.
 fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
-    let (name, version) = suite
-        .requirement
-        .split_once("==")
-        .context("a pinned requirement")?;
     let directory = repository()
         .join("target/workloads/sources")
-        .join(format!("{name}-{version}"));
+        .join(suite.requirement.replace("==", "-"));
     let unpacked = |directory: &Path| -> Option<PathBuf> {
         let entries = fs::read_dir(directory).ok()?;
         entries
@@ -351,7 +429,15 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let mut download = environment.pip();
-    download.args(["download", "-q", "--no-deps", "--no-binary", ":all:", "-d"]);
+    // What it would be built with may be wheels.
+    download.args([
+        "download",
+        "-q",
+        "--no-deps",
+        "--no-binary",
+        suite.name(),
+        "-d",
+    ]);
     succeed(download.arg(&directory).arg(suite.requirement))?;
     let mut unpack = environment.command();
     unpack.args(["-c", "import glob, shutil, sys; [shutil.unpack_archive(file, sys.argv[1], filter='data') for file in glob.glob(sys.argv[1] + '/*.tar.gz')]"]);

@@ -1,0 +1,6 @@
+"""Runs a program of the package `storm`: `run.py NAME`."""
+
+import importlib
+import sys
+
+importlib.import_module(f"storm.{sys.argv[1]}").run()

@@ -1,0 +1,19 @@
+//! A program that asks for everything finds the same in a restored process as in one that was started.
+//!
+//! `cargo xtask test --restored` has more images, and more ways to start a process.
+
+use cpython_cds_tests::restored::{Allowed, Findings, Image, Inventory, SETTINGS, programs};
+
+#[test]
+fn a_restored_process_learns_nothing_else_about_itself() {
+    let allowed = Allowed::read(&programs().join("differences.txt")).unwrap();
+    let inventory = Inventory::new().unwrap();
+    let (image, setting) = (&Image::MEMORY, &SETTINGS[0]);
+    inventory.take(image, setting).unwrap().unwrap();
+    let plain = [(); 2].map(|()| inventory.plain(image, setting).unwrap());
+    let archived = inventory.archived(image, setting).unwrap();
+    let restored = [(); 2].map(|()| inventory.restored(image, setting).unwrap().unwrap());
+    let mut findings = Findings::default();
+    findings.compare(setting.name, &allowed, &plain, &archived, &restored);
+    assert!(findings.is_clean(), "{}", findings.describe());
+}
