@@ -5,6 +5,7 @@
 
 import _signal
 import atexit
+import gc
 import os
 import posix
 import sys

@@ -227,7 +227,12 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
     let Some(child) = fork()? else {
         drop(reader);
         // SAFETY: this is the only thread of a process that was just forked, with the GIL.
-        unsafe { rehearse::begin(report)? };
+        if let Err(raised) = unsafe { rehearse::begin(report) } {
+            raised.report();
+            // The interpreter cannot end in the ordinary way before the fork is done with.
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(1) };
+        }
         return Ok(None);
     };
     drop(report);
