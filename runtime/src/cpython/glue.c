@@ -320,12 +320,6 @@ cds_glue_has_capsule_destructor(PyObject *object)
 }
 
 void
-cds_glue_clear_module(PyObject *module)
-{
-    _PyModule_Clear(module);
-}
-
-void
 cds_glue_clear_namespace(PyObject *dict)
 {
     _PyModule_ClearDict(dict);

@@ -381,6 +381,10 @@ impl Census {
         index.is_some_and(|index| !std::mem::replace(&mut self.is_marked.as_mut()[index], true))
     }
 
+    pub fn is_index_marked(&self, index: usize) -> bool {
+        self.is_marked[index]
+    }
+
     pub fn is_marked(&mut self, object: Address) -> bool {
         let index = self.index(object);
         index.is_some_and(|index| self.is_marked[index])
