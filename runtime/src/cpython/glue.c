@@ -11,7 +11,11 @@
 #include "pycore_pymem.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
+/* It has a function that does not use its parameter. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "pycore_weakref.h"
+#pragma GCC diagnostic pop
 
 #include <dlfcn.h>
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::ptr;
 
 use super::heap::{Address, is_immortal, is_leaf};
 use super::object::{Kind, Object, Raised, Result};
