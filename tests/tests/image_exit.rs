@@ -57,7 +57,16 @@ watched = Holder(); members.add(watched)
 references = [weakref.ref(watched, lambda _: print("watched is gone"))]
 "#;
 
-const MODULES: [&str; 6] = ["holding", "plain", "owning", "json", "atexit", "subprocess"];
+/// In the order in which programs import them, since modules are cleared in the reverse order.
+const MODULES: [&str; 7] = [
+    "atexit",
+    "json",
+    "threading",
+    "weakref",
+    "owning",
+    "holding",
+    "plain",
+];
 
 /// Programs whose modules are in an image, in their own directory.
 struct Programs {

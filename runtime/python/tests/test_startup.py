@@ -4,7 +4,7 @@ import os
 import tempfile
 import unittest
 
-from cds import hooks, startup
+from cds import hooks
 from cds.imagereport import is_image
 
 
@@ -21,23 +21,6 @@ class Hooks(unittest.TestCase):
             hooks.before_snapshot[:] = before
             hooks.after_restore[:] = after
         self.assertEqual(said, ["b", "a", "c", "d"])
-
-
-class Namespaces(unittest.TestCase):
-    def test_private_names_go_first(self) -> None:
-        order: list[str] = []
-
-        class Noted:
-            def __init__(self, name: str) -> None:
-                self.name = name
-
-            def __del__(self) -> None:
-                order.append(self.name)
-
-        namespace = {name: Noted(name) for name in ("public", "_private", "__dunder__")}
-        startup._clear(namespace)  # type: ignore[arg-type]
-        self.assertEqual(order, ["_private", "public", "__dunder__"])
-        self.assertEqual(set(namespace.values()), {None})
 
 
 class Files(unittest.TestCase):

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 
 use super::heap::{self, Address, Census, Generations, Ring, Table};
 use super::mortality::{held, is_as_in_image};
-use super::object::{Object, Raised, Result};
+use super::object::{Kind, Object, Raised, Result};
 use super::raw;
 use super::sight::{Sight, has_telling_callback, part_of_file};
 
@@ -257,8 +257,9 @@ impl Ending {
         Finalized::Something
     }
 
-    /// Clears the modules that are still there, the last first.
+    /// Clears the modules that are still there, the last first, as `_PyModule_ClearDict()` in Objects/moduleobject.c does.
     pub fn clear_modules(&mut self) {
+        let mut counted = Counted::new();
         while let Some(module) = self.modules.pop() {
             let module = match module {
                 // SAFETY: it never dies.
@@ -272,13 +273,14 @@ impl Ending {
                     }
                 },
             };
-            // SAFETY: it is a module.
+            // SAFETY: it is a module, and has a namespace, which is a dict.
             unsafe {
                 let namespace = raw::cds_glue_namespace(module.as_ptr());
-                if namespace != raw::cds_glue_builtins()
-                    && namespace != raw::cds_glue_sys_namespace()
-                {
-                    raw::cds_glue_clear_module(module.as_ptr());
+                let is_last = [raw::cds_glue_builtins(), raw::cds_glue_sys_namespace()];
+                if !is_last.contains(&namespace) {
+                    for is_private in [true, false] {
+                        counted.clear_names(namespace, is_private);
+                    }
                 }
             }
         }
@@ -312,6 +314,91 @@ impl Ending {
                 .collect();
             let mut ring = in_order(&mut finalizable);
             ring.drain(|object| raw::PyObject_CallFinalizer(object));
+        }
+    }
+}
+
+/// Objects with the reference counts that they would have if none were immortal.
+struct Counted {
+    census: Census,
+    counts: Table<u32>,
+    is_immortal: Table<bool>,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let mut census = reachable();
+        let mut counts: Table<u32> = census.counts().iter().copied().collect();
+        for object in held() {
+            // That of C code stays.
+            if let Some(index) = census.index(object) {
+                counts.as_mut()[index] += 1;
+            }
+        }
+        let objects = census.objects().iter();
+        // SAFETY: they are alive.
+        let is_immortal = objects.map(|&object| unsafe { heap::is_immortal(object) });
+        Self {
+            is_immortal: is_immortal.collect(),
+            counts,
+            census,
+        }
+    }
+
+    /// Sets names that begin with one underscore, or all others, to None.
+    ///
+    /// # Safety
+    /// It is a dict.
+    unsafe fn clear_names(&mut self, namespace: Address, is_private: bool) {
+        let none = &raw mut raw::_Py_NoneStruct;
+        // SAFETY: as promised; a value is alive as long as the dict has it, and nothing but text is taken for text.
+        unsafe {
+            let namespace = Object::from_borrowed(namespace);
+            let (mut position, mut key, mut value) = (0, none, none);
+            while raw::PyDict_Next(namespace.as_ptr(), &mut position, &mut key, &mut value) != 0 {
+                let name = Object::from_borrowed(key);
+                let is_meant = value != none
+                    && name.kind() == Some(Kind::Str)
+                    && name.to_str().is_ok_and(|name| {
+                        let begins = name.starts_with('_') && !name.starts_with("__");
+                        begins == is_private && name != "__builtins__"
+                    });
+                if !is_meant {
+                    continue;
+                }
+                if raw::PyDict_SetItem(namespace.as_ptr(), key, none) < 0 {
+                    Raised.clear();
+                }
+                self.drop_reference(value);
+            }
+        }
+    }
+
+    /// Has an immortal object that nobody refers to any more forget what is mortal, and so on with what it refers to. Mortal
+    /// objects do so by themselves.
+    fn drop_reference(&mut self, object: Address) {
+        let mut dropped = Table::new();
+        dropped.extend(self.census.index(object).map(|index| index as u32));
+        while let Some(index) = dropped.pop() {
+            let index = index as usize;
+            let count = &mut self.counts.as_mut()[index];
+            let is_last = *count == 1;
+            *count = count.saturating_sub(1);
+            if !is_last || !self.is_immortal[index] {
+                continue;
+            }
+            let referents = self.census.referents_of(index);
+            let holds_mortal = referents
+                .iter()
+                .any(|&referent| !self.is_immortal[referent as usize]);
+            dropped.extend(referents.iter().copied());
+            let object = self.census.objects()[index];
+            // SAFETY: it never dies, and nobody uses it any more.
+            unsafe {
+                if holds_mortal && raw::cds_glue_is_plain_container(object) != 0 {
+                    raw::cds_glue_clear(object);
+                }
+            }
         }
     }
 }

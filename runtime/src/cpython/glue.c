@@ -12,7 +12,11 @@
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
 #include "pycore_tracemalloc.h"
+/* It has a function that does not use its parameter. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "pycore_weakref.h"
+#pragma GCC diagnostic pop
 
 #include <dlfcn.h>
 
@@ -318,12 +322,6 @@ cds_glue_has_capsule_destructor(PyObject *object)
 {
     return PyCapsule_CheckExact(object)
         && PyCapsule_GetDestructor(object) != NULL;
-}
-
-void
-cds_glue_clear_module(PyObject *module)
-{
-    _PyModule_Clear(module);
 }
 
 void

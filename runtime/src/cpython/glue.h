@@ -122,9 +122,7 @@ const char *cds_glue_name(PyTypeObject *type);
 
 int cds_glue_has_capsule_destructor(PyObject *object);
 
-/* What the interpreter does with modules and namespaces that are still there at
-   its end. */
-void cds_glue_clear_module(PyObject *module);
+/* What the interpreter does with a namespace that is still there at its end. */
 void cds_glue_clear_namespace(PyObject *dict);
 
 /* sys.modules, the dicts of sys and builtins, and a copy of the latter as it was

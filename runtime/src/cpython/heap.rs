@@ -52,14 +52,14 @@ impl Generations {
 /// The header is in a list.
 unsafe fn next(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
     // SAFETY: as promised.
-    ptr::with_exposed_provenance_mut(unsafe { (*header)._gc_next } as usize)
+    ptr::with_exposed_provenance_mut(unsafe { (*header)._gc_next })
 }
 
 /// # Safety
 /// The header is in a list.
 unsafe fn previous(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
     // SAFETY: as promised; the lowest bits are flags.
-    let word = unsafe { (*header)._gc_prev } as usize & !FLAGS;
+    let word = unsafe { (*header)._gc_prev } & !FLAGS;
     ptr::with_exposed_provenance_mut(word)
 }
 
@@ -81,8 +81,8 @@ impl Ring {
         let head = ring.head();
         // SAFETY: makes a ring of one header.
         unsafe {
-            (*head)._gc_next = head.expose_provenance() as _;
-            (*head)._gc_prev = head.expose_provenance() as _;
+            (*head)._gc_next = head.expose_provenance();
+            (*head)._gc_prev = head.expose_provenance();
             for object in objects {
                 move_to(object, head);
             }
@@ -137,9 +137,9 @@ unsafe fn move_to(object: Address, head: *mut raw::PyGC_Head) {
 unsafe fn link(first: *mut raw::PyGC_Head, second: *mut raw::PyGC_Head) {
     // SAFETY: as promised.
     unsafe {
-        (*first)._gc_next = second.expose_provenance() as _;
-        let flags = (*second)._gc_prev as usize & FLAGS;
-        (*second)._gc_prev = (first.expose_provenance() | flags) as _;
+        (*first)._gc_next = second.expose_provenance();
+        let flags = (*second)._gc_prev & FLAGS;
+        (*second)._gc_prev = first.expose_provenance() | flags;
     }
 }
 
@@ -379,6 +379,10 @@ impl Census {
     pub fn mark_alone(&mut self, object: Address) -> bool {
         let index = self.index(object);
         index.is_some_and(|index| !std::mem::replace(&mut self.is_marked.as_mut()[index], true))
+    }
+
+    pub fn is_index_marked(&self, index: usize) -> bool {
+        self.is_marked[index]
     }
 
     pub fn is_marked(&mut self, object: Address) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never dies:
 //! its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their reference
-//! counts, and so does what holds them, as it takes them along when it dies. Modules and types, and what is in their
+//! counts, and so does what holds them, as it takes them along when it dies, and what only they hold. Modules and types, and what is in their
 //! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception: it is empty in
 //! an image.
 
@@ -125,6 +125,30 @@ fn mark_mortal(census: &mut Census) {
             let holder = holder as usize;
             if !is_barrier[holder] && census.mark_alone(census.objects()[holder]) {
                 pending.push(holder);
+            }
+        }
+    }
+    let marked = 0..census.objects().len();
+    let mut marked: Table<usize> = marked
+        .filter(|&index| census.is_index_marked(index))
+        .collect();
+    let mut next = 0;
+    while next < marked.len() {
+        let referents = census.referents_of(marked[next]);
+        let referents: Table<u32> = referents.iter().copied().collect();
+        next += 1;
+        for &referent in referents.iter() {
+            let index = referent as usize;
+            let object = census.objects()[index];
+            // SAFETY: it is alive.
+            let is_held_by_these_only = !is_barrier[index]
+                && unsafe { raw::cds_glue_refcount(object) } == census.counts()[index] as isize
+                && holders
+                    .of_object(index)
+                    .iter()
+                    .all(|&holder| census.is_index_marked(holder as usize));
+            if is_held_by_these_only && census.mark_alone(object) {
+                marked.push(index);
             }
         }
     }
