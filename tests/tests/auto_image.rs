@@ -317,7 +317,7 @@ fn a_program_that_sets_variables_for_its_imports_is_restored_without_these() {
     assert_eq!(told(&noted), ("none False", "it is not a startup image"));
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     assert!(
-        note.contains("the program changes the variable OMP_NUM_THREADS, which imports"),
+        note.contains("app.py names the variable OMP_NUM_THREADS, which libraries read"),
         "{note}"
     );
 }

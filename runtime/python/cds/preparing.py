@@ -48,6 +48,7 @@ class Preparation:
         sys.path[:0] = self._wanted["path"]
         self._environment = variables.current
         self._environment.expect(self._wanted["changes"])
+        self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
         self._counts_host = False
         self._creations = creations.Creations()
@@ -86,7 +87,7 @@ class Preparation:
         watch = self._environment
         started, told = watch.started, record.changed_variables
         changes, is_exact = variables.changes_in_c(started, told, self._of_c)
-        names = watch.asked() | record.variables
+        names = self._asked_before | watch.asked() | record.variables
         is_blind = record.is_blind or not (is_exact and self._is_exact)
         if is_blind or self._keeps_walk:
             names.update(variables.OF_SHELLS)
@@ -139,6 +140,24 @@ class Preparation:
         if self._missing_stream is None:
             return None
         return f"it needs all standard streams, and {self._missing_stream} is closed"
+
+    def _problem(self, left: list[str], record: observed.Record) -> str | None:
+        """Name the first thing that makes an image impossible.
+
+        An empty text says that the image is to be taken anew.
+        """
+        if self._failed:
+            return self._what_failed()
+        if left:
+            return f"imports have left what cannot be restored: {'; '.join(left)}"
+        problem = self._what_is_missing()
+        if problem is None:
+            problem = _what_depends_on_the_directory()
+        if problem is None:
+            problem = self._what_is_set_too_late(record)
+        if problem is None:
+            problem = self._what_was_made(record.made)
+        return problem
 
     def _what_failed(self) -> str:
         """Have the image taken anew without modules that cannot be imported.
@@ -222,16 +241,7 @@ class Preparation:
 
         environment = self._looked_at_environment(record)
         del sys.path[: len(wanted["path"])]
-        problem = (
-            self._what_failed()
-            if self._failed
-            else f"imports have left what cannot be restored: {'; '.join(left)}"
-            if left
-            else self._what_is_missing()
-            or _what_depends_on_the_directory()
-            or self._what_is_set_too_late(record)
-            or self._what_was_made(record.made)
-        )
+        problem = self._problem(left, record)
         self._flush()
         names = {name.partition(".")[0] for name, _ in _from_files()}
         image = wanted["image"]
@@ -243,7 +253,8 @@ class Preparation:
         for module in ("atfork", "creations", "preparing", "observed", "seeds", "variables"):
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
-        startup.begins_with(frozenset(self._environment.asked() | record.variables))
+        # What only the start has asked for, it asks for before any program can change it.
+        startup.begins_with(self._environment.asked() | record.variables)
         gc.collect()
         gc.callbacks[:] = self._gc_callbacks
         return (

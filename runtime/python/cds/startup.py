@@ -34,7 +34,7 @@ _removed: list[bytes] = []
 _assigned: dict[bytes, bytes] = {}
 
 # Variables that imports have read.
-_read: frozenset[bytes] = frozenset()
+_read: set[bytes] = set()
 
 # Where modules keep the working directory that they were imported in, and what if there is none.
 DIRECTORIES = (
@@ -58,7 +58,7 @@ def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None
     _removed, _assigned = removed, assigned
 
 
-def begins_with(read: frozenset[bytes]) -> None:
+def begins_with(read: set[bytes]) -> None:
     """Take the process for that which did the imports. They have read these variables."""
     global _read, _pid
     _read = read

@@ -122,6 +122,11 @@ class Watch:
         self._end_walk()
         return self._asked
 
+    def take_asked(self) -> set[bytes]:
+        """Return the names that were asked for, and forget them."""
+        asked, self._asked = self.asked(), set()
+        return asked
+
     def assign(self, name: bytes, value: bytes) -> None:
         self.changes.assign(name, value)
         self._values.setdefault(name, set()).add(value)
