@@ -89,6 +89,7 @@ const FUNCTIONS: &[&str] = &[
     "PyOS_AfterFork_Parent",
     "PyOS_BeforeFork",
     "PyFrozenSet_New",
+    "PyGC_Collect",
     "PyList_Append",
     "PyList_New",
     "PyLong_AsLongLong",

@@ -107,6 +107,12 @@ impl Ending {
         false
     }
 
+    /// Collects what is garbage before anything is taken apart, unless the program has disabled collections.
+    pub fn collect_first() {
+        // SAFETY: there is an interpreter, and the GIL is held.
+        unsafe { raw::PyGC_Collect() };
+    }
+
     /// Removes what refers to the modules, and from `sys` and `builtins` what the program has put there.
     ///
     /// # Errors
@@ -323,6 +329,8 @@ struct Counted {
     census: Census,
     counts: Table<u32>,
     is_immortal: Table<bool>,
+    /// Objects to which a reference was dropped.
+    dropped: Vec<u32>,
 }
 
 impl Counted {
@@ -340,6 +348,7 @@ impl Counted {
         let is_immortal = objects.map(|&object| unsafe { heap::is_immortal(object) });
         Self {
             is_immortal: is_immortal.collect(),
+            dropped: Vec::new(),
             counts,
             census,
         }
@@ -377,9 +386,9 @@ impl Counted {
     /// Has an immortal object that nobody refers to any more forget what is mortal, and so on with what it refers to. Mortal
     /// objects do so by themselves.
     fn drop_reference(&mut self, object: Address) {
-        let mut dropped = Table::new();
-        dropped.extend(self.census.index(object).map(|index| index as u32));
-        while let Some(index) = dropped.pop() {
+        let index = self.census.index(object);
+        self.dropped.extend(index.map(|index| index as u32));
+        while let Some(index) = self.dropped.pop() {
             let index = index as usize;
             let count = &mut self.counts.as_mut()[index];
             let is_last = *count == 1;
@@ -391,7 +400,7 @@ impl Counted {
             let holds_mortal = referents
                 .iter()
                 .any(|&referent| !self.is_immortal[referent as usize]);
-            dropped.extend(referents.iter().copied());
+            self.dropped.extend(referents);
             let object = self.census.objects()[index];
             // SAFETY: it never dies, and nobody uses it any more.
             unsafe {

@@ -299,6 +299,13 @@ cds_glue_has_finalizer(PyTypeObject *type)
     return type->tp_finalize != NULL || type->tp_del != NULL;
 }
 
+int
+cds_glue_may_vary(PyTypeObject *type)
+{
+    return type->tp_finalize != NULL || type->tp_del != NULL
+        || type == &PyCapsule_Type;
+}
+
 const void *
 cds_glue_dealloc(PyTypeObject *type)
 {

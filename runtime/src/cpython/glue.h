@@ -114,8 +114,12 @@ PyWeakReference *cds_glue_weak_references(PyObject *object);
 const char *cds_glue_c_function_name(PyObject *object);
 PyObject *cds_glue_function_module(PyObject *object);
 
-/* Whether a type has tp_finalize or tp_del; tp_dealloc, tp_base, tp_name. */
+/* Whether a type has tp_finalize or tp_del. */
 int cds_glue_has_finalizer(PyTypeObject *type);
+
+/* Whether the end of objects of a type may differ from one to the other. */
+int cds_glue_may_vary(PyTypeObject *type);
+/* tp_dealloc, tp_base, tp_name. */
 const void *cds_glue_dealloc(PyTypeObject *type);
 PyTypeObject *cds_glue_base(PyTypeObject *type);
 const char *cds_glue_name(PyTypeObject *type);

@@ -78,6 +78,8 @@ pub struct Sight {
     class_dealloc: Dealloc,
     module_names: Object,
     is_harmless: HashMap<*const raw::PyTypeObject, bool>,
+    /// The type that was looked at last, if it is harmless: there are many objects of few types.
+    last: *const raw::PyTypeObject,
 }
 
 type Dealloc = *const std::ffi::c_void;
@@ -90,6 +92,7 @@ impl Sight {
             class_dealloc: unsafe { raw::cds_glue_dealloc(class.as_ptr().cast()) },
             module_names: Object::import(c"sys")?.attribute(c"stdlib_module_names")?,
             is_harmless: HashMap::new(),
+            last: std::ptr::null(),
         })
     }
 
@@ -100,7 +103,8 @@ impl Sight {
     pub unsafe fn sees_end(&mut self, object: Address) -> bool {
         // SAFETY: as promised.
         unsafe {
-            if is_leaf(object) || is_immortal(object) {
+            let is_harmless = std::ptr::eq((*object).ob_type, self.last);
+            if is_harmless || is_leaf(object) || is_immortal(object) {
                 return false;
             }
             if raw::cds_glue_is_generator(object) != 0 {
@@ -127,6 +131,9 @@ impl Sight {
                 return true;
             }
             if let Some(&is_harmless) = self.is_harmless.get(&kind.cast_const()) {
+                if is_harmless && raw::cds_glue_may_vary(kind) == 0 {
+                    self.last = kind;
+                }
                 return !is_harmless;
             }
             let is_harmless = self.is_harmless_type(kind);

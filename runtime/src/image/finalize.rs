@@ -63,6 +63,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
     if !is_full && !ending.is_seen() {
         return Ok(());
     }
+    Ending::collect_first();
     ending.detach_modules()?;
     if !is_full && !ending.leaves_something() {
         Ending::collect();
