@@ -371,6 +371,8 @@ fn finalizers_find_what_they_need() {
         "import sys\nsys.stdout = open('out.txt', 'w')\nprint('elsewhere')\n",
         "import atexit, holding\natexit.register(print, 'at exit')\nholding.named = holding.Named('x')\natexit.register(holding.values.update, a=holding.Named('y'))\n",
         "import holding, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nholding.values['x'] = holding.Named('x')\n",
+        "import gc\ngc.callbacks.append(lambda phase, told: print(phase, told['generation']))\n",
+        "import gc\ngc.disable()\nclass C:\n def __del__(self): print('end of a cycle')\nc = C(); c.c = c; del c\n",
         "import holding\nasync def f(): pass\nholding.values['f'] = f()\n",
         "import holding, warnings\nwarnings.simplefilter('always')\nholding.values['file'] = open('data.txt', 'w')\n",
         "import holding, weakref\nclass C: pass\nc = C()\nholding.items.append(weakref.ref(c, print))\n",

@@ -1155,8 +1155,8 @@ fn refused_system_calls_do_no_harm() {
         ("pread64:when=2", "EIO"),
         ("fstat:when=1", "EIO"),
         ("fstat:when=4", "EIO"),
-        ("open:when=1", "EMFILE"),
-        ("open:when=3", "EMFILE"),
+        ("openat:when=1", "EMFILE"),
+        ("openat:when=3", "EMFILE"),
         ("getdents64:when=1", "EIO"),
     ] {
         let (call, when) = call.split_once(':').unwrap_or((call, "when=1+"));

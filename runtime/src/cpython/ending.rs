@@ -8,6 +8,7 @@
 
 use std::ffi::CStr;
 
+use super::collector;
 use super::heap::{self, Address, Census, Generations, Ring, Table};
 use super::mortality::{held, is_as_in_image};
 use super::object::{Kind, Object, Raised, Result};
@@ -107,10 +108,20 @@ impl Ending {
         false
     }
 
-    /// Collects what is garbage before anything is taken apart, unless the program has disabled collections.
+    /// Whether the program looks at the collection with which an end begins.
+    pub fn is_collection_seen() -> bool {
+        // SAFETY: there is an interpreter, and the GIL is held.
+        unsafe { collector::is_observed(raw::PyInterpreterState_Get()) }
+    }
+
+    /// Collects what is garbage before anything is taken apart, unless the program has disabled collections. It is the last
+    /// that the program is told of.
     pub fn collect_first() {
         // SAFETY: there is an interpreter, and the GIL is held.
-        unsafe { raw::PyGC_Collect() };
+        unsafe {
+            raw::PyGC_Collect();
+            raw::cds_glue_forget_collection_callbacks();
+        }
     }
 
     /// Removes what refers to the modules, and from `sys` and `builtins` what the program has put there.

@@ -367,6 +367,13 @@ cds_glue_collect(void)
     _PyGC_CollectNoFail(_PyThreadState_GET());
 }
 
+void
+cds_glue_forget_collection_callbacks(void)
+{
+    PyObject *callbacks = _PyInterpreterState_GET()->gc.callbacks;
+    PyList_SetSlice(callbacks, 0, PyList_GET_SIZE(callbacks), NULL);
+}
+
 PyObject *
 cds_glue_take_context(void)
 {

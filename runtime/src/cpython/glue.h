@@ -139,6 +139,9 @@ PyObject *cds_glue_first_builtins(void);
 /* A full collection, whether or not collections are enabled. */
 void cds_glue_collect(void);
 
+/* Empties gc.callbacks. */
+void cds_glue_forget_collection_callbacks(void);
+
 /* The context of the current thread, which has none then; or NULL. */
 PyObject *cds_glue_take_context(void);
 

@@ -65,6 +65,9 @@ pub fn describe(path: &Path) -> Result<Description, String> {
             }
         }
     }
+    let filled: u64 = image.fills.iter().map(|fill| fill.bytes).sum();
+    stored += filled;
+    zero -= filled;
     let key = &image.key;
     let changed = changed(&image).map(text).collect();
     let files = image.files.iter().zip(0..).map(|(backing, index)| {

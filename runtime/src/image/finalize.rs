@@ -60,7 +60,7 @@ fn finalize(is_full: bool) -> Result<()> {
 /// Does as much as can be seen of what a plain process does.
 fn finalize_objects(is_full: bool) -> Result<()> {
     let mut ending = Ending::new()?;
-    if !is_full && !ending.is_seen() {
+    if !is_full && !Ending::is_collection_seen() && !ending.is_seen() {
         return Ok(());
     }
     Ending::collect_first();

@@ -3,8 +3,8 @@
 //! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports,
 //! and was watched meanwhile ([`mod@observe`]), is forked, and the memory of the stopped child goes to the file. The launcher (runtime/launcher) is what a process
 //! begins with: if the key fits, it replaces the memory of the process, which goes on where the child was stopped, as a
-//! forked child does ([`resume`]); otherwise it tells why not ([`refusal`]). When a restored process ends, only what it
-//! made itself is taken apart ([`finalize`]).
+//! forked child does ([`resume`]); otherwise it tells why not ([`refusal`]). When a restored process ends, everything
+//! is finalized whose end can be seen ([`finalize`]).
 //!
 //! The interpreter is not position-independent, so its code and constants lie at the same addresses in both processes.
 //! That is why the code that replaces the memory can be a part of it.

@@ -96,9 +96,9 @@ extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
    process does too. */
 extern int _PyCDS_TakeImage(int *exitcode);
 
-/* Called when modules are about to be destroyed.  Return 1 if the process was
-   restored from an image: what it has loaded since is destroyed then, and the
-   rest shall stay. */
+/* Called before garbage is collected and modules are destroyed.  Return 1 if the
+   process was restored from an image: everything is finalized then whose end can
+   be seen, and the rest shall stay. */
 extern int _PyCDS_FinalizeRestored(PyInterpreterState *interp);
 
 /* Called last of all.  End the process if it was restored from an image and has
