@@ -11,11 +11,14 @@
 //!   or given back.
 //! - *Arenas of the interpreter's allocator*: they come from mmap(2), and the only thing that is done with one is
 //!   munmap(2) of the whole, which is right for a mapping of a file, too (Objects/obmalloc.c, `_PyObject_ArenaFree()`).
-//! - *The C library's heap below the program break*: it grows and shrinks by brk(2), by which the kernel maps new
-//!   anonymous memory behind it and unmaps what is at its end, whatever that is (Linux, mm/mmap.c). The C library takes
-//!   memory for zeros only where the break has just been moved (glibc, malloc/malloc.c, `sysmalloc()` and `__libc_calloc()`), so
-//!   the old bytes that `MADV_DONTNEED` brings back in malloc_trim(3) are in chunks whose contents count for nothing.
-//!   Blocks that have a mapping of their own are not a part of it: they are anonymous again.
+//! - *The C library's heap below the program break*, but for its large blocks: it grows and shrinks by brk(2), by which
+//!   the kernel maps new anonymous memory behind it and unmaps what is at its end, whatever that is (Linux, mm/mmap.c). The
+//!   C library takes memory for zeros only where the break has just been moved (glibc, malloc/malloc.c, `sysmalloc()`
+//!   and `__libc_calloc()`), so the old bytes that `MADV_DONTNEED` brings back in malloc_trim(3) are in chunks whose
+//!   contents count for nothing. A program can do something with the pages of a block only if these are its own: pages
+//!   of large blocks are anonymous again ([`malloc_heap`]). To copy those of smaller ones, too, would cost more than a start
+//!   (17 MB of the heap of pandas); who calls madvise(2) for a part of a block of less than 32 kB has to know where the
+//!   C library has put it. Blocks that have a mapping of their own are not a part of the heap, and anonymous again.
 //!
 //! Mappings of files (the program, libraries, data) stay what they were: pages that the process has changed come from
 //! the image's file, which is a private mapping in the place of a private mapping.
@@ -32,6 +35,7 @@ use cds_image::format::{Advice, Fetch, FileIdentity, Fill, Region, Source};
 use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
+use super::malloc_heap;
 use super::memory_map::{self, Mapping, PageMap};
 use super::writer::Writer;
 use crate::cpython::image;
@@ -84,27 +88,39 @@ impl Owned {
 
     /// Divides a mapping into pieces by owner.
     fn pieces(&self, mapping: &Mapping) -> Vec<(Range<u64>, Owner)> {
-        let (mut at, end) = (mapping.start, mapping.end);
-        if mapping.name == "[heap]" {
-            return vec![(at..end, Owner::Known)];
-        }
-        let mut pieces = Vec::new();
-        for range in &self.0 {
-            let (start, stop) = (range.start.max(at), range.end.min(end));
-            if start >= stop {
-                continue;
-            }
-            if at < start {
-                pieces.push((at..start, Owner::Anybody));
-            }
-            pieces.push((start..stop, Owner::Known));
-            at = stop;
-        }
-        if at < end {
-            pieces.push((at..end, Owner::Anybody));
-        }
-        pieces
+        divide(
+            mapping.start..mapping.end,
+            &self.0,
+            Owner::Known,
+            Owner::Anybody,
+        )
     }
+}
+
+/// Divides a range by whether it is inside of others, which are in order.
+fn divide<T: Copy>(
+    whole: Range<u64>,
+    others: &[Range<u64>],
+    inside: T,
+    outside: T,
+) -> Vec<(Range<u64>, T)> {
+    let mut at = whole.start;
+    let mut pieces = Vec::new();
+    for other in others {
+        let (start, stop) = (other.start.max(at), other.end.min(whole.end));
+        if start >= stop {
+            continue;
+        }
+        if at < start {
+            pieces.push((at..start, outside));
+        }
+        pieces.push((start..stop, inside));
+        at = stop;
+    }
+    if at < whole.end {
+        pieces.push((at..whole.end, outside));
+    }
+    pieces
 }
 
 /// The segments of the program itself, the first object of all (dl_iterate_phdr(3)).
@@ -235,7 +251,14 @@ impl<'a> MemoryDump<'a> {
         if let Some((index, file)) = self.backing(mapping)? {
             return self.add_backed(mapping, index, &file);
         }
-        for (piece, owner) in self.owned.pieces(mapping) {
+        let pieces = if name == "[heap]" {
+            let heap = self.memory.read(start, end - start)?;
+            let large = malloc_heap::pages_of_large_blocks(start, &heap);
+            divide(start..end, &large, Owner::Anybody, Owner::Known)
+        } else {
+            self.owned.pieces(mapping)
+        };
+        for (piece, owner) in pieces {
             if mapping.inode == 0 && owner == Owner::Anybody {
                 self.add_anonymous(&piece, mapping)?;
             } else {
