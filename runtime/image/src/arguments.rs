@@ -19,6 +19,7 @@ pub struct Arguments {
     pub argv: u64,
     pub envp: u64,
     auxiliary: (u64, u64),
+    moved: Vec<[u64; 2]>,
 }
 
 /// A `struct prctl_mm_map` (linux/prctl.h).
@@ -30,9 +31,13 @@ impl Arguments {
         const WORD: usize = size_of::<u64>();
         let texts = start.arguments.iter().chain(&start.environment);
         let texts: usize = texts.map(|text| text.count_bytes() + 1 + WORD).sum();
+        let pointed_to: usize = start
+            .auxiliary_contents()
+            .map(|(_, bytes)| bytes.len())
+            .sum();
         // Three arrays, which are aligned, and end with an element of zeros.
         let arrays = size_of_val(start.auxiliary) + 3 * 4 * WORD;
-        let bytes = ((texts + arrays) as u64).next_multiple_of(PAGE);
+        let bytes = ((texts + pointed_to + arrays) as u64).next_multiple_of(PAGE);
         // SAFETY: so many bytes were reserved.
         reserve(places::STRINGS, bytes).then(|| unsafe { Self::copy(bytes, start, process) })
     }
@@ -55,12 +60,17 @@ impl Arguments {
             let (mut envp, environment) = arena.put_texts(&start.environment);
             argv.push(0);
             envp.push(0);
+            let contents = start.auxiliary_contents();
+            let moved: Vec<[u64; 2]> = contents
+                .map(|(kind, bytes)| [kind, arena.put(bytes)])
+                .chain([[libc::AT_SYSINFO_EHDR, process.vdso.address]])
+                .collect();
             let argv = arena.put_words(&argv);
             let envp = arena.put_words(&envp);
             let mut pairs = start.auxiliary.as_flattened().to_vec();
             for pair in pairs.chunks_exact_mut(2) {
-                if pair[0] == libc::AT_SYSINFO_EHDR {
-                    pair[1] = process.vdso.address;
+                if let Some(moved) = moved.iter().find(|moved| moved[0] == pair[0]) {
+                    pair[1] = moved[1];
                 }
             }
             pairs.extend([0, 0]);
@@ -73,8 +83,18 @@ impl Arguments {
                 argv,
                 envp,
                 auxiliary: (auxiliary, size_of_val(&pairs[..]) as u64),
+                moved,
             }
         }
+    }
+
+    /// Values of the auxiliary vector that are not those of the old process, and where the frozen process keeps them.
+    pub fn moved(&self, process: &Process) -> impl Iterator<Item = (u64, u64)> {
+        let kept = process.auxiliary.iter();
+        kept.filter_map(|&(kind, place)| {
+            let moved = self.moved.iter().find(|moved| moved[0] == kind)?;
+            Some((place, moved[1]))
+        })
     }
 
     /// Where the frozen process has its code, heap and arguments, for prctl(2), `PR_SET_MM_MAP`; the last word is a length

@@ -81,7 +81,7 @@ fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
     regions.iter().all(|region| {
         let is_possible = region.address >= end
             && region.protection & !ALL == 0
-            && region.flags & !FLAGS == 0
+            && (region.flags & !FLAGS == 0 || is_shared_to_read(region))
             && is_free(region.address, region.bytes)
             && match region.source {
                 Source::Zero => true,
@@ -102,6 +102,13 @@ fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
         end = region.address.saturating_add(region.bytes);
         is_possible
     })
+}
+
+/// Whether a region is a mapping of a file that is shared, and cannot be written to.
+fn is_shared_to_read(region: &Region) -> bool {
+    region.flags & !(FLAGS | libc::MAP_SHARED as u32) == 0
+        && region.protection & WRITE == 0
+        && matches!(region.source, Source::File(..))
 }
 
 /// Whether whole pages lie where a process may have them, and not where they would be in the way of restoring.
@@ -133,6 +140,10 @@ fn is_process(process: &Process, regions: &[Region]) -> bool {
         && is_mapped(process.data)
         && in_order(process.heap)
         && is_writable(process.start_stack, 1)
+        && process
+            .auxiliary
+            .iter()
+            .all(|&(_, place)| is_writable(place, WORD))
         && process
             .alternate_stack
             .as_ref()

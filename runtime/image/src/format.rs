@@ -56,7 +56,7 @@ pub struct Region {
     pub source: Source,
     /// `PROT_READ` and so on (mmap(2)).
     pub protection: u32,
-    /// `MAP_NORESERVE` and `MAP_GROWSDOWN` (mmap(2)).
+    /// `MAP_NORESERVE`, `MAP_GROWSDOWN` and `MAP_SHARED` (mmap(2)); without the last one, the mapping is private.
     pub flags: u32,
 }
 
@@ -160,6 +160,8 @@ pub struct Process<'a> {
     pub data: (u64, u64),
     pub heap: (u64, u64),
     pub start_stack: u64,
+    /// Kinds and places of values that the C library keeps of the auxiliary vector (getauxval(3)).
+    pub auxiliary: Vec<(u64, u64)>,
     #[serde(borrow)]
     pub vdso: Vdso<'a>,
     /// What handlers run on that want a stack of their own (the kernel's `stack_t`, sigaltstack(2)), if there is one.

@@ -194,6 +194,9 @@ pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: 
         let arguments = [*signal, action, 0, SIGNAL_SET_BYTES, 0, 0];
         steps.must(libc::SYS_rt_sigaction, arguments);
     }
+    for (place, value) in arguments.moved(process) {
+        steps.add(Action::Write64, [place, value, 0, 0, 0, 0]);
+    }
     // A `Restored`, word for word.
     let words = [arguments.argc, arguments.argv, arguments.envp, ignored];
     for (word, offset) in words.into_iter().zip((0..).step_by(size_of::<u64>())) {

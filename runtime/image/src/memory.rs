@@ -170,7 +170,12 @@ impl<'a> Memory<'a> {
 
     /// The arguments of mmap(2).
     fn mapping(&self, region: &Region, protection: u32, fixed: i32) -> [u64; 6] {
-        let flags = (libc::MAP_PRIVATE | fixed) as u64 | u64::from(region.flags);
+        const SHARED: u32 = libc::MAP_SHARED as u32;
+        let kind = match region.flags & SHARED {
+            SHARED => 0,
+            _ => libc::MAP_PRIVATE,
+        };
+        let flags = (kind | fixed) as u64 | u64::from(region.flags);
         let anonymous = flags | libc::MAP_ANONYMOUS as u64;
         let (flags, file, offset) = match region.source {
             Source::Zero => (anonymous, u64::MAX, 0),

@@ -45,6 +45,26 @@ impl Start<'_> {
         pairs.find(|pair| pair[0] == kind).map_or(0, |pair| pair[1])
     }
 
+    /// What values of the auxiliary vector point to: the name of the processor and of the file that was executed, and random
+    /// bytes (getauxval(3)).
+    pub fn auxiliary_contents(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        const RANDOM_BYTES: usize = 16;
+        self.auxiliary.iter().filter_map(|&[kind, value]| {
+            let place: *const u8 = ptr::with_exposed_provenance(value as usize);
+            // SAFETY: the kernel has put as many bytes, or a text, on the stack.
+            let bytes = unsafe {
+                match kind {
+                    libc::AT_RANDOM => slice::from_raw_parts(place, RANDOM_BYTES),
+                    libc::AT_PLATFORM | libc::AT_BASE_PLATFORM | libc::AT_EXECFN => {
+                        CStr::from_ptr(place.cast()).to_bytes_with_nul()
+                    }
+                    _ => return None,
+                }
+            };
+            Some((kind, bytes))
+        })
+    }
+
     /// The value of a variable.
     pub fn variable(&self, name: &[u8]) -> Option<&[u8]> {
         self.variables()

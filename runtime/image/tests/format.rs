@@ -79,6 +79,7 @@ fn image() -> Image<'static> {
             data: (STATE, STATE + 2 * PAGE),
             heap: (FIRST + 10 * PAGE, FIRST + 11 * PAGE),
             start_stack: STATE + 2 * PAGE - 1,
+            auxiliary: vec![(31, STATE + 512)],
             vdso: Vdso {
                 address: FIRST + 21 * PAGE,
                 bytes: b"code",
@@ -246,6 +247,7 @@ fn impossible_contents_are_noticed() {
         |image| image.advice[0].bytes = TOO_MUCH,
         |image| image.advice[0].address = FIRST + 1,
         |image| image.regions[0].flags = libc::MAP_SHARED as u32,
+        |image| image.regions[2].flags = libc::MAP_SHARED as u32,
     ]);
 }
 
@@ -264,6 +266,7 @@ fn impossible_addresses_are_noticed() {
         |image| image.process.heap = (HIGHEST, FIRST),
         |image| image.process.heap.1 = HIGHEST + 1,
         |image| image.process.start_stack = STATE + 2 * PAGE,
+        |image| image.process.auxiliary[0].1 = STATE + 2 * PAGE - 4,
         |image| image.process.alternate_stack = Some(Box::new([STATE, 0, 2 * PAGE + 1])),
         |image| image.process.alternate_stack = Some(Box::new([STATE, 0, u64::MAX])),
         |image| image.process.signals[0].0 = 0,
@@ -298,7 +301,11 @@ fn all_are_noticed(lies: &[fn(&mut Image)]) {
 /// Threads without a list of locks, processes without a heap, and mappings that are longer than their files.
 #[test]
 fn what_a_process_need_not_have_is_not_asked_for() {
-    let truths: [fn(&mut Image); 6] = [
+    let truths: [fn(&mut Image); 7] = [
+        |image| {
+            image.regions[2].flags = libc::MAP_SHARED as u32;
+            image.regions[2].protection = 1;
+        },
         |image| image.process.robust_list = (0, 0),
         |image| image.process.rseq = None,
         |image| image.process.alternate_stack = None,

@@ -3,6 +3,7 @@
 #include "pycore_frame.h"
 #include "pycore_gc.h"
 #include "pycore_import.h"
+#include "pycore_initconfig.h"
 #include "pycore_global_objects.h"
 #include "pycore_interp.h"
 #include "pycore_moduleobject.h"
@@ -405,6 +406,24 @@ cds_glue_use_up_free_memory(void)
     if (*usable == NULL) {
         PyObject_Malloc((largest + 1) << ALIGNMENT_SHIFT);
     }
+}
+
+PyWideStringList *
+cds_glue_original_arguments(void)
+{
+    return &_PyRuntime.orig_argv;
+}
+
+void
+cds_glue_clear_arguments(PyWideStringList *list)
+{
+    _PyWideStringList_Clear(list);
+}
+
+struct gc_generation_stats *
+cds_glue_collections(void)
+{
+    return _PyInterpreterState_GET()->gc.generation_stats;
 }
 
 const size_t cds_glue_arena_bytes = ARENA_SIZE;

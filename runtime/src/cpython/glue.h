@@ -149,6 +149,13 @@ PyObject *cds_glue_take_context(void);
    next get memory of their own (Objects/obmalloc.c). */
 void cds_glue_use_up_free_memory(void);
 
+/* What Py_GetArgcArgv() returns; removes all texts of such a list. */
+PyWideStringList *cds_glue_original_arguments(void);
+void cds_glue_clear_arguments(PyWideStringList *list);
+
+/* What gc.get_stats() returns: an element for each of NUM_GENERATIONS. */
+struct gc_generation_stats *cds_glue_collections(void);
+
 /* Bytes of an arena of obmalloc, how many places for one there are, and the
    address of the one at a place, or 0 (Objects/obmalloc.c). */
 extern const size_t cds_glue_arena_bytes;

@@ -138,6 +138,52 @@ fn set(text: &CStr, field: impl FnOnce(&mut raw::PyConfig) -> *mut *mut raw::wch
     }
 }
 
+/// Sets what the interpreter was started with, options included (`Py_GetArgcArgv()`, `PyConfig.orig_argv`). What cannot be
+/// decoded is left out.
+pub fn set_original_arguments(arguments: &[CString]) {
+    // SAFETY: both lists belong to the interpreter, whose only thread this is; what is appended is copied.
+    unsafe {
+        let config = raw::cds_glue_config(raw::PyInterpreterState_Get()).cast_mut();
+        for list in [
+            raw::cds_glue_original_arguments(),
+            &raw mut (*config).orig_argv,
+        ] {
+            raw::cds_glue_clear_arguments(list);
+            for argument in arguments {
+                let text = raw::Py_DecodeLocale(argument.as_ptr(), std::ptr::null_mut());
+                if !text.is_null() {
+                    raw::PyWideStringList_Append(list, text);
+                    raw::PyMem_RawFree(text.cast());
+                }
+            }
+        }
+    }
+}
+
+/// How often each generation was collected, and what was found.
+pub struct Collections([raw::gc_generation_stats; raw::NUM_GENERATIONS as usize]);
+
+impl Collections {
+    pub fn now() -> Self {
+        // SAFETY: the GIL is held; there are as many elements.
+        Self(unsafe {
+            raw::cds_glue_collections()
+                .cast::<[_; raw::NUM_GENERATIONS as usize]>()
+                .read()
+        })
+    }
+
+    /// Has the interpreter forget what it has collected since.
+    pub fn restore(self) {
+        // SAFETY: as above.
+        unsafe {
+            raw::cds_glue_collections()
+                .cast::<[_; raw::NUM_GENERATIONS as usize]>()
+                .write(self.0)
+        }
+    }
+}
+
 /// Sets the program's arguments.
 pub fn set_arguments(arguments: &[CString]) {
     let pointers: Vec<_> = arguments

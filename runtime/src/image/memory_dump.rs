@@ -434,6 +434,9 @@ impl<'a> MemoryDump<'a> {
                 flags |= flag as u32;
             }
         }
+        if mapping.is_shared && matches!(source, Source::File(..)) {
+            flags |= libc::MAP_SHARED as u32;
+        }
         let region = Region {
             address,
             bytes,

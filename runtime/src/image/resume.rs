@@ -61,6 +61,8 @@ pub unsafe fn resume() -> Result<()> {
             auto: auto.map(|value| Auto::of_option(&text(value))),
         });
     }
+    let original: Vec<CString> = arguments.iter().map(|argument| text(argument)).collect();
+    image::set_original_arguments(&original);
     let program_arguments = configure(&line, &arguments);
     let options = line.cds.iter();
     let options: Vec<Vec<u8>> = options

@@ -29,7 +29,7 @@ use super::threads;
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use crate::cpython::extension_suffixes;
-use crate::cpython::image::{self, AtForkHandlers};
+use crate::cpython::image::{self, AtForkHandlers, Collections};
 use crate::cpython::mortality;
 use crate::cpython::object::{Object, Raised};
 use crate::runtime::{self, Runtime};
@@ -96,6 +96,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let preparing = Object::import(c"cds.preparing")?;
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let collections = Collections::now();
     let keep_environment = preparation.attribute(c"keep_environment")?;
     let started = keep_environment.call(vec![variables::of_c()?])?;
     let at_fork = preparation.attribute(c"called_at_forks")?;
@@ -160,6 +161,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     image::use_up_free_memory();
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };
+    collections.restore();
     let Some(fetches) = rehearsed()? else {
         return Ok(None);
     };
@@ -533,6 +535,7 @@ fn process<'a>(
             named("[heap]").map_or(start_heap, |heap| heap.end),
         ),
         start_stack: field(28)?,
+        auxiliary: auxiliary(memory, field(28)?)?,
         vdso: Vdso {
             address: vdso.start,
             bytes: vdso_bytes,
@@ -550,6 +553,29 @@ fn process<'a>(
         context: &raw const CONTEXT as u64,
         restored: &raw const RESTORED as u64,
     })
+}
+
+/// Kinds and places of the values of the auxiliary vector, which lies on the stack of a process behind its arguments and its
+/// environment.
+fn auxiliary(memory: &Memory, start_stack: u64) -> io::Result<Vec<(u64, u64)>> {
+    const WORD: u64 = size_of::<u64>() as u64;
+    let word = |place: u64| -> io::Result<u64> {
+        let bytes = memory.read(place, WORD)?;
+        Ok(bytes.try_into().map_or(0, u64::from_ne_bytes))
+    };
+    let mut place = start_stack + (word(start_stack)? + 2) * WORD;
+    while word(place)? != 0 {
+        place += WORD;
+    }
+    let mut values = Vec::new();
+    loop {
+        place += WORD;
+        match word(place)? {
+            libc::AT_NULL => return Ok(values),
+            kind => values.push((kind, place + WORD)),
+        }
+        place += WORD;
+    }
 }
 
 /// Where the C library registered its restartable sequences (`__rseq_offset`, glibc 2.35), if the kernel let it.

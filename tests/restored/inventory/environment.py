@@ -1,6 +1,7 @@
 """Arguments and variables, as Python, the C library, the kernel and child processes have them."""
 
 import ctypes
+import itertools
 import os
 import posix
 import subprocess
@@ -81,4 +82,6 @@ def _report_arguments(lines: Lines) -> None:
 
 def _c_arguments(name: str) -> list[bytes | None]:
     pointer = ctypes.POINTER(ctypes.c_char_p).in_dll(native.libc, name)
-    return [pointer[number] for number in range(len(sys.orig_argv) + 1)]
+    texts = (pointer[number] for number in range(len(sys.orig_argv) + 1))
+    # There may be others, and fewer.
+    return [*itertools.takewhile(lambda text: text is not None, texts)]
