@@ -20,7 +20,6 @@ pub mod key;
 #[cfg(target_arch = "x86_64")]
 mod memory;
 pub mod own_file;
-#[cfg(target_arch = "x86_64")]
 pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;

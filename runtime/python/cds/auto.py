@@ -145,11 +145,11 @@ def _take_image(
     files = [name for name, text in sources if text is None]
     times = _times(files)
     found = programtext.variables(sources)
-    problem = programtext.obstacle(found, is_read_by_libraries)
-    is_taken = problem is None
-    if is_taken:
+    changed = programtext.may_change(found, is_read_by_libraries)
+    problem = programtext.obstacle(found)
+    if problem is None:
         # It is not known what value they get.
-        changes |= {os.fsencode(name): [_UNKNOWN] for name in found.changed}
+        changes |= {os.fsencode(name): [_UNKNOWN] for name in changed}
         problem = take_image(
             archive,
             entries,
@@ -175,8 +175,7 @@ def _take_image(
             file.seek(0)
             reason = file.read()
         # Whoever has done the imports knows the variable only.
-        places = found.changed if is_taken else {}
-        for name, place in places.items():
+        for name, place in changed.items():
             if f"variable {name},".encode() in reason:
                 reason += f"{name} is changed in {place}\n".encode(errors="surrogateescape")
         write_image_note(path, reason)

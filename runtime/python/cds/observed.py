@@ -45,6 +45,8 @@ class Record:
         # What was not there before, and may have been made.
         self.made: set[str] = set()
         self.variables: set[bytes] = set()
+        # Those that C code has asked for during the imports; none if not all of that was seen.
+        self.variables_of_libraries: set[bytes] | None = None
         # What C code has changed of them: kinds and texts of `breakpoints.rs`.
         self.changed_variables: list[tuple[bytes, bytes]] = []
         # Whether C code or another program may have looked at all of them, and whether that was not
@@ -74,6 +76,8 @@ def read(name: str, start: str) -> Record:
     kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     environment = _Environment()
+    asked_before = 0
+    of_libraries: set[bytes] | None = None
     for item in items:
         if environment.notices(item, start):
             continue
@@ -83,7 +87,9 @@ def read(name: str, start: str) -> Record:
         elif item == b"o" + os.fsencode(start):
             for kind in (b"m", b"t", b"s", b"d", b"r"):
                 found[kind].clear()
+            asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
+            of_libraries = {*found[b"v"][asked_before:]}
             sizes = found[b"s"]
             asked = sorted({*found[b"t"], *sizes})
             record.terminals = [(int(number), number in sizes) for number in asked]
@@ -98,6 +104,8 @@ def read(name: str, start: str) -> Record:
     record.changed_variables = environment.changes
     record.walks_environment = bool(environment.walkers)
     record.is_blind = environment.is_blind or not environment.is_watched
+    if of_libraries is not None and not (record.is_blind or record.walks_environment):
+        record.variables_of_libraries = of_libraries | environment.asked
     record.variables = environment.asked | {
         variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
     }

@@ -189,7 +189,9 @@ class Preparation:
 
         If it is known which modules these are, have the image taken anew without them.
         """
-        libraries = set(map(os.fsencode, self._wanted["for_libraries"])) | record.variables
+        libraries = record.variables_of_libraries
+        if libraries is None:
+            libraries = set(map(os.fsencode, self._wanted["for_libraries"])) | record.variables
         modules: set[str] = set()
         problem = None
         for name in self._environment.foreign():

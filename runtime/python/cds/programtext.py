@@ -6,7 +6,7 @@ first, they would have read another value.
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -49,18 +49,20 @@ def variables(sources: Iterable[tuple[str, bytes | None]]) -> Variables:
     return found
 
 
-def obstacle(found: Variables, is_read_by_libraries: Callable[[str], bool]) -> str | None:
+def obstacle(found: Variables) -> str | None:
     """Say why there can be no image of a program, whatever it imports, if that is so."""
-    if found.unknown:
-        return f"{found.unknown[0]}, so it is not known what imports read before and after that"
-    names: Mapping[str, str] = found.named | found.changed
-    for name, file in names.items():
-        if is_read_by_libraries(name):
-            return (
-                f"{file} names the variable {name}, which libraries read when they are loaded: "
-                "a run may change it before"
-            )
-    return None
+    if not found.unknown:
+        return None
+    return f"{found.unknown[0]}, so it is not known what imports read before and after that"
+
+
+def may_change(found: Variables, is_read_by_libraries: Callable[[str], bool]) -> dict[str, str]:
+    """Return variables that the program may change, with the file for each.
+
+    Of those that libraries might read, any name will do that is not only looked up.
+    """
+    named = {name: file for name, file in found.named.items() if is_read_by_libraries(name)}
+    return named | found.changed
 
 
 class _Visitor(ast.NodeVisitor):
