@@ -638,9 +638,9 @@ fn a_program_from_standard_input_leaves_nothing_to_be_restored() {
 /// The name of a file in a note need not be text.
 #[test]
 fn a_note_on_what_is_not_restored_names_files_of_any_name() {
-    let project = project(&[]);
+    let project = project(&[("lib/reader.py", LIBRARY_READER)]);
     let name = PathBuf::from(std::ffi::OsStr::from_bytes(b"app\xff.py"));
-    let program = "import os\nif 0: os.environ['TZ'] = ''\nimport json\n";
+    let program = "import os\nif 0: os.environ['MY_TZ'] = ''\nimport reader\n";
     fs::write(project.path(&name), program).expect("it can be written");
     for _ in 0..2 {
         let mut program = command(&project, &AUTO);
@@ -648,7 +648,7 @@ fn a_note_on_what_is_not_restored_names_files_of_any_name() {
         settle(&project);
     }
     assert!(
-        note(&project).contains("names the variable TZ"),
+        note(&project).contains("MY_TZ is changed in "),
         "{}",
         note(&project)
     );
