@@ -12,7 +12,7 @@ pub mod workload;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -187,6 +187,18 @@ pub fn settle(project: &Project) {
     while is_at_work() {
         assert!(start.elapsed() < Duration::from_secs(60), "it never ends");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The exit status of a program that checks something: whether all was as it should be. An error is told.
+pub fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

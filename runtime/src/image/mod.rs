@@ -17,8 +17,6 @@ mod describe;
 #[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
-mod kernel_state;
-#[cfg(target_arch = "x86_64")]
 mod late_changes;
 #[cfg(target_arch = "x86_64")]
 mod loaded;
@@ -33,6 +31,8 @@ mod memory_map;
 mod note;
 #[cfg(target_arch = "x86_64")]
 mod observe;
+#[cfg(target_arch = "x86_64")]
+mod process_attributes;
 mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod rehearse;

@@ -18,11 +18,11 @@ use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
-use super::kernel_state::KernelState;
 use super::loaded;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
+use super::process_attributes::ProcessAttributes;
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::threads;
@@ -92,7 +92,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     if let Some(text) = what_prints_or_traces(runtime) {
         return Err(text.into());
     }
-    let kernel = KernelState::of_this_process();
+    let kernel = ProcessAttributes::of_this_process();
     let preparing = Object::import(c"cds.preparing")?;
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
@@ -203,8 +203,8 @@ fn what_prints_or_traces(runtime: &Runtime) -> Option<&'static str> {
 }
 
 /// Names what imports have left in the process, and Python does not know.
-fn left_by_imports(before: &KernelState) -> Result<Vec<String>, Failure> {
-    let now = KernelState::of_this_process();
+fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
+    let now = ProcessAttributes::of_this_process();
     let changed: Vec<&str> = now.changed_since(before).collect();
     let mut left = Vec::new();
     if !changed.is_empty() {

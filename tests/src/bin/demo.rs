@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use cpython_cds_tests::environment::Environment;
+use cpython_cds_tests::exit_code;
 use cpython_cds_tests::measure::{self, median, pin};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::python;
@@ -33,14 +34,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 /// Whether everything was found as it should be.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use cpython_cds_tests::exit_code;
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::restored::{
     Allowed, Findings, Image, Inventory, SETTINGS, Setting, programs,
@@ -24,14 +25,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 /// Whether nothing differs but what may.

@@ -13,7 +13,7 @@ use cpython_cds_tests::environment::Environment;
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::restored::copy_package;
-use cpython_cds_tests::{Outcome, python};
+use cpython_cds_tests::{Outcome, exit_code, python};
 use similar::TextDiff;
 
 /// Programs (tests/restored/storm), and whether they are in their images.
@@ -51,14 +51,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 /// Whether all did what they do when they are started.

@@ -160,9 +160,9 @@ const KEPT: &[(&str, Source)] = &[
 ];
 
 /// All of it, as it was at one time.
-pub struct KernelState(Vec<Vec<u8>>);
+pub struct ProcessAttributes(Vec<Vec<u8>>);
 
-impl KernelState {
+impl ProcessAttributes {
     pub fn of_this_process() -> Self {
         let status = proc_file("status");
         Self(
