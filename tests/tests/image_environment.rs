@@ -179,7 +179,8 @@ value = sorted(text for text in value if text.startswith(b'MINE_'))\n";
         "value = os.environ == {}",
         "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'])",
         "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'], env=dict(os.environ))",
-        "value = os.popen('echo $MINE_A').read()",
+        // Whoever does not close it may leave an open pipe.
+        "stream = os.popen('echo $MINE_A'); value = stream.read(); stream.close()",
         "value = b'MINE_' in open('/proc/self/environ', 'rb').read()",
         in_c,
     ] {
