@@ -408,10 +408,14 @@ cds_glue_use_up_free_memory(void)
     }
 }
 
-PyWideStringList *
-cds_glue_original_arguments(void)
+int
+cds_glue_set_original_arguments(const PyWideStringList *arguments)
 {
-    return &_PyRuntime.orig_argv;
+    PyMemAllocatorEx allocator;
+    _PyMem_SetDefaultAllocator(PYMEM_DOMAIN_RAW, &allocator);
+    int result = _PyWideStringList_Copy(&_PyRuntime.orig_argv, arguments);
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &allocator);
+    return result;
 }
 
 void

@@ -149,8 +149,11 @@ PyObject *cds_glue_take_context(void);
    next get memory of their own (Objects/obmalloc.c). */
 void cds_glue_use_up_free_memory(void);
 
-/* What Py_GetArgcArgv() returns; removes all texts of such a list. */
-PyWideStringList *cds_glue_original_arguments(void);
+/* Copies what Py_GetArgcArgv() returns, with the allocator that
+   _Py_SetArgcArgv() uses for it (Python/initconfig.c); -1 without memory. */
+int cds_glue_set_original_arguments(const PyWideStringList *arguments);
+
+/* Removes all texts of a list of the configuration. */
 void cds_glue_clear_arguments(PyWideStringList *list);
 
 /* What gc.get_stats() returns: an element for each of NUM_GENERATIONS. */

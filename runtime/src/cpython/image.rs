@@ -141,22 +141,20 @@ fn set(text: &CStr, field: impl FnOnce(&mut raw::PyConfig) -> *mut *mut raw::wch
 /// Sets what the interpreter was started with, options included (`Py_GetArgcArgv()`, `PyConfig.orig_argv`). What cannot be
 /// decoded is left out.
 pub fn set_original_arguments(arguments: &[CString]) {
-    // SAFETY: both lists belong to the interpreter, whose only thread this is; what is appended is copied.
+    // SAFETY: the configuration belongs to the interpreter, whose only thread this is; what is appended is copied.
     unsafe {
         let config = raw::cds_glue_config(raw::PyInterpreterState_Get()).cast_mut();
-        for list in [
-            raw::cds_glue_original_arguments(),
-            &raw mut (*config).orig_argv,
-        ] {
-            raw::cds_glue_clear_arguments(list);
-            for argument in arguments {
-                let text = raw::Py_DecodeLocale(argument.as_ptr(), std::ptr::null_mut());
-                if !text.is_null() {
-                    raw::PyWideStringList_Append(list, text);
-                    raw::PyMem_RawFree(text.cast());
-                }
+        let list = &raw mut (*config).orig_argv;
+        raw::cds_glue_clear_arguments(list);
+        for argument in arguments {
+            let text = raw::Py_DecodeLocale(argument.as_ptr(), std::ptr::null_mut());
+            if !text.is_null() {
+                raw::PyWideStringList_Append(list, text);
+                raw::PyMem_RawFree(text.cast());
             }
         }
+        // Without memory the next thing that needs some fails.
+        raw::cds_glue_set_original_arguments(list);
     }
 }
 
