@@ -181,7 +181,7 @@ value = sorted(text for text in value if text.startswith(b'MINE_'))\n";
         "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'], env=dict(os.environ))",
         // Whoever does not close it may leave an open pipe.
         "stream = os.popen('echo $MINE_A'); value = stream.read(); stream.close()",
-        "value = b'MINE_' in open('/proc/self/environ', 'rb').read()",
+        "with open('/proc/self/environ', 'rb') as file: value = b'MINE_' in file.read()",
         in_c,
     ] {
         let project = project(
