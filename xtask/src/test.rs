@@ -141,8 +141,16 @@ fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
 fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static str]) {
     match profile {
         Profile::Dev | Profile::Release => (&[], &[]),
-        // Addresses are in what it prints.
-        Profile::Debug => (&[], &["real_programs"]),
+        Profile::Debug => (
+            // It takes minutes with an allocator that checks each block, and is about the kernel's memory.
+            &["image_memory_fuzz"],
+            &[
+                // Addresses are in what it prints.
+                "real_programs",
+                // So are random names of files, in warnings that others do not give.
+                "what_libraries_do_at_the_end",
+            ],
+        ),
         // AddressSanitizer takes memory that they limit, and more of the address space than an image can have.
         Profile::Sanitize => (
             &[
