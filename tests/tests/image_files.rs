@@ -80,19 +80,20 @@ fn note(project: &Project) -> String {
     String::from_utf8_lossy(&note[..end]).into_owned()
 }
 
+const DUMP: [&str; 7] = [
+    "-m",
+    "cds",
+    "dump",
+    "-q",
+    "--image",
+    "app.lst",
+    "made/app.img",
+];
+
 /// Dumps an image of some modules.
 fn dump(project: &Project, modules: &str) {
     project.write("app.lst", modules);
-    let arguments = [
-        "-m",
-        "cds",
-        "dump",
-        "-q",
-        "--image",
-        "app.lst",
-        "made/app.img",
-    ];
-    run(project, &arguments).success();
+    run(project, &DUMP).success();
 }
 
 /// Runs a program with that image.
@@ -279,16 +280,7 @@ fn a_dump_of_what_is_restored_needs_no_temporary_directory() {
         ("app.lst", "tool\n"),
         ("tmp/.keep", ""),
     ]);
-    let arguments = [
-        "-m",
-        "cds",
-        "dump",
-        "-q",
-        "--image",
-        "app.lst",
-        "made/app.img",
-    ];
-    let mut dump = command(&project, &arguments);
+    let mut dump = command(&project, &DUMP);
     let dumped = Outcome::of(dump.env("TMPDIR", project.path("tmp"))).success();
     let said = "temporary files: ['.keep']\n";
     assert!(dumped.stderr.contains(said), "{dumped:?}");

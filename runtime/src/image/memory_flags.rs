@@ -1,5 +1,4 @@
-//! What the kernel is told of memory besides its contents and its protection, and does not tell of a file that is mapped
-//! in its place: that it is locked, for one. An image does not have it.
+//! Memory with a property that no image has: it is locked, for example, or forked processes do not get it.
 //!
 //! Advice that is given again in a restored process (`memory_dump.rs`), or only about the order of reading, is not meant.
 

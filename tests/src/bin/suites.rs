@@ -11,7 +11,7 @@ use cpython_cds_tests::environment::{self, succeed};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::workload::TENSORFLOW;
-use cpython_cds_tests::{Outcome, clean, python, repository};
+use cpython_cds_tests::{Outcome, clean, exit_code, python, repository};
 
 /// A package and its tests.
 struct Suite {
@@ -149,14 +149,7 @@ fn main() -> ExitCode {
     let result = stock
         .context("started by cargo xtask test --packages only")
         .and_then(|stock| run(&stock, &names));
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(result)
 }
 
 /// Whether all suites, or those of packages with these names, give the same results.
