@@ -35,6 +35,7 @@ const VARIABLES: &[&str] = &[
     "PyTuple_Type",
     "PyUnicode_Type",
     "PyExc_OSError",
+    "PyExc_ResourceWarning",
     "PyExc_TypeError",
     "PyExc_ValueError",
     "NUM_GENERATIONS",

@@ -355,6 +355,20 @@ fn objects_of_the_image_are_finalized() {
     }
 }
 
+/// What a thread holds that is still there is left alone: it waits for a lock that it will never get, and so would a
+/// finalizer for one that the thread has.
+#[test]
+fn objects_of_threads_are_left_alone() {
+    let programs = Programs::new(&["holding", "os", "threading", "time"]);
+    for program in [
+        "import holding, os, threading, time\nread, write = os.pipe()\ndef work():\n with os.fdopen(read, 'rb') as file: file.read()\nthreading.Thread(target=work, daemon=True).start()\nholding.values['x'] = holding.Named('x')\ntime.sleep(0.1)\n",
+        "import holding, threading\nready = threading.Event()\ndef work():\n named, file = holding.Named('of a thread'), open('lost.txt', 'w')\n file.write('lost'); ready.set(); threading.Event().wait()\nthreading.Thread(target=work, daemon=True).start()\nready.wait()\nholding.values['x'] = holding.Named('x')\n",
+        "import holding, threading\nready = threading.Event()\ndef work():\n holding.local.named = holding.Named('of a thread')\n holding.context.set(holding.Named('of a context')); ready.set(); threading.Event().wait()\nthreading.Thread(target=work, daemon=True).start()\nready.wait()\nholding.local.named = holding.Named('x')\n",
+    ] {
+        programs.assert_same(program);
+    }
+}
+
 /// A finalizer finds all that its module and others have, and what it raises is shown.
 #[test]
 fn finalizers_find_what_they_need() {
@@ -371,6 +385,8 @@ fn finalizers_find_what_they_need() {
         "import sys\nsys.stdout = open('out.txt', 'w')\nprint('elsewhere')\n",
         "import atexit, holding\natexit.register(print, 'at exit')\nholding.named = holding.Named('x')\natexit.register(holding.values.update, a=holding.Named('y'))\n",
         "import holding, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nholding.values['x'] = holding.Named('x')\n",
+        "import holding, socket, warnings\nwarnings.simplefilter('always')\nholding.values['socket'] = socket.socket()\nholding.items.append(socket.socket())\nholding.items[0].close()\n",
+        "import holding, socket\nclass C:\n def __del__(self): print(holding.values['socket'].fileno(), holding.file.closed)\nholding.file = open(__file__); holding.values.update(socket=socket.socket(), c=C())\nholding.values['socket'].close()\n",
         "import gc\ngc.callbacks.append(lambda phase, told: print(phase, told['generation']))\n",
         "import gc\ngc.disable()\nclass C:\n def __del__(self): print('end of a cycle')\nc = C(); c.c = c; del c\n",
         "import holding\nasync def f(): pass\nholding.values['f'] = f()\n",

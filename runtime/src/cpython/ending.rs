@@ -6,14 +6,16 @@
 //! is found here, by what can be reached from what C code holds ([`held`]); weak references to it are cleared and finalizers are
 //! called in the order in which the collector does so.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 
+use super::closing::part_of_file;
 use super::collector;
 use super::heap::{self, Address, Census, Generations, Ring, Table};
 use super::mortality::{held, is_as_in_image};
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
-use super::sight::{Sight, has_telling_callback, part_of_file};
+use super::sight::{Sight, has_telling_callback};
 
 /// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
 const SPECIAL: [&CStr; 12] = [
@@ -255,7 +257,7 @@ impl Ending {
                         index.is_none_or(|index| !is_dying[index])
                     };
                     clear_weak_references(object, &mut outlives, &mut callbacks);
-                    if self.sight.sees_end(object) {
+                    if self.sight.has_end(object) {
                         finalizable.push(object);
                     }
                 }
@@ -265,7 +267,7 @@ impl Ending {
             return Finalized::Nothing;
         }
         // SAFETY: they are tracked, and alive.
-        let mut ring = unsafe { in_order(&mut finalizable) };
+        let mut ring = unsafe { in_order(&finalizable) };
         for reference in callbacks {
             call_back(&reference);
         }
@@ -312,27 +314,41 @@ impl Ending {
         }
     }
 
-    /// Clears the context of the thread, and finalizes what there is then, whoever holds it.
+    /// Drops what the states of the thread and of the interpreter refer to, and finalizes what there is then, unless C code
+    /// or a thread that is still there holds it: a plain process leaves that alone, too.
     pub fn finalize_rest(&mut self) {
         // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
         // the ring is alive.
         unsafe {
-            let context = raw::cds_glue_take_context();
-            if !context.is_null() {
-                if heap::is_immortal(context) {
-                    raw::cds_glue_clear(context);
+            for kept in kept_by_states() {
+                let object = std::mem::replace(&mut *kept, std::ptr::null_mut());
+                if heap::is_immortal(object) {
+                    raw::cds_glue_clear(object);
                 }
-                raw::Py_DecRef(context);
+                raw::Py_DecRef(object);
             }
+            let mut census = all_objects();
+            let roots: Table<Address> = census.held_from_outside().collect();
+            census.mark(roots.iter().copied());
             let objects = Generations::Collected.objects();
             let objects = objects.iter().copied();
-            let mut finalizable = objects
-                .filter(|&object| self.sight.sees_end(object))
+            let finalizable = objects
+                .filter(|&object| !census.is_marked(object) && self.sight.has_end(object))
                 .collect();
-            let mut ring = in_order(&mut finalizable);
+            drop(census);
+            let mut ring = in_order(&finalizable);
             ring.drain(|object| raw::PyObject_CallFinalizer(object));
         }
     }
+}
+
+/// Where the states of the thread and of the interpreter refer to something.
+fn kept_by_states() -> impl Iterator<Item = *mut Address> {
+    // SAFETY: there is an interpreter, and the GIL is held.
+    let places = (0..).map(|index| unsafe { raw::cds_glue_kept_by_states(index) });
+    let places = places.take_while(|place| !place.is_null());
+    // SAFETY: these places exist as long as the interpreter.
+    places.filter(|&place| unsafe { !(*place).is_null() })
 }
 
 /// Objects with the reference counts that they would have if none were immortal.
@@ -423,24 +439,35 @@ impl Counted {
     }
 }
 
-/// Objects in the order in which they are finalized: their own, but for the parts of files.
+/// Objects in the order in which they are finalized: their own, but the parts of a file together, the one first that has
+/// to be written to the next.
 ///
 /// # Safety
 /// They are alive and tracked, each is there once.
-unsafe fn in_order(objects: &mut Table<Address>) -> Ring {
-    // SAFETY: as promised.
-    unsafe {
-        objects.as_mut().sort_by_key(|&object| part_of_file(object));
-        Ring::of(objects.iter().copied())
+unsafe fn in_order(objects: &Table<Address>) -> Ring {
+    let mut files = HashMap::new();
+    let mut ordered = Vec::new();
+    for (index, &object) in objects.iter().enumerate() {
+        // SAFETY: as promised.
+        let part = unsafe { part_of_file(object) };
+        let place = part.map(|(file, part)| (*files.entry(file).or_insert(index), Some(part)));
+        ordered.push((place.unwrap_or((index, None)), object));
     }
+    ordered.sort_by_key(|&(place, _)| place);
+    // SAFETY: as promised.
+    unsafe { Ring::of(ordered.into_iter().map(|(_, object)| object)) }
+}
+
+fn all_objects() -> Census {
+    let mut tracked = Generations::Permanent.objects();
+    tracked.extend(Generations::Collected.objects().iter().copied());
+    // SAFETY: the collector knows objects that are alive.
+    unsafe { Census::of(&tracked) }
 }
 
 /// All objects, of which those are marked that would not be garbage if all could die.
 fn reachable() -> Census {
-    let mut tracked = Generations::Permanent.objects();
-    tracked.extend(Generations::Collected.objects().iter().copied());
-    // SAFETY: the collector knows objects that are alive.
-    let mut census = unsafe { Census::of(&tracked) };
+    let mut census = all_objects();
     let roots: Table<Address> = held().chain(census.held_from_outside()).collect();
     census.mark(roots.iter().copied());
     census

@@ -308,6 +308,12 @@ cds_glue_may_vary(PyTypeObject *type)
 }
 
 const void *
+cds_glue_finalizer(PyTypeObject *type)
+{
+    return (const void *)type->tp_finalize;
+}
+
+const void *
 cds_glue_dealloc(PyTypeObject *type)
 {
     return (const void *)type->tp_dealloc;
@@ -375,13 +381,23 @@ cds_glue_forget_collection_callbacks(void)
     PyList_SetSlice(callbacks, 0, PyList_GET_SIZE(callbacks), NULL);
 }
 
-PyObject *
-cds_glue_take_context(void)
+PyObject **
+cds_glue_kept_by_states(int index)
 {
     PyThreadState *thread = _PyThreadState_GET();
-    PyObject *context = thread->context;
-    thread->context = NULL;
-    return context;
+    PyInterpreterState *interp = thread->interp;
+    PyObject **places[] = {
+        &thread->threading_local_key,
+        &thread->threading_local_sentinel,
+        &((_PyThreadStateImpl *)thread)->asyncio_running_loop,
+        &thread->dict,
+        &thread->context,
+        &interp->dict,
+        &interp->before_forkers,
+        &interp->after_forkers_parent,
+        &interp->after_forkers_child,
+    };
+    return index < (int)Py_ARRAY_LENGTH(places) ? places[index] : NULL;
 }
 
 void

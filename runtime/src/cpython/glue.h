@@ -119,7 +119,8 @@ int cds_glue_has_finalizer(PyTypeObject *type);
 
 /* Whether the end of objects of a type may differ from one to the other. */
 int cds_glue_may_vary(PyTypeObject *type);
-/* tp_dealloc, tp_base, tp_name. */
+/* tp_finalize, tp_dealloc, tp_base, tp_name. */
+const void *cds_glue_finalizer(PyTypeObject *type);
 const void *cds_glue_dealloc(PyTypeObject *type);
 PyTypeObject *cds_glue_base(PyTypeObject *type);
 const char *cds_glue_name(PyTypeObject *type);
@@ -142,8 +143,10 @@ void cds_glue_collect(void);
 /* Empties gc.callbacks. */
 void cds_glue_forget_collection_callbacks(void);
 
-/* The context of the current thread, which has none then; or NULL. */
-PyObject *cds_glue_take_context(void);
+/* Where the states of the current thread and of the interpreter refer to objects
+   that they drop at their end (PyThreadState_Clear() and interpreter_clear() in
+   Python/pystate.c); NULL after the last place. */
+PyObject **cds_glue_kept_by_states(int index);
 
 /* Allocates, for good, what is free in memory that has objects: those that come
    next get memory of their own (Objects/obmalloc.c). */

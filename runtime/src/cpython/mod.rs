@@ -17,6 +17,7 @@
 //! - [`config`]: what the interpreter was told at start-up.
 
 pub mod archived;
+pub mod closing;
 pub mod collector;
 pub mod config;
 pub mod dict_watcher;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 
+use super::closing::Closing;
 use super::heap::{Address, is_immortal, is_leaf};
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
@@ -34,22 +35,6 @@ const HARMLESS: [&str; 7] = [
 /// What of the interpreter and its standard library writes something when it is destroyed.
 const WRITING_TYPES: [&str; 3] = ["_dbm.dbm", "_gdbm.gdbm", "sqlite3.Connection"];
 
-/// When a file is finalized by parts: what has to be written lies in the parts that come first. The others come before all
-/// of them.
-const PARTS_OF_FILES: [&str; 3] = ["_io.TextIOWrapper", "_io.Buffered", "_io.FileIO"];
-
-/// Which part of a file an object is, if it is one; a larger number for one that has to be finalized later.
-///
-/// # Safety
-/// The object is alive.
-pub unsafe fn part_of_file(object: Address) -> Option<usize> {
-    // SAFETY: as promised.
-    let name = unsafe { type_name(object) };
-    PARTS_OF_FILES
-        .iter()
-        .position(|part| name.starts_with(part))
-}
-
 /// Whether an object has to stay mortal in an image: its end can be seen, or its being alive, through a weak reference.
 ///
 /// # Safety
@@ -74,6 +59,7 @@ pub unsafe fn is_noticeable(object: Address) -> bool {
 
 /// What is to be known of types to tell whether something can be seen of the end of an object.
 pub struct Sight {
+    closing: Closing,
     /// That of all classes which are defined in Python.
     class_dealloc: Dealloc,
     module_names: Object,
@@ -88,6 +74,7 @@ impl Sight {
     pub fn new() -> Result<Self> {
         let class = Object::import(c"_frozen_importlib")?.attribute(c"ModuleSpec")?;
         Ok(Self {
+            closing: Closing::new()?,
             // SAFETY: it is a class.
             class_dealloc: unsafe { raw::cds_glue_dealloc(class.as_ptr().cast()) },
             module_names: Object::import(c"sys")?.attribute(c"stdlib_module_names")?,
@@ -96,11 +83,20 @@ impl Sight {
         })
     }
 
-    /// Whether its end does anything but give back memory and what the kernel takes back anyway.
+    /// Whether anybody can see its end.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_end(&mut self, object: Address) -> bool {
+        // SAFETY: as promised.
+        unsafe { self.has_end(object) && !self.closing.is_silent(object) }
+    }
+
+    /// Whether its end does anything but give back memory: an object that can still be used then could show it.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn has_end(&mut self, object: Address) -> bool {
         // SAFETY: as promised.
         unsafe {
             let is_harmless = std::ptr::eq((*object).ob_type, self.last);
@@ -242,18 +238,13 @@ unsafe fn has_weak_references(object: Address) -> bool {
 /// The object is alive and has a finalizer.
 unsafe fn is_open(object: Address) -> bool {
     // SAFETY: as promised.
-    let (name, object) = unsafe { (type_name(object), Object::from_borrowed(object)) };
+    let (name, is_closed, object) = unsafe {
+        let is_closed = Closing::is_closed(object);
+        (type_name(object), is_closed, Object::from_borrowed(object))
+    };
     match name {
         "_io.StringIO" | "_io.BytesIO" => false,
-        // A descriptor that is not its own is left open, and nobody is warned.
-        "_io.FileIO" => object.attribute(c"closefd").map_or_else(
-            |raised| {
-                raised.clear();
-                true
-            },
-            |closes| closes.is_true(),
-        ),
-        _ => !is_idle(name, &object),
+        _ => !is_closed && !is_idle(name, &object),
     }
 }
 

@@ -1,0 +1,191 @@
+//! The end of files and sockets: which are closed already, and of which nobody notices that they are closed.
+
+use std::ffi::CStr;
+
+use super::heap::Address;
+use super::object::{Object, Raised, Result};
+use super::raw;
+
+/// The type of all sockets (Modules/socketmodule.c).
+const SOCKET: &CStr = c"_socket.socket";
+
+const READER: &str = "_io.BufferedReader";
+/// The parts of files that are written in C, and of which kind each is.
+const PARTS: [(&str, Part); 5] = [
+    ("_io.TextIOWrapper", Part::Text),
+    (READER, Part::Reader),
+    ("_io.BufferedWriter", Part::Writer),
+    ("_io.BufferedRandom", Part::Writer),
+    ("_io.FileIO", Part::Descriptor),
+];
+
+/// A part, in the order in which data goes through them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Text,
+    Reader,
+    Writer,
+    Descriptor,
+}
+
+/// A file that consists of such parts only, so that no Python code runs when it is asked.
+struct File {
+    descriptor: Object,
+    is_written: bool,
+}
+
+/// What is to be known of the warnings of a program.
+pub struct Closing {
+    is_leak_reported: bool,
+}
+
+impl Closing {
+    /// # Errors
+    /// If there is no memory left.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            is_leak_reported: is_leak_reported()?,
+        })
+    }
+
+    /// Whether an object is a file or a socket that is closed, or whose descriptor is not its own and which has nothing to
+    /// write.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn is_closed(object: Address) -> bool {
+        // SAFETY: as promised.
+        unsafe {
+            ask(object, |file| {
+                let is_own = || file.descriptor.attribute(c"closefd");
+                Ok(file.descriptor.attribute(c"closed")?.is_true()
+                    || !file.is_written && !is_own()?.is_true())
+            }) || descriptor(object) == Some(-1)
+        }
+    }
+
+    /// Whether it is one that the kernel closes at the end of a process as well: nothing has to be written, and nobody is
+    /// warned.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn is_silent(&self, object: Address) -> bool {
+        // SAFETY: as promised.
+        !self.is_leak_reported
+            && unsafe { ask(object, |file| Ok(!file.is_written)) || descriptor(object).is_some() }
+    }
+}
+
+/// Of which file an object is a part, by the address of the innermost one, and which part it is.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn part_of_file(object: Address) -> Option<(Address, Part)> {
+    // SAFETY: as promised.
+    let object = unsafe { Object::from_borrowed(object) };
+    let part = part(&object)?;
+    let file = File::of(object).unwrap_or_else(|raised| {
+        raised.clear();
+        None
+    });
+    file.map(|file| (file.descriptor.as_ptr(), part))
+}
+
+fn part(object: &Object) -> Option<Part> {
+    let name = object.type_name();
+    let known = PARTS.iter().find(|(part, _)| *part == name);
+    known.map(|&(_, part)| part)
+}
+
+/// # Safety
+/// The object is alive.
+unsafe fn ask(object: Address, question: impl Fn(&File) -> Result<bool>) -> bool {
+    // SAFETY: as promised.
+    let object = unsafe { Object::from_borrowed(object) };
+    let answer = File::of(object).and_then(|file| file.map_or(Ok(false), |file| question(&file)));
+    answer.unwrap_or_else(|raised: Raised| {
+        raised.clear();
+        false
+    })
+}
+
+impl File {
+    fn of(mut object: Object) -> Result<Option<Self>> {
+        let mut is_written = false;
+        loop {
+            let Some(part) = part(&object) else {
+                return Ok(None);
+            };
+            is_written |= part == Part::Writer;
+            object = match part {
+                Part::Descriptor => {
+                    return Ok(Some(Self {
+                        descriptor: object,
+                        is_written,
+                    }));
+                }
+                Part::Reader | Part::Writer => object.attribute(c"raw")?,
+                Part::Text => {
+                    let buffer = object.attribute(c"buffer")?;
+                    // It has a buffer of its own.
+                    is_written |= buffer.type_name() != READER;
+                    buffer
+                }
+            };
+        }
+    }
+}
+
+/// The descriptor of a socket whose finalizer is that of all sockets.
+///
+/// # Safety
+/// The object is alive.
+unsafe fn descriptor(object: Address) -> Option<i64> {
+    // SAFETY: as promised; a type and its bases are alive as long as its objects.
+    unsafe {
+        let kind = (*object).ob_type;
+        let mut base = kind;
+        while !base.is_null() && CStr::from_ptr(raw::cds_glue_name(base)) != SOCKET {
+            base = raw::cds_glue_base(base);
+        }
+        if base.is_null() || raw::cds_glue_finalizer(base) != raw::cds_glue_finalizer(kind) {
+            return None;
+        }
+        let number = Object::from_borrowed(base.cast()).attribute(c"fileno");
+        let number = number.and_then(|fileno| fileno.call(vec![Object::from_borrowed(object)]));
+        number.and_then(|number| number.to_i64()).map_or_else(
+            |raised| {
+                raised.clear();
+                None
+            },
+            Some,
+        )
+    }
+}
+
+/// Whether anybody hears of a file that is left open: whether the first filter for a ResourceWarning does anything but ignore
+/// it (Python/_warnings.c, `get_filter()`).
+fn is_leak_reported() -> Result<bool> {
+    // SAFETY: the dict and the class exist as long as the interpreter; the module is borrowed from the dict, or NULL.
+    let (module, category) = unsafe {
+        let module = raw::PyDict_GetItemString(raw::cds_glue_modules(), c"warnings".as_ptr());
+        let module = (!module.is_null()).then(|| Object::from_borrowed(module));
+        (module, Object::from_borrowed(raw::PyExc_ResourceWarning))
+    };
+    let module = module.map_or_else(|| Object::import(c"_warnings"), Ok)?;
+    let classes = category.attribute(c"__mro__")?.to_items()?;
+    for filter in module.attribute(c"filters")?.to_items()? {
+        let [action, message, category, module, line] = &filter.to_items()?[..] else {
+            return Ok(true);
+        };
+        if !classes
+            .iter()
+            .any(|class| class.as_ptr() == category.as_ptr())
+        {
+            continue;
+        }
+        let is_for_all = message.is_none() && module.is_none() && line.to_i64()? == 0;
+        return Ok(!is_for_all || action.to_str()? != "ignore");
+    }
+    Ok(true)
+}
