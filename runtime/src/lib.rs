@@ -27,6 +27,7 @@ mod loaders;
 mod memory;
 mod objects;
 mod options;
+mod page_map;
 mod patterns;
 mod postpone;
 mod profile;

@@ -143,7 +143,8 @@ impl Programs {
         let stats = self.project.path("stats.json");
         let _ = fs::remove_file(&stats);
         let stats_option = format!("cds_stats={}", stats.display());
-        let image = ["-X", "cds=app.img", "-X", &stats_option];
+        // A strict process looks at what it takes for unchanged.
+        let image = ["-X", "cds=app.img", "-X", &stats_option, "-X", "cds_strict"];
         let ending = self.run(&[&image, options].concat(), program);
         let report = Report::read(&stats).expect("it was written");
         assert_eq!(report.startup_image_refused, None, "{program}");

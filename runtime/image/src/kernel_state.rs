@@ -42,6 +42,22 @@ pub fn ignored_signals() -> Option<u64> {
     Some(ignored)
 }
 
+/// Ignores signals, a bit for each, as the kernel does where they were ignored before execve(2): with no flags, and no
+/// function that returns from a handler.
+pub fn ignore_signals(signals: u64) {
+    const IGNORED: SignalAction = [1, 0, 0, 0];
+    for signal in (1..=64).filter(|signal| signals & 1 << (signal - 1) != 0) {
+        let action = IGNORED.as_ptr() as u64;
+        // SAFETY: reads the constant; nothing of this process depends on how the signal was ignored before.
+        unsafe {
+            call(
+                libc::SYS_rt_sigaction as u64,
+                &[signal, action, 0, SIGNAL_SET_BYTES, 0, 0],
+            );
+        }
+    }
+}
+
 fn action_of(signal: u64) -> Option<SignalAction> {
     let mut action = SignalAction::default();
     let place = action.as_mut_ptr() as u64;

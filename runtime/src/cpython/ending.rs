@@ -8,14 +8,18 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::iter;
 
+use super::census::Census;
 use super::closing::part_of_file;
 use super::collector;
-use super::heap::{self, Address, Census, Generations, Ring, Table};
+use super::graph::Graph;
+use super::heap::{self, Address, Generations, Ring};
 use super::mortality::{held, is_as_in_image};
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
 use super::sight::{Sight, has_telling_callback};
+use super::table::Table;
 
 /// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
 const SPECIAL: [&CStr; 12] = [
@@ -43,6 +47,7 @@ const STREAMS: [(&CStr, &CStr); 3] = [
 /// The end of this interpreter.
 pub struct Ending {
     sight: Sight,
+    is_strict: bool,
     modules: Vec<Module>,
 }
 
@@ -61,11 +66,14 @@ enum Module {
 }
 
 impl Ending {
+    /// If it is strict, what is taken for unchanged since the image was taken is looked at.
+    ///
     /// # Errors
     /// If `sys` is not what it should be.
-    pub fn new() -> Result<Self> {
+    pub fn new(is_strict: bool) -> Result<Self> {
         Ok(Self {
             sight: Sight::new()?,
+            is_strict,
             modules: Vec::new(),
         })
     }
@@ -181,8 +189,8 @@ impl Ending {
             let mut census = Census::of(&mortal);
             let roots: Table<Address> = census.held_from_outside().collect();
             census.mark(roots.iter().copied());
-            for index in 0..census.objects().len() {
-                let object = census.objects()[index];
+            for index in 0..census.len() {
+                let object = census.object(index);
                 let is_left = if census.is_marked(object) {
                     self.sight.sees_end(object)
                 } else {
@@ -199,19 +207,19 @@ impl Ending {
         false
     }
 
-    /// Collects what is garbage.
-    pub fn collect() {
+    /// Collects what is garbage; returns how many objects were found.
+    pub fn collect() -> isize {
         // SAFETY: there is an interpreter, and the GIL is held.
-        unsafe { raw::cds_glue_collect() };
+        unsafe { raw::cds_glue_collect() }
     }
 
     /// Finalizes what would be garbage if all could die. Modules of the image that would be garbage are forgotten, as nobody
     /// would clear them.
     pub fn collect_as_if_all_died(&mut self) {
-        let mut census = reachable();
+        let mut census = self.reachable();
         let unreferenced = census.unreferenced();
         if self.finalize(&mut census, &unreferenced) == Finalized::Something {
-            census = reachable();
+            census = self.reachable();
         }
         self.modules.retain(|module| match module {
             Module::Immortal(module) => census.is_marked(*module),
@@ -219,36 +227,44 @@ impl Ending {
         });
         let garbage = census.unmarked();
         let is_deallocation_seen = garbage.iter().any(|&index| {
-            let object = census.objects()[index];
+            let object = census.object(index);
             // SAFETY: it is alive.
-            unsafe { !heap::is_immortal(object) && self.sight.sees_dealloc(object) }
+            let is_immortal = census.is_known(index) || unsafe { heap::is_immortal(object) };
+            // SAFETY: as above.
+            !is_immortal && unsafe { self.sight.sees_dealloc(object) }
         });
-        self.finalize(&mut census, &garbage);
-        drop(census);
-        Self::collect();
+        let finalized = self.finalize(&mut census, &garbage);
+        let is_as_it_was = Self::collect() == 0 && finalized == Finalized::Nothing;
         if is_deallocation_seen {
-            release_garbage();
+            if !is_as_it_was {
+                census = self.reachable();
+            }
+            release_garbage(census);
             Self::collect();
         }
     }
 
     /// Finalizes what would die by its reference count if all could die.
     pub fn finalize_unreferenced(&mut self) {
-        let mut census = reachable();
+        let mut census = self.reachable();
         let unreferenced = census.unreferenced();
         self.finalize(&mut census, &unreferenced);
     }
 
     /// Deals with weak references to garbage, and finalizes it.
     fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
-        let mut is_dying: Table<bool> = census.objects().iter().map(|_| false).collect();
+        let mut is_dying: Table<bool> = iter::repeat_n(false, census.len()).collect();
         for &index in garbage {
             is_dying.as_mut()[index] = true;
         }
         let mut finalizable = Table::new();
         let mut callbacks = Vec::new();
         for &index in garbage {
-            let object = census.objects()[index];
+            // Nobody has come to refer weakly to an object that is as it was in the image.
+            if !census.is_new(index) {
+                continue;
+            }
+            let object = census.object(index);
             // SAFETY: it is alive, and no Python code runs.
             unsafe {
                 if raw::cds_glue_is_tracked(object) != 0 {
@@ -278,7 +294,7 @@ impl Ending {
 
     /// Clears the modules that are still there, the last first, as `_PyModule_ClearDict()` in Objects/moduleobject.c does.
     pub fn clear_modules(&mut self) {
-        let mut counted = Counted::new();
+        let mut counted = Counted::of(self.reachable());
         while let Some(module) = self.modules.pop() {
             let module = match module {
                 // SAFETY: it never dies.
@@ -305,6 +321,28 @@ impl Ending {
         }
     }
 
+    fn all_objects(&self) -> Census {
+        if let Some(graph) = Graph::get()
+            && let Ok(changed) = graph.changed()
+        {
+            if self.is_strict {
+                graph.verify(&changed);
+            }
+            // SAFETY: the collector knows objects that are alive, and so are immortal ones.
+            return unsafe { Census::since(graph, &changed, &Generations::Collected.objects()) };
+        }
+        // SAFETY: as above.
+        unsafe { Census::of(&heap::all_tracked()) }
+    }
+
+    /// All objects, of which those are marked that would not be garbage if all could die.
+    fn reachable(&self) -> Census {
+        let mut census = self.all_objects();
+        let roots: Table<Address> = held().chain(census.held_from_outside()).collect();
+        census.mark(roots.iter().copied());
+        census
+    }
+
     /// Clears `sys` and `builtins`.
     pub fn clear_interpreter() {
         // SAFETY: there is an interpreter, and the GIL is held.
@@ -327,7 +365,7 @@ impl Ending {
                 }
                 raw::Py_DecRef(object);
             }
-            let mut census = all_objects();
+            let mut census = self.all_objects();
             let roots: Table<Address> = census.held_from_outside().collect();
             census.mark(roots.iter().copied());
             let objects = Generations::Collected.objects();
@@ -361,8 +399,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new() -> Self {
-        let mut census = reachable();
+    fn of(mut census: Census) -> Self {
         let mut counts: Table<u32> = census.counts().iter().copied().collect();
         for object in held() {
             // That of C code stays.
@@ -370,11 +407,11 @@ impl Counted {
                 counts.as_mut()[index] += 1;
             }
         }
-        let objects = census.objects().iter();
-        // SAFETY: they are alive.
-        let is_immortal = objects.map(|&object| unsafe { heap::is_immortal(object) });
+        // SAFETY: the object is alive.
+        let is_immortal =
+            |index| census.is_known(index) || unsafe { heap::is_immortal(census.object(index)) };
         Self {
-            is_immortal: is_immortal.collect(),
+            is_immortal: (0..census.len()).map(is_immortal).collect(),
             dropped: Vec::new(),
             counts,
             census,
@@ -428,7 +465,7 @@ impl Counted {
                 .iter()
                 .any(|&referent| !self.is_immortal[referent as usize]);
             self.dropped.extend(referents);
-            let object = self.census.objects()[index];
+            let object = self.census.object(index);
             // SAFETY: it never dies, and nobody uses it any more.
             unsafe {
                 if holds_mortal && raw::cds_glue_is_plain_container(object) != 0 {
@@ -458,30 +495,15 @@ unsafe fn in_order(objects: &Table<Address>) -> Ring {
     unsafe { Ring::of(ordered.into_iter().map(|(_, object)| object)) }
 }
 
-fn all_objects() -> Census {
-    let mut tracked = Generations::Permanent.objects();
-    tracked.extend(Generations::Collected.objects().iter().copied());
-    // SAFETY: the collector knows objects that are alive.
-    unsafe { Census::of(&tracked) }
-}
-
-/// All objects, of which those are marked that would not be garbage if all could die.
-fn reachable() -> Census {
-    let mut census = all_objects();
-    let roots: Table<Address> = held().chain(census.held_from_outside()).collect();
-    census.mark(roots.iter().copied());
-    census
-}
-
 /// Has immortal objects that would be garbage forget those that are mortal.
-fn release_garbage() {
-    let mut census = reachable();
+fn release_garbage(mut census: Census) {
     let mut holders = Table::new();
-    for index in 0..census.tracked().len() {
-        let object = census.objects()[index];
+    for index in census.unmarked().iter().copied() {
+        let object = census.object(index);
         // SAFETY: it is alive, and no Python code runs.
         unsafe {
-            if heap::is_immortal(object) && !census.is_marked(object) {
+            let is_tracked = || raw::cds_glue_is_tracked(object) != 0;
+            if census.is_new(index) && heap::is_immortal(object) && is_tracked() {
                 let mut holds_mortal = false;
                 heap::referents(object, &mut |referent| {
                     holds_mortal |= is_mortal_garbage(referent, &mut census);

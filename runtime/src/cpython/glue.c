@@ -13,9 +13,10 @@
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
 #include "pycore_tracemalloc.h"
-/* It has a function that does not use its parameter. */
+/* They have a function that does not use its parameter. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
+#include "pycore_dict.h"
 #include "pycore_weakref.h"
 #pragma GCC diagnostic pop
 
@@ -143,6 +144,69 @@ cds_glue_traverse_code(PyCodeObject *code, visitproc visit, void *argument)
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parts); i++) {
         visit(parts[i], argument);
     }
+}
+
+/* Whether objects of a type refer to others only from their own memory, and from
+   the tables that cds_glue_pieces() knows. */
+static int
+is_known_traverse(traverseproc traverse)
+{
+    PyTypeObject *const known[] = {
+        &PyCFunction_Type, &PyCell_Type, &PyClassMethod_Type, &PyDict_Type,
+        &PyDictProxy_Type, &PyFunction_Type, &PyGetSetDescr_Type, &PyList_Type,
+        &PyMemberDescr_Type, &PyMethodDescr_Type, &PyMethod_Type, &PyProperty_Type,
+        &PySet_Type, &PyStaticMethod_Type, &PyTuple_Type, &PyType_Type,
+        &PyWrapperDescr_Type, &Py_GenericAliasType, &_PyWeakref_RefType,
+        (PyTypeObject *)PyExc_BaseException,
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(known); i++) {
+        if (known[i]->tp_traverse == traverse) {
+            return 1;
+        }
+    }
+    return traverse == NULL;
+}
+
+int
+cds_glue_pieces(PyObject *object, PyTypeObject *python_class,
+                cds_glue_piece visit, void *argument)
+{
+    PyTypeObject *type = Py_TYPE(object), *base = type;
+    // Items of a tuple that somebody else has, too, cannot be set.
+    if (!PyObject_IS_GC(object) || type == &PyTuple_Type) {
+        return 1;
+    }
+    while (base->tp_traverse == python_class->tp_traverse) {
+        base = base->tp_base;
+    }
+    if (!is_known_traverse(base->tp_traverse)) {
+        return 0;
+    }
+    size_t before = _PyType_PreHeaderSize(type);
+    size_t bytes = _PyObject_VAR_SIZE(type, type->tp_itemsize ? Py_SIZE(object) : 0);
+    if (type->tp_flags & Py_TPFLAGS_INLINE_VALUES) {
+        bytes += _PyInlineValuesSize(type);
+    }
+    visit((char *)object - before, before + bytes, argument);
+    if (PyDict_Check(object)) {
+        PyDictObject *dict = (PyDictObject *)object;
+        visit(dict->ma_keys, _PyDict_KeysSize(dict->ma_keys), argument);
+        if (dict->ma_values != NULL) {
+            visit(dict->ma_values,
+                  offsetof(PyDictValues, values)
+                      + dict->ma_values->capacity * sizeof(PyObject *),
+                  argument);
+        }
+    }
+    else if (PyList_Check(object)) {
+        PyListObject *list = (PyListObject *)object;
+        visit(list->ob_item, list->allocated * sizeof(PyObject *), argument);
+    }
+    else if (PyAnySet_Check(object)) {
+        PySetObject *set = (PySetObject *)object;
+        visit(set->table, (set->mask + 1) * sizeof(setentry), argument);
+    }
+    return 1;
 }
 
 int
@@ -368,10 +432,15 @@ cds_glue_first_builtins(void)
     return _PyInterpreterState_GET()->builtins_copy;
 }
 
-void
+Py_ssize_t
 cds_glue_collect(void)
 {
-    _PyGC_CollectNoFail(_PyThreadState_GET());
+    PyThreadState *thread = _PyThreadState_GET();
+    struct gc_generation_stats *stats =
+        &thread->interp->gc.generation_stats[NUM_GENERATIONS - 1];
+    Py_ssize_t before = stats->collected + stats->uncollectable;
+    _PyGC_CollectNoFail(thread);
+    return stats->collected + stats->uncollectable - before;
 }
 
 void

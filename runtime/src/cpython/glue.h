@@ -90,6 +90,13 @@ PyObject *cds_glue_namespace(PyObject *object);
 
 int cds_glue_is_dict(PyObject *object);
 
+/* Calls a function with each piece of memory that changes when the object comes to
+   refer to others; returns 0 if these are not known. All classes that are defined
+   in Python have the same tp_traverse as the given one. */
+typedef void (*cds_glue_piece)(const void *start, size_t bytes, void *argument);
+int cds_glue_pieces(PyObject *object, PyTypeObject *python_class,
+                    cds_glue_piece visit, void *argument);
+
 /* Whether it is neither a module, a type, a function nor a frame: these are of no
    use when they are cleared. */
 int cds_glue_is_plain_container(PyObject *object);
@@ -137,8 +144,9 @@ PyObject *cds_glue_sys_namespace(void);
 PyObject *cds_glue_builtins(void);
 PyObject *cds_glue_first_builtins(void);
 
-/* A full collection, whether or not collections are enabled. */
-void cds_glue_collect(void);
+/* A full collection, whether or not collections are enabled; returns how many
+   objects were garbage. */
+Py_ssize_t cds_glue_collect(void);
 
 /* Empties gc.callbacks. */
 void cds_glue_forget_collection_callbacks(void);

@@ -10,13 +10,16 @@
 //! - [`interned`]: its dict of interned strings,
 //! - [`linked`]: extension modules that are part of the interpreter,
 //! - [`heap`]: the garbage collector's lists, and who refers to whom,
-//! - [`sight`]: of which objects the end can be seen,
+//! - [`census`]: what can be reached from where,
+//! - [`graph`]: the references between the objects of an image, and which of them may have changed since,
+//! - [`sight`]: of which objects the end can be seen, and [`closing`]: that of files and sockets,
 //! - [`mortality`]: which objects of an image are immortal,
 //! - [`ending`]: the end of an interpreter with immortal objects,
 //! - [`image`]: what a frozen or restored process asks of it,
 //! - [`config`]: what the interpreter was told at start-up.
 
 pub mod archived;
+mod census;
 pub mod closing;
 pub mod collector;
 pub mod config;
@@ -24,6 +27,7 @@ pub mod dict_watcher;
 pub mod encode;
 pub mod ending;
 pub mod gil;
+pub mod graph;
 pub mod heap;
 pub mod image;
 pub mod interned;
@@ -33,6 +37,7 @@ pub mod mortality;
 pub mod object;
 pub mod sight;
 pub mod stored;
+mod table;
 
 /// Raw declarations; see `build.rs`.
 #[allow(

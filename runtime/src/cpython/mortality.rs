@@ -8,10 +8,12 @@
 
 use std::sync::OnceLock;
 
-use super::heap::{self, Address, Census, Generations, Table};
+use super::census::Census;
+use super::heap::{self, Address};
 use super::object::Result;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
+use super::table::Table;
 
 /// The immortal objects that C code held when they were made immortal, by their addresses: at the end of a process they
 /// are still there when everything else is garbage.
@@ -26,9 +28,7 @@ static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
 pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<()> {
-    // Imports may have put some aside, too.
-    let mut tracked = Generations::Permanent.objects();
-    tracked.extend(Generations::Collected.objects().iter().copied());
+    let tracked = heap::all_tracked();
     // SAFETY: the collector knows objects that are alive, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
     let held: Vec<usize> = census
@@ -94,8 +94,8 @@ pub fn held() -> impl Iterator<Item = Address> {
 fn mark_mortal(census: &mut Census) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();
-    for index in 0..census.objects().len() {
-        let object = census.objects()[index];
+    for index in 0..census.len() {
+        let object = census.object(index);
         is_barrier.push(false);
         // SAFETY: it is alive.
         if unsafe { is_noticeable(object) } && census.mark_alone(object) {
@@ -105,10 +105,10 @@ fn mark_mortal(census: &mut Census) {
     for object in main_module() {
         census.mark_alone(object);
     }
-    for index in 0..census.objects().len() {
+    for index in 0..census.len() {
         // SAFETY: it is alive.
         let (is_one, namespace) = unsafe {
-            let object = census.objects()[index];
+            let object = census.object(index);
             let is_one = raw::cds_glue_is_module_or_type(object) != 0;
             (is_one, raw::cds_glue_namespace(object))
         };
@@ -123,12 +123,12 @@ fn mark_mortal(census: &mut Census) {
     while let Some(index) = pending.pop() {
         for &holder in holders.of_object(index) {
             let holder = holder as usize;
-            if !is_barrier[holder] && census.mark_alone(census.objects()[holder]) {
+            if !is_barrier[holder] && census.mark_alone(census.object(holder)) {
                 pending.push(holder);
             }
         }
     }
-    let marked = 0..census.objects().len();
+    let marked = 0..census.len();
     let mut marked: Table<usize> = marked
         .filter(|&index| census.is_index_marked(index))
         .collect();
@@ -139,7 +139,7 @@ fn mark_mortal(census: &mut Census) {
         next += 1;
         for &referent in referents.iter() {
             let index = referent as usize;
-            let object = census.objects()[index];
+            let object = census.object(index);
             // SAFETY: it is alive.
             let is_held_by_these_only = !is_barrier[index]
                 && unsafe { raw::cds_glue_refcount(object) } == census.counts()[index] as isize
@@ -185,8 +185,8 @@ impl Holders {
         let mut holders = Table::new();
         holders.extend_with_zeros(total as usize);
         let mut filled: Table<u32> = Table::new();
-        filled.extend_with_zeros(census.objects().len());
-        for index in 0..census.objects().len() {
+        filled.extend_with_zeros(census.len());
+        for index in 0..census.len() {
             for &referent in census.referents_of(index) {
                 let referent = referent as usize;
                 let place = starts[referent] + filled[referent];
@@ -209,8 +209,8 @@ impl Holders {
 unsafe fn make_others_immortal(census: &mut Census) {
     // Text, numbers and code, and what only code refers to.
     let mut parts = Table::new();
-    for index in 0..census.objects().len() {
-        let object = census.objects()[index];
+    for index in 0..census.len() {
+        let object = census.object(index);
         // SAFETY: as promised.
         unsafe {
             if !census.is_marked(object) && !heap::is_immortal(object) {

@@ -12,13 +12,16 @@ use crate::cpython::ending::Ending;
 use crate::cpython::object::{Object, Result};
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
+static IS_STRICT: AtomicBool = AtomicBool::new(false);
 /// How many libraries had ever been loaded when the process was restored.
 static LIBRARIES: AtomicU64 = AtomicU64::new(0);
 
 /// Takes notice of what there is, and of what the command line says of the end.
 pub fn begin(line: &CommandLine) {
-    let is_full = line.cds("cds_full_exit").is_some_and(|value| value != b"0");
-    IS_FULL.store(is_full, Ordering::Relaxed);
+    for (name, setting) in [("cds_full_exit", &IS_FULL), ("cds_strict", &IS_STRICT)] {
+        let is_set = line.cds(name).is_some_and(|value| value != b"0");
+        setting.store(is_set, Ordering::Relaxed);
+    }
     LIBRARIES.store(loaded_libraries(), Ordering::Relaxed);
 }
 
@@ -59,7 +62,7 @@ fn finalize(is_full: bool) -> Result<()> {
 
 /// Does as much as can be seen of what a plain process does.
 fn finalize_objects(is_full: bool) -> Result<()> {
-    let mut ending = Ending::new()?;
+    let mut ending = Ending::new(IS_STRICT.load(Ordering::Relaxed))?;
     if !is_full && !Ending::is_collection_seen() && !ending.is_seen() {
         return Ok(());
     }
@@ -86,7 +89,9 @@ fn finalize_objects(is_full: bool) -> Result<()> {
     }
     Ending::clear_interpreter();
     ending.collect_as_if_all_died();
-    ending.finalize_rest();
+    if ending.is_seen() {
+        ending.finalize_rest();
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 //!   or given back.
 //! - *Arenas of the interpreter's allocator*: they come from mmap(2), and the only thing that is done with one is
 //!   munmap(2) of the whole, which is right for a mapping of a file, too (Objects/obmalloc.c, `_PyObject_ArenaFree()`).
+//! - *The graph of references* ([`Graph`]): tables of this library, to which nothing is written, and which nobody else knows.
 //! - *The C library's heap below the program break*, but for its large blocks: it grows and shrinks by brk(2), by which
 //!   the kernel maps new anonymous memory behind it and unmaps what is at its end, whatever that is (Linux, mm/mmap.c). The
 //!   C library takes memory for zeros only where the break has just been moved (glibc, malloc/malloc.c, `sysmalloc()`
@@ -36,9 +37,11 @@ use cds_image::{PAGE, places};
 use rustix::process::{Resource, getrlimit};
 
 use super::malloc_heap;
-use super::memory_map::{self, Mapping, PageMap};
+use super::memory_map::{self, Mapping};
 use super::writer::Writer;
+use crate::cpython::graph::Graph;
 use crate::cpython::image;
+use crate::page_map::PageMap;
 
 /// Gaps that are shorter are stored where each region costs a system call.
 const SHORTEST_GAP: u64 = 64;
@@ -82,6 +85,7 @@ impl Owned {
     fn here() -> Self {
         let mut ranges = program();
         ranges.extend(image::arenas());
+        ranges.extend(Graph::get().into_iter().flat_map(Graph::memory));
         ranges.sort_by_key(|range| range.start);
         Self(ranges)
     }

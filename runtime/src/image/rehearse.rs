@@ -10,9 +10,10 @@ use std::sync::OnceLock;
 use cds_image::PAGE;
 use cds_image::format::{Fetch, Restored};
 
-use super::memory_map::{self, PageMap};
+use super::memory_map;
 use super::resume::{self, RESTORED};
 use crate::cpython::object::{Object, Raised};
+use crate::page_map::PageMap;
 
 /// Seconds after which it is given up.
 const LONGEST: u32 = 60;

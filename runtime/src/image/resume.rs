@@ -7,6 +7,7 @@ use std::ptr;
 
 use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::Restored;
+use cds_image::kernel_state;
 
 use super::{finalize, late_changes, variable_history, variables};
 use crate::cpython::image;
@@ -68,7 +69,7 @@ pub unsafe fn resume() -> Result<()> {
     let options: Vec<Vec<u8>> = options
         .map(|(name, value)| [&name[..], b"=", value].concat())
         .collect();
-    let ignored: Vec<i64> = (1..=64)
+    let signals: Vec<i64> = (1..=64)
         .filter(|signal| ignored & 1 << (signal - 1) != 0)
         .collect();
     begin(
@@ -76,8 +77,10 @@ pub unsafe fn resume() -> Result<()> {
         &arguments,
         &options,
         list(&environment)?,
-        &ignored,
+        &signals,
     )?;
+    // Python's own way leaves traces that the kernel shows.
+    kernel_state::ignore_signals(ignored);
     if has_auto {
         late_changes::remember();
     }

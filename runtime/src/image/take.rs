@@ -29,6 +29,7 @@ use super::threads;
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use crate::cpython::extension_suffixes;
+use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, Collections};
 use crate::cpython::mortality;
 use crate::cpython::object::{Object, Raised};
@@ -165,6 +166,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let Some(fetches) = rehearsed()? else {
         return Ok(None);
     };
+    Graph::record()?;
     let Some(child) = fork()? else {
         // SAFETY: this is the only thread of a process that was just forked, with the GIL; and later of a restored one.
         unsafe {

@@ -64,8 +64,20 @@ pub struct Setting {
     arguments: &'static [&'static str],
     variables: Variables,
     streams: Streams,
+    /// Signals that are ignored when it starts: names with commas between them.
+    ignored: &'static str,
     /// Whether memory is tried out, which takes longest.
     is_full: bool,
+}
+
+impl Setting {
+    /// As nohup(1) and the `&` of a shell start a program.
+    pub const IGNORING: Self = Self {
+        name: "ignored signals",
+        ignored: "HUP,INT,QUIT",
+        is_full: false,
+        ..PLAIN
+    };
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,12 +102,14 @@ const PLAIN: Setting = Setting {
     arguments: &[],
     variables: Variables::Few,
     streams: Streams::Pipes,
+    ignored: "",
     is_full: true,
 };
 
 /// The first one is the one that says most.
-pub const SETTINGS: [Setting; 6] = [
+pub const SETTINGS: [Setting; 7] = [
     PLAIN,
+    Setting::IGNORING,
     Setting {
         name: "many variables",
         variables: Variables::Many,
@@ -268,7 +282,15 @@ impl Inventory {
     }
 
     fn command(&self, setting: &Setting) -> Command {
-        let mut command = Command::new(self.path("venv/bin/python"));
+        let python = self.path("venv/bin/python");
+        let mut command = if setting.ignored.is_empty() {
+            Command::new(python)
+        } else {
+            let mut command = Command::new("env");
+            command.arg(format!("--ignore-signal={}", setting.ignored));
+            command.arg(python);
+            command
+        };
         clean(&mut command);
         match setting.variables {
             Variables::Few => {
