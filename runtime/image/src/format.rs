@@ -19,7 +19,7 @@ use crate::{PAGE, bounds};
 
 /// The first bytes; no text file has them.
 const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const WORD: usize = size_of::<u64>();
@@ -44,6 +44,9 @@ pub struct Image<'a> {
     pub advice: Vec<Advice>,
     /// Pages that each process writes to.
     pub fetches: Vec<Fetch>,
+    /// What processes may find that differs from what a plain start finds: modules, and what they looked at.
+    #[serde(borrow)]
+    pub reported: Vec<&'a str>,
     /// Of all pages in the image file.
     pub pages_hash: u64,
 }
@@ -142,6 +145,11 @@ impl FileIdentity {
 /// When a file was modified, in nanoseconds since 1970.
 pub fn modified_ns(status: &Stat) -> i64 {
     status.st_mtime.saturating_mul(1_000_000_000) + status.st_mtime_nsec as i64
+}
+
+/// When its status was changed, in nanoseconds since 1970.
+pub fn changed_ns(status: &Stat) -> i64 {
+    status.st_ctime.saturating_mul(1_000_000_000) + status.st_ctime_nsec as i64
 }
 
 /// What the kernel knows of a process besides its memory, and what the process keeps for those that replace it.

@@ -14,7 +14,7 @@ use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::command_line::{CommandLine, Program};
-use crate::format::modified_ns;
+use crate::format::{changed_ns, modified_ns};
 use crate::start::Start;
 use crate::streams::Terminal;
 
@@ -99,38 +99,48 @@ pub struct Key<'a> {
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub enum Stamp {
     Missing,
-    /// A file that was read, or a directory that was listed, whose size counts as zero.
+    /// A file that was read, or a directory that was listed, whose size and time of the last change of its status count as zero.
     Contents {
         mtime_ns: i64,
+        /// It tells of another mode.
+        ctime_ns: i64,
+        /// It tells of another file with the same times, where a symbolic link leads elsewhere.
+        inode: u64,
         size: u64,
     },
     /// A directory that only had to be there.
     Directory,
     /// A symbolic link to one; the time is the link's own.
     Link {
-        mtime_ns: i64,
+        ctime_ns: i64,
     },
 }
 
 impl Stamp {
     /// Whether it is that of a path now.
     pub fn is_of(&self, path: &[u8]) -> bool {
-        if let Self::Link { mtime_ns } = self {
+        if let Self::Link { ctime_ns } = self {
             let status = rustix::fs::lstat(path);
-            return status.is_ok_and(|status| modified_ns(&status) == *mtime_ns);
+            return status.is_ok_and(|status| changed_ns(&status) == *ctime_ns);
         }
         let Ok(status) = rustix::fs::stat(path) else {
             return *self == Self::Missing;
         };
         let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
         match self {
-            Self::Contents { mtime_ns, size } => {
-                let here = if is_directory {
-                    0
+            Self::Contents {
+                mtime_ns,
+                ctime_ns,
+                inode,
+                size,
+            } => {
+                let (changed, bytes) = if is_directory {
+                    (0, 0)
                 } else {
-                    status.st_size as u64
+                    (changed_ns(&status), status.st_size as u64)
                 };
-                modified_ns(&status) == *mtime_ns && here == *size
+                let is_same = status.st_ino == *inode && modified_ns(&status) == *mtime_ns;
+                is_same && changed == *ctime_ns && bytes == *size
             }
             Self::Directory => is_directory,
             Self::Missing | Self::Link { .. } => false,

@@ -55,12 +55,14 @@ fn image() -> Image<'static> {
                 (
                     b"/b",
                     Stamp::Contents {
+                        ctime_ns: 4,
+                        inode: 5,
                         mtime_ns: 5,
                         size: 6,
                     },
                 ),
                 (b"/c", Stamp::Directory),
-                (b"/d", Stamp::Link { mtime_ns: 7 }),
+                (b"/d", Stamp::Link { ctime_ns: 7 }),
             ],
             directory: Some(b"/"),
             host: Some(b"localhost"),
@@ -109,6 +111,7 @@ fn image() -> Image<'static> {
             bytes: PAGE,
             advice: 14,
         }],
+        reported: vec!["module: the clock"],
         fetches: vec![Fetch {
             start: STATE,
             end: STATE + PAGE,

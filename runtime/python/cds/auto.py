@@ -79,6 +79,12 @@ def _source() -> Source:
     return (file if isinstance(file, str) else "the program"), None
 
 
+def _directory_of(source: Source) -> str | None:
+    """Return where a script finds its own modules."""
+    file, text = source
+    return os.path.dirname(os.path.abspath(file)) if text is None and os.path.isfile(file) else None
+
+
 def _changes(variables: dict[bytes, bytes]) -> dict[bytes, list[bytes | None]]:
     """Return the values that the program has given to variables, with which it was started."""
     changes: dict[bytes, list[bytes | None]] = {}
@@ -158,6 +164,7 @@ def _take_image(
             changes=changes,
             program=program,
             sources=files,
+            beside=_directory_of(source),
             seconds=_MOST_SECONDS,
         )
     path = image_path(archive)

@@ -121,11 +121,18 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return EXIT_NOT_WRITTEN
     progress.clear()
-    if options.image and (
-        problem := take_image(archive, entries, options.path, verbose=options.verbose)
-    ):
-        _complain(problem)
-        return EXIT_NOT_WRITTEN
+    if options.image:
+        problem = take_image(
+            archive,
+            entries,
+            options.path,
+            strict=options.strict,
+            tells=not options.quiet,
+            verbose=options.verbose,
+        )
+        if problem:
+            _complain(problem)
+            return EXIT_NOT_WRITTEN
     if options.json:
         print(json.dumps(_as_json(summary), indent=2))
     elif not options.quiet:
@@ -216,6 +223,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="import the modules of the LISTs and --script as well, and freeze that process into "
         "ARCHIVE.startup, from which `-X cds=ARCHIVE` then starts if all is as it was",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="with --image: write no image if imports look at, or change, what differs from run to "
+        "run (the clock, the process id, random bytes, the program's arguments, ...), since "
+        "processes that are restored find what was found then; without it, a report names the "
+        "modules",
     )
     parser.add_argument(
         "--freshness",

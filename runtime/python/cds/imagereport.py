@@ -68,6 +68,12 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
     if len(files) > top:
         yield f"  and {count(len(files) - top, 'other')}"
     yield ""
+    if found["reported"]:
+        yield style("yellow", "Imports looked at, or changed, what differs from run to run")
+        yield from (f"  {text}" for text in found["reported"][:top])
+        if len(found["reported"]) > top:
+            yield f"  and {count(len(found['reported']) - top, 'other')}"
+        yield ""
     if not found["changed"]:
         yield "Nothing that it depends on has changed."
         return

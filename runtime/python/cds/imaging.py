@@ -33,6 +33,9 @@ def take_image(
     changes: Mapping[bytes, Sequence[bytes | None]] = MappingProxyType({}),
     program: bytes | None = None,
     sources: Sequence[str] = (),
+    beside: str | None = None,
+    strict: bool = False,
+    tells: bool = False,
     verbose: bool = False,
     seconds: int | None = None,
 ) -> str | None:
@@ -43,7 +46,8 @@ def take_image(
     `changes` are values that the program gives to variables, one after the other (None if it
     removes one).  Modules that depend on one of these when they are imported are left out.
     With the identity of a `program`, the image is for no other, and only as long as its
-    `sources` are what they are now.
+    `sources` are what they are now, and modules are found `beside` it; modules that look at what differs from run to run are left
+    out.  Another image `tells` what they looked at, and is not taken then if it is `strict`.
     Return what went wrong, if something did.
     """
     from _cds_archive import image_options, is_read_by_libraries
@@ -65,6 +69,9 @@ def take_image(
         "for_libraries": [name for name in map(os.fsdecode, changes) if is_read_by_libraries(name)],
         "program": program,
         "sources": list(sources),
+        "beside": beside,
+        "strict": strict,
+        "tells": tells,
         "verbose": verbose,
     }
     # Files without names: there is nothing to remove, should this process be killed.
@@ -110,7 +117,7 @@ def _run_in_rounds(
     asked, _, left = files
     record, verbose = str(request["record"]), bool(request["verbose"])
     end = None if seconds is None else time.monotonic() + seconds
-    reasons = {"failed", "late", "made"}
+    reasons = {"failed", "late", "looked", "made"}
     for rounds_left in reversed(range(_MOST_ROUNDS)):
         request["modules"] = list(modules.items())
         request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()

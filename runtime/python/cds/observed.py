@@ -8,15 +8,16 @@ import os
 import stat
 import sys
 
-from cds import variables
+from cds import looks, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# A path, its kind (`Stamp` in key.rs), and its modification time and size if the kind has them.
-Looked = tuple[bytes, str, int, int]
+# A path, its kind (`Stamp` in key.rs), when it was modified and when its status was changed, its
+# inode and its size, as far as the kind has them.
+Looked = tuple[bytes, str, int, int, int, int]
 
 # They tell of the kernel and its devices, not of files.
 _NO_FILES = ("/proc", "/sys", "/dev")
@@ -54,6 +55,10 @@ class Record:
         self.walks_environment = True
         self.is_blind = True
         self.counts_processors = True
+        # Whether there is one.
+        self.is_traced = False
+        # What differs from run to run, or can be seen by others.
+        self.looks: set[looks.Look] = set()
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
         # How often it was asked for the working directory; none if relative paths were used.
@@ -72,8 +77,9 @@ def read(name: str, start: str) -> Record:
         data = file.read()
     if not data:
         return record
+    record.is_traced = True
     items = data.split(b"\0")
-    kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r")
+    kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r", b"x")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     environment = _Environment()
     asked_before = 0
@@ -85,11 +91,12 @@ def read(name: str, start: str) -> Record:
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
-            for kind in (b"m", b"t", b"s", b"d", b"r"):
+            for kind in (b"m", b"t", b"s", b"d", b"r", b"x"):
                 found[kind].clear()
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}
+            record.looks = looks.of_record(found[b"x"])
             sizes = found[b"s"]
             asked = sorted({*found[b"t"], *sizes})
             record.terminals = [(int(number), number in sizes) for number in asked]
@@ -212,25 +219,28 @@ def compared(
             # A symbolic link leads there (/etc/mtab).
             continue
         if not stat.S_ISDIR(status.st_mode):
-            entries[path] = os.fsencode(path), "contents", status.st_mtime_ns, status.st_size
+            times = status.st_mtime_ns, status.st_ctime_ns
+            identity = *times, status.st_ino, status.st_size
+            entries[path] = os.fsencode(path), "contents", *identity
         elif path in read:
-            entries[path] = os.fsencode(path), "contents", status.st_mtime_ns, 0
+            identity = status.st_mtime_ns, 0, status.st_ino, 0
+            entries[path] = os.fsencode(path), "contents", *identity
         else:
             directories.append(path)
     for path in missing:
         highest = _highest_missing(path)
         # A directory's time changes when something is created in it.
         if os.path.dirname(highest) not in entries:
-            entries[highest] = os.fsencode(highest), "missing", 0, 0
+            entries[highest] = os.fsencode(highest), "missing", 0, 0, 0, 0
     # What is there has directories above it.
     above = {"/"}
     for path, entry in entries.items():
         _add_parents(os.path.dirname(path) if entry[1] == "missing" else path, above)
     for path in sorted(directories, reverse=True):
         if os.path.islink(path):
-            entries[path] = os.fsencode(path), "link", os.lstat(path).st_mtime_ns, 0
+            entries[path] = os.fsencode(path), "link", 0, os.lstat(path).st_ctime_ns, 0, 0
         elif path not in above:
-            entries[path] = os.fsencode(path), "directory", 0, 0
+            entries[path] = os.fsencode(path), "directory", 0, 0, 0, 0
         _add_parents(path, above)
     return sorted(entries.values())
 

@@ -12,7 +12,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, creations, hooks, observed, seeds, startup, streams, variables
+from cds import atfork, creations, hooks, looks, observed, seeds, startup, streams, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -28,11 +28,35 @@ if TYPE_CHECKING:
     ]
 
 
+class Observation:
+    """What the imports have looked at: what the image's key compares, and what it cannot."""
+
+    def __init__(self, image: str, program: bytes | None, record: observed.Record) -> None:
+        self.image = image
+        # The only one that the image is for, if it is for one.
+        self.program = program
+        self.counts_processors = record.counts_processors
+        # Standard streams that were asked whether they are terminals.
+        self.terminals = record.terminals
+        asked = record.asked_for_directory
+        self.counts_directory = asked is None or asked > _known_directories()
+        self.counts_host = False
+        self.environment: "_Environment | None" = None
+        # Files and directories.
+        self.paths: list[observed.Looked] = []
+        # The first parts of the names of modules that come from files, or were not found.
+        self.names: list[str] = []
+        # Modules, and what they looked at that cannot be compared.
+        self.reported: list[str] = []
+        # What makes an image impossible; nothing that is to be said, if it is to be taken anew.
+        self.problem: str | None = None
+
+
 class Preparation:
     """What imports leave and look at.
 
-    It is made by importing what the request names; the process may do more that restored
-    processes find done, until the preparation is concluded.
+    When they are done, the process may do more that restored processes find done, until the
+    preparation is concluded.
     """
 
     called_at_forks = staticmethod(atfork.known)
@@ -52,14 +76,20 @@ class Preparation:
         self._seen: set[str] = set()
         self._counts_host = False
         self._creations = creations.Creations()
+        # Names of modules that were searched for, and by which.
+        self._searched: dict[str, set[tuple[str, ...]]] = {}
         self._is_audited = False
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
         # `-c` needs it for its tracebacks, and `-i` more.
         __import__("linecache")
-        seed_watch = seeds.Watch()
         self._makers: dict[str, str] = {}
         self._failed: list[str] = []
+        self.looks = looks.Watch()
+
+    def do_imports(self) -> None:
+        """Import what the request names."""
+        seed_watch = seeds.Watch()
         for name, origin in self._wanted["modules"]:
             self._import(name, origin)
         hooks.run_before_snapshot()
@@ -67,7 +97,8 @@ class Preparation:
         streams.leave_alone()
         self._flush()
         startup.keep_seeds(seed_watch.seeded())
-        observed.tell_end_of_imports(request)
+        observed.tell_end_of_imports(self._request)
+        self.looks.end()
         # Nobody is to be told of the collections that come now.
         self._gc_callbacks = gc.callbacks[:]
         gc.callbacks.clear()
@@ -101,6 +132,9 @@ class Preparation:
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         self._creations.note(event, arguments)
+        if event == "import":
+            name = str(arguments[0]).partition(".")[0]
+            self._searched.setdefault(name, set()).add(looks.modules_being_imported())
         if event == "sys.addaudithook":
             self._is_audited = True
         if event == "socket.gethostname":
@@ -141,7 +175,9 @@ class Preparation:
             return None
         return f"it needs all standard streams, and {self._missing_stream} is closed"
 
-    def _problem(self, left: list[str], record: observed.Record) -> str | None:
+    def _problem(
+        self, left: list[str], record: observed.Record, counting: looks.Counting
+    ) -> str | None:
         """Name the first thing that makes an image impossible.
 
         An empty text says that the image is to be taken anew.
@@ -157,6 +193,8 @@ class Preparation:
             problem = self._what_is_set_too_late(record)
         if problem is None:
             problem = self._what_was_made(record.made)
+        if problem is None:
+            problem = self._what_was_looked_at(record, counting)
         return problem
 
     def _what_failed(self) -> str:
@@ -176,6 +214,27 @@ class Preparation:
         if self._begin_anew("made", made):
             return ""
         return f"imports make files or directories each time: {', '.join(made)}"
+
+    def _what_was_looked_at(self, record: observed.Record, counting: looks.Counting) -> str | None:
+        """Have an image that makes itself taken anew without modules that look at what differs.
+
+        Who takes another one is told of it.
+        """
+        report = counting.report()
+        if self.program and not record.is_traced:
+            return (
+                "imports cannot be watched (ptrace), and may look at what differs from run to run"
+            )
+        if self._wanted["tells"] and report:
+            told = "imports looked at, or changed, what differs from run to run"
+            print(f"cds: {told}; programs that are restored keep what was found:", file=sys.stderr)
+            for text in report:
+                print(f"  {text}", file=sys.stderr)
+        if not report or not (self.program or self._wanted["strict"]):
+            return None
+        if self.program and self._begin_anew("looked", sorted(counting.with_users())):
+            return ""
+        return f"imports look at, or change, what differs from run to run: {'; '.join(report)}"
 
     def _begin_anew(self, reason: str, names: list[str]) -> bool:
         if reason not in self._wanted["reasons_to_begin_anew"]:
@@ -216,58 +275,47 @@ class Preparation:
         left = any(_what_cannot_be_restored(self._inherited))
         return not (self._missing_stream or left or self._is_audited or self._failed)
 
-    def conclude(
-        self,
-    ) -> tuple[
-        str,
-        "_Environment",
-        list[observed.Looked],
-        list[str],
-        tuple[bool, bool, bool],
-        list[tuple[int, bool]],
-        str | None,
-    ]:
-        """Return what was looked at.
-
-        That is: the image's path, what was read and changed of the environment, files and
-        directories, the first parts of the names of modules that come from files, whether the
-        number of processors, the working directory and the name of the host count, which
-        standard streams were asked whether they are terminals, and what makes an image impossible
-        (nothing that is to be said, if it is to be taken anew).
-        """
+    def conclude(self) -> Observation:
+        """Return what was looked at."""
         wanted, makers = self._wanted, self._makers
         things = self._note_makers("a start was practised")
         left = [f"{thing}, since {makers[thing]}" for thing in things]
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(wanted["record"], self._request)
-
-        environment = self._looked_at_environment(record)
-        del sys.path[: len(wanted["path"])]
-        problem = self._problem(left, record)
-        self._flush()
-        names = {name.partition(".")[0] for name, _ in _from_files()}
         image = wanted["image"]
-        own = (os.path.dirname(self._request), wanted["archive"], image)
+        observation = Observation(image, self.program, record)
+        observation.counts_host = self._counts_host
+        observation.environment = self._looked_at_environment(record)
+        del sys.path[: len(wanted["path"])]
         contents = _paths() | self._seen | record.opened | set(wanted["sources"])
-        paths = observed.compared(contents, record.looked_at, own)
-        asked = record.asked_for_directory
-        counts_directory = asked is None or asked > _known_directories()
-        for module in ("atfork", "creations", "preparing", "observed", "seeds", "variables"):
+        missing = {name: self._searched[name] for name in self._searched if name not in sys.modules}
+        beside = looks.of_modules_beside(wanted["beside"], missing)
+        counting = looks.Counting(self.looks.looks | record.looks | beside)
+        observation.reported = counting.report()
+        observation.problem = self._problem(left, record, counting)
+        self._flush()
+        # A program could have others beside it.
+        found = {name.partition(".")[0] for name, _ in _from_files()}
+        observation.names = sorted(found.union(missing))
+        own = (os.path.dirname(self._request), wanted["archive"], image)
+        observation.paths = observed.compared(contents, record.looked_at, own)
+        own_modules = (
+            "atfork",
+            "creations",
+            "looks",
+            "preparing",
+            "observed",
+            "seeds",
+            "variables",
+        )
+        for module in own_modules:
             del sys.modules[f"cds.{module}"]
             delattr(cds, module)
         # What only the start has asked for, it asks for before any program can change it.
         startup.begins_with(self._environment.asked() | record.variables)
         gc.collect()
         gc.callbacks[:] = self._gc_callbacks
-        return (
-            image,
-            environment,
-            paths,
-            sorted(names),
-            (record.counts_processors, counts_directory, self._counts_host),
-            record.terminals,
-            problem,
-        )
+        return observation
 
 
 def _known_directories() -> int:

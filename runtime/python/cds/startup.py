@@ -118,6 +118,14 @@ def _renew_memories() -> None:
     _set("platform", "_uname_cache", None)
     # Records tell the time since then.
     _set("logging", "_startTime", time.time_ns())
+    if "multiprocessing.util" in sys.modules:
+        _set("multiprocessing.util", "MAXFD", _most_files())
+    if connection := sys.modules.get("urllib3.util.connection"):
+        _set(connection.__name__, "HAS_IPV6", connection._has_ipv6("::1"))
+    if parser := sys.modules.get("dateutil.parser._parser"):
+        information = parser.DEFAULTPARSER.info
+        information._year = time.localtime().tm_year
+        information._century = information._year // 100 * 100
 
 
 def _set(module: str, name: str, value: object) -> None:
@@ -125,6 +133,14 @@ def _set(module: str, name: str, value: object) -> None:
     namespace = getattr(sys.modules.get(module), "__dict__", {})
     if name in namespace:
         namespace[name] = value
+
+
+def _most_files() -> int:
+    try:
+        return os.sysconf("SC_OPEN_MAX")
+    except OSError:
+        # As `multiprocessing.util` has it.
+        return 256
 
 
 def _working_directory() -> str | None:

@@ -79,6 +79,7 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
         ("terminals", texts(&found.terminals)?),
         ("names", texts(&found.names)?),
         ("paths", number(found.paths as u64)?),
+        ("reported", texts(&found.reported)?),
         ("changed", texts(&found.changed)?),
     ])
 }

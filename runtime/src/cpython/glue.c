@@ -27,6 +27,18 @@ const void *const cds_glue_anchor = &_PyRuntime;
 const unsigned int cds_glue_not_interned = SSTATE_NOT_INTERNED;
 const unsigned int cds_glue_interned_static = SSTATE_INTERNED_IMMORTAL_STATIC;
 
+const struct cds_glue_places cds_glue_places = {
+    .main_interpreter = offsetof(_PyRuntimeState, interpreters.main),
+    .first_thread = offsetof(PyInterpreterState, threads.head),
+    .next_thread = offsetof(PyThreadState, next),
+    .thread_id = offsetof(PyThreadState, native_thread_id),
+    .frame = offsetof(PyThreadState, current_frame),
+    .previous_frame = offsetof(_PyInterpreterFrame, previous),
+    .executable = offsetof(_PyInterpreterFrame, f_executable),
+    .file_name = offsetof(PyCodeObject, co_filename),
+    .name = offsetof(PyCodeObject, co_name),
+};
+
 const PyConfig *
 cds_glue_config(PyInterpreterState *interp)
 {

@@ -97,6 +97,20 @@ typedef void (*cds_glue_piece)(const void *start, size_t bytes, void *argument);
 int cds_glue_pieces(PyObject *object, PyTypeObject *python_class,
                     cds_glue_piece visit, void *argument);
 
+/* Where the interpreter's structs have what leads to the code that a thread runs. */
+struct cds_glue_places {
+    size_t main_interpreter;    /* _PyRuntimeState */
+    size_t first_thread;        /* PyInterpreterState */
+    size_t next_thread;         /* PyThreadState */
+    size_t thread_id;
+    size_t frame;
+    size_t previous_frame;      /* _PyInterpreterFrame */
+    size_t executable;
+    size_t file_name;           /* PyCodeObject */
+    size_t name;
+};
+extern const struct cds_glue_places cds_glue_places;
+
 /* Whether it is neither a module, a type, a function nor a frame: these are of no
    use when they are cleared. */
 int cds_glue_is_plain_container(PyObject *object);

@@ -26,6 +26,7 @@ pub mod config;
 pub mod dict_watcher;
 pub mod encode;
 pub mod ending;
+pub mod frames;
 pub mod gil;
 pub mod graph;
 pub mod heap;

@@ -1,5 +1,6 @@
-//! What a traced process does with its environment: breakpoints in the functions of the C library that are about it, and
-//! a watchpoint on the variable `environ`, for code that reads or writes it by itself.
+//! What a traced process does without a system call: breakpoints in functions of the C library that are about the
+//! environment, and in those of the kernel that tell the time, and a watchpoint on the variable `environ`, for code that
+//! reads or writes it by itself.
 //!
 //! The functions read `environ`, too, as does the dynamic linker; what they look for is known or goes to nobody. Any other
 //! code that reads the variable may look at the whole environment.
@@ -10,8 +11,9 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use super::memory_dump;
 use super::memory_map::{self, Mapping};
-use super::observe::{memory, ptrace, registers, text};
+use super::observe::{memory, ptrace, registers, text, word};
 
 /// Kinds of entries in the record, and what follows each.
 pub const VARIABLE: u8 = b'v';
@@ -21,6 +23,9 @@ pub const SET: u8 = b'S';
 pub const SET_DEFAULT: u8 = b'D';
 pub const REMOVED: u8 = b'U';
 pub const CLEARED: u8 = b'C';
+/// Not for the record: it is up to the observer what that means.
+pub const CLOCK_READ: u8 = b'T';
+const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
 pub const WALKED: u8 = b'W';
 
@@ -35,7 +40,18 @@ pub type Entry = (u8, Vec<u8>);
 type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
-const FUNCTIONS: [(&CStr, Told); 5] = [
+const FUNCTIONS: [(&CStr, Told); 11] = [
+    // What Python code calls ends in these. The interpreter itself, which computes when to wait no longer, calls others.
+    (c"PyTime_Time", |_, _| Ok(CLOCK)),
+    (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
+    (c"PyTime_PerfCounter", |_, _| Ok(CLOCK)),
+    (c"clock_gettime", |pid, registers| {
+        let caller = word(pid, registers.rsp)?;
+        Ok(CLOCK.filter(|_| !memory_dump::is_in_program(caller)))
+    }),
+    // These two are found in the vdso.
+    (c"gettimeofday", |_, _| Ok(CLOCK)),
+    (c"time", |_, _| Ok(CLOCK)),
     (c"getenv", |pid, registers| {
         Ok(text(pid, registers.rdi)?.map(|name| (VARIABLE, name)))
     }),
@@ -60,6 +76,9 @@ const FUNCTIONS: [(&CStr, Told); 5] = [
     }),
     (c"clearenv", |_, _| Ok(Some((CLEARED, Vec::new())))),
 ];
+
+/// The kernel's own library.
+const VDSO: &str = "[vdso]";
 
 /// What a breakpoint stops with (`int3`).
 const INT3: u8 = 0xcc;
@@ -88,7 +107,7 @@ impl Place {
         let mapping = mappings
             .iter()
             .find(|mapping| (mapping.start..mapping.end).contains(&address))?;
-        (mapping.inode != 0).then(|| Self {
+        (mapping.inode != 0 || mapping.name == VDSO).then(|| Self {
             inode: mapping.inode,
             offset: address - mapping.start + mapping.offset,
             name: mapping.name.clone(),
@@ -205,7 +224,9 @@ impl Breakpoints {
             let Some((address, code)) = find(place) else {
                 return Ok(());
             };
-            library.push(code);
+            if !memory_dump::is_in_program(address) {
+                library.push(code);
+            }
             let mut original = [0];
             memory(leader)?.read_exact_at(&mut original, address)?;
             set.push(Breakpoint {

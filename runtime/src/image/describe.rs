@@ -29,6 +29,8 @@ pub struct Description {
     pub names: Vec<String>,
     /// Number of files and directories that imports looked at.
     pub paths: usize,
+    /// What processes may find that differs from what a plain start finds.
+    pub reported: Vec<String>,
     /// Those of them, and of the mapped files, that are not as they were.
     pub changed: Vec<String>,
 }
@@ -99,6 +101,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
             .collect(),
         names: key.names.iter().map(|name| (*name).to_owned()).collect(),
         paths: key.paths.len(),
+        reported: image.reported.iter().map(|&it| it.to_owned()).collect(),
         changed,
     })
 }

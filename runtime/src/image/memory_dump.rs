@@ -151,6 +151,11 @@ fn program() -> Vec<Range<u64>> {
     list
 }
 
+/// Whether an address is one of the program, of which all processes have the same.
+pub fn is_in_program(address: u64) -> bool {
+    program().iter().any(|segment| segment.contains(&address))
+}
+
 /// What has become of the memory.
 pub struct Dumped<'a> {
     pub writer: Writer<'a>,

@@ -21,6 +21,8 @@ mod late_changes;
 #[cfg(target_arch = "x86_64")]
 mod loaded;
 #[cfg(target_arch = "x86_64")]
+mod looks;
+#[cfg(target_arch = "x86_64")]
 mod malloc_heap;
 #[cfg(target_arch = "x86_64")]
 mod memory_dump;

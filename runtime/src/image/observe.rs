@@ -20,8 +20,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use cds_image::PAGE;
 use cds_image::key::counts_in_whole;
 
-use super::breakpoints::{Breakpoint, Breakpoints, Entry, Trap, VARIABLE, WALKED};
+use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
+use super::looks;
+use crate::cpython::frames::{self, Files};
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
@@ -37,6 +39,10 @@ const TERMINAL_SIZE: u8 = b's';
 /// Without a name: the working directory was asked for, or a path was relative to it.
 const DIRECTORY: u8 = b'd';
 const RELATIVE: u8 = b'r';
+
+/// What differs from run to run, or can be seen by others; two lines follow, of files with tabs
+/// between them: of the functions that did so, and of the modules that were being imported then.
+const LOOK: u8 = b'x';
 
 /// Programs whose answers depend on no variables but those that are compared anyway; `platform` asks them.
 const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
@@ -248,6 +254,9 @@ impl Observer<'_> {
             self.breakpoints.set(pid)?;
         }
         self.note_creation(pid, number, arguments)?;
+        if let Some(what) = looks::of_system_call(pid, number, arguments)? {
+            self.note_look(pid, &what);
+        }
         let [first, second, third, ..] = arguments;
         let here = libc::AT_FDCWD as u64;
         let (directory, path, kind) = match number {
@@ -298,6 +307,17 @@ impl Observer<'_> {
             self.add(kind, &path);
         }
         Ok(false)
+    }
+
+    fn note_look(&mut self, pid: i32, what: &str) {
+        // Another process that was forked is one look itself.
+        if self.is_thread(pid)
+            && let Ok(Files { functions, modules }) = frames::files_of(pid)
+            && !modules.is_empty()
+        {
+            let (functions, modules) = (functions.join("\t"), modules.join("\t"));
+            self.add(LOOK, format!("{what}\n{functions}\n{modules}").as_bytes());
+        }
     }
 
     /// Records the path that a system call is going to make, if there is nothing there yet.
@@ -383,10 +403,10 @@ impl Observer<'_> {
     /// The other threads run meanwhile, and if one calls the function in just these microseconds, that is not recorded. To
     /// stop them all each time would be slow; and with threads that go on there is no image.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
-        if let Some((kind, name)) = breakpoint.told(pid)?
-            && (kind == VARIABLE || self.is_thread(pid))
-        {
-            self.add(kind, &name);
+        match breakpoint.told(pid)? {
+            Some((CLOCK_READ, _)) => self.note_look(pid, looks::CLOCK),
+            Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),
+            _ => {}
         }
         breakpoint.step_back(pid)?;
         breakpoint.remove(pid)?;
@@ -520,7 +540,7 @@ pub fn memory(pid: i32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/mem"))
 }
 
-fn word(pid: i32, address: u64) -> io::Result<u64> {
+pub fn word(pid: i32, address: u64) -> io::Result<u64> {
     let mut bytes = [0; 8];
     // If that is no address, the system call fails, too.
     match memory(pid)?.read_exact_at(&mut bytes, address) {

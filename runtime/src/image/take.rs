@@ -19,6 +19,7 @@ use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
 use super::loaded;
+use super::looks;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
@@ -28,6 +29,7 @@ use super::resume::{self, RESTORED};
 use super::threads;
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
+use crate::cpython::ending::Ending;
 use crate::cpython::extension_suffixes;
 use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, Collections};
@@ -97,6 +99,10 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let preparing = Object::import(c"cds.preparing")?;
     let request = Object::str(&request.to_string_lossy())?;
     let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
+    let looks = preparation.attribute(c"looks")?;
+    looks::watch(&looks)?;
+    preparation.attribute(c"do_imports")?.call(Vec::new())?;
+    looks::end_watch(&looks)?;
     let collections = Collections::now();
     let keep_environment = preparation.attribute(c"keep_environment")?;
     let started = keep_environment.call(vec![variables::of_c()?])?;
@@ -104,8 +110,11 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     // A restored process returns from here, too, and freeing this would cost it a page.
     let at_fork = ManuallyDrop::new(AtForkHandlers::set_aside(&at_fork)?);
     let left = left_by_imports(&kernel)?;
-    let is_restorable = preparation.attribute(c"is_restorable")?;
-    let is_restorable = || Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true());
+    // Nothing of the preparation is left when the image is taken: at its end, a process would take that for what C code holds.
+    let is_restorable = || {
+        let is_restorable = preparation.attribute(c"is_restorable")?;
+        Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true())
+    };
     if left.is_empty() && is_restorable()? {
         // What another process has survived, this one may do, too. What it looks at is noted.
         if rehearsed()?.is_none() {
@@ -118,13 +127,10 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             }
         }
     }
-    let prepared = preparation.attribute(c"conclude")?.call(Vec::new())?;
-    let prepared = <[Object; 7]>::try_from(prepared.to_items()?);
-    let Ok([path, read, paths, names, counts, terminals, problem]) = prepared else {
-        return Err("the package cds is another one".into());
-    };
+    let observation = preparation.attribute(c"conclude")?.call(Vec::new())?;
     variables::end_watch()?;
     let mut problems = left;
+    let problem = observation.attribute(c"problem")?;
     if !problem.is_none() {
         let problem = problem.to_str()?;
         if problem.is_empty() {
@@ -143,16 +149,12 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             ignored.trailing_zeros() + 1
         )));
     }
-    let program = preparation.attribute(c"program")?;
-    let looked_at = LookedAt::new(
-        runtime,
-        &program,
-        [&read, &paths, &names, &counts, &terminals],
-    )?;
-    let path = PathBuf::from(path.to_str()?);
-    drop((preparing, program, preparation, keep_environment, started));
-    drop((read, paths, names));
-    drop((counts, terminals, problem));
+    let looked_at = LookedAt::new(runtime, &observation)?;
+    let path = PathBuf::from(observation.attribute(c"image")?.to_str()?);
+    drop((preparing, preparation, looks, keep_environment, started));
+    drop((observation, problem));
+    // What is garbage is not to be immortal.
+    Ending::collect();
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
@@ -295,16 +297,14 @@ struct LookedAt {
     host: Option<Vec<u8>>,
     has_safe_path: bool,
     names: Vec<String>,
+    reported: Vec<String>,
     modules: Vec<u8>,
     machine: Machine,
 }
 
 impl LookedAt {
-    fn new(
-        runtime: &Runtime,
-        program: &Object,
-        [read, paths, names, counts, terminals]: [&Object; 5],
-    ) -> Result<Self, Failure> {
+    /// `observation` is a `cds.preparing.Observation`.
+    fn new(runtime: &Runtime, observation: &Object) -> Result<Self, Failure> {
         let own = std::fs::read("/proc/self/cmdline")
             .map_err(|_| Failure::from("cannot read /proc/self/cmdline"))?;
         let arguments: Vec<&[u8]> = own
@@ -314,45 +314,48 @@ impl LookedAt {
             .collect();
         let line = CommandLine::parse(&arguments)
             .ok_or_else(|| Failure::from("these options do not go with an image"))?;
-        let (environment, whole_environment) = variables::looked_at(read)?;
+        let items = |name| observation.attribute(name)?.to_items();
+        let is_true = |name| Ok::<_, Raised>(observation.attribute(name)?.is_true());
+        let environment = observation.attribute(c"environment")?;
+        let (environment, whole_environment) = variables::looked_at(&environment)?;
         let mut files = Vec::new();
-        for item in paths.to_items()? {
+        for item in items(c"paths")? {
             let fields = item.to_items()?;
-            let [path, kind, mtime_ns, size] = fields.as_slice() else {
+            let [path, kind, mtime_ns, ctime_ns, inode, size] = fields.as_slice() else {
                 return Err("the package cds is another one".into());
             };
-            let mtime_ns = mtime_ns.to_i64()?;
+            let ctime_ns = ctime_ns.to_i64()?;
             let stamp = match kind.to_str()? {
                 "contents" => Stamp::Contents {
-                    mtime_ns,
+                    mtime_ns: mtime_ns.to_i64()?,
+                    ctime_ns,
+                    inode: inode.to_i64()?.cast_unsigned(),
                     size: size.to_i64()? as u64,
                 },
                 "directory" => Stamp::Directory,
-                "link" => Stamp::Link { mtime_ns },
+                "link" => Stamp::Link { ctime_ns },
                 _ => Stamp::Missing,
             };
             files.push((path.to_bytes()?.to_vec(), stamp));
         }
-        let mut modules = Vec::new();
-        for name in names.to_items()? {
-            modules.push(name.to_str()?.to_owned());
-        }
-        modules.sort();
-        let counts = counts.to_items()?;
-        let [processors, directory, host] = counts.as_slice() else {
-            return Err("the package cds is another one".into());
+        let texts = |name| -> Result<Vec<String>, Raised> {
+            let texts = items(name)?.into_iter();
+            texts.map(|text| Ok(text.to_str()?.to_owned())).collect()
         };
-        let here = directory.is_true().then(std::env::current_dir).transpose();
-        let here = here.map_err(|_| Failure::from("there is no working directory"))?;
+        let here = is_true(c"counts_directory")?.then(std::env::current_dir);
+        let here = here
+            .transpose()
+            .map_err(|_| Failure::from("there is no working directory"))?;
         let here = here.map(|path| path.into_os_string().into_vec());
         let mut asked = Vec::new();
-        for item in terminals.to_items()? {
+        for item in items(c"terminals")? {
             let fields = item.to_items()?;
             let [number, with_size] = fields.as_slice() else {
                 return Err("the package cds is another one".into());
             };
             asked.push(Terminal::of(number.to_i64()? as u8, with_size.is_true()));
         }
+        let program = observation.attribute(c"program")?;
         Ok(Self {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
@@ -366,11 +369,12 @@ impl LookedAt {
             paths: files,
             terminals: asked,
             directory: here,
-            host: host.is_true().then(key::host),
+            host: is_true(c"counts_host")?.then(key::host),
             has_safe_path: runtime.config.has_safe_path(),
-            names: modules,
+            names: texts(c"names")?,
+            reported: texts(c"reported")?,
             modules: loaded::plain_modules()?,
-            machine: machine(processors.is_true())
+            machine: machine(is_true(c"counts_processors")?)
                 .map_err(|_| Failure::from("cannot read /proc/self/auxv"))?,
         })
     }
@@ -458,6 +462,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
     });
     let seal_ns = writer.finish(Image {
         key: looked_at.key(),
+        reported: looked_at.reported.iter().map(String::as_str).collect(),
         process: process(child, &mappings, &memory, &vdso)?,
         fetches: prefault,
         regions,

@@ -1,0 +1,112 @@
+//! The Python code that another process of this interpreter runs. The interpreter's own variables are at the same addresses there.
+
+use std::fs::File;
+use std::io::{self, Error};
+use std::os::unix::fs::FileExt;
+
+use super::raw;
+
+/// Frames and threads at most that are looked at.
+const MOST: usize = 1 << 10;
+/// Characters of the name of a file at most.
+const LONGEST: usize = 1 << 12;
+
+/// The memory of a stopped process.
+struct Memory(File);
+
+impl Memory {
+    fn word(&self, address: u64) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, address)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// A word of a struct.
+    fn field(&self, address: u64, offset: usize) -> io::Result<u64> {
+        self.word(address + offset as u64)
+    }
+
+    /// Whether it is a code object. Frames by which C code calls Python code have something else.
+    fn is_code(&self, object: u64) -> io::Result<bool> {
+        let kind = std::mem::offset_of!(raw::PyObject, ob_type);
+        let code = (&raw const raw::PyCode_Type).addr() as u64;
+        Ok(object != 0 && self.field(object, kind)? == code)
+    }
+
+    /// The text of a str, which is compact, as those of the compiler are.
+    fn text(&self, address: u64) -> io::Result<String> {
+        let mut head = [0; size_of::<raw::PyASCIIObject>()];
+        self.0.read_exact_at(&mut head, address)?;
+        // SAFETY: as many bytes as the struct has, for which all values are valid.
+        let head = unsafe { head.as_ptr().cast::<raw::PyASCIIObject>().read_unaligned() };
+        let header = if head.state.ascii() == 0 {
+            size_of::<raw::PyCompactUnicodeObject>()
+        } else {
+            size_of_val(&head)
+        };
+        let width = head.state.kind() as usize;
+        let length = usize::try_from(head.length)
+            .unwrap_or_default()
+            .min(LONGEST);
+        let mut data = vec![0; length * width];
+        self.0.read_exact_at(&mut data, address + header as u64)?;
+        let characters = data.chunks_exact(width.max(1)).map(|bytes| {
+            let mut number = [0; 4];
+            number[..bytes.len()].copy_from_slice(bytes);
+            char::from_u32(u32::from_le_bytes(number)).unwrap_or(char::REPLACEMENT_CHARACTER)
+        });
+        Ok(characters.collect())
+    }
+}
+
+/// Files of code that a thread runs. Code that is frozen into the interpreter is left out.
+#[derive(Default)]
+pub struct Files {
+    /// Those of the functions that the innermost module has called, and that one itself.
+    pub functions: Vec<String>,
+    /// Those of the modules that are being imported, or run as a program, the innermost first.
+    pub modules: Vec<String>,
+}
+
+/// The files of what a stopped thread runs.
+///
+/// # Errors
+/// It is no thread of such an interpreter, or has ended.
+pub fn files_of(thread: i32) -> io::Result<Files> {
+    let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
+    // SAFETY: constants.
+    let (places, runtime) = unsafe { (&raw::cds_glue_places, raw::cds_glue_anchor) };
+    let interpreter = memory.field(runtime.addr() as u64, places.main_interpreter)?;
+    let mut state = memory.field(interpreter, places.first_thread)?;
+    for _ in 0..MOST {
+        if state == 0 || memory.field(state, places.thread_id)? == thread as u64 {
+            break;
+        }
+        state = memory.field(state, places.next_thread)?;
+    }
+    if state == 0 {
+        return Err(Error::other("it is no thread of the interpreter"));
+    }
+    let mut files = Files::default();
+    let mut frame = memory.field(state, places.frame)?;
+    for _ in 0..MOST {
+        if frame == 0 {
+            break;
+        }
+        let executable = memory.field(frame, places.executable)?;
+        if memory.is_code(executable)? {
+            let file = memory.text(memory.field(executable, places.file_name)?)?;
+            let name = memory.text(memory.field(executable, places.name)?)?;
+            if !file.starts_with("<frozen ") {
+                if files.modules.is_empty() {
+                    files.functions.push(file.clone());
+                }
+                if name == "<module>" {
+                    files.modules.push(file);
+                }
+            }
+        }
+        frame = memory.field(frame, places.previous_frame)?;
+    }
+    Ok(files)
+}

@@ -1,0 +1,328 @@
+//! What differs from run to run, or can be seen by others: what of it a process asks for or does, by its system calls.
+//!
+//! A process that is restored finds what was found when the image was taken. What the image's key compares, and what is renewed
+//! when a process is restored, is harmless, and so is what concerns nobody but the process. All else counts, also what is not
+//! known here.
+
+use std::ffi::{c_int, c_long};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::memory_dump;
+use super::observe::{registers, text, word};
+use crate::cpython::image;
+use crate::cpython::object::{Object, Result};
+
+/// Has lists tell who reads them; `watch` is a `cds.looks.Watch`.
+///
+/// # Errors
+/// If it is something else.
+pub fn watch(watch: &Object) -> Result<()> {
+    for (list, watched) in lists(watch)? {
+        // SAFETY: a list, and a class that is derived from `list` and has nothing of its own.
+        unsafe { image::set_type(&list, &watched) };
+    }
+    Ok(())
+}
+
+/// Makes them plain lists again.
+///
+/// # Errors
+/// If it is something else.
+pub fn end_watch(watch: &Object) -> Result<()> {
+    let plain = Object::import(c"builtins")?.attribute(c"list")?;
+    for (list, _) in lists(watch)? {
+        // SAFETY: it was made by `watch()` of a plain list.
+        unsafe { image::set_type(&list, &plain) };
+    }
+    Ok(())
+}
+
+fn lists(watch: &Object) -> Result<Vec<(Object, Object)>> {
+    let lists = watch.attribute(c"lists")?.to_items()?;
+    let pairs = lists.iter().map(|pair| {
+        let mut items = pair.to_items()?.into_iter();
+        Ok(items.next().zip(items.next()))
+    });
+    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+    Ok(pairs.into_iter().flatten().collect())
+}
+
+/// Calls that concern only the process, its memory and threads, or read files, or what the key compares: the user, the number of
+/// processors, the working directory.
+const HARMLESS: [c_long; 90] = [
+    libc::SYS_access,
+    libc::SYS_arch_prctl,
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_chdir,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_eventfd,
+    libc::SYS_eventfd2,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fadvise64,
+    libc::SYS_fchdir,
+    libc::SYS_futex,
+    libc::SYS_get_mempolicy,
+    libc::SYS_get_robust_list,
+    libc::SYS_getcpu,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getitimer,
+    libc::SYS_getresgid,
+    libc::SYS_getresuid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_getxattr,
+    libc::SYS_inotify_init1,
+    libc::SYS_lstat,
+    libc::SYS_madvise,
+    libc::SYS_mbind,
+    libc::SYS_membarrier,
+    libc::SYS_memfd_create,
+    libc::SYS_mincore,
+    libc::SYS_mlock,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munlock,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_pipe,
+    libc::SYS_pipe2,
+    libc::SYS_pkey_alloc,
+    libc::SYS_pkey_free,
+    libc::SYS_pkey_mprotect,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_process_madvise,
+    libc::SYS_pselect6,
+    libc::SYS_readahead,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigpending,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    libc::SYS_select,
+    libc::SYS_set_mempolicy,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_setitimer,
+    libc::SYS_sigaltstack,
+    libc::SYS_signalfd4,
+    libc::SYS_socketpair,
+    libc::SYS_stat,
+    libc::SYS_statx,
+    libc::SYS_timerfd_create,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+];
+
+/// Calls whose number says it all.
+const COUNTING: [(c_long, &str); 26] = [
+    (libc::SYS_bind, NETWORK),
+    (libc::SYS_clock_gettime, CLOCK),
+    (libc::SYS_connect, NETWORK),
+    (libc::SYS_fstatfs, "the free space of a file system"),
+    (libc::SYS_getgroups, "the groups of the user"),
+    (libc::SYS_getpgid, "its process group"),
+    (libc::SYS_getpgrp, "its process group"),
+    (libc::SYS_getpid, "the process id"),
+    (libc::SYS_getppid, "the process id of the parent"),
+    (libc::SYS_getpriority, "its priority"),
+    (libc::SYS_getrandom, RANDOM),
+    (libc::SYS_getrusage, "what it has used of the machine"),
+    (libc::SYS_getsid, "its session"),
+    (libc::SYS_gettimeofday, CLOCK),
+    (libc::SYS_kill, "another process (by a signal)"),
+    (libc::SYS_listen, NETWORK),
+    (libc::SYS_sched_getparam, "its priority"),
+    (libc::SYS_sched_getscheduler, "its priority"),
+    (libc::SYS_sendto, NETWORK),
+    (libc::SYS_socket, NETWORK),
+    (libc::SYS_statfs, "the free space of a file system"),
+    (libc::SYS_sysinfo, "the load and memory of the machine"),
+    (libc::SYS_time, CLOCK),
+    (libc::SYS_times, "what it has used of the machine"),
+    (libc::SYS_umask, "its mask of file modes"),
+    (libc::SYS_uname, "the name of the system or the host"),
+];
+
+/// Calls that change something in the file system, and which of their arguments is the path.
+const CHANGING: [(c_long, usize); 18] = [
+    (libc::SYS_chmod, 0),
+    (libc::SYS_chown, 0),
+    (libc::SYS_creat, 0),
+    (libc::SYS_fchmodat, 1),
+    (libc::SYS_fchownat, 1),
+    (libc::SYS_link, 1),
+    (libc::SYS_linkat, 3),
+    (libc::SYS_mkdir, 0),
+    (libc::SYS_mkdirat, 1),
+    (libc::SYS_rename, 1),
+    (libc::SYS_renameat, 3),
+    (libc::SYS_renameat2, 3),
+    (libc::SYS_rmdir, 0),
+    (libc::SYS_symlink, 1),
+    (libc::SYS_symlinkat, 2),
+    (libc::SYS_unlink, 0),
+    (libc::SYS_unlinkat, 1),
+    (libc::SYS_utimensat, 1),
+];
+
+pub const CLOCK: &str = "the clock";
+const NETWORK: &str = "the network";
+const RANDOM: &str = "random bytes";
+
+/// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
+///
+/// # Errors
+/// The process has ended.
+pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<Option<String>> {
+    if HARMLESS.contains(&number) {
+        return Ok(None);
+    }
+    if let Some((_, what)) = COUNTING.iter().find(|(counting, _)| *counting == number) {
+        return Ok(Some((*what).to_owned()));
+    }
+    if let Some((_, path)) = CHANGING.iter().find(|(changing, _)| *changing == number) {
+        return Ok(text(pid, arguments[*path])?.and_then(|path| of_change(&path)));
+    }
+    let [first, second, third, ..] = arguments;
+    let is = |is_counting: bool, what: &str| is_counting.then(|| what.to_owned());
+    Ok(match number {
+        libc::SYS_read | libc::SYS_readv => is(first == 0, "the standard input"),
+        libc::SYS_open => of_opening(text(pid, first)?, second),
+        libc::SYS_openat => of_opening(text(pid, second)?, third),
+        libc::SYS_openat2 => of_opening(text(pid, second)?, word(pid, third)?),
+        libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev => {
+            of_writing(pid, first)
+        }
+        libc::SYS_prlimit64 => is(second as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
+        libc::SYS_getrlimit => is(first as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
+        libc::SYS_clone => is(first as c_int & libc::CLONE_THREAD == 0, PROCESS),
+        libc::SYS_clone3 => is(
+            word(pid, first)? as c_int & libc::CLONE_THREAD == 0,
+            PROCESS,
+        ),
+        libc::SYS_fork | libc::SYS_vfork => is(true, PROCESS),
+        libc::SYS_ioctl => is(!HARMLESS_REQUESTS.contains(&second), "a device"),
+        libc::SYS_fcntl => is(LOCKS.contains(&(second as c_int)), "a lock of a file"),
+        libc::SYS_fstat | libc::SYS_lseek => is(first <= 2, STREAM),
+        // With a descriptor and no path it is fstat(2).
+        libc::SYS_newfstatat => {
+            let is_stream = first <= 2 && text(pid, second)?.is_none_or(|path| path.is_empty());
+            is(is_stream, STREAM)
+        }
+        // Libraries want to know how many there are, which is compared; Python code gets to know which.
+        libc::SYS_sched_getaffinity => {
+            let caller = word(pid, registers(pid)?.rsp)?;
+            is(
+                memory_dump::is_in_program(caller),
+                "the processors that it may use",
+            )
+        }
+        libc::SYS_prctl => is(!HARMLESS_OPTIONS.contains(&(first as c_int)), ATTRIBUTE),
+        libc::SYS_ioprio_set
+        | libc::SYS_personality
+        | libc::SYS_sched_setaffinity
+        | libc::SYS_sched_setparam
+        | libc::SYS_sched_setscheduler
+        | libc::SYS_setpriority => is(true, ATTRIBUTE),
+        libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
+        _ => Some(format!("the system call {number}")),
+    })
+}
+
+const STREAM: &str = "the kind of a standard stream";
+const LIMITS: &str = "its limits";
+const PROCESS: &str = "another process";
+
+const ATTRIBUTE: &str = "what children inherit of the process (prctl(2), sched(7))";
+
+/// The name of a thread, or of memory, and what only asks.
+const HARMLESS_OPTIONS: [c_int; 5] = [
+    libc::PR_GET_DUMPABLE,
+    libc::PR_GET_NAME,
+    libc::PR_GET_SECCOMP,
+    libc::PR_SET_NAME,
+    libc::PR_SET_VMA,
+];
+
+/// Whether a standard stream is a terminal, and its size, is compared; the others are about descriptors.
+const HARMLESS_REQUESTS: [u64; 6] = [
+    libc::TCGETS,
+    libc::TIOCGWINSZ,
+    libc::FIOCLEX,
+    libc::FIONCLEX,
+    libc::FIONBIO,
+    libc::FIONREAD,
+];
+
+const LOCKS: [c_int; 4] = [
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+];
+
+fn of_opening(path: Option<Vec<u8>>, flags: u64) -> Option<String> {
+    let path = path?;
+    match &path[..] {
+        b"/dev/null" => return None,
+        b"/dev/tty" => return Some("the terminal".to_owned()),
+        b"/dev/random" | b"/dev/urandom" => return Some(RANDOM.to_owned()),
+        _ => {}
+    }
+    let is_read = flags as c_int & libc::O_ACCMODE == libc::O_RDONLY;
+    if is_read { None } else { of_change(&path) }
+}
+
+fn of_change(path: &[u8]) -> Option<String> {
+    let path = String::from_utf8_lossy(path);
+    (!is_bytecode(&path)).then(|| format!("{path}, which it changes"))
+}
+
+/// Whether the interpreter writes it of its own accord.
+fn is_bytecode(path: &str) -> bool {
+    path.contains("/__pycache__/")
+}
+
+fn of_writing(pid: i32, descriptor: u64) -> Option<String> {
+    let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    let target = target.unwrap_or_else(|_| PathBuf::new());
+    match (descriptor, target.to_string_lossy()) {
+        (1, _) => Some("the standard output".to_owned()),
+        (2, _) => Some("the standard error stream".to_owned()),
+        (_, target) if target == "/dev/null" || target.starts_with("anon_inode:") => None,
+        // What a process writes to its own pipe, it reads itself.
+        (_, target) if target.starts_with("pipe:") || is_bytecode(&target) => None,
+        (_, target) => Some(format!("{target}, to which it writes")),
+    }
+}

@@ -1,0 +1,234 @@
+//! What imports look at that differs from run to run, or do that others can see. Whoever takes an image is told of it; an image
+//! that makes itself is taken without the modules that do so.
+
+use std::fs;
+use std::process::Command;
+
+use cpython_cds_tests::report::Report;
+use cpython_cds_tests::{Outcome, Project, settle};
+
+/// Modules, and what is said of them.
+const LOOKS: [(&str, &str); 19] = [
+    ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
+    ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
+    ("from sys import argv\nvalue = [*argv]\n", "sys.argv"),
+    ("import sys\nvalue = sys.path[0]\n", "sys.path[0]"),
+    (
+        "import __main__\nvalue = hasattr(__main__, '__file__')\n",
+        "__main__",
+    ),
+    ("import os\nvalue = os.getpid()\n", "the process id"),
+    (
+        "import os\nvalue = os.getppid()\n",
+        "the process id of the parent",
+    ),
+    ("import time\nvalue = time.time()\n", "the clock"),
+    ("import time\nvalue = time.perf_counter_ns()\n", "the clock"),
+    (
+        "import datetime\nvalue = datetime.datetime.now()\n",
+        "the clock",
+    ),
+    ("import os\nvalue = os.urandom(4)\n", "random bytes"),
+    ("import random\nvalue = random.Random()\n", "random bytes"),
+    (
+        "import os\nvalue = os.uname().nodename\n",
+        "the name of the system or the host",
+    ),
+    (
+        "import os\nvalue = os.getgroups()\n",
+        "the groups of the user",
+    ),
+    (
+        "import os\nvalue = os.sched_getaffinity(0)\n",
+        "the processors that it may use",
+    ),
+    (
+        "import sys\nvalue = sys.stdin.read()\n",
+        "the kind of a standard stream, the standard input",
+    ),
+    ("print('hello')\n", "the standard output"),
+    (
+        "import warnings\nwarnings.warn('careful')\n",
+        "the standard error stream",
+    ),
+    (
+        "import subprocess\nvalue = subprocess.check_output(['true'])\n",
+        "another process",
+    ),
+];
+
+/// What is compared, renewed or nobody's business.
+const HARMLESS: [&str; 9] = [
+    "import os\nvalue = os.environ.get('HOME')\n",
+    "import os\nvalue = os.getcwd()\n",
+    "import os\nvalue = os.cpu_count()\n",
+    "import sys\nvalue = sys.stdout.isatty()\n",
+    "import threading\nvalue = threading.Lock()\nwith value: pass\n",
+    "import logging, random, uuid, tempfile, multiprocessing.util\n",
+    "import ssl, hashlib, asyncio, socket, http.client\n",
+    "import argparse, json, re, dataclasses, enum, typing, decimal, sqlite3\n",
+    "try: import there_is_no_such_module\nexcept ImportError: pass\n",
+];
+
+fn project(module: &str) -> Project {
+    let project = Project::new(&[
+        ("lib/kept.py", module),
+        ("app/app.py", "import kept\nprint('end')\n"),
+        ("app.lst", "kept\n"),
+    ]);
+    fs::create_dir(project.path("made")).unwrap();
+    project
+}
+
+fn command(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command.env("PYTHONPATH", project.path("lib"));
+    command
+}
+
+fn run(project: &Project, arguments: &[&str]) -> Outcome {
+    Outcome::of(&mut command(project, arguments))
+}
+
+const TAKE: [&str; 5] = ["-m", "cds", "dump", "--image", "app.lst"];
+
+/// What is said when an image is taken.
+fn said(project: &Project) -> String {
+    let taken = run(project, &[&TAKE[..], &["app.img"]].concat()).success();
+    let mut lines = taken.stderr.lines();
+    let head = lines.find(|line| line.contains("what differs from run to run"));
+    let first = head.and_then(|_| lines.next());
+    first.unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn what_imports_look_at_is_reported() {
+    for (module, what) in LOOKS {
+        let project = project(module);
+        assert_eq!(said(&project), format!("kept: {what}"), "{module}");
+        let inspected = run(&project, &["-m", "cds", "inspect", "app.img.startup"]).success();
+        let line = format!("  kept: {what}\n");
+        assert!(
+            inspected.stdout.contains(&line),
+            "{module}: {}",
+            inspected.stdout
+        );
+        let strict = run(&project, &[&TAKE[..], &["--strict", "strict.img"]].concat());
+        assert_eq!(strict.status, 1, "{module}: {strict:?}");
+        let reason = format!("what differs from run to run: kept: {what}\n");
+        assert!(strict.stderr.contains(&reason), "{module}: {strict:?}");
+        assert!(!project.path("strict.img.startup").exists(), "{module}");
+    }
+}
+
+#[test]
+fn what_is_harmless_is_not() {
+    for module in HARMLESS {
+        let project = project(module);
+        assert_eq!(said(&project), "", "{module}");
+        run(&project, &[&TAKE[..], &["--strict", "strict.img"]].concat()).success();
+    }
+}
+
+/// Runs a program until its image has made itself; then it does what it does without.
+#[track_caller]
+fn makes_itself(project: &Project, arguments: &[&str]) -> Report {
+    let auto = [
+        "-X",
+        "cds_auto=made/app.img,image",
+        "-X",
+        "cds_stats=stats.json",
+    ];
+    for _ in 0..2 {
+        run(project, &[&auto, arguments].concat());
+        settle(project);
+    }
+    let plain = run(project, &[&["-X", "cds=off"], arguments].concat());
+    assert_eq!(run(project, &[&auto, arguments].concat()), plain);
+    Report::read(&project.path("stats.json")).unwrap()
+}
+
+#[test]
+fn an_image_that_makes_itself_has_no_module_that_looks() {
+    for program in [
+        "import json, kept, user\nprint(kept.value, user.kept.value)\n",
+        "import json, user\nprint(user.value)\n",
+    ] {
+        let project = project("import sys\nvalue = sys.argv[1:]\n");
+        project.write("lib/user.py", "import kept\nfrom kept import value\n");
+        project.write("app/app.py", program);
+        run(&project, &["app/app.py", "x"]);
+        let report = makes_itself(&project, &["app/app.py", "one", "two"]);
+        assert!(report.startup_image.is_some(), "{report:?}");
+        // An image of the rest is there, and is used with other arguments, too.
+        let plain = run(&project, &["-X", "cds=off", "app/app.py", "three"]);
+        let image = ["-X", "cds_auto=made/app.img,image", "app/app.py", "three"];
+        assert_eq!(run(&project, &image), plain);
+    }
+}
+
+/// What imports do is done by each run.
+#[test]
+fn an_image_that_makes_itself_has_no_module_that_does_something() {
+    let project = project("print('imported')\n");
+    run(&project, &["app/app.py"]);
+    let report = makes_itself(&project, &["app/app.py"]);
+    assert!(report.startup_image.is_some(), "{report:?}");
+}
+
+/// A module that imports would find beside the program is none that is missing.
+#[test]
+fn an_image_that_makes_itself_knows_what_lies_beside_its_program() {
+    let optional = "try: import settings\nexcept ImportError: value = 'default'\nelse: value = settings.value\n";
+    let project = project(optional);
+    project.write("app/app.py", "import json, kept\nprint(kept.value)\n");
+    project.write("app/settings.py", "value = 'own'\n");
+    run(&project, &["app/app.py"]);
+    let report = makes_itself(&project, &["app/app.py"]);
+    assert!(report.startup_image.is_some(), "{report:?}");
+    // It comes later.
+    let project = self::project(optional);
+    project.write("app/app.py", "import json, kept\nprint(kept.value)\n");
+    run(&project, &["app/app.py"]);
+    makes_itself(&project, &["app/app.py"]);
+    project.write("app/settings.py", "value = 'new'\n");
+    let image = ["-X", "cds_auto=made/app.img,image", "app/app.py"];
+    assert_eq!(run(&project, &image).stdout, "new\n");
+}
+
+/// A link that leads elsewhere, another mode, other contents with the same size and time: all are noticed.
+#[test]
+fn files_are_the_same_files() {
+    let reading = "import os\nhere = os.path.dirname(__file__)\nvalue = open(here + '/link/data').read(), os.stat(here + '/data').st_mode, open(here + '/data').read()\n";
+    for change in [
+        "os.unlink('lib/link'); os.symlink('two', 'lib/link')",
+        "os.chmod('lib/data', 0o600)",
+        "open('lib/new', 'w').write('b'); os.utime('lib/new', (1, 1)); os.replace('lib/new', 'lib/data')",
+    ] {
+        let project = project(reading);
+        for (name, text) in [("one/data", "1"), ("two/data", "2"), ("data", "a")] {
+            project.write(&format!("lib/{name}"), text);
+        }
+        project.write("app/app.py", "import kept\nprint(kept.value)\n");
+        let times = "import os\nos.symlink('one', 'lib/link')\nfor name in ('one/data', 'two/data', 'one', 'two', 'data'): os.utime('lib/' + name, (1, 1))\n";
+        run(&project, &["-c", times]).success();
+        run(&project, &["app/app.py"]);
+        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        let image = [
+            "-X",
+            "cds=app.img",
+            "-X",
+            "cds_stats=stats.json",
+            "app/app.py",
+        ];
+        run(&project, &image).success();
+        let report = Report::read(&project.path("stats.json")).unwrap();
+        assert!(report.startup_image.is_some(), "{change}: {report:?}");
+        // Its directory has to be as it was.
+        let same = "import os; then = os.stat('lib')";
+        let restored = "os.utime('lib', ns=(then.st_atime_ns, then.st_mtime_ns))";
+        run(&project, &["-c", &format!("{same}\n{change}\n{restored}")]).success();
+        let plain = run(&project, &["-X", "cds=off", "app/app.py"]);
+        assert_eq!(run(&project, &image), plain, "{change}");
+    }
+}
