@@ -49,7 +49,7 @@ impl Census {
         for &object in tracked {
             census.add(object);
         }
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the objects are alive, and so is what they refer to.
         unsafe { census.finish() };
         census
     }
@@ -87,10 +87,10 @@ impl Census {
             let list = census.starts.len() as u32;
             census.changed.insert(index, list);
             census.is_changed.as_mut()[index as usize] = true;
-            // SAFETY: as promised.
+            // SAFETY: objects of the graph are immortal.
             unsafe { census.add_referents(graph.objects()[index as usize]) };
         }
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the others are alive, and so is what they refer to.
         unsafe { census.finish() };
         census
     }
@@ -124,7 +124,7 @@ impl Census {
     /// It is alive.
     unsafe fn add_referents(&mut self, object: Address) {
         self.starts.push(self.referents.len() as u32);
-        // SAFETY: as promised; what it refers to is alive.
+        // SAFETY: the caller knows that the object is alive; it keeps alive what it refers to.
         unsafe {
             heap::referents(object, &mut |referent| {
                 if let Some(index) = self.index_of_referent(referent) {
@@ -146,13 +146,13 @@ impl Census {
             Found::Leaf => return None,
             Found::Nothing => {}
         }
-        // SAFETY: as promised.
+        // SAFETY: an object that is alive refers to it, so its type is readable.
         if unsafe { heap::is_leaf(object) } {
             return None;
         }
         self.index_of_other(object).or_else(|| {
             // It has its turn, too, unless it is tracked and of a list that was not given.
-            // SAFETY: as promised.
+            // SAFETY: an object that is alive refers to it.
             let is_tracked = unsafe { raw::cds_glue_is_tracked(object) != 0 };
             (!is_tracked).then(|| self.add(object))
         })

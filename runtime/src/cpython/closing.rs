@@ -54,7 +54,7 @@ impl Closing {
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_closed(object: Address) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive, which both functions ask for.
         unsafe {
             ask(object, |file| {
                 let is_own = || file.descriptor.attribute(c"closefd");
@@ -70,7 +70,7 @@ impl Closing {
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_silent(&self, object: Address) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive, which both functions ask for.
         !self.is_leak_reported
             && unsafe { ask(object, |file| Ok(!file.is_written)) || descriptor(object).is_some() }
     }
@@ -81,7 +81,7 @@ impl Closing {
 /// # Safety
 /// The object is alive.
 pub unsafe fn part_of_file(object: Address) -> Option<(Address, Part)> {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive; the reference keeps it so.
     let object = unsafe { Object::from_borrowed(object) };
     let part = part(&object)?;
     let file = File::of(object).unwrap_or_else(|raised| {
@@ -100,7 +100,7 @@ fn part(object: &Object) -> Option<Part> {
 /// # Safety
 /// The object is alive.
 unsafe fn ask(object: Address, question: impl Fn(&File) -> Result<bool>) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive; the reference keeps it so.
     let object = unsafe { Object::from_borrowed(object) };
     let answer = File::of(object).and_then(|file| file.map_or(Ok(false), |file| question(&file)));
     answer.unwrap_or_else(|raised: Raised| {
@@ -141,7 +141,7 @@ impl File {
 /// # Safety
 /// The object is alive.
 unsafe fn descriptor(object: Address) -> Option<i64> {
-    // SAFETY: as promised; a type and its bases are alive as long as its objects.
+    // SAFETY: the object is alive, and a type and its bases are alive as long as its objects.
     unsafe {
         let kind = (*object).ob_type;
         let mut base = kind;

@@ -35,7 +35,7 @@ pub struct Graph {
 
 // SAFETY: nobody writes to it once it is there.
 unsafe impl Sync for Graph {}
-// SAFETY: as above; the addresses are numbers to it.
+// SAFETY: nobody writes to it once it is there; the addresses are numbers to it.
 unsafe impl Send for Graph {}
 
 impl Graph {
@@ -56,7 +56,7 @@ impl Graph {
         let mut sorted: Table<(Address, u32)> = Table::new();
         for index in 0..census.len() {
             let object = census.object(index);
-            // SAFETY: as above.
+            // SAFETY: objects of a census are alive.
             let (is_immortal, is_leaf) =
                 unsafe { (heap::is_immortal(object), refers_to_none(object)) };
             numbers.push(if is_immortal && is_leaf { LEAF } else { MORTAL });
@@ -188,7 +188,7 @@ impl Graph {
                 });
                 is_same && expected.next().is_none()
             };
-            // SAFETY: as above.
+            // SAFETY: an immortal object stays alive.
             let object = unsafe { Object::from_borrowed(object) };
             assert!(
                 is_same,
@@ -230,7 +230,7 @@ const MORTAL: u32 = u32::MAX - 1;
 /// # Safety
 /// It is alive.
 unsafe fn refers_to_none(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive, so its type is readable.
     unsafe { heap::is_leaf(object) || raw::cds_glue_is_gc(object) == 0 }
 }
 
@@ -255,7 +255,7 @@ unsafe fn pages_of<F: FnMut(usize)>(
         // SAFETY: it is the function that was given, which nobody else uses meanwhile.
         (first..=last).for_each(|page| unsafe { (*each.cast::<F>())(page) });
     }
-    // SAFETY: as promised.
+    // SAFETY: the object is alive, and the function that is called back is the one that is passed.
     let is_known: c_int = unsafe {
         raw::cds_glue_pieces(
             object,

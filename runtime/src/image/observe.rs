@@ -315,8 +315,13 @@ impl Observer<'_> {
             && let Ok(Files { functions, modules }) = frames::files_of(pid)
             && !modules.is_empty()
         {
-            let (functions, modules) = (functions.join("\t"), modules.join("\t"));
-            self.add(LOOK, format!("{what}\n{functions}\n{modules}").as_bytes());
+            let line = |texts: &[String]| {
+                let texts: Vec<String> = texts.iter().map(|text| in_a_line(text)).collect();
+                texts.join("\t")
+            };
+            let what = in_a_line(what);
+            let look = format!("{what}\n{}\n{}", line(&functions), line(&modules));
+            self.add(LOOK, look.as_bytes());
         }
     }
 
@@ -496,6 +501,11 @@ fn use_of(flags: u64) -> Option<u8> {
         || flags & libc::O_TRUNC != 0
         || flags & libc::O_TMPFILE == libc::O_TMPFILE;
     (!is_written).then_some(OPENED)
+}
+
+/// A text without what lines and their parts end with.
+fn in_a_line(text: &str) -> String {
+    text.replace(['\t', '\n'], "?")
 }
 
 /// The path as the process means it now; none if there is no telling.
