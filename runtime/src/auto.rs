@@ -64,9 +64,19 @@ impl Obstacle {
         Self { reason, remedy }
     }
 
-    /// What an error means that has come up in the directory of the archive.
-    pub fn of(auto: &Auto, error: &Error) -> Self {
-        obstacle(auto).unwrap_or_else(|| unwritable(directory(&auto.target), error))
+    /// What an error means that has come up in the directory of the archive; none if the program has used up something.
+    pub fn of(auto: &Auto, error: &Error) -> Option<Self> {
+        const OF_DIRECTORY: [ErrorKind; 6] = [
+            ErrorKind::NotADirectory,
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::StorageFull,
+        ];
+        let is_lasting = OF_DIRECTORY.contains(&error.kind());
+        is_lasting
+            .then(|| obstacle(auto).unwrap_or_else(|| unwritable(directory(&auto.target), error)))
     }
 }
 

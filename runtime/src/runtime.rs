@@ -238,8 +238,10 @@ impl Runtime {
             let changes = changes.map(|(name, value)| Event::Variable { name, value });
             [start].into_iter().chain(lines).chain(changes).collect()
         });
-        if let Err(error) = result {
-            auto::complain(auto, &auto::Obstacle::of(auto, &error));
+        if let Err(error) = result
+            && let Some(obstacle) = auto::Obstacle::of(auto, &error)
+        {
+            auto::complain(auto, &obstacle);
         }
     }
 

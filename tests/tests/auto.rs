@@ -230,6 +230,28 @@ fn a_place_that_cannot_be_written_to_fails_no_run() {
     assert_eq!(records(&project, "app.py"), 0);
 }
 
+/// What a program has used up is no fault of the directory.
+#[test]
+fn a_program_without_descriptors_hears_nothing_of_its_record() {
+    let project = project();
+    let limited = "import resource, os, sys, helper\nresource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\nprint(helper.x)\n\
+        try: import helper2\nexcept (ImportError, OSError) as error: print(error)\nprint(len(os.environ) > 0)\n";
+    project.write("limited.py", limited);
+    let early = limited
+        .replace(", helper\n", "\n")
+        .replace("print(helper.x)\n", "");
+    project.write("early.py", &early);
+    fs::create_dir(project.path("made")).expect("a directory can be made");
+    for script in ["limited.py", "early.py"] {
+        let plain = project.run([script]);
+        for _ in 0..2 {
+            let auto = project.run(["-X", "cds_auto=made/app.img", script]);
+            assert_eq!(auto, plain);
+            settle(&project);
+        }
+    }
+}
+
 /// An archive that is there, and has all, may lie where nobody can write. A child that inherits the setting does not say
 /// again what its parent has said, even if there is a shell between them.
 #[test]
