@@ -41,6 +41,14 @@ pub enum Miss {
 }
 
 impl Miss {
+    /// Whether a new archive would have it.
+    pub fn is_needless(self) -> bool {
+        matches!(
+            self,
+            Self::NotInArchive | Self::SourceChanged | Self::Damaged
+        )
+    }
+
     pub fn reason(self) -> &'static str {
         match self {
             Self::NotInArchive => "not in the archive",

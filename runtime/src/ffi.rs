@@ -73,9 +73,11 @@ pub unsafe extern "C" fn _PyCDS_ImportingSite() {
     fenced("importing_site", (), || {
         if let Some(runtime) = runtime::current()
             && is_main_interpreter()
-            && let Err(raised) = image::begin_variables(&runtime.options)
         {
-            raised.report();
+            if let Err(raised) = image::begin_variables(&runtime.options) {
+                raised.report();
+            }
+            runtime.begin_renewal();
         }
     });
 }
@@ -159,7 +161,7 @@ fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
     let answer = runtime
         .stats
         .timed(Activity::GetCode, || catalog::frozen_code(layers, name))?;
-    Ok(counted(runtime, name, Origin::Frozen, answer))
+    Ok(counted(runtime, name, None, answer))
 }
 
 /// # Safety
@@ -190,23 +192,25 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
             catalog::source_code(layers, &runtime.config, path)
         })?;
         runtime.compiler.loaded(name, answer.as_ref().ok(), layers);
-        Ok(counted(runtime, name, Origin::Source, answer).unwrap_or_else(Object::none))
+        Ok(counted(runtime, name, Some(path), answer).unwrap_or_else(Object::none))
     })
 }
 
+/// Takes notice of an answer about a module; it is frozen if it has no path.
 fn counted(
     runtime: &Runtime,
     name: &str,
-    origin: Origin,
+    path: Option<&str>,
     answer: catalog::Answer,
 ) -> Option<Object> {
     match answer {
         Ok(code) => {
+            let origin = path.map_or(Origin::Frozen, |_| Origin::Source);
             runtime.stats.hit(origin);
             Some(code)
         }
         Err(miss) => {
-            runtime.stats.miss(name, miss);
+            runtime.missed(name, path, miss);
             None
         }
     }

@@ -34,6 +34,7 @@ mod profile;
 mod reader;
 mod report;
 mod roots;
+mod runs;
 mod runtime;
 mod sealed;
 mod stats;

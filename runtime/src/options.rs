@@ -1,7 +1,7 @@
 //! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
 //! not at all under `-E` and `-I`.
 
-use std::path::{self, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use cds_image::command_line::WITH_IMAGE;
 
@@ -14,7 +14,7 @@ pub struct Options {
     pub archive: Choice,
     /// Whether a variable names the archive, which processes inherit that have other options.
     pub is_inherited: bool,
-    /// The same archive, to be written or renewed at exit if it lacked something (`-X cds_auto=FILE`).
+    /// The same archive, to be written or renewed if it lacked something (`-X cds_auto=FILE`).
     pub auto: Option<Auto>,
     /// Exit if the archive cannot be used, verify all of it, and map what must never be written
     /// read-only (`-X cds_strict`).
@@ -59,10 +59,29 @@ impl Auto {
 
     /// The image beside the archive, if that is wanted.
     pub fn image(&self) -> Option<PathBuf> {
-        let mut name = self.target.clone().into_os_string();
-        name.push(".startup");
-        self.has_image.then(|| name.into())
+        self.has_image.then(|| image(&self.target))
     }
+
+    /// Where runs leave records.
+    pub fn records(&self) -> PathBuf {
+        records(&self.target)
+    }
+}
+
+/// Where the startup image of an archive is.
+pub fn image(archive: &Path) -> PathBuf {
+    beside(archive, ".startup")
+}
+
+/// Where runs leave records for an archive.
+pub fn records(archive: &Path) -> PathBuf {
+    beside(archive, ".runs")
+}
+
+fn beside(archive: &Path, suffix: &str) -> PathBuf {
+    let mut name = archive.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Where statistics go.

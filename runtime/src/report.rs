@@ -12,7 +12,7 @@ use crate::fault;
 use crate::image;
 use crate::layers::Layers;
 use crate::memory;
-use crate::options::StatsTarget;
+use crate::options::{self, Choice, StatsTarget};
 use crate::runtime::{Runtime, complain};
 use crate::stats::Activity;
 
@@ -124,7 +124,7 @@ fn report(runtime: &Runtime) -> Report {
         startup_image: runtime
             .startup_image()
             .map(|path| path.display().to_string()),
-        startup_image_refused: image::refusal(),
+        startup_image_refused: image::refusal().map(|refusal| explained(runtime, refusal)),
         modules: Modules {
             from_archive: stats.hits(),
             source_files: stats.source_hits(),
@@ -150,6 +150,16 @@ fn report(runtime: &Runtime) -> Report {
         },
         archives: archives.collect(),
     }
+}
+
+/// Why a startup image is not used; if there could be none, the reason for that.
+fn explained(runtime: &Runtime, refusal: String) -> String {
+    let Choice::File(archive) = &runtime.options.archive else {
+        return refusal;
+    };
+    let image = options::image(archive);
+    let note = image::note(&image).map(|note| format!("{} is not used: {note}", image.display()));
+    note.unwrap_or(refusal)
 }
 
 /// Why a module's code came from elsewhere. One that no archive has under its path may be there under another: the

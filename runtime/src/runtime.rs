@@ -6,6 +6,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::catalog::Miss;
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, object};
@@ -15,6 +16,7 @@ use crate::options::{Auto, Options, StatsTarget};
 use crate::patterns::{Compiler, Key};
 use crate::postpone::Postponer;
 use crate::reader::OpenError;
+use crate::runs::{self, Event, Recorder, Start};
 use crate::stats::{Activity, Stats};
 use crate::trace::{Trace, Use};
 use crate::{auto, fault, image, profile, report};
@@ -26,6 +28,7 @@ pub struct Runtime {
     pub layers: Layers,
     pub stats: Stats,
     trace: Trace,
+    recorder: Recorder,
     postponer: Postponer,
     pub compiler: Compiler,
     restored: OnceLock<Restored>,
@@ -141,6 +144,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         layers,
         stats,
         trace,
+        recorder: Recorder::default(),
         compiler: Compiler::default(),
         restored: OnceLock::new(),
         // SAFETY: as promised.
@@ -168,53 +172,92 @@ impl Runtime {
         is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 
+    /// What renews itself, according to the options of this process.
+    pub fn auto(&self) -> Option<&Auto> {
+        match self.restored.get() {
+            Some(restored) => restored.auto.as_ref(),
+            None => self.options.auto.as_ref(),
+        }
+    }
+
+    /// Has the archive of `-X cds_auto`, and its image, written anew from what runs have left that have ended; and begins a
+    /// record of this one if there is no image.
+    pub fn begin_renewal(&self) {
+        let Some(auto) = self.auto() else {
+            return;
+        };
+        if self.layers.named.is_none()
+            && let Some(obstacle) = auto::obstacle(auto)
+        {
+            auto::complain(auto, &obstacle);
+            return;
+        }
+        runs::wake(&auto.records());
+        if self.restored.get().is_none()
+            && let Some(image) = auto.image()
+            && image::is_lacking(&image)
+            && image::subject(&auto.directory).is_some()
+        {
+            self.begin_record(auto);
+        }
+    }
+
+    /// Takes notice of a module that had to be loaded without the archive; it is frozen if it has no path.
+    pub fn missed(&self, name: &str, path: Option<&str>, miss: Miss) {
+        self.stats.miss(name, miss);
+        if let Some(auto) = self.auto()
+            && miss.is_needless()
+            && is_main_interpreter()
+        {
+            self.begin_record(auto);
+            self.recorder.add(Event::Missed {
+                name: name.to_owned(),
+                path: path.map(str::to_owned),
+            });
+        }
+    }
+
+    /// Takes notice of a value that the program gives to a variable, or of one that it removes.
+    pub fn variable_changed(&self, name: Vec<u8>, value: Option<Vec<u8>>) {
+        self.recorder.add(Event::Variable { name, value });
+    }
+
+    /// Begins the record of this run, with what has happened so far.
+    fn begin_record(&self, auto: &Auto) {
+        let Some(executable) = self.config.executable() else {
+            return;
+        };
+        let result = self.recorder.begin(&auto.records(), || {
+            let start = Event::Start(Start {
+                command: auto::command(&self.config, executable, auto),
+                subject: image::subject(&auto.directory),
+                environment: auto.has_image.then(runs::environment),
+            });
+            let lines = self.trace.lines().into_iter().map(Event::Line);
+            let changes = image::variable_changes().into_iter();
+            let changes = changes.map(|(name, value)| Event::Variable { name, value });
+            [start].into_iter().chain(lines).chain(changes).collect()
+        });
+        if let Err(error) = result
+            && let Some(obstacle) = auto::Obstacle::of(auto, &error)
+        {
+            auto::complain(auto, &obstacle);
+        }
+    }
+
     /// Has the archive of `-X cds_auto`, and its image, written anew, if that would help the next run. Never fails the
     /// run.
     fn refresh(&self) -> object::Result<()> {
-        let restored = self.restored.get();
-        let auto = match restored {
-            Some(restored) => &restored.auto,
-            None => &self.options.auto,
-        };
-        let Some(auto) = auto else {
-            return Ok(());
-        };
-        if !is_main_interpreter() {
-            return Ok(());
-        }
-        let image = auto.image();
-        if restored.is_some()
-            && let Some(image) = &image
+        if let Some(image) = self.auto().and_then(Auto::image)
+            && self.restored.get().is_some()
+            && is_main_interpreter()
         {
-            image::check_variables(image)?;
+            image::check_variables(&image)?;
         }
-        let program = || match &image {
-            Some(path) => image::program_of_image(path, &auto.directory),
-            None => Ok(None),
-        };
-        let lacks_image = || match image.as_deref().filter(|_| restored.is_none()) {
-            Some(path) => Ok(image::needs_renewal(path) && program()?.is_some()),
-            None => Ok(false),
-        };
-        if !(self.stats.is_archive_incomplete() || lacks_image()?) {
-            return Ok(());
+        if let Some(record) = self.recorder.end() {
+            fault::point("refresh");
+            runs::renew(&record);
         }
-        let Some(archive) = auto.target.to_str() else {
-            return Ok(());
-        };
-        fault::point("refresh");
-        let mut lines = self.trace.lines();
-        if let Some(layer) = &self.layers.named {
-            lines.extend(auto::lines(layer)?);
-        }
-        let lines = lines.iter().map(|line| Object::str(line));
-        let lines = Object::list(lines.collect::<object::Result<Vec<_>>>()?)?;
-        let refresh = Object::import(c"cds.auto")?.attribute(c"refresh")?;
-        let program = match program()? {
-            Some(identity) => Object::from_bytes(&identity)?,
-            None => Object::none(),
-        };
-        refresh.call(vec![Object::str(archive)?, lines, program])?;
         Ok(())
     }
 
@@ -265,7 +308,8 @@ impl Runtime {
                 Use::NotImported
             };
             let directories = self.standard_directories();
-            self.trace.record(name.to_str()?, file, &directories, how);
+            let line = self.trace.record(name.to_str()?, file, &directories, how);
+            self.note_line(line);
         }
         Ok(())
     }
@@ -273,10 +317,18 @@ impl Runtime {
     /// Adds a pattern to the trace list, if one is written.
     pub fn trace_pattern(&self, key: &Key) -> object::Result<()> {
         if self.trace.is_wanted() {
-            self.trace
+            let line = self
+                .trace
                 .record_pattern(key.flags.ascii()?.to_str()?, key.pattern.ascii()?.to_str()?);
+            self.note_line(line);
         }
         Ok(())
+    }
+
+    fn note_line(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.recorder.add(Event::Line(line));
+        }
     }
 
     /// The standard library and site-packages.

@@ -13,8 +13,6 @@ use crate::fault;
 pub struct Stats {
     source: AtomicU64,
     frozen: AtomicU64,
-    /// Modules that a new archive would have.
-    missed_needlessly: AtomicU64,
     details: Option<Details>,
 }
 
@@ -56,7 +54,7 @@ impl Stats {
 
     /// Counts from here on.
     pub fn reset(&self) {
-        for counter in [&self.source, &self.frozen, &self.missed_needlessly] {
+        for counter in [&self.source, &self.frozen] {
             counter.store(0, Ordering::Relaxed);
         }
         if let Some(details) = &self.details {
@@ -80,11 +78,6 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the program loaded a module that a new archive would have.
-    pub fn is_archive_incomplete(&self) -> bool {
-        self.missed_needlessly.load(Ordering::Relaxed) > 0
-    }
-
     /// How many modules got their code from an archive.
     pub fn hits(&self) -> u64 {
         self.source_hits() + self.frozen.load(Ordering::Relaxed)
@@ -96,12 +89,6 @@ impl Stats {
     }
 
     pub fn miss(&self, name: &str, miss: Miss) {
-        if matches!(
-            miss,
-            Miss::NotInArchive | Miss::SourceChanged | Miss::Damaged
-        ) {
-            self.missed_needlessly.fetch_add(1, Ordering::Relaxed);
-        }
         if let Some(details) = &self.details
             && let Ok(mut missed) = details.missed.lock()
         {

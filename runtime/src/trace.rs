@@ -52,33 +52,41 @@ impl Trace {
         self.is_kept.store(false, Ordering::Relaxed);
     }
 
-    /// Records a module. `standard` are the directories in which a dump looks without being told.
-    pub fn record(&self, name: &str, file: Option<&str>, standard: &[String], how: Use) {
+    /// Records a module, and returns the line if it is new in memory. `standard` are the directories in which a dump looks
+    /// without being told.
+    pub fn record(
+        &self,
+        name: &str,
+        file: Option<&str>,
+        standard: &[String],
+        how: Use,
+    ) -> Option<String> {
         let file = file.filter(|file| !is_where_expected(name, file, standard));
-        self.append(module_line(name, file, how));
+        self.append(module_line(name, file, how))
     }
 
-    /// Records a regular expression. Both are Python literals.
-    pub fn record_pattern(&self, flags: &str, pattern: &str) {
-        self.append(pattern_line(flags, pattern));
+    /// The same for a regular expression. Both are Python literals.
+    pub fn record_pattern(&self, flags: &str, pattern: &str) -> Option<String> {
+        self.append(pattern_line(flags, pattern))
     }
 
     /// Appends a line in one write (`write(2)` with `O_APPEND` does not interleave).
-    fn append(&self, line: String) {
+    fn append(&self, line: String) -> Option<String> {
         // A line break in a path would make two entries of one.
         if line.contains('\n') {
-            return;
+            return None;
         }
         if let Some(file) = &self.file {
             // A full disk must not change the program that is traced.
             let _ = (&*file).write_all(format!("{line}\n").as_bytes());
         }
-        if let Some(Ok(mut lines)) = self.lines.as_ref().map(Mutex::lock) {
-            if lines.known.insert(line.clone()) {
-                lines.in_order.push(line);
-            }
-            fault::point("traced");
+        let mut lines = self.lines.as_ref()?.lock().ok()?;
+        let is_new = lines.known.insert(line.clone());
+        if is_new {
+            lines.in_order.push(line.clone());
         }
+        fault::point("traced");
+        is_new.then_some(line)
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{Pid, getsid};
 use tempfile::TempDir;
 
 /// The interpreter under test: `$CPYTHON_CDS_PYTHON`, or `./python`.
@@ -175,12 +176,22 @@ impl Project {
 /// Waits for the processes that `cds_auto` has started to write archives and images of a project.
 pub fn settle(project: &Project) {
     let directory = project.path("").display().to_string();
+    let python = fs::canonicalize(python()).expect("it is there");
     let is_at_work = || {
         let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
-        let command_lines = processes.map(|process| fs::read(process.path().join("cmdline")));
-        command_lines.flatten().any(|line| {
+        // Whoever reads about a process that is ending keeps its memory, and so its locks, for a moment.
+        let leaders = processes.filter(|process| {
+            let id = process.file_name().to_string_lossy().parse();
+            id.map(Pid::from_raw)
+                .is_ok_and(|id| getsid(Some(id)) == Ok(id))
+        });
+        leaders.map(|process| process.path()).any(|process| {
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
+            // One that is just being executed has none yet; nor have those that have ended, but they have no file either.
+            let is_beginning = || fs::read_link(process.join("exe")).is_ok_and(|exe| exe == python);
             line.contains("\0cds.auto\0") && line.contains(&directory)
+                || line.is_empty() && is_beginning()
         })
     };
     let start = Instant::now();

@@ -1,11 +1,12 @@
 //! `-X cds_auto=FILE`: the archive writes and renews itself, and the program notices nothing of it.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use cpython_cds_tests::{Outcome, Project};
+use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 const PROGRAM: &[(&str, &str)] = &[
     (
@@ -31,6 +32,50 @@ fn project() -> Project {
 
 fn auto(project: &Project, script: &str) -> Outcome {
     project.run(["-X", "cds_auto=app.img", "-X", "cds_stats", script])
+}
+
+/// How many runs have left records that are still there; zero if there is no directory for them, and -1 if it is empty.
+fn records(project: &Project, archive: &str) -> i32 {
+    match fs::read_dir(project.path(format!("{archive}.runs"))) {
+        Ok(entries) => i32::try_from(entries.count()).map_or(-1, |count| count.max(1)),
+        Err(_) => 0,
+    }
+}
+
+/// Ways for a program to end of which the interpreter does not hear.
+const ENDS: [&str; 5] = [
+    "os._exit(3)",
+    "os.kill(os.getpid(), signal.SIGTERM)",
+    "os.kill(os.getpid(), signal.SIGKILL)",
+    "os.execv('/bin/echo', ['echo', 'executed'])",
+    "os.abort()",
+];
+
+/// A program with a module, that ends in a way if it gets no argument.
+fn project_that_ends(end: &str) -> Project {
+    let program = format!(
+        "import sys, os, signal, helper\nprint(helper.x, flush=True)\nif not sys.argv[1:]: {end}\n"
+    );
+    let project = Project::new(&[("app.py", &program), ("helper.py", "x = 'first'\n")]);
+    project.run(["app.py", "normal"]);
+    project
+}
+
+/// Asserts that all that the program loads comes from an archive that has made itself.
+#[track_caller]
+fn assert_archived(project: &Project) {
+    let stats = project.run([
+        "-X",
+        "cds_auto=app.img",
+        "-X",
+        "cds_stats",
+        "app.py",
+        "normal",
+    ]);
+    assert!(
+        stats.stderr.contains("app.img in place") && stats.stderr.contains("from elsewhere: 0\n"),
+        "{stats:?}"
+    );
 }
 
 /// Runs the script until all that it loads comes from an archive: another process is at work on it.
@@ -137,19 +182,109 @@ fn what_cannot_be_archived_does_not_renew_it_again() {
     }
 }
 
+/// The program does what it always does; and one line says what is wrong, and what to do.
 #[test]
 fn a_place_that_cannot_be_written_to_fails_no_run() {
     let project = project();
     let plain = project.run(["app.py"]);
-    for place in ["none/app.img", "app.py", "/dev/null", "/proc/app.img"] {
+    let here = project.path("");
+    let here = here.display().to_string();
+    let here = here.trim_end_matches('/');
+    let other = "give another FILE to cds_auto";
+    for (place, reason) in [
+        (
+            "none/app.img",
+            format!("there is no directory {here}/none; create it, or {other}"),
+        ),
+        (
+            "app.py/app.img",
+            format!("{here}/app.py is not a directory; {other}"),
+        ),
+        (
+            "/dev/null",
+            format!("it exists and is not a regular file; {other}"),
+        ),
+        (
+            "/proc/app.img",
+            format!(
+                "cannot write to the directory /proc: No such file or directory (os error 2); make it writable, or {other}"
+            ),
+        ),
+    ] {
         let option = format!("cds_auto={place}");
-        assert_eq!(project.run(["-X", &option, "app.py"]), plain, "{place}");
+        let outcome = project.run(["-X", &option, "app.py"]);
+        assert_eq!(
+            (&outcome.stdout, outcome.status),
+            (&plain.stdout, plain.status)
+        );
+        let line = format!("cds: the archive {place} cannot be written: {reason}\n");
+        assert_eq!(outcome.stderr, line);
     }
+    project.run(["-X", "cds_auto=app.py", "app.py"]);
+    settle(&project);
     let text = fs::read_to_string(project.path("app.py")).expect("it is there");
     assert!(
         text.starts_with("import"),
         "a program is no archive to be overwritten: {text}"
     );
+    assert_eq!(records(&project, "app.py"), 0);
+}
+
+/// What a program has used up is no fault of the directory.
+#[test]
+fn a_program_without_descriptors_hears_nothing_of_its_record() {
+    let project = project();
+    let limited = "import resource, os, sys, helper\nresource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\nprint(helper.x)\n\
+        try: import helper2\nexcept (ImportError, OSError) as error: print(error)\nprint(len(os.environ) > 0)\n";
+    project.write("limited.py", limited);
+    let early = limited
+        .replace(", helper\n", "\n")
+        .replace("print(helper.x)\n", "");
+    project.write("early.py", &early);
+    fs::create_dir(project.path("made")).expect("a directory can be made");
+    for script in ["limited.py", "early.py"] {
+        let plain = project.run([script]);
+        for _ in 0..2 {
+            let auto = project.run(["-X", "cds_auto=made/app.img", script]);
+            assert_eq!(auto, plain);
+            settle(&project);
+        }
+    }
+}
+
+/// An archive that is there, and has all, may lie where nobody can write. A child that inherits the setting does not say
+/// again what its parent has said, even if there is a shell between them.
+#[test]
+fn a_place_that_cannot_be_written_to_is_told_once() {
+    let project = project();
+    run_until_archived(&project, "app.py");
+    let moved = project.path("read_only");
+    fs::create_dir(&moved).expect("a directory can be made");
+    fs::rename(project.path("app.img"), moved.join("app.img")).expect("it can be moved");
+    // Root may write to any directory, but not to one of which the kernel says that it cannot be written to.
+    let script = "import subprocess, sys, os, multiprocessing\n\
+        if sys.argv[1:]: sys.exit()\n\
+        subprocess.run([sys.executable, __file__, 'child'])\n\
+        subprocess.run(f'{sys.executable} {__file__} child; true', shell=True)\n\
+        if not os.fork(): import helper; os._exit(0)\n\
+        os.wait()\n";
+    project.write("parent.py", script);
+    let run = |archive: &str, script: &str| {
+        let mut command = project.command([script]);
+        Outcome::of(command.env("PYTHON_CDS_AUTO", archive)).stderr
+    };
+    let told = run("none/app.img", "parent.py");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("cds: the archive none/app.img cannot be written: "));
+    assert_eq!(run("read_only/app.img", "app.py"), "");
+    // What would have to be renewed cannot be; nobody has said so at the start.
+    fs::write(moved.join("app.img.runs"), "a file in its place").expect("it can be written");
+    project.write("helper.py", "x = 'edited since'\n");
+    let told = run("read_only/app.img", "app.py");
+    let expected =
+        "cds: the archive read_only/app.img cannot be written: cannot write to the directory ";
+    assert!(told.starts_with(expected), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
 }
 
 #[test]
@@ -196,4 +331,200 @@ fn an_archive_that_was_chosen_stays_as_it_is() {
     run_until_archived(&project, "other.py");
     let stats = auto(&project, "app.py").stderr;
     assert!(stats.contains("helper: not in the archive\n"), "{stats}");
+}
+
+#[test]
+fn two_runs_that_end_in_any_way_have_it_written() {
+    for end in ENDS {
+        let project = project_that_ends(end);
+        let plain = project.run(["app.py"]);
+        for _ in 0..2 {
+            let run = project.run(["-X", "cds_auto=app.img", "app.py"]);
+            assert_eq!(run, plain, "{end}");
+            settle(&project);
+        }
+        assert_archived(&project);
+        assert_eq!(project.run(["-X", "cds_auto=app.img", "app.py"]), plain);
+        // That of the second run was for the third.
+        settle(&project);
+        assert_eq!(records(&project, "app.img"), 0, "{end}");
+    }
+}
+
+/// A server that goes on: its record is left alone, whatever others do, and used when it has been killed.
+#[test]
+fn a_record_is_used_when_its_run_has_ended() {
+    let project = project_that_ends("sys.stdin.read()");
+    let start = |arguments: &[&str]| -> Child {
+        let mut command = project.command(["-X", "cds_auto=app.img"]);
+        command.args(arguments).stdin(Stdio::piped());
+        command.stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the interpreter can be run");
+        let mut line = [0; 6];
+        let stdout = child.stdout.as_mut().expect("a pipe");
+        stdout.read_exact(&mut line).expect("it says something");
+        assert_eq!(&line, b"first\n");
+        child
+    };
+    let mut servers = [start(&["app.py"]), start(&["app.py"])];
+    project.write("other.py", "import helper2, os\nos._exit(0)\n");
+    project.write("helper2.py", "");
+    for _ in 0..2 {
+        project.run(["-X", "cds_auto=app.img", "other.py"]);
+        settle(&project);
+    }
+    // The second run of the other program has used the archive.
+    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.img"]);
+    let stdout = inspected.success().stdout;
+    assert!(stdout.contains("\"helper2\"") && !stdout.contains("\"helper\""));
+    assert_eq!(records(&project, "app.img"), 2);
+    for server in &mut servers {
+        server.kill().expect("it runs");
+        server.wait().expect("it is ours");
+    }
+    project.run(["-X", "cds_auto=app.img", "other.py"]);
+    settle(&project);
+    assert_archived(&project);
+    assert_eq!(records(&project, "app.img"), 0);
+}
+
+#[test]
+fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
+    let project = project_that_ends("os.kill(os.getpid(), signal.SIGKILL)");
+    for index in 0..12 {
+        project.write(&format!("lib{index}.py"), "");
+    }
+    let program = fs::read_to_string(project.path("app.py")).expect("it is there");
+    let imports = "import importlib, os\nfor name in os.getenv('NAMES', '').split(): importlib.import_module(name)\n";
+    project.write("app.py", &format!("{imports}{program}"));
+    for round in 0..2 {
+        let start = |index: i32| {
+            let mut command = project.command(["-X", "cds_auto=app.img", "app.py"]);
+            command.env("NAMES", format!("lib{} lib{}", index, round * 6 + index));
+            command.stdout(Stdio::null());
+            command.spawn().expect("the interpreter can be run")
+        };
+        for mut child in (0..6).map(start).collect::<Vec<_>>() {
+            assert_eq!(child.wait().expect("it ends").code(), None);
+        }
+    }
+    project.run(["-X", "cds_auto=app.img", "app.py"]);
+    settle(&project);
+    let names: Vec<String> = (0..12).map(|index| format!("lib{index}")).collect();
+    let mut last = project.command([
+        "-X",
+        "cds_auto=app.img",
+        "-X",
+        "cds_stats",
+        "app.py",
+        "normal",
+    ]);
+    let last = Outcome::of(last.env("NAMES", names.join(" ")));
+    assert!(last.stderr.contains("from elsewhere: 0\n"), "{last:?}");
+    settle(&project);
+    assert_eq!(records(&project, "app.img"), 0);
+}
+
+/// A process may be killed while it writes, or before: what is whole counts. Others' files do not.
+#[test]
+fn a_torn_record_is_read_as_far_as_it_is_whole() {
+    let project = project_that_ends("os._exit(0)");
+    let plain = project.run(["app.py"]);
+    let run = || project.run(["-X", "cds_auto=app.img", "app.py"]);
+    let record = || {
+        let mut entries = fs::read_dir(project.path("app.img.runs")).expect("there are some");
+        entries
+            .next()
+            .expect("there is one")
+            .expect("it can be listed")
+            .path()
+    };
+    run();
+    let whole = fs::read(record()).expect("it can be read");
+    // Cut off anywhere; and with something else in the place of the rest.
+    for end in (0..whole.len()).step_by(whole.len() / 7) {
+        for rest in [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\xff", &[0; 64]] {
+            let _ = fs::remove_file(project.path("app.img"));
+            fs::create_dir_all(project.path("app.img.runs")).expect("it can be made");
+            fs::set_permissions(
+                project.path("app.img.runs"),
+                fs::Permissions::from_mode(0o700),
+            )
+            .expect("it is ours");
+            let path = project.path("app.img.runs/1-1");
+            fs::write(&path, [&whole[..end], rest].concat()).expect("it can be written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            assert_eq!(run(), plain, "{end}");
+            settle(&project);
+            assert_eq!(run(), plain, "{end}");
+            settle(&project);
+            assert_archived(&project);
+            settle(&project);
+            // One that says nothing may have been made just now.
+            if path.exists() {
+                let file = fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .expect("it is ours");
+                let old = std::time::SystemTime::now() - Duration::from_secs(100);
+                file.set_modified(old).expect("it is ours");
+                assert_eq!(run(), plain, "{end}");
+            }
+            assert!(!path.exists(), "{end}");
+        }
+    }
+}
+
+/// Programs close what they have not opened, count their children, and are forked.
+#[test]
+fn a_program_does_not_notice_its_record() {
+    let project = project_that_ends("os._exit(0)");
+    project.write(
+        "app.py",
+        "import os, sys\nimport helper\nos.closerange(3, 100)\nfile = open('own.txt', 'w')\nprint(file.fileno())\n\
+         import helper2\nfile.write('text')\nfile.close()\nprint(open('own.txt').read(), sorted(os.listdir('/proc/self/fd')))\n\
+         print([name for name in sys.modules if name.startswith('cds')])\n\
+         try: os.waitpid(-1, 0)\n\
+         except ChildProcessError: print('no child', flush=True)\n\
+         if os.fork():\n    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)\n    os._exit(0)\n\
+         import helper3\nos.kill(os.getpid(), 9)\n",
+    );
+    project.write("helper2.py", "");
+    project.write("helper3.py", "");
+    let plain = project.run(["app.py"]);
+    assert!(plain.stdout.ends_with("no child\n-9\n"), "{plain:?}");
+    for _ in 0..3 {
+        assert_eq!(project.run(["-X", "cds_auto=app.img", "app.py"]), plain);
+        settle(&project);
+    }
+    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.img"]);
+    let stdout = inspected.success().stdout;
+    for name in ["helper", "helper2", "helper3"] {
+        assert!(stdout.contains(&format!("\"{name}\"")), "{name}: {stdout}");
+    }
+}
+
+/// A start with an archive that has all asks once whether there is something to do, and leaves nothing.
+#[test]
+fn a_start_with_a_current_archive_asks_once() {
+    let project = project();
+    run_until_archived(&project, "app.py");
+    settle(&project);
+    let mut traced = Command::new("strace");
+    clean(&mut traced);
+    traced
+        .current_dir(project.path(""))
+        .args(["-f", "-qq", "-o", "calls.txt"])
+        .arg(python())
+        .args(["-X", "cds_auto=app.img", "app.py"]);
+    Outcome::of(&mut traced);
+    let calls = fs::read_to_string(project.path("calls.txt")).expect("strace has written it");
+    let about_records: Vec<_> = calls
+        .lines()
+        .filter(|call| call.contains(".runs"))
+        .collect();
+    assert_eq!(about_records.len(), 1, "{about_records:?}");
+    for call in ["clone(", "vfork(", "flock(", "memfd_create("] {
+        assert!(!calls.contains(call), "{call}");
+    }
 }

@@ -11,6 +11,7 @@ use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.img,image", "-X", "cds_stats"];
 const IMAGE: &str = "made/app.img.startup";
+const NOT_TAKEN: &str = "no startup image could be taken: ";
 
 /// A program with a module beside it, and one in a directory of the path, that has run before, so that its directories do
 /// not change any more.
@@ -318,7 +319,13 @@ fn a_program_that_sets_variables_for_its_imports_is_restored_without_these() {
     );
     fs::remove_file(project.path(IMAGE)).expect("there is one");
     let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
-    assert_eq!(told(&noted), ("none False", "it is not a startup image"));
+    let reason =
+        "the program changes the variable OMP_NUM_THREADS, which imports or libraries read";
+    let (said, refused) = told(&noted);
+    assert_eq!(said, "none False");
+    assert!(refused.starts_with(&format!(
+        "{NOT_TAKEN}{reason}; OMP_NUM_THREADS is changed in "
+    )));
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     assert!(
         note.contains("the program changes the variable OMP_NUM_THREADS, which imports"),
@@ -335,10 +342,23 @@ fn what_cannot_be_restored_is_tried_once() {
     project.write("lib/tool.py", &format!("{tool}{thread}"));
     let plain = run(&project, &["app.py"]);
     let noted = until(&project, &["app.py"], |outcome| told(outcome).1 != "none");
-    assert_eq!(
-        told(&noted),
-        (plain.stdout.trim_end(), "it is not a startup image")
+    let reason =
+        "imports have left what cannot be restored: a thread (worker), since tool was imported";
+    let refused = format!("{NOT_TAKEN}{reason}");
+    assert_eq!(told(&noted), (plain.stdout.trim_end(), &*refused));
+    for (command, status) in [("inspect", 0), ("verify", 1)] {
+        let of_note = run(&project, &["-m", "cds", command, IMAGE]);
+        assert!(of_note.stdout.contains(&refused), "{of_note:?}");
+        assert_eq!(of_note.status, status);
+        // What is in the archive is good all the same.
+        let of_archive = run(&project, &["-m", "cds", command, "made/app.img"]);
+        assert!(of_archive.success().stdout.contains(&refused));
+    }
+    let stats = run(
+        &project,
+        &["-m", "cds", "stats", "--archive", "made/app.img", "app.py"],
     );
+    assert!(stats.stderr.contains(&refused), "{stats:?}");
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     assert!(
         note.starts_with("no startup image could be taken")
@@ -365,10 +385,162 @@ fn what_cannot_be_restored_for_where_it_lies_is_tried_once() {
     };
     run();
     settle(&project);
-    assert_eq!(told(&run()).1, "it is not a startup image");
+    let refused = format!("{NOT_TAKEN}changed while it was taken, perhaps by that: ");
+    let noted = run();
+    assert!(told(&noted).1.starts_with(&refused), "{noted:?}");
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     let reason = format!("by that: {}\n", project.path("made").display());
     assert!(note.ends_with(&reason), "{note}");
+}
+
+/// Of these ends the interpreter does not hear.
+#[test]
+fn two_runs_that_end_in_any_way_have_the_third_restored() {
+    for end in [
+        "os._exit(4)",
+        "os.kill(os.getpid(), 15)",
+        "os.kill(os.getpid(), 9)",
+        "os.execv('/bin/echo', ['echo', 'executed'])",
+    ] {
+        let project = project();
+        let program = fs::read_to_string(project.path("app.py")).expect("it is there");
+        let begin = "import os, sys\nif sys.argv[1:]: del sys.argv[1:]\nelse: sys.exit = lambda status: END\n";
+        let begin = begin.replace("END", &format!("(sys.stdout.flush(), {end})"));
+        project.write("app.py", &format!("{begin}{program}"));
+        let plain = run(&project, &["app.py"]);
+        for _ in 0..2 {
+            assert_eq!(run(&project, &[AUTO[0], AUTO[1], "app.py"]), plain, "{end}");
+            settle(&project);
+        }
+        let third = auto(&project, &["app.py", "normal"]);
+        assert_eq!(told(&third).1, "restored", "{end}: {third:?}");
+        // Also what only the image lacks is learned so.
+        project.write("lib/data.txt", "other data");
+        let plain = run(&project, &["app.py"]);
+        for _ in 0..3 {
+            assert_eq!(run(&project, &[AUTO[0], AUTO[1], "app.py"]), plain, "{end}");
+            settle(&project);
+        }
+        let last = auto(&project, &["app.py", "normal"]);
+        assert_eq!(told(&last), ("first [1] other data", "restored"), "{end}");
+        settle(&project);
+        assert!(!project.path("made/app.img.runs").exists(), "{end}");
+    }
+}
+
+/// Whatever the program does to variables counts, however it ends.
+#[test]
+fn a_killed_run_that_sets_variables_for_its_imports_is_restored_without_these() {
+    let project = project();
+    project.write(
+        "lib/reader.py",
+        "import os\nlevel = os.environ.get('LEVEL')\n",
+    );
+    project.write(
+        "lib/setter.py",
+        "import os\ndef set(name): os.environ[name] = 'high'\n",
+    );
+    project.write(
+        "app.py",
+        "import os, sys, setter\nbefore = 'reader' in sys.modules\nsetter.set('LEVEL')\nimport reader\nprint(reader.level, before, flush=True)\nos._exit(0)\n",
+    );
+    let plain = run(&project, &["app.py"]);
+    assert_eq!(plain.stdout, "high False\n");
+    for _ in 0..4 {
+        assert_eq!(run(&project, &[AUTO[0], AUTO[1], "app.py"]), plain);
+        settle(&project);
+    }
+    let image = fs::read(project.path(IMAGE)).expect("it was taken");
+    assert!(image.starts_with(b"\x89CPYIMG\n"));
+    // In a restored process that is killed, too, a change of what imports have read is the end of the image.
+    project.write(
+        "app.py",
+        "import os, sys, setter, reader\nprint(reader.level, flush=True)\nif sys.argv[1:]: setter.set('LEVEL')\nos._exit(0)\n",
+    );
+    for _ in 0..3 {
+        run(&project, &[AUTO[0], AUTO[1], "app.py"]);
+        settle(&project);
+    }
+    let image = fs::read(project.path(IMAGE)).expect("it was taken");
+    assert!(image.starts_with(b"\x89CPYIMG\n"));
+    run(&project, &[AUTO[0], AUTO[1], "app.py", "late"]);
+    let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
+    assert!(
+        note.starts_with("no startup image is taken here any more") && note.contains(": LEVEL\n"),
+        "{note}"
+    );
+}
+
+/// Out of date is not broken; and the command that is printed makes it good again.
+#[test]
+fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
+    let project = project();
+    until_restored(&project, &["app.py"]);
+    settle(&project);
+    let cds = |arguments: &[&str]| run(&project, &[&["-m", "cds"], arguments].concat());
+    let good = cds(&["verify", "made/app.img"]).success().stdout;
+    let image = "\nmade/app.img.startup: good, and all is as it was\n";
+    assert!(
+        good.starts_with("made/app.img: good (") && good.contains(image),
+        "{good}"
+    );
+    let inspected = cds(&["inspect", "made/app.img"]).success().stdout;
+    let program = project.path("app.py").display().to_string();
+    let image = inspected.split_once("\nStartup image\n  made/app.img.startup: ");
+    let (_, image) = image.expect("it tells of the image");
+    assert!(
+        image.contains("Nothing that it depends on has changed.\n"),
+        "{image}"
+    );
+
+    project.write("lib/tool.py", "x, data = 'edited', ''\n");
+    let stale = cds(&["verify", "made/app.img"]);
+    let changed = project.path("lib/tool.py").display().to_string();
+    for line in [
+        "made/app.img: 1 out of date",
+        &format!("  tool: source changed: {changed}"),
+        "made/app.img.startup: 1 out of date",
+        &format!("  {changed}"),
+    ] {
+        assert!(
+            stale.stdout.lines().any(|found| found == line),
+            "{line}: {stale:?}"
+        );
+    }
+    assert!(
+        !stale.stdout.contains("roken") && stale.status == 1,
+        "{stale:?}"
+    );
+    let json = cds(&["verify", "--json", "made/app.img"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!(json["startup_image"]["changed"][0], *changed);
+    let inspected = cds(&["inspect", "made/app.img"]).success().stdout;
+    assert!(
+        inspected.contains(&format!(
+            "  Changed since, so that it is not used\n    {changed}\n"
+        )),
+        "{inspected}"
+    );
+    let commands = stale
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("Write it again: "));
+    let commands = Vec::from_iter(commands);
+    assert!(
+        commands.len() == 2 && commands[0] == commands[1],
+        "{commands:?}"
+    );
+    assert!(
+        commands[0].contains(",image ") && commands[0].ends_with("app.py"),
+        "{program}: {commands:?}"
+    );
+    let mut shell = Command::new("sh");
+    clean(&mut shell);
+    shell.env("PYTHONPATH", project.path("lib"));
+    Outcome::of(shell.args(["-c", commands[0]]));
+    settle(&project);
+    cds(&["verify", "made/app.img"]).success();
+    assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `python -m cds`: what its commands say, and the status that they end with.
 
 use std::fs;
+use std::process::Command;
 
 use cpython_cds_tests::{Outcome, Project, change_fact};
 
@@ -342,8 +343,16 @@ fn verify_says_what_is_broken_or_stale() {
     fs::remove_file(project.path("shop/cart.py")).unwrap();
     check("a source edited, another removed", 1);
     project.write("other.py", "");
+    let stale = cds(&project, &["verify", "app.img"]).stdout;
+    let command = stale
+        .lines()
+        .last()
+        .unwrap()
+        .strip_prefix("Write it again: ");
     let archive = project.path("app.img");
     let good = fs::read(&archive).unwrap();
+    Outcome::of(Command::new("sh").args(["-c", command.unwrap()])).success();
+    cds(&project, &["verify", "-q", "app.img"]).success();
     fs::write(&archive, &good[..good.len() - 4096]).unwrap();
     check("truncated", 1);
     fs::write(&archive, "text\n").unwrap();

@@ -47,7 +47,9 @@ impl Story {
     fn refusal(&self) -> String {
         let outcome = self.take();
         assert_eq!((outcome.status, &*outcome.stdout), (1, ""), "{outcome:?}");
-        assert!(!self.project.path("app.img.startup").exists());
+        let note = fs::read_to_string(self.project.path("app.img.startup"));
+        let note = note.expect("there is a note in its place");
+        assert!(note.starts_with("no startup image could be taken"));
         let lines = outcome.stderr.lines();
         let mut reasons = lines.filter_map(|line| line.split_once("no startup image: "));
         let reason = reasons.next().map(|(_, reason)| reason.to_owned());

@@ -59,6 +59,8 @@ try:
 except KeyboardInterrupt: print("interrupted")
 "#;
 
+const NOTE: &str = "no startup image could be taken; to try again, remove this file\n";
+
 fn project(program: &str) -> Project {
     let project = Project::new(&[("app.py", program)]);
     take(&project, &["app.py"]).success();
@@ -740,7 +742,10 @@ fn what_cannot_be_restored_is_refused() {
             (1, ""),
             "{what}: {outcome:?}"
         );
-        assert!(!project.path("app.img.startup").exists(), "{what}");
+        let note = fs::read_to_string(project.path("app.img.startup"));
+        let note = note.expect("there is a note in its place");
+        let reason = note.strip_prefix(NOTE).expect("it is one").trim_end();
+        assert!(outcome.stderr.contains(reason), "{what}: {note}");
         assert!(project.path("app.img").exists(), "{what}");
         let directory = project.path("").display().to_string();
         let text = outcome
@@ -1129,6 +1134,7 @@ fn tools_know_images() {
         (r"\d+ (region|package|file|other)", "[n] $1"),
         (r"compared +\d+", "compared [n]"),
         (r"made by( +)\S+", "made by$1[python]"),
+        (r"&& \S+ -m", "&& [python] -m"),
         (r"/\S+/python3.13", "[python]"),
     ]}, { insta::assert_snapshot!(said); });
 }

@@ -19,7 +19,7 @@ mod relocation;
 mod tables;
 
 pub use header::{
-    Archive, Extent, Freshness, Header, Layout, Length, MAX_HEADER_BYTES, PAGE, Section,
+    Archive, COMMAND, Extent, Freshness, Header, Layout, Length, MAX_HEADER_BYTES, PAGE, Section,
     SectionKind, VERSION,
 };
 pub use rejection::Rejection;

@@ -315,11 +315,13 @@ impl Key<'_> {
         {
             return Some(format!("it has imported {module}, which -m is to run"));
         }
-        if let Some(reason) = self.shadowed(&line.program) {
-            return Some(reason);
-        }
+        self.shadowed(&line.program)
+    }
+
+    /// The first file or directory that is not as it was.
+    pub fn changed(&self) -> Option<&[u8]> {
         let changed = self.paths.iter().find(|(path, then)| !then.is_of(path));
-        changed.map(|(path, _)| format!("{} has changed", shown(path)))
+        changed.map(|(path, _)| *path)
     }
 
     /// What `-m` would run, if imports have run it already: it would be run twice, and say so.

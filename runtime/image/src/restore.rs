@@ -19,6 +19,29 @@ use crate::{PAGE, kernel_state, streams, trampoline};
 
 const STACK_BYTES: usize = 16 * PAGE as usize;
 
+/// Why a process is not restored.
+pub struct Refusal {
+    pub text: String,
+    /// Whether the image has no process restored any more, however it is started.
+    pub is_of_everybody: bool,
+}
+
+impl Refusal {
+    fn of_everybody(text: String) -> Self {
+        Self {
+            text,
+            is_of_everybody: true,
+        }
+    }
+
+    fn of_this(text: String) -> Self {
+        Self {
+            text,
+            is_of_everybody: false,
+        }
+    }
+}
+
 /// An image that a process was asked to be.
 pub struct Request<'a> {
     start: &'a Start<'a>,
@@ -50,25 +73,29 @@ impl<'a> Request<'a> {
     /// # Safety
     /// Nothing else runs in this process, and nothing is mapped but what the kernel has mapped for a program that is not
     /// position-independent, and [`places::HEAP`]; all that is allocated lies there.
-    pub unsafe fn restore(&self) -> Option<String> {
+    pub unsafe fn restore(&self) -> Option<Refusal> {
         // The image would be opened as one that is closed.
         let unusable = streams::unusable();
-        let reason = match ImageFile::open(&self.path) {
+        let mut refusal = match ImageFile::open(&self.path) {
             Ok(None) => return None,
-            Ok(Some(_)) if let Some(name) = unusable => format!("{name} is closed, or a directory"),
+            Ok(Some(_)) if let Some(name) = unusable => {
+                Refusal::of_this(format!("{name} is closed, or a directory"))
+            }
             Ok(Some(file)) => match self.plan(&file) {
                 // SAFETY: as promised.
-                Ok(plan) => unsafe { plan.carry_out(self.start) },
-                Err(reason) => reason,
+                Ok(plan) => Refusal::of_this(unsafe { plan.carry_out(self.start) }),
+                Err(refusal) => refusal,
             },
-            Err(reason) => reason,
+            Err(reason) => Refusal::of_everybody(reason),
         };
         let path = String::from_utf8_lossy(&self.path);
-        Some(format!("{path} is not used: {reason}"))
+        refusal.text = format!("{path} is not used: {}", refusal.text);
+        Some(refusal)
     }
 
-    fn plan<'f>(&self, file: &'f ImageFile) -> Result<Plan<'f>, String> {
-        check(file, file.image()?, self.start, &self.line)
+    fn plan<'f>(&self, file: &'f ImageFile) -> Result<Plan<'f>, Refusal> {
+        let image = file.image().map_err(Refusal::of_everybody)?;
+        check(file, image, self.start, &self.line)
     }
 }
 
@@ -86,20 +113,26 @@ fn check<'a>(
     image: Image<'a>,
     start: &Start,
     line: &CommandLine,
-) -> Result<Plan<'a>, String> {
+) -> Result<Plan<'a>, Refusal> {
     if [Resource::As, Resource::Data]
         .iter()
         .any(|&resource| getrlimit(resource).current.is_some())
     {
-        return Err("address space is limited (ulimit -v, ulimit -d)".to_owned());
+        let limited = "address space is limited (ulimit -v, ulimit -d)";
+        return Err(Refusal::of_this(limited.to_owned()));
     }
     if let Some(reason) = image.key.mismatch(start, line) {
-        return Err(reason);
+        return Err(Refusal::of_this(reason));
+    }
+    if let Some(path) = image.key.changed() {
+        let path = String::from_utf8_lossy(path);
+        return Err(Refusal::of_everybody(format!("{path} has changed")));
     }
     let vdso = start.auxiliary(libc::AT_SYSINFO_EHDR);
     // SAFETY: the kernel has said where it is.
     if !unsafe { image.process.vdso.is_at(vdso) } {
-        return Err("it was made with another kernel".to_owned());
+        let kernel = "it was made with another kernel";
+        return Err(Refusal::of_everybody(kernel.to_owned()));
     }
     let opened = image.files.iter().map(|backing| {
         let changed = || format!("{} has changed", String::from_utf8_lossy(backing.path));
@@ -113,7 +146,8 @@ fn check<'a>(
             Err(changed())
         }
     });
-    let files = opened.collect::<Result<Vec<_>, String>>()?;
+    let files = opened.collect::<Result<Vec<_>, String>>();
+    let files = files.map_err(Refusal::of_everybody)?;
     Ok(Plan {
         image,
         file: &file.file,

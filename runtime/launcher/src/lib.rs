@@ -32,7 +32,7 @@ define_memory_functions!("");
 const REFUSAL_BYTES: usize = 1024;
 
 unsafe extern "C" {
-    /// Why the process is not restored: text, and a NUL.
+    /// Why the process is not restored: text, and a NUL; the last byte says whether no process would be.
     static mut _PyCDS_refusal: [u8; REFUSAL_BYTES];
 }
 
@@ -79,19 +79,21 @@ unsafe fn launch_image(start: &Start) {
     };
     IS_ASKED_FOR.store(true, Ordering::Relaxed);
     // SAFETY: as promised.
-    if let Some(reason) = unsafe { request.restore() } {
-        refuse(reason.as_bytes());
+    if let Some(refusal) = unsafe { request.restore() } {
+        refuse(refusal.text.as_bytes(), refusal.is_of_everybody);
     }
 }
 
 /// Tells the interpreter.
-fn refuse(reason: &[u8]) {
-    let bytes = reason.len().min(REFUSAL_BYTES - 1);
+fn refuse(reason: &[u8], is_of_everybody: bool) {
+    let bytes = reason.len().min(REFUSAL_BYTES - 2);
     // SAFETY: nothing else runs, and what is not written stays zero.
     unsafe {
-        (&raw mut _PyCDS_refusal)
-            .cast::<u8>()
-            .copy_from(reason.as_ptr(), bytes)
+        let refusal = (&raw mut _PyCDS_refusal).cast::<u8>();
+        refusal.copy_from(reason.as_ptr(), bytes);
+        refusal
+            .add(REFUSAL_BYTES - 1)
+            .write(u8::from(is_of_everybody));
     };
 }
 
@@ -100,7 +102,7 @@ fn refuse(reason: &[u8]) {
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     if IS_ASKED_FOR.load(Ordering::Relaxed) {
-        refuse(b"the startup image is not used: internal error");
+        refuse(b"the startup image is not used: internal error", false);
     }
     // SAFETY: restoring does not panic once it has changed something.
     unsafe { dynamic_linker::enter(STACK.load(Ordering::Relaxed)) }

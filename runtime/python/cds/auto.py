@@ -1,16 +1,15 @@
 """`-X cds_auto=FILE[,image]`: an archive, and a startup image, that renew themselves.
 
-A run that had to do without the archive for some module, or without the image, hands the
-names of its modules to a process that outlives it, which writes both while nobody waits
-for it.
+A run that has to do without the archive for some module, or without the image, leaves a record
+beside the archive (runtime/src/runs.rs).  The process that this module is for writes both anew
+from the records of runs that have ended, while nobody waits for it.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
-
-from _cds_archive import command, image_options, variable_changes
+from typing import TYPE_CHECKING, NamedTuple
 
 from cds import interpreter
 
@@ -29,54 +28,19 @@ _UNKNOWN = b"\0"
 _MOST_SECONDS = 600
 
 
-def refresh(archive: str, lines: Iterable[str], program: bytes | None) -> None:
-    """Start writing the archive, from the lines of a trace list, and do not wait for it.
+class _Run(NamedTuple):
+    """What a run has left."""
 
-    And the startup image beside it, if the identity of a program is given, which alone it is
-    for.  The interpreter calls this when it is about to end.  What it needs is imported
-    already: it shall end soon.
-    """
-    variables = interpreter.environment()
-    image = None
-    if program is not None and (options := image_options()) is not None:
-        image = (program, _source(), options, _changes(variables))
-    listing = os.memfd_create("cds_auto")
-    try:
-        # A literal needs no module.  Not an argument: others may see these.
-        _write_all(listing, "".join(f"{line}\n" for line in (repr(image), *lines)).encode())
-        os.lseek(listing, 0, os.SEEK_SET)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        try:
-            os.posix_spawn(
-                sys.executable,
-                # -P: modules beside a script are in the list with their files.
-                [sys.executable, *interpreter.options(), "-P", "-m", "cds.auto", archive],
-                variables,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, listing, 0),
-                    (os.POSIX_SPAWN_DUP2, nowhere, 1),
-                    (os.POSIX_SPAWN_DUP2, nowhere, 2),
-                    # What the program has inherited is not for a process that outlives it.
-                    (os.POSIX_SPAWN_CLOSEFROM, 3),
-                ],
-                setsid=True,
-                # Not what the program has blocked: an image would have it from here.
-                setsigmask=(),
-            )
-        finally:
-            os.close(nowhere)
-    finally:
-        os.close(listing)
-
-
-def _source() -> Source:
-    text = command()
-    if text is not None:
-        return "-c", text
-    # Of a script there is no `__file__` any more.
-    loader = getattr(sys.modules.get("__main__"), "__loader__", None)
-    file = getattr(loader, "path", None)
-    return (file if isinstance(file, str) else "the program"), None
+    record: str
+    # The identity of its program, and its options, as far as they are understood.
+    subject: tuple[bytes, list[str]] | None
+    wants_image: bool
+    # Modules that it had to load without the archive, and their files; None for frozen ones.
+    missed: list[tuple[str, str | None]]
+    # Of a trace list.
+    lines: list[str]
+    # What it has made of variables, one after the other.
+    changes: list[tuple[bytes, bytes | None]]
 
 
 def _directory_of(source: Source) -> str | None:
@@ -85,75 +49,127 @@ def _directory_of(source: Source) -> str | None:
     return os.path.dirname(os.path.abspath(file)) if text is None and os.path.isfile(file) else None
 
 
-def _changes(variables: dict[bytes, bytes]) -> dict[bytes, list[bytes | None]]:
-    """Return the values that the program has given to variables, with which it was started."""
-    changes: dict[bytes, list[bytes | None]] = {}
-    for name, value in variable_changes():
-        changes.setdefault(name, []).append(value)
-    now = dict(os.environb)
-    for name in variables.keys() | now.keys() | changes.keys():
-        value = now.get(name)
-        last = changes[name][-1] if name in changes else variables.get(name)
-        if value != last:
-            changes.setdefault(name, []).append(value)
-    return {name: values for name, values in changes.items() if interpreter.is_inherited(name)}
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _write(archive: str) -> None:
-    import ast
+def _renew(archive: str, record: str) -> None:
+    """Renew what runs have lacked.  An image is taken for the one with this record."""
     import fcntl
 
-    from cds import tracelist
-    from cds.dump import Selection, dump
-    from cds.imaging import NEEDED
+    from _cds_archive import ended_runs, wake
 
     os.nice(_NICENESS)
     directory = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Somebody writes an archive here; the next run that misses something is soon enough.
+        # Who writes an archive here wakes another process if something is left then.
         return
-    image = ast.literal_eval(sys.stdin.buffer.readline().decode())
-    entries = tracelist.read("-")
+    runs = [_Run(*fields) for fields in ended_runs(archive)]
+    try:
+        _write(archive, runs, next((run for run in runs if run.record == record), None))
+    finally:
+        for run in runs:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(run.record)
+        if runs:
+            # It is not empty if others are running.
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(runs[0].record))
+    os.close(directory)
+    wake(archive)
+
+
+def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
+    from _cds_archive import archived_lines, needs_renewal
+
+    from cds import tracelist
+    from cds.dump import Selection, dump
+    from cds.imaging import NEEDED, image_path
+
+    subject = chosen.subject if chosen is not None else None
+    image = subject if chosen is not None and chosen.wants_image else None
+    is_incomplete = not all(_is_archived(*module) for run in runs for module in run.missed)
+    if not is_incomplete and (image is None or not needs_renewal(image_path(archive))):
+        return
+    # What this run needs comes first.
+    ordered = sorted(runs, key=lambda run: run is not chosen)
+    lines = [line for run in ordered for line in run.lines] + archived_lines()
+    entries = tracelist.parse("\n".join(lines).encode(), "the records")
     if image:
         entries += NEEDED
-    dump(archive, Selection(entries), freshness=_freshness(archive), note_skipped=True)
-    if image:
-        _take_image(archive, entries, *image)
+    dump(
+        archive,
+        Selection(entries),
+        freshness=_freshness(archive),
+        note_skipped=True,
+        command=_command(archive, image is not None, *subject) if subject else "",
+    )
+    if chosen is not None and image is not None:
+        program, options = image
+        changes: dict[bytes, list[bytes | None]] = {}
+        for name, value in chosen.changes:
+            if interpreter.is_inherited(name):
+                changes.setdefault(name, []).append(value)
+        # Other programs may import in another order.
+        imported = tracelist.parse("\n".join(chosen.lines).encode(), chosen.record) + NEEDED
+        _take_image(archive, imported, program, options, changes)
+
+
+def _command(archive: str, with_image: bool, program: bytes, options: Sequence[str]) -> str:
+    """Return how the program is run, which renews both, but for its arguments."""
+    kind, name, directory = map(os.fsdecode, program.split(b"\0"))
+    setting = f"cds_auto={archive}{',image' * with_image}"
+    words = [sys.executable, *options, "-X", setting, *filter(None, (kind, name))]
+    return interpreter.command_here(words, directory)
+
+
+def _is_archived(name: str, file: str | None) -> bool:
+    """Say whether a module that a run has missed is in the archive meanwhile."""
+    import _imp
+
+    return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
+
+
+def _source(program: bytes, entries: Iterable["Entry"]) -> Source:
+    """Return the source of a program, by its identity and what it has loaded."""
+    from cds.listing import Listings
+    from cds.resolve import Resolver
+
+    kind, name, directory = program.split(b"\0")
+    if kind == b"-c":
+        return "-c", name
+    if not kind:
+        script = os.fsdecode(os.path.join(directory, name))
+        return os.path.join(script, "__main__.py") if os.path.isdir(script) else script, None
+    names = (os.fsdecode(name), f"{os.fsdecode(name)}.__main__")
+    for entry in entries:
+        if entry.name in names and not entry.is_imported:
+            found = Resolver(sys.path, Listings()).find(entry.name)
+            file = entry.file or (found and found.file)
+            if file:
+                return file, None
+    return "the program", None
 
 
 def _take_image(
     archive: str,
     entries: Sequence["Entry"],
     program: bytes,
-    source: Source,
     options: Sequence[str],
     changes: dict[bytes, list[bytes | None]],
 ) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
-    from _cds_archive import is_read_by_libraries, write_image_note
+    from _cds_archive import is_read_by_libraries
 
     from cds import programtext
-    from cds.imaging import image_path, take_image
+    from cds.imaging import image_path, note_problem, take_image
     from cds.inspection import InspectionError
 
-    # What goes wrong is told there.
-    note = os.memfd_create("cds_note")
-    os.dup2(note, 2)
-    os.close(note)
-    sources = [source, *((file, None) for file in _own_files(entries))]
+    sources = [_source(program, entries), *((file, None) for file in _own_files(entries))]
     files = [name for name, text in sources if text is None]
     times = _times(files)
     found = programtext.variables(sources)
     changed = programtext.may_change(found, is_read_by_libraries)
-    problem = programtext.obstacle(found)
-    if problem is None:
+    reason = programtext.obstacle(found)
+    if reason is None:
         # It is not known what value they get.
         changes |= {os.fsencode(name): [_UNKNOWN] for name in changed}
         problem = take_image(
@@ -164,28 +180,25 @@ def _take_image(
             changes=changes,
             program=program,
             sources=files,
-            beside=_directory_of(source),
+            beside=_directory_of(sources[0]),
             seconds=_MOST_SECONDS,
         )
+        reason = problem and problem.reason
     path = image_path(archive)
-    if problem is None:
+    if reason is None:
         try:
-            problem = _what_would_renew(path)
+            reason = _what_would_renew(path)
         except InspectionError as error:
-            problem = str(error)
-    if problem is None and _times(files) != times:
+            reason = str(error)
+    if reason is None and _times(files) != times:
         # The program was edited: its next run leaves another image.
         os.unlink(path)
-    if problem is not None:
-        _write_all(2, f"{problem}\n".encode(errors="surrogateescape"))
-        with open(2, "rb", closefd=False) as file:
-            file.seek(0)
-            reason = file.read()
+    if reason is not None:
         # Whoever has done the imports knows the variable only.
         for name, place in changed.items():
-            if f"variable {name},".encode() in reason:
-                reason += f"{name} is changed in {place}\n".encode(errors="surrogateescape")
-        write_image_note(path, reason)
+            if f"variable {name}," in reason:
+                reason += f"\n{name} is changed in {place}"
+        note_problem(archive, reason)
 
 
 def _own_files(entries: Iterable["Entry"]) -> list[str]:
@@ -233,4 +246,4 @@ def _freshness(archive: str) -> str:
 
 
 if __name__ == "__main__":
-    _write(sys.argv[1])
+    _renew(*sys.argv[1:])

@@ -44,7 +44,8 @@ class Difference(NamedTuple):
 
 def difference(old: Inspection, new: Inspection) -> Difference:
     """Compare two archives."""
-    keys = list(dict.fromkeys([*old.facts, *new.facts]))
+    # How they were written is no difference between archives.
+    keys = [key for key in dict.fromkeys([*old.facts, *new.facts]) if key != "command"]
     facts = [
         (key, old.facts.get(key, ""), new.facts.get(key, ""))
         for key in keys

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from cds import tracelist
+from cds import interpreter, tracelist
 from cds.cli import command_parser
 from cds.dump import (
     DumpError,
@@ -19,7 +19,7 @@ from cds.dump import (
     Summary,
     dump,
 )
-from cds.imaging import NEEDED, take_image
+from cds.imaging import NEEDED, note_problem, take_image
 from cds.progress import Progress, ProgressLine
 from cds.terminal import count, size, table
 from cds.tracelist import Entry
@@ -104,6 +104,7 @@ def run(arguments: Sequence[str]) -> int:
             path=[*options.path, *sys.path],
             profiles=[_lines(path) for path in options.profile],
             freshness=options.freshness,
+            command=interpreter.own_command(),
             progress=progress,
         )
     except NothingToArchive as error:
@@ -131,7 +132,8 @@ def run(arguments: Sequence[str]) -> int:
             verbose=options.verbose,
         )
         if problem:
-            _complain(problem)
+            _complain(problem.message)
+            note_problem(archive, problem.reason)
             return EXIT_NOT_WRITTEN
     if options.json:
         print(json.dumps(_as_json(summary), indent=2))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from cds.cli import command_parser
-from cds.imagereport import inspect_image, is_image, screen
+from cds.imagereport import brief, brief_screen, inspect_image, is_image, note, screen
+from cds.imaging import image_path
 from cds.inspection import (
     WRITTEN,
     DamagedError,
@@ -28,10 +29,10 @@ EXIT_TROUBLE = 2
 _DESCRIPTION = """\
 Show what is in an archive: what it was made for, its sections and who writes to them,
 packages and modules by size, types of objects, constants that modules share, and
-modules whose source is not what it was.
+modules whose source is not what it was; and what is known of the startup image beside it.
 
 Of a startup image (ARCHIVE.startup): its memory, the files that it maps, and what has
-changed since it was made.
+changed since it was made; or why there is none.
 
 The file is read and not used: nothing of it runs.
 """
@@ -63,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     if is_image(options.archive) and (options.object or options.svg):
         parser.error("--object and --svg are for archives, and this is a startup image")
     try:
+        if (reason := note(options.archive)) is not None:
+            return _show_note(options, reason)
         if is_image(options.archive):
             return _show_image(options)
         archive = inspect(options.archive)
@@ -92,6 +95,15 @@ def _show_image(options: argparse.Namespace) -> int:
     else:
         for line in screen(options.archive, found, options.top):
             print(line)
+    return EXIT_SHOWN
+
+
+def _show_note(options: argparse.Namespace, reason: str) -> int:
+    if options.json:
+        print(json.dumps({"note": reason}, indent=2))
+    else:
+        print(f"{options.archive}: {reason}")
+        print("To try again, remove this file.")
     return EXIT_SHOWN
 
 
@@ -156,6 +168,8 @@ def _screen(archive: Inspection, top: int) -> Iterator[str]:
     else:
         yield from _objects(archive, top, style)
     yield from _stale(archive, top, style)
+    yield ""
+    yield from brief_screen(image_path(archive.path), top)
 
 
 def _header(archive: Inspection) -> Iterator[tuple[str, str]]:
@@ -187,6 +201,8 @@ def _header(archive: Inspection) -> Iterator[tuple[str, str]]:
     if without:
         holds.append(count(without, "file without code", "files without code"))
     yield "  holds", ", ".join(holds)
+    if command := facts.get("command"):
+        yield "  written by", command
 
 
 def _objects(archive: Inspection, top: int, style: Style) -> Iterator[str]:
@@ -248,6 +264,7 @@ def _as_json(archive: Inspection) -> dict[str, object]:
             {"path": path, "mtime_ns": mtime_ns} for path, mtime_ns in archive.directories
         ],
         "stale": [module._asdict() for module in stale_modules(archive)],
+        "startup_image": brief(image_path(archive.path)),
     }
 
 

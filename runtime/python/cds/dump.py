@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
+from cds import interpreter
 from cds.directories import Directory, DirectoryIndex
 from cds.installation import (
     STDLIB_LEFT_OUT,
@@ -108,6 +109,7 @@ def dump(
     profiles: Sequence[Sequence[str]] = (),
     freshness: str = "mtime",
     note_skipped: bool = False,
+    command: str = "",
     progress: Progress | None = None,
 ) -> Summary:
     """Archive the selected modules, found along `path` (by default sys.path).
@@ -116,6 +118,7 @@ def dump(
     What the `profiles` name, lines of `-X cds_profile` files, is put together.
     `note_skipped` notes source files in the archive that cannot be archived, so that a
     program that misses them knows that dumping again is no use.
+    The `command` that writes the archive is kept in it, for people.
     Modules that cannot be archived are left out and told in the summary.  Raise
     DumpError if no archive was written.
     """
@@ -145,6 +148,7 @@ def dump(
             collector.directories(),
             profiles,
             freshness,
+            interpreter.kept_command(command),
         )
     except (OSError, ValueError) as error:
         raise DumpError(str(error)) from error

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cds.inspection import ask
+from cds.inspection import InspectionError, ask
 from cds.terminal import Style, count, size, table
 
 _MAGIC = b"\x89CPYIMG\n"
@@ -22,6 +22,12 @@ def is_image(path: str) -> bool:
         return False
 
 
+def note(path: str) -> str | None:
+    """Return why there is no startup image, if a note in its place says so."""
+    found: str | None = ask("image_note", path)
+    return found
+
+
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
@@ -35,6 +41,39 @@ def inspect_image(path: str) -> dict[str, Any]:
     found["environment"] = dict(found["environment"])
     found["files"] = dict(found["files"])
     return found
+
+
+def brief(path: str) -> dict[str, Any] | None:
+    """Return what is to be said of the image beside an archive; None if there is none.
+
+    That is what `inspect_image()` returns, or a `note` or `error` that stands for it.
+    """
+    if not os.path.lexists(path):
+        return None
+    if (reason := note(path)) is not None:
+        return {"note": reason}
+    try:
+        return inspect_image(path)
+    except InspectionError as error:
+        return {"error": str(error).removeprefix(f"{path}: ")}
+
+
+def brief_screen(path: str, top: int) -> Iterator[str]:
+    """Yield lines about the image beside an archive, for a terminal."""
+    style = Style(sys.stdout)
+    found = brief(path)
+    if found is None:
+        yield style("bold", "Startup image: ") + "none"
+        return
+    yield style("bold", "Startup image")
+    if "note" in found:
+        yield f"  {found['note']}"
+        yield f"  To try again, remove {path}."
+    elif "error" in found:
+        yield style("red", f"  {path}: {found['error']}")
+    else:
+        yield f"  {path}: {size(found['stored_bytes'])}, for {found['program'] or 'any program'}"
+        yield from (f"  {line}" for line in _changed(found, top, style))
 
 
 def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
@@ -74,6 +113,10 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
         if len(found["reported"]) > top:
             yield f"  and {count(len(found['reported']) - top, 'other')}"
         yield ""
+    yield from _changed(found, top, style)
+
+
+def _changed(found: dict[str, Any], top: int, style: Style) -> Iterator[str]:
     if not found["changed"]:
         yield "Nothing that it depends on has changed."
         return

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from cds import interpreter
 from cds.tracelist import Entry
@@ -17,6 +18,13 @@ NEEDED = [Entry("linecache", None)]
 
 # How often an interpreter is started at most for one image.
 _MOST_ROUNDS = 5
+
+
+class Problem(NamedTuple):
+    """What keeps an image from being taken: what a command says, and the reason that is kept."""
+
+    message: str
+    reason: str
 
 
 def image_path(archive: str) -> str:
@@ -38,7 +46,7 @@ def take_image(
     tells: bool = False,
     verbose: bool = False,
     seconds: int | None = None,
-) -> str | None:
+) -> Problem | None:
     """Take the image of an interpreter with an archive, and with modules imported.
 
     It is started with the options given, or those that this process was started with (not
@@ -55,7 +63,7 @@ def take_image(
     if options is None:
         options = image_options()
     if options is None:
-        return "no startup image: there is none for the options of this process"
+        return _problem("there is none for the options of this process")
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     archive = os.path.abspath(archive)
     image = os.path.abspath(image_path(archive))
@@ -87,19 +95,35 @@ def take_image(
             "-X",
             f"cds_image={_path_of(asked)}",
         ]
-        status = _run_in_rounds(command, request, modules, (asked, recorded, left), seconds)
+        status, reason = _run_in_rounds(command, request, modules, (asked, recorded, left), seconds)
     finally:
         for descriptor in (asked, recorded, left):
             os.close(descriptor)
     if status is None:
-        return f"no startup image: imports have not ended within {seconds} seconds"
+        return _problem(f"imports have not ended within {seconds} seconds")
     if status < 0:
-        return f"no startup image: imports were killed by signal {-status}"
+        return _problem(f"imports were killed by signal {-status}")
     if status > 0:
-        return "the archive is written, but no startup image"
+        reason = reason or f"imports have ended with status {status}"
+        return Problem("the archive is written, but no startup image", reason)
     if _identity(image) == former:
-        return "no startup image: imports have ended the process"
+        return _problem("imports have ended the process")
     return None
+
+
+def _problem(reason: str) -> Problem:
+    return Problem(f"no startup image: {reason}", reason)
+
+
+def note_problem(archive: str, reason: str) -> None:
+    """Leave the reason in the place of the image."""
+    from _cds_archive import write_image_note
+
+    try:
+        write_image_note(image_path(archive), f"{reason}\n".encode(errors="surrogateescape"))
+    except OSError:
+        # The archive could be written there a moment ago; the reason was told, if anybody listens.
+        pass
 
 
 def _run_in_rounds(
@@ -108,11 +132,12 @@ def _run_in_rounds(
     modules: dict[str, str | None],
     files: tuple[int, int, int],
     seconds: int | None,
-) -> int | None:
+) -> tuple[int | None, str]:
     """Run an interpreter that takes the image; and another one, as long as it wants that.
 
     `files` are open, for the request, for what is recorded, and for what a process leaves that
-    wants another one.  Return the status of the last one, or None if they took too long.
+    wants another one.  Return the status of the last one, or None if they took too long; and
+    why it has not taken the image, as far as it has said so in the place of the request.
     """
     asked, _, left = files
     record, verbose = str(request["record"]), bool(request["verbose"])
@@ -122,8 +147,9 @@ def _run_in_rounds(
         request["modules"] = list(modules.items())
         request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
         _empty(*files)
+        sent = marshal.dumps(request)
         with open(asked, "wb", closefd=False) as file:
-            marshal.dump(request, file)
+            file.write(sent)
         rest = None if end is None else max(1, round(end - time.monotonic()))
         status = _run(command, record, rest, verbose)
         verbose = False
@@ -138,7 +164,8 @@ def _run_in_rounds(
             modules = {
                 module: file for module, file in modules.items() if not _is_part(module, left_out)
             }
-    return status
+    told = os.pread(asked, os.fstat(asked).st_size, 0)
+    return status, "" if told == sent else told.decode(errors="surrogateescape")
 
 
 def _is_part(name: str, packages: set[str]) -> bool:

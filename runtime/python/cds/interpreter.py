@@ -1,10 +1,14 @@
 """Starting this interpreter again, with the options on which it depends whether an archive fits."""
 
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cds.variables import of_texts
+
+# The header of an archive is not to grow.
+_MOST_CHARACTERS = 4096
 
 _OURS = (b"PYTHON_CDS", b"PYCDS")
 
@@ -44,3 +48,23 @@ def environment() -> dict[bytes, bytes]:
 def is_inherited(name: bytes) -> bool:
     """Say whether a variable is no setting for archives."""
     return not name.startswith(_OURS)
+
+
+def command_here(words: Sequence[str], directory: str) -> str:
+    """Return what a shell runs as this command in a directory, or in any if it has no name."""
+    command = shlex.join(words)
+    return f"cd {shlex.quote(directory)} && {command}" if directory else command
+
+
+def own_command() -> str:
+    """Return what a shell runs as the command of this process, or nothing if that is not known."""
+    try:
+        return command_here(sys.orig_argv, os.getcwd())
+    except OSError:
+        return ""
+
+
+def kept_command(command: str) -> str:
+    """Return a command if it can be kept in a line of text, and nothing otherwise."""
+    is_line = len(command) <= _MOST_CHARACTERS and command.isprintable()
+    return command if is_line else ""

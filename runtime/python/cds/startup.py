@@ -34,7 +34,7 @@ _removed: list[bytes] = []
 _assigned: dict[bytes, bytes] = {}
 
 # Variables that imports have read.
-_read: set[bytes] = set()
+read_by_imports: set[bytes] = set()
 
 # Where modules keep the working directory that they were imported in, and what if there is none.
 DIRECTORIES = (
@@ -60,14 +60,9 @@ def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None
 
 def begins_with(read: set[bytes]) -> None:
     """Take the process for that which did the imports. They have read these variables."""
-    global _read, _pid
-    _read = read
+    global read_by_imports, _pid
+    read_by_imports = read
     _pid = os.getpid()
-
-
-def is_read_by_imports(name: bytes) -> bool:
-    """Say whether imports have read a variable."""
-    return name in _read
 
 
 def resumed(

@@ -82,7 +82,7 @@ class RecordingWriter:
         self._skipped = skipped or []
 
     def __call__(
-        self, path, modules, patterns, directories, profiles, freshness
+        self, path, modules, patterns, directories, profiles, freshness, command
     ) -> dict[str, object]:
         self.modules = modules
         self.patterns = patterns

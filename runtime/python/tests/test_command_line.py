@@ -17,7 +17,7 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WRITER = """
 import sys, types
 
-def write(path, modules, patterns, directories, profiles, freshness):
+def write(path, modules, patterns, directories, profiles, freshness, command):
     with open(path, "wb") as file:
         file.write(b"\\0" + "\\n".join(module[0] for module in modules).encode())
     return {

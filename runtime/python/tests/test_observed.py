@@ -25,7 +25,7 @@ class ObservedTestCase(unittest.TestCase):
         """Return how each path is compared."""
         groups = [map(self.path, names.split()) for names in (contents, looked_at)]
         entries = observed.compared(*groups, own=[self.path("ours")])
-        return {os.path.relpath(os.fsdecode(path), self.top): kind for path, kind, _, _ in entries}
+        return {os.path.relpath(os.fsdecode(path), self.top): kind for path, kind, *_ in entries}
 
 
 class WhatIsCompared(ObservedTestCase):
@@ -95,6 +95,14 @@ class TheRecord(ObservedTestCase):
         self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat").counts_processors)
         self.assertTrue(self.record(b"p").counts_processors)
         self.assertTrue(self.record(b"o/sys/devices/system/cpu/online").counts_processors)
+
+    def test_what_was_looked_at_that_differs(self) -> None:
+        own = os.fsencode(os.path.join(os.path.dirname(observed.__file__), "variables.py"))
+        found = self.imports(
+            b"xthe clock\n/a.py\n/a.py\t/b.py",
+            b"xthe process id\n" + own + b"\t/a.py\n/a.py",
+        )
+        self.assertEqual(found.looks, {("the clock", ("/a.py", "/b.py"))})
 
     def test_what_was_created_and_removed(self) -> None:
         kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))

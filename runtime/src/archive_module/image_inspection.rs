@@ -12,9 +12,9 @@ pub fn image_options([]: [Object; 0]) -> Result<Object> {
     }
 }
 
-pub fn command([]: [Object; 0]) -> Result<Object> {
-    match image::command_of_process()? {
-        Some(text) => Object::from_bytes(&text),
+pub fn image_note([path]: [Object; 1]) -> Result<Object> {
+    match image::note(Path::new(path.to_str()?)) {
+        Some(note) => Object::str(&note),
         None => Ok(Object::none()),
     }
 }
@@ -25,8 +25,10 @@ pub fn write_image_note([path, reason]: [Object; 2]) -> Result<Object> {
     Ok(Object::none())
 }
 
-pub fn variable_changes([]: [Object; 0]) -> Result<Object> {
-    image::variable_changes()
+pub fn needs_renewal([path]: [Object; 1]) -> Result<Object> {
+    Ok(Object::bool(image::needs_renewal(Path::new(
+        path.to_str()?,
+    ))))
 }
 
 pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cds_format::{Tables, content_hash};
+use cds_format::{COMMAND, Tables, content_hash};
 
 use super::object_walk::value_object;
 use crate::cpython::object::{Exception, Object, Raised, Result};
@@ -60,6 +60,12 @@ pub fn rehearse([path]: [Object; 1]) -> Result<Object> {
         .map_err(raised)?;
     // SAFETY: it was mapped for this alone.
     Object::int(unsafe { archive.rehearse() } as i64)
+}
+
+pub fn command_of([path]: [Object; 1]) -> Result<Object> {
+    let (_, header) = reader::open_untrusted(Path::new(path.to_str()?)).map_err(raised)?;
+    let command = COMMAND.trim_end_matches('=');
+    Object::str(header.fact(command).unwrap_or_default())
 }
 
 /// What can only be said of an archive of this build of the interpreter.

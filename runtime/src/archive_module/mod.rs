@@ -6,6 +6,7 @@ mod inspection;
 mod object_archives;
 mod object_walk;
 mod observation;
+mod renewal;
 mod status;
 mod write;
 
@@ -15,12 +16,13 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    command, image_options, inspect_image, is_read_by_libraries, variable_changes, write_image_note,
+    image_note, image_options, inspect_image, is_read_by_libraries, needs_renewal, write_image_note,
 };
-use inspection::{hash_file, inspect, rehearse, verify};
+use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::run_observed;
+use renewal::{archived_lines, ended_runs, wake};
 use status::{is_linked, module_names, status};
 use write::write;
 
@@ -55,7 +57,7 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"write",
                 write,
-                c"write(path, modules, patterns, directories, profiles, freshness)\n--\n\nWrite an archive and return a summary.",
+                c"write(path, modules, patterns, directories, profiles, freshness, command)\n--\n\nWrite an archive and return a summary.",
             ),
             method!(
                 c"write_object",
@@ -108,9 +110,19 @@ pub fn init() -> *mut PyObject {
                 c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
             ),
             method!(
-                c"command",
-                command,
-                c"command()\n--\n\nThe text of the program that -c has given to this process, or None.",
+                c"needs_renewal",
+                needs_renewal,
+                c"needs_renewal(path)\n--\n\nWhether no process could be restored from a startup image any more.",
+            ),
+            method!(
+                c"command_of",
+                command_of,
+                c"command_of(path)\n--\n\nThe command that has written an archive, or an empty text.",
+            ),
+            method!(
+                c"image_note",
+                image_note,
+                c"image_note(path)\n--\n\nWhy there is no startup image, if that stands in its place, or None.",
             ),
             method!(
                 c"write_image_note",
@@ -118,9 +130,19 @@ pub fn init() -> *mut PyObject {
                 c"write_image_note(path, reason)\n--\n\nWrite why there is no startup image, in its place.",
             ),
             method!(
-                c"variable_changes",
-                variable_changes,
-                c"variable_changes()\n--\n\nWhat the program has changed of the environment, one after the other: names, and values or None.",
+                c"ended_runs",
+                ended_runs,
+                c"ended_runs(archive)\n--\n\nWhat runs of -X cds_auto have left that have ended, the newest last.",
+            ),
+            method!(
+                c"archived_lines",
+                archived_lines,
+                c"archived_lines()\n--\n\nThe lines of a trace list that name what the archive in use has.",
+            ),
+            method!(
+                c"wake",
+                wake,
+                c"wake(archive)\n--\n\nHave an archive renewed if runs have left something for it.",
             ),
             method!(
                 c"is_read_by_libraries",

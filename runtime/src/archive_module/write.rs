@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cds_format::Freshness;
+use cds_format::{COMMAND, Freshness};
 
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::patterns::{self, Key};
@@ -10,7 +10,15 @@ use crate::writer::{self, Contents, Directory, Interpreter, Module, Pattern, Tou
 use crate::{fingerprint, roots, runtime};
 
 pub fn write(
-    [path, modules, patterns, directories, profiles, freshness]: [Object; 6],
+    [
+        path,
+        modules,
+        patterns,
+        directories,
+        profiles,
+        freshness,
+        command,
+    ]: [Object; 7],
 ) -> Result<Object> {
     let modules = modules.to_items()?;
     let modules = modules.iter().map(module).collect::<Result<Vec<_>>>()?;
@@ -26,12 +34,16 @@ pub fn write(
     let runtime = runtime::current()
         .ok_or_else(|| Raised::new(Exception::Os, "the archive runtime has been disabled"))?;
     let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
-    let facts = fingerprint::facts(
+    let mut facts = fingerprint::facts(
         &runtime.config,
         &runtime.image,
         lower.map(|lower| &lower.header),
     )
     .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
+    let command = command.to_str()?;
+    if !command.is_empty() {
+        facts = format!("{facts}{COMMAND}{command}\n");
+    }
     let path = path.to_str()?;
     let interpreter = Interpreter {
         facts: &facts,

@@ -89,6 +89,29 @@ impl Config {
         unsafe { wide(self.get().base_prefix) }
     }
 
+    /// The options on which it depends whether an archive fits, as `cds/interpreter.py` has them.
+    pub fn options_for_archives(&self) -> impl Iterator<Item = String> {
+        let config = self.get();
+        let level = usize::try_from(config.optimization_level).unwrap_or_default();
+        let flags = [
+            ("-I", config.isolated != 0),
+            ("-E", config.use_environment == 0),
+            ("-s", config.user_site_directory == 0),
+            ("-S", config.site_import == 0),
+        ];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+        let optimize = (level > 0).then(|| format!("-{}", "O".repeat(level)));
+        let names = ["pycache_prefix", "no_debug_ranges", "frozen_modules"];
+        let x_options = self.x_options().into_iter();
+        let x_options = x_options.filter(move |(name, _)| names.contains(&name.as_str()));
+        let x_options = x_options.map(|(name, value)| match value {
+            Some(value) => format!("-X{name}={value}"),
+            None => format!("-X{name}"),
+        });
+        let flags = flags.map(|(flag, _)| flag.to_owned());
+        optimize.into_iter().chain(flags).chain(x_options)
+    }
+
     /// The `-X` options: name and value.
     pub fn x_options(&self) -> Vec<(String, Option<String>)> {
         let list = &self.get().xoptions;

@@ -3,48 +3,101 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use cds_image::key::is_read_late;
 
 use super::note;
 use super::resume::texts;
+use crate::cpython::bindings::PyObject;
 use crate::cpython::object::{Object, Result};
+use crate::runtime;
 
 /// What the program has begun with: `NAME=value`, each with a NUL behind it.
 static FIRST: OnceLock<Vec<u8>> = OnceLock::new();
 
+/// A method that says whether imports have read a variable: the set that it belongs to is immortal.
+static IS_READ_BY_IMPORTS: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
+/// The process that the program has begun in.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Whether the image has been given up by this process.
+static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
+
 /// Takes notice of the variables before the program runs.
-pub fn remember() {
+pub fn remember() -> Result<()> {
+    let read = Object::import(c"cds.startup")?.attribute(c"read_by_imports")?;
+    let is_read = read.attribute(c"__contains__")?.into_ptr();
+    IS_READ_BY_IMPORTS.store(is_read, Ordering::Release);
+    PROCESS.store(process::id(), Ordering::Relaxed);
     let _ = FIRST.set(current());
+    Ok(())
 }
 
-/// Puts a note in the place of the image if the program has changed a variable that imports or libraries have read.
+/// Puts a note in the place of the image when the program is about to change a variable that imports or libraries have
+/// read: it may end in a way that leaves no time for it. What a forked process changes is mostly for a program that it is about
+/// to execute.
+pub fn notice(name: &[u8], value: Option<&[u8]>) {
+    let Some(first) = FIRST.get() else {
+        return;
+    };
+    if PROCESS.load(Ordering::Relaxed) != process::id() {
+        return;
+    }
+    let value = value.map(|value| [b"=", value].concat());
+    if by_name(first).get(name).copied() == value.as_deref() {
+        return;
+    }
+    let image = runtime::current().and_then(|runtime| runtime.auto()?.image());
+    if let Some(image) = image {
+        match is_read(name) {
+            Ok(true) => give_up(&image, &[name]),
+            Ok(false) => {}
+            Err(raised) => raised.clear(),
+        }
+    }
+}
+
+/// The same when the program is about to end, for variables that C code has changed.
 pub fn check(image: &Path) -> Result<()> {
     let mut changed = Vec::new();
-    for name in FIRST
-        .get()
-        .map(|first| differing(first))
-        .unwrap_or_default()
-    {
-        if is_read_late(&name) || is_read_by_imports(&name)? {
-            changed.push(String::from_utf8_lossy(&name).into_owned());
+    let first = FIRST.get().map(|first| differing(first));
+    for name in first.unwrap_or_default() {
+        if is_read(&name)? {
+            changed.push(name);
         }
     }
     if !changed.is_empty() {
-        let names = changed.join(", ");
-        let reason = format!(
-            "a program has changed variables that its imports or libraries read: {names}\n"
-        );
-        // Whoever cannot write there has not had the image written either.
-        let _ = note::write_final(image, &reason);
+        give_up(image, &changed);
     }
     Ok(())
 }
 
-fn is_read_by_imports(name: &[u8]) -> Result<bool> {
-    let startup = Object::import(c"cds.startup")?;
-    let is_read = startup.attribute(c"is_read_by_imports")?;
+fn give_up(image: &Path, changed: &[impl AsRef<[u8]>]) {
+    if IS_GIVEN_UP.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let names = changed.iter();
+    let names = names.map(|name| String::from_utf8_lossy(name.as_ref()).into_owned());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let reason =
+        format!("a program has changed variables that its imports or libraries read: {names}\n");
+    // Whoever cannot write there has not had the image written either.
+    let _ = note::write_final(image, &reason);
+}
+
+/// Runs no Python code: `posix.environ` must not be changed by whoever is told of a change of it.
+fn is_read(name: &[u8]) -> Result<bool> {
+    if is_read_late(name) {
+        return Ok(true);
+    }
+    let is_read = IS_READ_BY_IMPORTS.load(Ordering::Acquire);
+    if is_read.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: a method that nobody has let go of.
+    let is_read = unsafe { Object::from_borrowed(is_read) };
     Ok(is_read.call(vec![Object::from_bytes(name)?])?.is_true())
 }
 

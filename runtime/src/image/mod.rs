@@ -60,21 +60,21 @@ pub use describe::describe;
 pub use finalize::{end_restored, finalize_restored};
 #[cfg(target_arch = "x86_64")]
 pub use late_changes::check as check_variables;
-pub use note::write as write_note;
+pub use note::{read as note, write as write_note};
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
 pub use renewal::{
-    command_of_process, is_read_by_libraries, needs_renewal, options_of_process, program_of_image,
+    is_given_up, is_lacking, is_read_by_libraries, needs_renewal, options_of_process, subject,
 };
 #[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, check_variables, command_of_process, end_restored, finalize_restored,
-    is_immortal, is_read_by_libraries, needs_renewal, options_of_process, program_of_image,
-    run_observed, take, variable_changes,
+    begin_variables, check_variables, end_restored, finalize_restored, is_given_up, is_immortal,
+    is_lacking, is_read_by_libraries, needs_renewal, options_of_process, run_observed, subject,
+    take, variable_changes,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variable_history::changes as variable_changes;

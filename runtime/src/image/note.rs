@@ -14,6 +14,8 @@ const START: &str = "no startup image";
 /// How one goes on that stays until somebody removes it, and one that is written anew with the archive.
 const FINAL: &str = " is taken here any more";
 const PRELIMINARY: &str = " could be taken";
+/// How the first line of each ends; the reason follows.
+const REMEDY: &str = "; to try again, remove this file\n";
 
 /// Writes that no image could be taken; when the archive is written anew, that may be different.
 pub fn write(path: &Path, reason: &[u8]) -> Result<()> {
@@ -28,9 +30,24 @@ pub fn write_final(path: &Path, reason: &str) -> Result<()> {
 fn save(path: &Path, kind: &str, reason: &[u8]) -> Result<()> {
     let mut note = Unnamed::new(path, MODE)?;
     let file = note.file();
-    writeln!(file, "{START}{kind}; to try again, remove this file")?;
+    write!(file, "{START}{kind}{REMEDY}")?;
     file.write_all(reason)?;
     note.name(0)
+}
+
+/// What a note says, in a line; none if the file is none.
+pub fn read(path: &Path) -> Option<String> {
+    const MOST_BYTES: u64 = 1 << 16;
+    let own = OwnFile::open(path.as_os_str().as_bytes()).ok()??;
+    let bytes = own
+        .read(0, MOST_BYTES.min(own.status.st_size as u64))
+        .ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (kind, reasons) = text.split_once(REMEDY)?;
+    let reasons = reasons.lines().filter(|line| !line.is_empty());
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    kind.starts_with(START)
+        .then(|| format!("{kind}: {reasons}"))
 }
 
 /// Whether a file is a note.

@@ -5,14 +5,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use cds_image::command_line::{CommandLine, Program};
+use cds_image::command_line::CommandLine;
 use cds_image::format::{ImageFile, Vdso};
 use cds_image::key::is_read_late;
 use cds_image::own_file::OwnFile;
 
 use super::describe::changed;
-use super::note;
+use super::{note, refusal};
 use crate::cpython::object::{Object, Result};
+use crate::runs::Subject;
 
 /// Whether no process could be restored from an image any more. One that was only made with other options, for another
 /// user, or with other variables, fits others: processes that take turns would renew it for ever.
@@ -45,11 +46,29 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// The identity of the program of this process, which was started in a directory, if an image may be taken of it.
-pub fn program_of_image(path: &Path, directory: &Path) -> Result<Option<Vec<u8>>> {
-    let directory = directory.as_os_str().as_bytes();
-    let identity = command_line()?.and_then(|line| line.program.identity(directory));
-    Ok(identity.filter(|_| !note::is_final(path)))
+/// Whether no process could be restored from an image any more, as far as it is known why this one was not.
+pub fn is_lacking(path: &Path) -> bool {
+    match refusal::of_everybody() {
+        Some(is_of_everybody) => is_of_everybody && needs_renewal(path),
+        None => fs::symlink_metadata(path).is_err(),
+    }
+}
+
+/// What an image of this process would be of, which was started in a directory, if one can be taken.
+pub fn subject(directory: &Path) -> Option<Subject> {
+    let arguments = fs::read("/proc/self/cmdline").ok()?;
+    let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
+    let line = CommandLine::parse(&arguments.collect::<Vec<_>>())?;
+    let text = |option| String::from_utf8(option).ok();
+    Some(Subject {
+        program: line.program.identity(directory.as_os_str().as_bytes())?,
+        options: line.options.into_iter().map(text).collect::<Option<_>>()?,
+    })
+}
+
+/// Whether an image must not be taken any more.
+pub fn is_given_up(path: &Path) -> bool {
+    note::is_final(path)
 }
 
 /// Whether a variable is one that nobody can watch being read, at any time.
@@ -62,15 +81,6 @@ pub fn options_of_process() -> Result<Option<Vec<String>>> {
     let options = command_line()?.map(|line| line.options);
     let text = |option| String::from_utf8(option).ok();
     Ok(options.and_then(|options| options.into_iter().map(text).collect()))
-}
-
-/// The program, if it was given as text (`-c`).
-pub fn command_of_process() -> Result<Option<Vec<u8>>> {
-    let line = command_line()?;
-    Ok(line.and_then(|line| match line.program {
-        Program::Command(text) => Some(text),
-        _ => None,
-    }))
 }
 
 fn command_line() -> Result<Option<CommandLine>> {

@@ -82,9 +82,12 @@ pub unsafe fn resume() -> Result<()> {
     // Python's own way leaves traces that the kernel shows.
     kernel_state::ignore_signals(ignored);
     if has_auto {
-        late_changes::remember();
+        late_changes::remember()?;
     }
     variable_history::keep(has_auto);
+    if let Some(runtime) = runtime::current() {
+        runtime.begin_renewal();
+    }
     Ok(())
 }
 

@@ -64,7 +64,11 @@ pub fn take() -> Option<i32> {
         Ok(outcome) => outcome,
         Err(failure) => {
             match failure {
-                Failure::Told(text) => runtime::complain(&format!("no startup image: {text}")),
+                Failure::Told(text) => {
+                    runtime::complain(&format!("no startup image: {text}"));
+                    // Whoever asked gets the reason in the place of the request; without it, it is not kept.
+                    let _ = std::fs::write(&request, text);
+                }
                 Failure::Raised(raised) => raised.report(),
             }
             Some(1)

@@ -4,8 +4,9 @@ use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-use crate::cpython::object::{Object, Result};
+use crate::cpython::object::Result;
 use crate::options::Options;
+use crate::runs::Subject;
 use crate::runtime;
 
 /// Says so, if an image is asked for.
@@ -20,16 +21,16 @@ pub fn needs_renewal(_path: &Path) -> bool {
     false
 }
 
-/// # Errors
-/// None.
-pub fn program_of_image(_path: &Path, _directory: &Path) -> Result<Option<Vec<u8>>> {
-    Ok(None)
+pub fn is_lacking(_path: &Path) -> bool {
+    false
 }
 
-/// # Errors
-/// None.
-pub fn command_of_process() -> Result<Option<Vec<u8>>> {
-    Ok(None)
+pub fn subject(_directory: &Path) -> Option<Subject> {
+    None
+}
+
+pub fn is_given_up(_path: &Path) -> bool {
+    false
 }
 
 /// # Errors
@@ -54,10 +55,8 @@ pub fn begin_variables(_options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// # Errors
-/// The interpreter has no memory.
-pub fn variable_changes() -> Result<Object> {
-    Object::list([])
+pub fn variable_changes() -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    Vec::new()
 }
 
 pub fn is_immortal() -> bool {

@@ -1,0 +1,67 @@
+//! For the process that renews an archive of `-X cds_auto`: what runs have left for it, and what the archive has.
+
+use std::path::Path;
+
+use crate::cpython::object::{Object, Result};
+use crate::runs::{self, Ended, Event};
+use crate::{auto, image, options, runtime};
+
+/// A list of `(path, subject, wants_image, missed, lines, changes)`. A subject is `(program, options)`, or None; what was missed
+/// are names with paths, or None for frozen modules; changes are names of variables with values, or None.
+pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
+    let archive = Path::new(archive.to_str()?);
+    let is_given_up = image::is_given_up(&options::image(archive));
+    let runs = runs::ended(&options::records(archive));
+    let runs = runs.into_iter().map(|run| ended_run(run, is_given_up));
+    Object::list(runs.collect::<Result<Vec<_>>>()?)
+}
+
+fn ended_run(run: Ended, is_given_up: bool) -> Result<Object> {
+    let text = |text: &str| Object::str(text);
+    let subject = match run.start.subject {
+        Some(subject) => {
+            let options = subject.options.iter().map(|option| text(option));
+            let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
+            Object::tuple(vec![Object::from_bytes(&subject.program)?, options])?
+        }
+        None => Object::none(),
+    };
+    let wants_image = run.start.environment.is_some() && !is_given_up;
+    let (mut missed, mut lines, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for event in run.events {
+        match event {
+            // One comes first, and it is not here any more.
+            Event::Start(_) => {}
+            Event::Line(line) => lines.push(text(&line)?),
+            Event::Missed { name, path } => {
+                let path = path.map_or_else(|| Ok(Object::none()), |path| text(&path))?;
+                missed.push(Object::tuple(vec![text(&name)?, path])?);
+            }
+            Event::Variable { name, value } => {
+                let value = value.map(|value| Object::from_bytes(&value)).transpose()?;
+                let value = value.unwrap_or_else(Object::none);
+                changes.push(Object::tuple(vec![Object::from_bytes(&name)?, value])?);
+            }
+        }
+    }
+    Object::tuple(vec![
+        text(&run.path.to_string_lossy())?,
+        subject,
+        Object::bool(wants_image),
+        Object::list(missed)?,
+        Object::list(lines)?,
+        Object::list(changes)?,
+    ])
+}
+
+pub fn archived_lines([]: [Object; 0]) -> Result<Object> {
+    let named = runtime::current().and_then(|runtime| runtime.layers.named.as_ref());
+    let lines = named.map(auto::lines).transpose()?.unwrap_or_default();
+    let lines = lines.iter().map(|line| Object::str(line));
+    Object::list(lines.collect::<Result<Vec<_>>>()?)
+}
+
+pub fn wake([archive]: [Object; 1]) -> Result<Object> {
+    runs::wake(&options::records(Path::new(archive.to_str()?)));
+    Ok(Object::none())
+}
