@@ -122,6 +122,13 @@ impl Project {
         command
     }
 
+    /// The interpreter, which finds modules in the directory `lib`, too.
+    pub fn command_with_lib<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
+        let mut command = self.command(arguments);
+        command.env("PYTHONPATH", self.path("lib"));
+        command
+    }
+
     /// Runs the interpreter.
     pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Outcome {
         Outcome::of(&mut self.command(arguments))

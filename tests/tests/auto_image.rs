@@ -33,14 +33,8 @@ fn project() -> Project {
     project
 }
 
-fn command(project: &Project, arguments: &[&str]) -> Command {
-    let mut command = project.command(arguments);
-    command.env("PYTHONPATH", project.path("lib"));
-    command
-}
-
 fn run(project: &Project, arguments: &[&str]) -> Outcome {
-    Outcome::of(&mut command(project, arguments))
+    Outcome::of(&mut project.command_with_lib(arguments))
 }
 
 fn auto(project: &Project, arguments: &[&str]) -> Outcome {
@@ -196,7 +190,7 @@ fn a_variable_asks_for_what_is_restored_as_well() {
     let project = project();
     until_restored(&project, &["app.py"]);
     let with = |name: &str, value: &str, arguments: &[&str]| {
-        let mut command = command(&project, arguments);
+        let mut command = project.command_with_lib(arguments);
         command
             .env("PYTHON_CDS_STATS", "1")
             .env(name, value)
@@ -233,7 +227,7 @@ fn other_options_and_variables_leave_alone_what_is_restored() {
         assert!(!renews(&project, options), "{options:?}");
         assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
     }
-    let mut elsewhere = command(&project, &AUTO);
+    let mut elsewhere = project.command_with_lib(&AUTO);
     elsewhere.env("HOME", "/").arg("app.py");
     let outcome = Outcome::of(&mut elsewhere);
     assert_eq!(

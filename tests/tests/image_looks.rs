@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project, settle};
+use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 /// Modules, and what is said of them.
 const LOOKS: [(&str, &str); 19] = [
@@ -80,14 +80,8 @@ fn project(module: &str) -> Project {
     project
 }
 
-fn command(project: &Project, arguments: &[&str]) -> Command {
-    let mut command = project.command(arguments);
-    command.env("PYTHONPATH", project.path("lib"));
-    command
-}
-
 fn run(project: &Project, arguments: &[&str]) -> Outcome {
-    Outcome::of(&mut command(project, arguments))
+    Outcome::of(&mut project.command_with_lib(arguments))
 }
 
 const TAKE: [&str; 5] = ["-m", "cds", "dump", "--image", "app.lst"];
@@ -231,5 +225,52 @@ fn files_are_the_same_files() {
         run(&project, &["-c", &format!("{same}\n{change}\n{restored}")]).success();
         let plain = run(&project, &["-X", "cds=off", "app/app.py"]);
         assert_eq!(run(&project, &image), plain, "{change}");
+    }
+}
+
+/// What a module keeps is renewed, but not what somebody has put in its place.
+#[test]
+fn what_is_renewed_is_not_what_somebody_has_set() {
+    let urllib3 = "def _has_ipv6(host):\n import os\n return False\nHAS_IPV6 = _has_ipv6('::1')\n";
+    for setting in [
+        "",
+        "connection.HAS_IPV6 = 'never'\n",
+        "multiprocessing.util.MAXFD = 7\n",
+    ] {
+        let project = project(&format!(
+            "import multiprocessing.util, urllib3.util.connection as connection\n{setting}"
+        ));
+        for name in ["__init__", "util/__init__"] {
+            project.write(&format!("lib/urllib3/{name}.py"), "");
+        }
+        project.write("lib/urllib3/util/connection.py", urllib3);
+        let program =
+            "import kept\nprint(kept.connection.HAS_IPV6, kept.multiprocessing.util.MAXFD)\n";
+        project.write("app/app.py", program);
+        run(&project, &["app/app.py"]);
+        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        let image = [
+            "-X",
+            "cds=app.img",
+            "-X",
+            "cds_stats=stats.json",
+            "app/app.py",
+        ];
+        let limited = |options: &[&str]| {
+            let mut limited = Command::new("prlimit");
+            clean(&mut limited);
+            limited
+                .current_dir(project.path(""))
+                .env("PYTHONPATH", project.path("lib"));
+            Outcome::of(limited.arg("--nofile=100").arg(python()).args(options))
+        };
+        let restored = limited(&image);
+        let report = Report::read(&project.path("stats.json")).unwrap();
+        assert!(report.startup_image.is_some(), "{report:?}");
+        assert_eq!(
+            restored,
+            limited(&["-X", "cds=off", "app/app.py"]),
+            "{setting}"
+        );
     }
 }

@@ -54,8 +54,8 @@ def take_image(
     `changes` are values that the program gives to variables, one after the other (None if it
     removes one).  Modules that depend on one of these when they are imported are left out.
     With the identity of a `program`, the image is for no other, and only as long as its
-    `sources` are what they are now, and modules are found `beside` it; modules that look at what differs from run to run are left
-    out.  Another image `tells` what they looked at, and is not taken then if it is `strict`.
+    `sources` are what they are now; modules are found `beside` it, and those that look at what
+    differs from run to run are left out.  Another image `tells` what they looked at, and is not taken then if it is `strict`.
     Return what went wrong, if something did.
     """
     from _cds_archive import image_options, is_read_by_libraries

@@ -26,6 +26,9 @@ _pid = 0
 _random_state: "Any" = None
 _numpy_is_seeded = False
 
+# What modules have found and kept, by the name of the variable.
+_findings: "dict[str, object]" = {}
+
 # The environment: `os.environ` and `os.environb` have the same dict.
 environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
 
@@ -60,8 +63,14 @@ def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None
 
 def begins_with(read: set[bytes]) -> None:
     """Take the process for that which did the imports. They have read these variables."""
-    global read_by_imports, _pid
+    global read_by_imports, _findings, _pid
     read_by_imports = read
+    # What somebody has set to another value is to stay so.
+    _findings = {
+        name: value
+        for name, (owner, value) in _find().items()
+        if getattr(owner, name, None) == value
+    }
     _pid = os.getpid()
 
 
@@ -113,14 +122,10 @@ def _renew_memories() -> None:
     _set("platform", "_uname_cache", None)
     # Records tell the time since then.
     _set("logging", "_startTime", time.time_ns())
-    if "multiprocessing.util" in sys.modules:
-        _set("multiprocessing.util", "MAXFD", _most_files())
-    if connection := sys.modules.get("urllib3.util.connection"):
-        _set(connection.__name__, "HAS_IPV6", connection._has_ipv6("::1"))
-    if parser := sys.modules.get("dateutil.parser._parser"):
-        information = parser.DEFAULTPARSER.info
-        information._year = time.localtime().tm_year
-        information._century = information._year // 100 * 100
+    if _findings:
+        for name, (owner, value) in _find().items():
+            if _findings.get(name, value) != value:
+                setattr(owner, name, value)
 
 
 def _set(module: str, name: str, value: object) -> None:
@@ -128,6 +133,25 @@ def _set(module: str, name: str, value: object) -> None:
     namespace = getattr(sys.modules.get(module), "__dict__", {})
     if name in namespace:
         namespace[name] = value
+
+
+def _find() -> "dict[str, tuple[Any, object]]":
+    """Return what modules would find now that keep it: the variable, its owner, and the value."""
+    modules: "dict[str, Any]" = sys.modules
+    found: "dict[str, tuple[Any, object]]" = {}
+    if util := modules.get("multiprocessing.util"):
+        found["MAXFD"] = util, _most_files()
+    connection = modules.get("urllib3.util.connection")
+    has_ipv6 = getattr(connection, "_has_ipv6", None)
+    # Not one that somebody has put there.
+    if connection and getattr(has_ipv6, "__module__", None) == connection.__name__:
+        found["HAS_IPV6"] = connection, connection._has_ipv6("::1")
+    parser = getattr(modules.get("dateutil.parser._parser"), "DEFAULTPARSER", None)
+    if information := getattr(parser, "info", None):
+        year = time.localtime().tm_year
+        found["_year"] = information, year
+        found["_century"] = information, year // 100 * 100
+    return found
 
 
 def _most_files() -> int:
