@@ -62,8 +62,6 @@ const VARIABLES: &[&str] = &[
 
 const FUNCTIONS: &[&str] = &[
     "PyBytes_FromStringAndSize",
-    "PyDict_AddWatcher",
-    "PyDict_Watch",
     "PyConfig_SetBytesArgv",
     "PyConfig_SetBytesString",
     "PyDict_Clear",
@@ -117,6 +115,7 @@ const FUNCTIONS: &[&str] = &[
     "PyWeakref_NewRef",
     "_Py_Dealloc",
     "Py_DecRef",
+    "Py_FinalizeEx",
     "Py_IncRef",
     "Py_GetVersion",
     "cds_glue_.*",

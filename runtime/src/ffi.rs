@@ -334,10 +334,27 @@ pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_ModuleImported(
+    _interp: *mut PyInterpreterState,
+    module: *mut PyObject,
+) {
+    fenced("module_imported", (), || image::module_imported(module));
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterState) -> c_int {
     fenced("finalize_restored", 0, || {
         c_int::from(image::finalize_restored())
     })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_IsRestored() -> c_int {
+    c_int::from(image::is_restored())
 }
 
 /// # Safety

@@ -43,11 +43,6 @@ pub enum Event {
     Line(String),
     /// A module that had to be loaded without the archive; without a path if it is frozen.
     Missed { name: String, path: Option<String> },
-    /// The program gives a value to a variable, or removes it.
-    Variable {
-        name: Vec<u8>,
-        value: Option<Vec<u8>>,
-    },
 }
 
 /// How the run was started, as far as that matters to whoever renews what it lacks.
@@ -66,6 +61,7 @@ pub struct Start {
 pub struct Subject {
     pub program: Vec<u8>,
     pub options: Vec<String>,
+    pub argument_count: u64,
 }
 
 /// The record of this process.

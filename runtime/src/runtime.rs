@@ -217,11 +217,6 @@ impl Runtime {
         }
     }
 
-    /// Takes notice of a value that the program gives to a variable, or of one that it removes.
-    pub fn variable_changed(&self, name: Vec<u8>, value: Option<Vec<u8>>) {
-        self.recorder.add(Event::Variable { name, value });
-    }
-
     /// Begins the record of this run, with what has happened so far.
     fn begin_record(&self, auto: &Auto) {
         let Some(executable) = self.config.executable() else {
@@ -234,9 +229,7 @@ impl Runtime {
                 environment: auto.has_image.then(runs::environment),
             });
             let lines = self.trace.lines().into_iter().map(Event::Line);
-            let changes = image::variable_changes().into_iter();
-            let changes = changes.map(|(name, value)| Event::Variable { name, value });
-            [start].into_iter().chain(lines).chain(changes).collect()
+            [start].into_iter().chain(lines).collect()
         });
         if let Err(error) = result
             && let Some(obstacle) = auto::Obstacle::of(auto, &error)
@@ -247,25 +240,16 @@ impl Runtime {
 
     /// Has the archive of `-X cds_auto`, and its image, written anew, if that would help the next run. Never fails the
     /// run.
-    fn refresh(&self) -> object::Result<()> {
-        if let Some(image) = self.auto().and_then(Auto::image)
-            && self.restored.get().is_some()
-            && is_main_interpreter()
-        {
-            image::check_variables(&image)?;
-        }
+    fn refresh(&self) {
         if let Some(record) = self.recorder.end() {
             fault::point("refresh");
             runs::renew(&record);
         }
-        Ok(())
     }
 
     /// Writes what the options ask for at exit.
     pub fn finish(&self) {
-        if let Err(raised) = self.refresh() {
-            raised.clear();
-        }
+        self.refresh();
         if let Some(path) = &self.options.profile
             && let Err(error) = profile::write(path, &self.layers)
         {
@@ -323,6 +307,11 @@ impl Runtime {
             self.note_line(line);
         }
         Ok(())
+    }
+
+    /// The trace list of this process, if it keeps one.
+    pub fn loaded_lines(&self) -> Vec<String> {
+        self.trace.lines()
     }
 
     fn note_line(&self, line: Option<String>) {

@@ -430,57 +430,16 @@ fn a_traced_module_that_minus_m_has_run_is_restored_without() {
 const READER: &str =
     "import os\nlevel = os.environ.get('LEVEL', 'none')\nos.environ['BY_READER'] = 'set'\n";
 
-/// One that loads a library which reads variables.
-const LIBRARY_READER: &str = "import ctypes, os
-for name in (b'OMP_NUM_THREADS', b'MY_TZ', b'MKL_NUM_THREADS'): ctypes.CDLL(None).getenv(name)
-";
-
-/// It is not known which module has read a variable for a library, nor which one a program sets that does not name it. The run
-/// that leaves the image need not be one that does it.
+/// A module that reads such a variable when it is imported finds what it has then, in a run that does it and in others.
 #[test]
-fn a_program_that_may_set_variables_for_libraries_is_not_restored() {
-    for (program, reason) in [
-        (
-            "import os, sys\nif sys.argv[1:]: os.environ['OMP_NUM_THREADS'] = '1'\nimport reader\n",
-            "OMP_NUM_THREADS is changed in ",
-        ),
-        (
-            "import os, sys\nput = os.environ.__setitem__\nif sys.argv[1:]: put('OMP_NUM_THREADS', 'UTC')\nimport reader\n",
-            "the program changes the variable OMP_NUM_THREADS, which imports or libraries read",
-        ),
-        (
-            "import os, sys\nif sys.argv[1:]: os.environ |= {'MY_TZ': 'UTC'}\nimport reader\n",
-            "MY_TZ is changed in ",
-        ),
-        (
-            "import os, sys\nif sys.argv[1:]: os.environ.update(MKL_NUM_THREADS='1')\nimport reader\n",
-            "MKL_NUM_THREADS is changed in ",
-        ),
-        (
-            "import os, sys\nif sys.argv[1:]:\n for name in sys.argv[1:]: os.environ[name] = 'high'\nimport reader\n",
-            "app.py, line 3, changes variables that it does not name",
-        ),
-    ] {
-        let project = project(&[("app.py", program), ("lib/reader.py", LIBRARY_READER)]);
-        assert_noted(&project, &["app.py"], reason);
-        if !reason.starts_with("app.py") {
-            // No library reads it here.
-            project.write("lib/reader.py", READER);
-            let _ = fs::remove_file(project.path(IMAGE));
-            until_restored(&project, &["app.py"]);
-        }
-    }
-}
-
-/// A module that reads such a variable when it is imported is left to the program, in a run that does it and in others.
-#[test]
-fn modules_that_read_what_a_program_may_set_are_not_in_its_image() {
+fn modules_read_what_a_program_has_set_before_it_is_restored() {
     let show = "import reader\nprint(reader.level, end='')\n";
     let set = "import os, sys\nif sys.argv[1:]: os.environ['LEVEL'] = 'high'\n";
     for program in [
         set,
         "import os, sys\nif sys.argv[1:]: os.putenv(b'LEVEL', b'high'); os.environ['LEVEL'] = 'high'\n",
         "import os, sys\nos.environ['LEVEL'] = 'high'\nif not sys.argv[1:]: os.environ.pop('LEVEL', None)\n",
+        "import os, sys\nif len(sys.argv) > 1: os.environ['LEVEL'] = 'high'\n",
     ] {
         let project = project(&[
             ("app.py", &format!("{program}{show}")),
@@ -513,9 +472,12 @@ fn assert_restored_as_plain(project: &Project, arguments: &[&str], without: &str
         assert_eq!(auto(project, arguments).stdout, without);
         assert_eq!(auto(project, &has_argument).stdout, with);
     }
-    until_restored(project, arguments);
-    let last = auto(project, &has_argument);
-    assert_eq!((how(&last), last.stdout.as_str()), ("restored", with));
+    let restored = [arguments, &has_argument].map(|arguments| auto(project, arguments));
+    assert!(
+        restored.iter().any(|outcome| how(outcome) == "restored"),
+        "{restored:?}"
+    );
+    assert_eq!(restored[1].stdout, with);
 }
 
 /// What it is for can be seen.
@@ -566,44 +528,6 @@ subprocess.run(['true'], env=dict(os.environ, PYTHONPATH='x'))
     assert_eq!(auto(&project, &["app.py"]).stdout, plain.stdout);
 }
 
-/// No source says what this program does; once it has done it, its image is not used again.
-#[test]
-fn a_program_that_has_set_a_variable_for_its_imports_is_not_restored_any_more() {
-    let program = "import os, sys\nif sys.argv[1:]: getattr(os, 'env' + 'iron').update({sys.argv[1]: 'high'})\nimport reader\nprint(reader.level)\n";
-    let project = project(&[("app.py", program), ("lib/reader.py", READER)]);
-    until_restored(&project, &["app.py"]);
-    // What no import has read, or what imports have set, is no reason.
-    for name in ["OTHER", "HOME"] {
-        assert_eq!(how(&auto(&project, &["app.py", name])), "restored");
-        assert_eq!(how(&auto(&project, &["app.py"])), "restored", "{name}");
-    }
-    assert_eq!(how(&auto(&project, &["app.py", "LEVEL"])), "restored");
-    let reason = "no startup image is taken here any more; to try again, remove this file\n\
-        a program has changed variables that its imports or libraries read: LEVEL\n";
-    assert_eq!(note(&project), reason);
-    let plain = run(&project, &["app.py", "LEVEL"]);
-    assert_eq!(auto(&project, &["app.py", "LEVEL"]).stdout, plain.stdout);
-    // Not even with another archive.
-    project.write("lib/other.py", "");
-    project.write("app.py", &format!("import other\n{program}"));
-    for _ in 0..2 {
-        assert_ne!(how(&auto(&project, &["app.py"])), "restored");
-    }
-    assert_eq!(note(&project), reason);
-    fs::remove_file(project.path(IMAGE)).expect("it is there");
-    until_restored(&project, &["app.py"]);
-    // One for a library.
-    assert_eq!(
-        how(&auto(&project, &["app.py", "OMP_NUM_THREADS"])),
-        "restored"
-    );
-    assert!(
-        note(&project).ends_with("read: OMP_NUM_THREADS\n"),
-        "{}",
-        note(&project)
-    );
-}
-
 /// What it is cannot be read when it has been run; so nobody tries to take an image of it, either.
 #[test]
 fn a_program_from_standard_input_leaves_nothing_to_be_restored() {
@@ -627,21 +551,21 @@ fn a_program_from_standard_input_leaves_nothing_to_be_restored() {
     assert_eq!(how(&shell()), "it was made for another program");
 }
 
-/// The name of a file in a note need not be text.
+/// The name of a program need not be text.
 #[test]
-fn a_note_on_what_is_not_restored_names_files_of_any_name() {
-    let project = project(&[("lib/reader.py", LIBRARY_READER)]);
+fn a_program_of_any_name_is_restored() {
+    let project = project(&[("lib/reader.py", READER)]);
     let name = PathBuf::from(std::ffi::OsStr::from_bytes(b"app\xff.py"));
-    let program = "import os\nif 0: os.environ['MY_TZ'] = ''\nimport reader\n";
-    fs::write(project.path(&name), program).expect("it can be written");
-    for _ in 0..2 {
+    fs::write(project.path(&name), "import reader\nprint(reader.level)\n")
+        .expect("it can be written");
+    let run = || {
         let mut program = command(&project, &AUTO);
-        Outcome::of(program.arg(&name));
+        let outcome = Outcome::of(program.arg(&name));
         settle(&project);
-    }
-    assert!(
-        note(&project).contains("MY_TZ is changed in "),
-        "{}",
-        note(&project)
-    );
+        outcome
+    };
+    run();
+    run();
+    let restored = run();
+    assert_eq!((how(&restored), &*restored.stdout), ("restored", "none\n"));
 }

@@ -432,10 +432,10 @@ fn imports_that_fail_again_and_again_are_named() {
 #[test]
 fn imports_that_end_the_process_are_told() {
     for (kept, reason) in [
-        ("import os\nos._exit(0)\n", "imports have ended the process"),
+        ("import os\nos._exit(0)\n", "imports ended the process"),
         (
             "import os\nos.kill(os.getpid(), 9)\n",
-            "imports were killed by signal 9",
+            "imports: killed by signal 9",
         ),
     ] {
         assert_eq!(Story::new(kept, "").refusal(), reason);

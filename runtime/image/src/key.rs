@@ -13,7 +13,7 @@ use rustix::system::uname;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
-use crate::command_line::{CommandLine, Program};
+use crate::command_line::{self, CommandLine};
 use crate::format::{changed_ns, modified_ns};
 use crate::start::Start;
 use crate::streams::Terminal;
@@ -43,9 +43,6 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"CUDA_",
 ];
 
-/// Of these, those that nothing reads any more when a program runs: the interpreter and the dynamic linker have done so.
-const READ_AT_START: [&[u8]; 3] = [b"PYTHON", b"LD_", b"GLIBC_TUNABLES"];
-
 /// The allocator mimalloc takes them in lower case, too.
 const OF_MIMALLOC: &[u8] = b"MIMALLOC_";
 
@@ -62,9 +59,9 @@ pub struct Key<'a> {
     pub executable: &'a [u8],
     #[serde(borrow)]
     pub options: Vec<&'a [u8]>,
-    /// The identity of the only program that the image is for, if there is one.
+    /// The only program that the image is of, if it is of one.
     #[serde(borrow)]
-    pub program: Option<&'a [u8]>,
+    pub program: Option<Program<'a>>,
     pub machine: Machine,
     /// Variables that were read, and all that a library might have read; with their values.
     #[serde(borrow)]
@@ -85,7 +82,7 @@ pub struct Key<'a> {
     pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
     pub has_safe_path: bool,
-    /// First parts of the names of modules that came from files, sorted.
+    /// First parts of the names of modules that came from files, or were not found, sorted.
     #[serde(borrow)]
     pub names: Vec<&'a str>,
     /// Full names of modules that are no packages, each with a line break behind it.
@@ -93,6 +90,17 @@ pub struct Key<'a> {
     /// How the names of files end that can be imported.
     #[serde(borrow)]
     pub suffixes: Vec<&'a str>,
+}
+
+/// The program that was running when the image was taken.
+#[derive(Serialize, Deserialize)]
+pub struct Program<'a> {
+    pub identity: &'a [u8],
+    /// How many arguments it had behind its name, if it has asked.
+    pub argument_count: Option<u64>,
+    /// What its directory had then that has the name of a module of the image, or of one that was not found.
+    #[serde(borrow)]
+    pub own_entries: Vec<&'a [u8]>,
 }
 
 /// What tells that a path leads to what it has led to.
@@ -110,6 +118,11 @@ pub enum Stamp {
     },
     /// A directory that only had to be there.
     Directory,
+    /// A directory whose status was asked for: its time of the last change tells of all that belongs to it.
+    Status {
+        ctime_ns: i64,
+        inode: u64,
+    },
     /// A symbolic link to one; the time is the link's own.
     Link {
         ctime_ns: i64,
@@ -141,6 +154,9 @@ impl Stamp {
                 };
                 let is_same = status.st_ino == *inode && modified_ns(&status) == *mtime_ns;
                 is_same && changed == *ctime_ns && bytes == *size
+            }
+            Self::Status { ctime_ns, inode } => {
+                is_directory && changed_ns(&status) == *ctime_ns && status.st_ino == *inode
             }
             Self::Directory => is_directory,
             Self::Missing | Self::Link { .. } => false,
@@ -223,17 +239,12 @@ pub fn counts_in_whole(name: &[u8]) -> bool {
     !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
-/// Whether a library might read a variable at any time.
-pub fn is_read_late(name: &[u8]) -> bool {
-    may_be_read(name) && !READ_AT_START.iter().any(|start| name.starts_with(start))
-}
-
 /// The name of the host (uname(2)).
 pub fn host() -> Vec<u8> {
     uname().nodename().to_bytes().to_vec()
 }
 
-fn identity_here(program: &Program) -> Option<Vec<u8>> {
+fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
     let here = rustix::process::getcwd(Vec::new()).ok()?;
     program.identity(here.to_bytes())
 }
@@ -262,10 +273,18 @@ impl Key<'_> {
         if program.as_deref() != Some(self.executable) {
             return Some(format!("it was made with {}", shown(self.executable)));
         }
-        if let Some(program) = self.program
-            && identity_here(&line.program).as_deref() != Some(program)
-        {
-            return Some("it was made for another program".to_owned());
+        if let Some(program) = &self.program {
+            if identity_here(&line.program).as_deref() != Some(program.identity) {
+                return Some("it was made for another program".to_owned());
+            }
+            let count = start.arguments.len().saturating_sub(line.rest) as u64;
+            if let Some(then) = program.argument_count
+                && then != count
+            {
+                return Some(format!(
+                    "it was made for a program with {then} arguments, here it has {count}"
+                ));
+            }
         }
         let mut machine = Machine::current(|kind| start.auxiliary(kind));
         if let Some(then) = self.machine.processors {
@@ -310,7 +329,8 @@ impl Key<'_> {
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
             return Some(reason);
         }
-        if let Program::Module(name) = &line.program
+        if let command_line::Program::Module(name) = &line.program
+            && self.program.is_none()
             && let Some(module) = self.imported(name)
         {
             return Some(format!("it has imported {module}, which -m is to run"));
@@ -333,17 +353,25 @@ impl Key<'_> {
     }
 
     /// Whether a module of the image would be found in the program's directory, which comes first.
-    fn shadowed(&self, program: &Program) -> Option<String> {
+    fn shadowed(&self, program: &command_line::Program) -> Option<String> {
         if self.has_safe_path {
             return None;
         }
         let directory = match program {
-            Program::Script(script) => match directory_of_script(script) {
-                Ok(directory) => directory,
+            command_line::Program::Script(script) => match self.place_of_modules(script) {
+                Ok(Some(directory)) => directory,
+                Ok(None) => return None,
                 Err(reason) => return Some(reason),
             },
-            Program::Command(_) | Program::Module(_) | Program::Stdin => b".".to_vec(),
+            command_line::Program::Command(_)
+            | command_line::Program::Module(_)
+            | command_line::Program::Stdin => b".".to_vec(),
         };
+        let own_entries = self
+            .program
+            .as_ref()
+            .map(|program| &program.own_entries[..]);
+        let own_entries = own_entries.unwrap_or_default();
         let unlisted = || Some(format!("{} cannot be listed", shown(&directory)));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::openat(CWD, &directory[..], flags, Mode::empty()) else {
@@ -356,7 +384,7 @@ impl Key<'_> {
                 return unlisted();
             };
             let name = entry.file_name().to_bytes();
-            if self.has_module(&directory, name) {
+            if !own_entries.contains(&name) && self.has_module(&directory, name) {
                 return Some(format!(
                     "{} in {} comes before a module of the image",
                     shown(name),
@@ -365,6 +393,21 @@ impl Key<'_> {
             }
         }
         None
+    }
+
+    /// The directory in which a script finds its modules; none if it has them in itself, as an archive.
+    ///
+    /// # Errors
+    /// A text that says why an image cannot stand for it.
+    fn place_of_modules(&self, script: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        // Other images are frozen before it is known what kind of script it is.
+        if self.program.is_some() && is_plain_file(script) == Some(false) {
+            let status = rustix::fs::stat(script);
+            let is_directory = status
+                .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
+            return Ok(is_directory.then(|| script.to_vec()));
+        }
+        directory_of_script(script).map(Some)
     }
 
     /// Whether an entry of a directory is a module of a name that the image has, too.

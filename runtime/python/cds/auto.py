@@ -8,23 +8,17 @@ from the records of runs that have ended, while nobody waits for it.
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from cds import interpreter
 
-if TYPE_CHECKING:
-    from cds.tracelist import Entry
-
-# The source of a program: how it is called in messages, and its text; without one, that is a file.
-type Source = tuple[str, bytes | None]
-
 _NICENESS = 19
 
-# No variable has it as value.
-_UNKNOWN = b"\0"
+# What stands for an argument of the program.
+_ARGUMENT = "?"
 
-# A module whose import never ends shall not be waited for.
+# A program that never ends, and never does what it is stopped at, shall not be waited for.
 _MOST_SECONDS = 600
 
 
@@ -32,21 +26,14 @@ class _Run(NamedTuple):
     """What a run has left."""
 
     record: str
-    # The identity of its program, and its options, as far as they are understood.
-    subject: tuple[bytes, list[str]] | None
+    # The identity of its program, its options, and the number of its arguments, as far as they are
+    # understood.
+    subject: tuple[bytes, list[str], int] | None
     wants_image: bool
     # Modules that it had to load without the archive, and their files; None for frozen ones.
     missed: list[tuple[str, str | None]]
     # Of a trace list.
     lines: list[str]
-    # What it has made of variables, one after the other.
-    changes: list[tuple[bytes, bytes | None]]
-
-
-def _directory_of(source: Source) -> str | None:
-    """Return where a script finds its own modules."""
-    file, text = source
-    return os.path.dirname(os.path.abspath(file)) if text is None and os.path.isfile(file) else None
 
 
 def _renew(archive: str, record: str) -> None:
@@ -82,7 +69,7 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
 
     from cds import tracelist
     from cds.dump import Selection, dump
-    from cds.imaging import NEEDED, image_path
+    from cds.imaging import image_path
 
     subject = chosen.subject if chosen is not None else None
     image = subject if chosen is not None and chosen.wants_image else None
@@ -93,24 +80,15 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
     ordered = sorted(runs, key=lambda run: run is not chosen)
     lines = [line for run in ordered for line in run.lines] + archived_lines()
     entries = tracelist.parse("\n".join(lines).encode(), "the records")
-    if image:
-        entries += NEEDED
     dump(
         archive,
         Selection(entries),
         freshness=_freshness(archive),
         note_skipped=True,
-        command=_command(archive, image is not None, *subject) if subject else "",
+        command=_command(archive, image is not None, *subject[:2]) if subject else "",
     )
-    if chosen is not None and image is not None:
-        program, options = image
-        changes: dict[bytes, list[bytes | None]] = {}
-        for name, value in chosen.changes:
-            if interpreter.is_inherited(name):
-                changes.setdefault(name, []).append(value)
-        # Other programs may import in another order.
-        imported = tracelist.parse("\n".join(chosen.lines).encode(), chosen.record) + NEEDED
-        _take_image(archive, imported, program, options, changes)
+    if image is not None:
+        _take_image(archive, *image)
 
 
 def _command(archive: str, with_image: bool, program: bytes, options: Sequence[str]) -> str:
@@ -128,101 +106,24 @@ def _is_archived(name: str, file: str | None) -> bool:
     return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
 
 
-def _source(program: bytes, entries: Iterable["Entry"]) -> Source:
-    """Return the source of a program, by its identity and what it has loaded."""
-    from cds.listing import Listings
-    from cds.resolve import Resolver
-
-    kind, name, directory = program.split(b"\0")
-    if kind == b"-c":
-        return "-c", name
-    if not kind:
-        script = os.fsdecode(os.path.join(directory, name))
-        return os.path.join(script, "__main__.py") if os.path.isdir(script) else script, None
-    names = (os.fsdecode(name), f"{os.fsdecode(name)}.__main__")
-    for entry in entries:
-        if entry.name in names and not entry.is_imported:
-            found = Resolver(sys.path, Listings()).find(entry.name)
-            file = entry.file or (found and found.file)
-            if file:
-                return file, None
-    return "the program", None
-
-
-def _take_image(
-    archive: str,
-    entries: Sequence["Entry"],
-    program: bytes,
-    options: Sequence[str],
-    changes: dict[bytes, list[bytes | None]],
-) -> None:
+def _take_image(archive: str, program: bytes, options: Sequence[str], arguments: int) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
-    from _cds_archive import is_read_by_libraries
-
-    from cds import programtext
-    from cds.imaging import image_path, note_problem, take_image
+    from cds.imaging import image_path, note_problem, take_program_image
     from cds.inspection import InspectionError
 
-    sources = [_source(program, entries), *((file, None) for file in _own_files(entries))]
-    files = [name for name, text in sources if text is None]
-    times = _times(files)
-    found = programtext.variables(sources)
-    changed = programtext.may_change(found, is_read_by_libraries)
-    reason = programtext.obstacle(found)
-    if reason is None:
-        # It is not known what value they get.
-        changes |= {os.fsencode(name): [_UNKNOWN] for name in changed}
-        problem = take_image(
-            archive,
-            entries,
-            (),
-            options=options,
-            changes=changes,
-            program=program,
-            sources=files,
-            beside=_directory_of(sources[0]),
-            seconds=_MOST_SECONDS,
-        )
-        reason = problem and problem.reason
-    path = image_path(archive)
-    if reason is None:
-        try:
-            reason = _what_would_renew(path)
-        except InspectionError as error:
-            reason = str(error)
-    if reason is None and _times(files) != times:
-        # The program was edited: its next run leaves another image.
-        os.unlink(path)
+    kind, name, directory = map(os.fsdecode, program.split(b"\0"))
+    if directory:
+        os.chdir(directory)
+    # The program is stopped before it looks at one: what they say is not known here.
+    count = arguments if kind else arguments - 1
+    words = [*filter(None, (kind, name)), *[_ARGUMENT] * count]
+    problem = take_program_image(archive, words, options=options, seconds=_MOST_SECONDS)
+    try:
+        reason = problem.reason if problem else _what_would_renew(image_path(archive))
+    except InspectionError as error:
+        reason = str(error)
     if reason is not None:
-        # Whoever has done the imports knows the variable only.
-        for name, place in changed.items():
-            if f"variable {name}," in reason:
-                reason += f"\n{name} is changed in {place}"
         note_problem(archive, reason)
-
-
-def _own_files(entries: Iterable["Entry"]) -> list[str]:
-    """Return the files of modules that the program has imported and an image has not.
-
-    What is installed and found by a way of its own is none of the program.
-    """
-    from cds.installation import site_directories
-    from cds.listing import Listings
-    from cds.resolve import Resolver
-
-    resolver = Resolver(sys.path, Listings())
-    installed = tuple(os.path.join(directory, "") for directory in site_directories())
-    own: dict[str, None] = {}
-    for entry in entries:
-        if entry.is_imported and entry.file is not None and not entry.file.startswith(installed):
-            found = resolver.find(entry.name)
-            if found is None or found.file != entry.file:
-                own[entry.file] = None
-    return list(own)
-
-
-def _times(files: Iterable[str]) -> list[int]:
-    return [os.stat(file).st_mtime_ns if os.path.exists(file) else 0 for file in files]
 
 
 def _what_would_renew(image: str) -> str | None:

@@ -19,7 +19,14 @@ from cds.dump import (
     Summary,
     dump,
 )
-from cds.imaging import NEEDED, note_problem, take_image
+from cds.imaging import (
+    NEEDED,
+    Problem,
+    list_program,
+    note_problem,
+    take_image,
+    take_program_image,
+)
 from cds.progress import Progress, ProgressLine
 from cds.terminal import count, size, table
 from cds.tracelist import Entry
@@ -58,7 +65,10 @@ examples:
     python -m cds dump --path /srv/app --package app,plugins app.img
   Everything that is installed:
     python -m cds dump --stdlib --site-packages all.img
-  A program that starts from a frozen process, with its imports done:
+  A program that is frozen before it first looks at its arguments, the clock, ...:
+    python -m cds dump --image app.img --run app.py
+    python -m cds dump --image app.img --run -m app
+  A process with imports done, for any program:
     python -m cds dump --image app.lst app.img
   The same for an interpreter that has imported nothing:
     python -m cds dump --image bare.img
@@ -75,11 +85,15 @@ exit status:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     parser = _parser()
-    own, script = _split(arguments)
+    own, script, program = _split(arguments)
     options = parser.parse_intermixed_args(own)
     *lists, archive = options.files
     if script == []:
         parser.error("--script needs a program: what would follow `python`")
+    if program == []:
+        parser.error("--run needs a program: what would follow `python`")
+    if program and not options.image:
+        parser.error("--run goes with --image: it is the program that is frozen")
     which = (lists, options.package, options.stdlib, options.site_packages, script, options.image)
     if not any(which):
         parser.error(
@@ -95,7 +109,14 @@ def run(arguments: Sequence[str]) -> int:
             entries += _traced(script)
         if options.do_import:
             entries += _imported(entries, options)
-        if options.image:
+        if program:
+            listed = list_program(program)
+            if isinstance(listed, Problem):
+                progress.clear()
+                _complain(listed.message)
+                return EXIT_NOT_WRITTEN
+            entries += tracelist.parse("\n".join(listed).encode(), "the program")
+        elif options.image:
             entries += NEEDED
         selection = Selection(entries, options.package, options.stdlib, options.site_packages)
         summary = dump(
@@ -123,14 +144,17 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_NOT_WRITTEN
     progress.clear()
     if options.image:
-        problem = take_image(
-            archive,
-            entries,
-            options.path,
-            strict=options.strict,
-            tells=not options.quiet,
-            verbose=options.verbose,
-        )
+        if program:
+            problem = take_program_image(archive, program, verbose=options.verbose)
+        else:
+            problem = take_image(
+                archive,
+                entries,
+                options.path,
+                strict=options.strict,
+                tells=not options.quiet,
+                verbose=options.verbose,
+            )
         if problem:
             _complain(problem.message)
             note_problem(archive, problem.reason)
@@ -143,12 +167,16 @@ def run(arguments: Sequence[str]) -> int:
     return EXIT_WRITTEN
 
 
-def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
-    """Divide the arguments at --script: what follows belongs to the program."""
-    if "--script" not in arguments:
-        return arguments, None
-    index = list(arguments).index("--script")
-    return arguments[:index], arguments[index + 1 :]
+def _split(
+    arguments: Sequence[str],
+) -> tuple[Sequence[str], Sequence[str] | None, Sequence[str] | None]:
+    """Divide the arguments at --script or --run: what follows belongs to the program."""
+    options = [option for option in arguments if option in ("--script", "--run")]
+    if not options:
+        return arguments, None, None
+    index = list(arguments).index(options[0])
+    own, program = arguments[:index], arguments[index + 1 :]
+    return (own, program, None) if options[0] == "--script" else (own, None, program)
 
 
 def _traced(script: Sequence[str]) -> list[Entry]:
@@ -174,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         "dump",
         _DESCRIPTION,
         _EPILOG,
-        "%(prog)s [options] [LIST ...] ARCHIVE [--script PROGRAM ...]",
+        "%(prog)s [options] [LIST ...] ARCHIVE [--script PROGRAM ... | --run PROGRAM ...]",
     )
     parser.add_argument("files", nargs="+", metavar="LIST ... ARCHIVE", help=argparse.SUPPRESS)
     which = parser.add_argument_group("which modules")
@@ -225,6 +253,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="import the modules of the LISTs and --script as well, and freeze that process into "
         "ARCHIVE.startup, from which `-X cds=ARCHIVE` then starts if all is as it was",
+    )
+    parser.add_argument(
+        "--run",
+        nargs=argparse.REMAINDER,
+        metavar="PROGRAM ...",
+        help="with --image: freeze a program (a script, -m MODULE or -c CODE, with arguments) "
+        "itself, with its stack, for its own later starts; it is stopped before it first looks at "
+        "what differs from run to run, or does what others can see; the last of all options",
     )
     parser.add_argument(
         "--strict",

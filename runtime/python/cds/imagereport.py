@@ -84,6 +84,7 @@ def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
         ("  made by", found["executable"]),
         ("  options", " ".join(found["options"]) or "none"),
         ("  program", found["program"] or "any"),
+        *([("  stopped at", found["stopped_at"])] if found["stopped_at"] else []),
         ("  memory", count(found["regions"], "region")),
         ("    in the image", size(found["stored_bytes"])),
         ("    in other files", size(found["file_bytes"])),

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cds import interpreter
@@ -18,6 +17,15 @@ NEEDED = [Entry("linecache", None)]
 
 # How often an interpreter is started at most for one image.
 _MOST_ROUNDS = 5
+
+
+# The path that the process has as its request, the directory of this package, and looks that do
+# not count.
+type _Watch = tuple[str, str, list[tuple[str, str]]]
+
+
+class _UnobservedError(Exception):
+    """A program cannot be watched."""
 
 
 class Problem(NamedTuple):
@@ -37,78 +45,175 @@ def take_image(
     entries: Iterable[Entry],
     path: Sequence[str],
     *,
-    options: Sequence[str] | None = None,
-    changes: Mapping[bytes, Sequence[bytes | None]] = MappingProxyType({}),
-    program: bytes | None = None,
-    sources: Sequence[str] = (),
-    beside: str | None = None,
     strict: bool = False,
     tells: bool = False,
     verbose: bool = False,
-    seconds: int | None = None,
 ) -> Problem | None:
     """Take the image of an interpreter with an archive, and with modules imported.
 
-    It is started with the options given, or those that this process was started with (not
-    those that variables stand for, which it has as well), and may take so many seconds.
-    `changes` are values that the program gives to variables, one after the other (None if it
-    removes one).  Modules that depend on one of these when they are imported are left out.
-    With the identity of a `program`, the image is for no other, and only as long as its
-    `sources` are what they are now; modules are found `beside` it, and those that look at what
-    differs from run to run are left out.  Another image `tells` what they looked at, and is not taken then if it is `strict`.
-    Return what went wrong, if something did.
+    It is started with the options that this process was started with (not those that variables
+    stand for, which it has as well).  It `tells` what imports looked at that differs from run to
+    run; if it is `strict`, there is no image then.  Return what went wrong, if something did.
     """
-    from _cds_archive import image_options, is_read_by_libraries
-
-    if options is None:
-        options = image_options()
-    if options is None:
-        return _problem("there is none for the options of this process")
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
-    archive = os.path.abspath(archive)
-    image = os.path.abspath(image_path(archive))
-    former = _identity(image)
-    request: dict[str, object] = {
-        "archive": archive,
-        "image": image,
+    request = {
+        "is_of_program": False,
+        "modules": list(modules.items()),
         "path": list(path),
-        # The imports themselves are to load no more modules than a program does.
-        "changes": {name: list(values) for name, values in changes.items()},
-        "for_libraries": [name for name in map(os.fsdecode, changes) if is_read_by_libraries(name)],
-        "program": program,
-        "sources": list(sources),
-        "beside": beside,
         "strict": strict,
         "tells": tells,
-        "verbose": verbose,
     }
-    # Files without names: there is nothing to remove, should this process be killed.
-    asked, recorded, left = map(os.memfd_create, ("cds_request", "cds_record", "cds_anew"))
-    try:
-        request["record"] = _path_of(recorded)
-        request["anew"] = _path_of(left)
-        command = [
-            sys.executable,
-            *options,
-            "-X",
-            f"cds={archive}",
-            "-X",
-            f"cds_image={_path_of(asked)}",
-        ]
-        status, reason = _run_in_rounds(command, request, modules, (asked, recorded, left), seconds)
-    finally:
-        for descriptor in (asked, recorded, left):
-            os.close(descriptor)
-    if status is None:
-        return _problem(f"imports have not ended within {seconds} seconds")
-    if status < 0:
-        return _problem(f"imports were killed by signal {-status}")
-    if status > 0:
-        reason = reason or f"imports have ended with status {status}"
-        return Problem("the archive is written, but no startup image", reason)
-    if _identity(image) == former:
-        return _problem("imports have ended the process")
-    return None
+    return _Taking(archive, request, (), None, verbose, "imports").take(None)
+
+
+def take_program_image(
+    archive: str,
+    program: Sequence[str],
+    *,
+    options: Sequence[str] | None = None,
+    verbose: bool = False,
+    seconds: int | None = None,
+) -> Problem | None:
+    """Take the image of a program, up to the point where it is stopped.
+
+    `program` are words of a command line: a script, or `-m` or `-c` with what follows, and
+    arguments.  The interpreter is started with these options, or with those of this process, and
+    may take so many seconds.  Return what went wrong, if something did.
+    """
+    request = {"is_of_program": True, "program": _identity_of(program)}
+    return _Taking(archive, request, program, options, verbose).take(seconds)
+
+
+def list_program(program: Sequence[str]) -> list[str] | Problem:
+    """Return the lines of a trace list for what a program loads until it is stopped."""
+    taking = _Taking(None, {"is_of_program": True, "program": _identity_of(program)}, program)
+    problem = taking.take(None)
+    return taking.lines if problem is None else problem
+
+
+def _identity_of(program: Sequence[str]) -> tuple[str, str]:
+    """Return `-c` or `-m`, or nothing for a script, and what follows."""
+    if program[0] in ("-c", "-m") and len(program) > 1:
+        return program[0], program[1]
+    return "", program[0]
+
+
+class _Taking:
+    """An interpreter that takes an image, and another one, as long as it wants that.
+
+    Without an archive, it lists only what a program loads.
+    """
+
+    def __init__(
+        self,
+        archive: str | None,
+        request: dict[str, object],
+        program: Sequence[str],
+        options: Sequence[str] | None = None,
+        verbose: bool = False,
+        # What it runs.
+        subject: str = "the program",
+    ) -> None:
+        self.lines: list[str] = []
+        self._archive = "" if archive is None else os.path.abspath(archive)
+        self._image = image_path(self._archive)
+        self._request = request | {
+            "lists": archive is None,
+            "archive": self._archive,
+            "image": self._image,
+            "verbose": verbose,
+        }
+        self._program = program
+        self._options = options
+        self._subject = subject
+
+    def take(self, seconds: int | None) -> Problem | None:
+        from _cds_archive import image_options
+
+        options = image_options() if self._options is None else self._options
+        if options is None:
+            return _problem("there is none for the options of this process")
+        former = _identity(self._image)
+        # Files without names: there is nothing to remove, should this process be killed.
+        files = tuple(map(os.memfd_create, ("cds_request", "cds_record", "cds_anew")))
+        try:
+            asked, recorded, left = map(_path_of, files)
+            self._request |= {"record": recorded, "anew": left}
+            archive = ("-X", f"cds={self._archive}") if self._archive else ()
+            wish = ("-X", f"cds_image={asked}")
+            command = [sys.executable, *options, *archive, *wish, *self._program]
+            watch = self._watch(asked) if self._program else None
+            try:
+                status, reason = self._run_in_rounds(command, files, watch, seconds)
+            except _UnobservedError as error:
+                return _problem(f"the program cannot be watched: {error}")
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+        if status is None:
+            return _problem(f"{self._subject} took more than {seconds} seconds")
+        if status < 0:
+            return _problem(reason or f"{self._subject}: killed by signal {-status}")
+        if status > 0:
+            reason = reason or f"{self._subject} ended with status {status}"
+            return Problem("the archive is written, but no startup image", reason)
+        if self._archive and _identity(self._image) == former:
+            return _problem(f"{self._subject} ended the process")
+        return None
+
+    def _watch(self, request: str) -> "_Watch":
+        from cds.installation import site_directories
+        from cds.looks import excused
+
+        return request, os.path.dirname(__file__), excused(site_directories())
+
+    def _run_in_rounds(
+        self,
+        command: Sequence[str],
+        files: tuple[int, ...],
+        watch: "_Watch | None",
+        seconds: int | None,
+    ) -> tuple[int | None, str]:
+        """Run the command, and again as long as it wants that.
+
+        `files` are open, for the request, for what is recorded, and for what a process leaves that
+        wants another one.  Return the status of the last one, or None if they took too long; and
+        why it has not taken the image, as far as it has said so in the place of the request.
+        """
+        asked, _, left = files
+        request = self._request
+        end = None if seconds is None else time.monotonic() + seconds
+        reasons = {"changed", "failed", "list", "made"}
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
+            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+            request["started"] = time.time_ns()
+            _empty(*files)
+            sent = marshal.dumps(request)
+            with open(asked, "wb", closefd=False) as file:
+                file.write(sent)
+            rest = None if end is None else max(1, round(end - time.monotonic()))
+            verbose = bool(request["verbose"]) and rounds_left == _MOST_ROUNDS - 1
+            status, looked_at = _run(command, str(request["record"]), rest, watch, verbose)
+            reason = _reason_to_begin_anew(left)
+            if status is None or reason is None:
+                break
+            if reason[0] == "list":
+                self.lines = reason[1]
+                return 0, ""
+            if reason[0] == "made":
+                # What is made again is made each time.
+                reasons.discard("made")
+            elif reason[0] == "failed":
+                left_out = set(reason[1])
+                request["modules"] = [
+                    (module, file)
+                    for module, file in request["modules"]  # type: ignore[attr-defined]
+                    if not _is_part(module, left_out)
+                ]
+        told = os.pread(asked, os.fstat(asked).st_size, 0)
+        if told != sent:
+            return status, told.decode(errors="surrogateescape")
+        return status, "" if looked_at is None else f"it cannot be frozen before this: {looked_at}"
 
 
 def _problem(reason: str) -> Problem:
@@ -124,48 +229,6 @@ def note_problem(archive: str, reason: str) -> None:
     except OSError:
         # The archive could be written there a moment ago; the reason was told, if anybody listens.
         pass
-
-
-def _run_in_rounds(
-    command: Sequence[str],
-    request: dict[str, object],
-    modules: dict[str, str | None],
-    files: tuple[int, int, int],
-    seconds: int | None,
-) -> tuple[int | None, str]:
-    """Run an interpreter that takes the image; and another one, as long as it wants that.
-
-    `files` are open, for the request, for what is recorded, and for what a process leaves that
-    wants another one.  Return the status of the last one, or None if they took too long; and
-    why it has not taken the image, as far as it has said so in the place of the request.
-    """
-    asked, _, left = files
-    record, verbose = str(request["record"]), bool(request["verbose"])
-    end = None if seconds is None else time.monotonic() + seconds
-    reasons = {"failed", "late", "looked", "made"}
-    for rounds_left in reversed(range(_MOST_ROUNDS)):
-        request["modules"] = list(modules.items())
-        request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
-        _empty(*files)
-        sent = marshal.dumps(request)
-        with open(asked, "wb", closefd=False) as file:
-            file.write(sent)
-        rest = None if end is None else max(1, round(end - time.monotonic()))
-        status = _run(command, record, rest, verbose)
-        verbose = False
-        reason = _reason_to_begin_anew(left)
-        if status is None or reason is None:
-            break
-        if reason[0] == "made":
-            # What is made again is made each time.
-            reasons.discard("made")
-        else:
-            left_out = set(reason[1])
-            modules = {
-                module: file for module, file in modules.items() if not _is_part(module, left_out)
-            }
-    told = os.pread(asked, os.fstat(asked).st_size, 0)
-    return status, "" if told == sent else told.decode(errors="surrogateescape")
 
 
 def _is_part(name: str, packages: set[str]) -> bool:
@@ -196,8 +259,8 @@ def _empty(*descriptors: int) -> None:
 def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
     """Read what the process that did the imports has left, if it wants another to do them.
 
-    These are modules that have failed, or that depend on what the program sets later: they are
-    not to be imported; or files that were made, which the other may find.
+    These are modules that have failed, and are not to be imported; or files that were made, which
+    the other may find, or that have changed.
     """
     with open(left, "rb", closefd=False) as file:
         data = file.read()
@@ -213,11 +276,13 @@ def _is_to_be_imported(entry: Entry) -> bool:
     return entry.is_imported and entry.pattern is None and not is_program
 
 
-def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool) -> int | None:
+def _run(
+    command: Sequence[str], record: str, seconds: int | None, watch: "_Watch | None", verbose: bool
+) -> tuple[int | None, str | None]:
     """Run an interpreter, recording what it looks at if that is possible.
 
-    Return its status, or None if it took too long.  What modules print is not this command's
-    output.
+    Return its status, or None if it took too long; and what a program has looked at before it
+    could be frozen.  What modules print is not this command's output.
     """
     from _cds_archive import run_observed
 
@@ -226,16 +291,20 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
     variables = interpreter.environment()
     try:
         texts = [b"%b=%b" % item for item in variables.items()]
-        status: int | None = run_observed(command, texts, record, seconds or 0)
-        return status
+        result: tuple[int | None, str | None] = run_observed(
+            [*map(os.fsencode, command)], texts, record, seconds or 0, watch
+        )
+        return result
     except OSError as error:
+        if watch is not None:
+            raise _UnobservedError(str(error)) from error
         if verbose:
             told = "only what imports look at from Python, and all variables, will be compared"
             print(f"cds dump: note: {told} at each start: {error}", file=sys.stderr)
     # Imports that ask for a terminal are to find the one that there is.
     stdin = None if os.isatty(0) else subprocess.DEVNULL
     try:
-        return subprocess.run(
+        process = subprocess.run(
             command,
             env=variables,
             stdin=stdin,
@@ -243,9 +312,10 @@ def _run(command: Sequence[str], record: str, seconds: int | None, verbose: bool
             preexec_fn=_stop_ignoring_signals,
             timeout=seconds,
             check=False,
-        ).returncode
+        )
     except subprocess.TimeoutExpired:
-        return None
+        return None, None
+    return process.returncode, None
 
 
 def _stop_ignoring_signals() -> None:

@@ -28,6 +28,9 @@ _NETWORK = "the network"
 _OUTPUT = "the standard output"
 _ERRORS = "the standard error stream"
 _RANDOM = "random bytes"
+# From a generator that all modules share.
+NUMBERS = "random numbers"
+_STREAM = "the kind of a standard stream"
 _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
 
@@ -41,6 +44,8 @@ _CATALOGUE = {
     ("multiprocessing.util", _LIMITS): "how many files may be open",
     ("numpy.random", _RANDOM): "the seed of the generator that all share",
     ("random", _RANDOM): "the seed of the generator that all share",
+    ("rich.style", NUMBERS): "ids of links, which tell them apart within a process",
+    ("threading", _PROCESS): "the id of the main thread",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
     ("ssl", _RANDOM): "OpenSSL's generator gets more random bytes",
     ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
@@ -77,19 +82,23 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
     return looks
 
 
-def of_modules_beside(
-    directory: str | None, missing: "dict[str, set[tuple[str, ...]]]"
-) -> "set[Look]":
-    """Return looks for modules that imports have not found, and that are in a directory."""
-    if directory is None:
-        return set()
-    found = {name.partition(".")[0] for name in os.listdir(directory)}
-    return {
-        (f"the module {name} beside the program", files)
-        for name in found.intersection(missing)
-        for files in missing[name]
-        if files
-    }
+def may_use_numbers(modules: "Iterable[str]") -> bool:
+    """Say whether one of these modules takes numbers that do not matter."""
+    return any((module, NUMBERS) in _CATALOGUE for module in modules)
+
+
+def excused(directories: "Iterable[str]") -> list[tuple[str, str]]:
+    """Return the looks of the catalogue, each with a file that such a module may be.
+
+    The modules are those of the standard library, or lie in one of these directories.
+    """
+    places = [os.path.dirname(os.__file__), *directories]
+    return [
+        (what, os.path.join(place, *name.split(".")) + end)
+        for name, what in _CATALOGUE
+        for place in places
+        for end in (".py", "/__init__.py")
+    ]
 
 
 class Watch:
@@ -150,6 +159,68 @@ class Watch:
             self.looks.add((what, files))
 
 
+class ArgumentWatch:
+    """What a program does with its arguments.
+
+    Its own name is the same in each start, and how many there are is compared.
+    """
+
+    def __init__(self, look: "Callable[[str], None]", count: "Callable[[], None]") -> None:
+        def note(name: str, key: "Any") -> None:
+            if name == "__len__":
+                count()
+            elif not (name in ("__getitem__", "__setitem__") and type(key) is int and key == 0):
+                look(_ARGUMENTS)
+
+        names = [
+            name
+            for name, method in vars(list).items()
+            if callable(method) and name not in _ABOUT_TYPE
+        ]
+        # Whoever takes the image gives these lists these types, and takes them away.
+        self.lists = [
+            (sys.argv, _watched(note, [*names, "__radd__"])),
+            (sys.orig_argv, _watched(lambda name, key: look(_ARGUMENTS), [*names, "__radd__"])),
+        ]
+
+
+class StreamWatch:
+    """Whether a program asks of what kind the standard streams are: they know without a call."""
+
+    def __init__(self, look: "Callable[[str], None]") -> None:
+        def telling(plain: "Callable[..., Any]") -> "Callable[..., Any]":
+            def method(*arguments: "Any", **keywords: "Any") -> "Any":
+                look(_STREAM)
+                return plain(*arguments, **keywords)
+
+            return method
+
+        self._parts: list[Any] = []
+        for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__):
+            buffer = getattr(stream, "buffer", None)
+            parts = (stream, buffer, getattr(buffer, "raw", None))
+            self._parts += [part for part in parts if part is not None]
+        for part in self._parts:
+            for name in _OF_KIND:
+                setattr(part, name, telling(getattr(part, name)))
+
+    def end(self) -> None:
+        for part in self._parts:
+            for name in _OF_KIND:
+                vars(part).pop(name, None)
+
+
+_OF_KIND = ("seek", "seekable", "tell", "truncate")
+
+# Methods that do not say what is in a list.
+_ABOUT_TYPE = (
+    "__class_getitem__",
+    "__getattribute__",
+    "__init__",
+    "__init_subclass__",
+    "__new__",
+)
+
 _READING = (
     "__contains__",
     "__eq__",
@@ -165,15 +236,17 @@ _READING = (
 )
 
 
-def _watched(note: "Callable[[str, Any], None]", names: tuple[str, ...]) -> type:
+def _watched(note: "Callable[[str, Any], None]", names: "Iterable[str]") -> type:
     """Return a class of lists that tell when one of these methods is called."""
 
     def telling(name: str) -> "Callable[..., Any]":
-        plain = getattr(list, name)
+        plain = getattr(list, name, None)
 
-        def method(self: "Any", *arguments: "Any") -> "Any":
+        def method(self: "Any", *arguments: "Any", **keywords: "Any") -> "Any":
             note(name, arguments[0] if arguments else None)
-            return plain(self, *arguments)
+            if plain is None:
+                return NotImplemented
+            return plain(self, *arguments, **keywords)
 
         return method
 
@@ -198,8 +271,6 @@ class Counting:
     def __init__(self, looks: set[Look]) -> None:
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
-        # These and others that were being imported then, since they had it look at that.
-        self.modules: set[str] = set()
         names: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             if file := getattr(module, "__file__", None):
@@ -208,25 +279,7 @@ class Counting:
             modules = [names.get(file, file) for file in files]
             if (modules[0], what) not in _CATALOGUE:
                 self.found.setdefault(modules[0], set()).add(what)
-                self.modules.update(modules)
 
     def report(self) -> list[str]:
         """Return a text for each module that has looked at something."""
         return [f"{name}: {', '.join(sorted(self.found[name]))}" for name in sorted(self.found)]
-
-    def with_users(self) -> set[str]:
-        """Return these modules, and those that have something of them."""
-        found = set(self.modules)
-        while True:
-            users = {name for name in sys.modules if name not in found and _uses(name, found)}
-            if not users:
-                return found
-            found |= users
-
-
-def _uses(name: str, modules: set[str]) -> bool:
-    for thing in list(getattr(sys.modules[name], "__dict__", {}).values()):
-        own = getattr(thing, "__name__" if isinstance(thing, type(sys)) else "__module__", None)
-        if isinstance(own, str) and own in modules:
-            return True
-    return False

@@ -13,7 +13,7 @@ from cds import looks, variables
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 # A path, its kind (`Stamp` in key.rs), when it was modified and when its status was changed, its
 # inode and its size, as far as the kind has them.
@@ -22,8 +22,10 @@ Looked = tuple[bytes, str, int, int, int, int]
 # They tell of the kernel and its devices, not of files.
 _NO_FILES = ("/proc", "/sys", "/dev")
 
-# What a path has behind that of the request, by which the end of the imports is told.
+# What a path has behind that of the request, by which the end of the imports is told; and that a
+# program has asked how many arguments it has.
 _END = ".imported"
+COUNT = ".count"
 
 # There it says how many processors there are.
 _ABOUT_PROCESSORS = (
@@ -42,7 +44,11 @@ class Record:
 
     def __init__(self) -> None:
         self.opened: set[str] = set()
+        # Directories that the path finder has listed.
+        self.searched: set[str] = set()
         self.looked_at: set[str] = set()
+        # Of these more counts than what kind they are.
+        self.asked_for_status: set[str] = set()
         # What was not there before, and may have been made.
         self.made: set[str] = set()
         self.variables: set[bytes] = set()
@@ -59,6 +65,9 @@ class Record:
         self.is_traced = False
         # What differs from run to run, or can be seen by others.
         self.looks: set[looks.Look] = set()
+        # What the program was stopped at, and whether it has asked how many arguments it has.
+        self.ended_by = ""
+        self.counts_arguments = False
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
         # How often it was asked for the working directory; none if relative paths were used.
@@ -79,7 +88,7 @@ def read(name: str, start: str) -> Record:
         return record
     record.is_traced = True
     items = data.split(b"\0")
-    kinds = (b"o", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r", b"x")
+    kinds = (b"o", b"a", b"f", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r", b"x", b"e")
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     environment = _Environment()
     asked_before = 0
@@ -91,22 +100,28 @@ def read(name: str, start: str) -> Record:
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
-            for kind in (b"m", b"t", b"s", b"d", b"r", b"x"):
-                found[kind].clear()
+            found[b"l"] += found.pop(b"a")
+            for kind in (b"a", b"m", b"t", b"s", b"d", b"r", b"x"):
+                found[kind] = []
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}
             record.looks = looks.of_record(found[b"x"])
+            record.asked_for_status = _absolute(found[b"a"])
             sizes = found[b"s"]
             asked = sorted({*found[b"t"], *sizes})
             record.terminals = [(int(number), number in sizes) for number in asked]
             record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
+        elif item == b"l" + os.fsencode(start + COUNT):
+            record.counts_arguments = True
         elif item:
             found[item[:1]].append(item[1:])
     # What the imports have created and removed again was never there.
     created = {path for path in found[b"c"] if not os.path.lexists(path)}
     record.opened = _absolute({*found[b"o"]} - created)
-    record.looked_at = _absolute({*found[b"l"]} - created)
+    record.searched = _absolute(found[b"f"])
+    record.ended_by = "".join(map(os.fsdecode, found[b"e"]))
+    record.looked_at = _absolute({*found[b"l"], *found[b"a"]} - created)
     record.made = _absolute(found[b"m"])
     record.changed_variables = environment.changes
     record.walks_environment = bool(environment.walkers)
@@ -194,12 +209,16 @@ def _normal(path: str) -> str:
 
 
 def compared(
-    contents: "Iterable[str]", looked_at: "Iterable[str]", own: "Iterable[str]"
+    contents: "Iterable[str]",
+    looked_at: "Iterable[str]",
+    own: "Iterable[str]",
+    status: "Container[str]" = (),
 ) -> list[Looked]:
     """Return what to compare at each start, which costs a system call for each path.
 
     `contents` are files that were read, and directories that were listed; of what was only
-    looked at, directories need not stay the same, but be there. What is below `own` is left out.
+    looked at, directories need not stay the same, but be there, unless `status` has them. What is
+    below `own` is left out.
     """
     own = (*_NO_FILES, *own)
     devices = _devices(_NO_FILES) - _devices(["/"])
@@ -211,19 +230,20 @@ def compared(
     others = {path for path in looked_at if not _is_below(path, own) and path not in mapped}
     for path in read | others:
         try:
-            status = os.stat(path)
+            found = os.stat(path)
         except OSError:
             missing.append(path)
             continue
-        if status.st_dev in devices:
+        if found.st_dev in devices:
             # A symbolic link leads there (/etc/mtab).
             continue
-        if not stat.S_ISDIR(status.st_mode):
-            times = status.st_mtime_ns, status.st_ctime_ns
-            identity = *times, status.st_ino, status.st_size
+        if not stat.S_ISDIR(found.st_mode):
+            identity = found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
             entries[path] = os.fsencode(path), "contents", *identity
+        elif path in status:
+            entries[path] = os.fsencode(path), "status", 0, found.st_ctime_ns, found.st_ino, 0
         elif path in read:
-            identity = status.st_mtime_ns, 0, status.st_ino, 0
+            identity = found.st_mtime_ns, 0, found.st_ino, 0
             entries[path] = os.fsencode(path), "contents", *identity
         else:
             directories.append(path)

@@ -1,7 +1,8 @@
-"""Doing the imports of a startup image, in the process that it is taken of.
+"""Preparing the process that a startup image is taken of.
 
-What they look at is noted, and what they leave that cannot be restored.  When that is done,
-this module is forgotten: processes that are restored have no use for it.
+What its imports look at is noted, and what they leave that cannot be restored; so is it if it runs
+a program (`cds.program`).  When the image is taken, this module is forgotten: processes that are
+restored have no use for it.
 """
 
 import _signal
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
 class Observation:
     """What the imports have looked at: what the image's key compares, and what it cannot."""
 
-    def __init__(self, image: str, program: bytes | None, record: observed.Record) -> None:
+    def __init__(self, image: str, record: observed.Record) -> None:
         self.image = image
-        # The only one that the image is for, if it is for one.
-        self.program = program
+        # Whether it is the program itself, which has asked how many arguments it has, and what
+        # its directory has that could be taken for modules.
+        self.is_of_program = False
+        self.counts_arguments = record.counts_arguments
+        self.own_entries: list[bytes] = []
         self.counts_processors = record.counts_processors
         # Standard streams that were asked whether they are terminals.
         self.terminals = record.terminals
@@ -52,57 +56,78 @@ class Observation:
         self.problem: str | None = None
 
 
-class Preparation:
-    """What imports leave and look at.
+def prepare(request: str) -> "Preparation":
+    """Begin with what a request wants."""
+    with open(request, "rb") as file:
+        wanted = marshal.load(file)
+    if not wanted["is_of_program"]:
+        return Imports(request, wanted)
+    # Who imports modules only has no use for it.
+    from cds.program import Program
 
-    When they are done, the process may do more that restored processes find done, until the
-    preparation is concluded.
+    return Program(request, wanted)
+
+
+class Preparation:
+    """What a process leaves and looks at.
+
+    When what is to be in the image is done, the process may do more that restored processes find
+    done, until the preparation is concluded.
     """
 
+    is_of_program = False
     called_at_forks = staticmethod(atfork.known)
 
-    def __init__(self, request: str) -> None:
+    def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._request = request
-        with open(request, "rb") as file:
-            self._wanted = marshal.load(file)
-        # The only one that the image is for, if it is for one.
-        self.program: bytes | None = self._wanted["program"]
-        sys.path[:0] = self._wanted["path"]
+        self._wanted = wanted
         self._environment = variables.current
-        self._environment.expect(self._wanted["changes"])
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
         self._counts_host = False
-        self._creations = creations.Creations()
-        # Names of modules that were searched for, and by which.
-        self._searched: dict[str, set[tuple[str, ...]]] = {}
+        # First parts of the names of modules that were searched for.
+        self._searched: set[str] = set()
         self._is_audited = False
+        # Whether what is looked at now is looked at again in each restored process.
+        self._has_ended = False
+        startup.begins_with_arguments(self.is_of_program)
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
-        # `-c` needs it for its tracebacks, and `-i` more.
-        __import__("linecache")
-        self._makers: dict[str, str] = {}
-        self._failed: list[str] = []
-        self.looks = looks.Watch()
 
-    def do_imports(self) -> None:
-        """Import what the request names."""
-        seed_watch = seeds.Watch()
-        for name, origin in self._wanted["modules"]:
-            self._import(name, origin)
-        hooks.run_before_snapshot()
-        self._note_makers("hooks were called")
+    def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
+        if self._has_ended:
+            return
+        if event == "import":
+            self._searched.add(str(arguments[0]).partition(".")[0])
+        if event == "sys.addaudithook":
+            self._is_audited = True
+        if event == "socket.gethostname":
+            self._counts_host = True
+        if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
+            caller = sys._getframe().f_back
+            is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
+            if not is_search and (event != "open" or observed.is_read(arguments[2])):
+                self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+
+    def _end(self) -> None:
+        """Take notice that what comes now is done again in each restored process."""
         streams.leave_alone()
         self._flush()
-        startup.keep_seeds(seed_watch.seeded())
         observed.tell_end_of_imports(self._request)
-        self.looks.end()
+        self._has_ended = True
         # Nobody is to be told of the collections that come now.
         self._gc_callbacks = gc.callbacks[:]
         gc.callbacks.clear()
         self._keeps_walk = self._environment.keeps_walk()
+
+    def _flush(self) -> None:
+        streams.find_buffers()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        streams.flush()
 
     def keep_environment(self, of_c: list[bytes]) -> list[bytes]:
         """Have restored processes begin with what imports have made of the environment.
@@ -130,18 +155,92 @@ class Preparation:
             [*removed, *changes.assigned.items()],
         )
 
+    def _what_is_missing(self) -> str | None:
+        if self._missing_stream is None:
+            return None
+        return f"it needs all standard streams, and {self._missing_stream} is closed"
+
+    def is_restorable(self) -> bool:
+        """Say whether nothing is left that cannot be restored."""
+        left = any(what_cannot_be_restored(self._inherited))
+        return not (self._missing_stream or left or self._is_audited)
+
+    def conclude(self) -> Observation:
+        """Return what was looked at."""
+        left = self._left()
+        # The observer lets this process go, and writes the record, when it is opened.
+        record = observed.read(self._wanted["record"], self._request)
+        observation = Observation(self._wanted["image"], record)
+        observation.counts_host = self._counts_host
+        observation.environment = self._looked_at_environment(record)
+        problem = self._what_is_missing() or _what_depends_on_the_directory()
+        if left:
+            problem = f"imports have left what cannot be restored: {'; '.join(left)}"
+        observation.problem = problem
+        self._observe(observation, record)
+        self._flush()
+        self._forget()
+        startup.begins_with()
+        gc.callbacks[:] = self._gc_callbacks
+        return observation
+
+    def _compared(
+        self, record: observed.Record, contents: set[str], looked_at: set[str]
+    ) -> list[observed.Looked]:
+        wanted = self._wanted
+        own = (os.path.dirname(self._request), wanted["archive"], wanted["image"])
+        return observed.compared(contents, looked_at, own, record.asked_for_status)
+
+    def _left(self) -> list[str]:
+        """Name what cannot be restored."""
+        left = list(what_cannot_be_restored(self._inherited))
+        return [*left, "an audit hook"] if self._is_audited else left
+
+    def _begin_anew(self, reason: str, names: list[str]) -> bool:
+        """Have another process do all of this, if that is wanted for such a reason."""
+        if reason not in self._wanted["reasons_to_begin_anew"]:
+            return False
+        with open(self._wanted["anew"], "wb") as file:
+            marshal.dump((reason, names), file)
+        return True
+
+    def _observe(self, observation: Observation, record: observed.Record) -> None:
+        """Add what is compared of modules and files, and what makes an image impossible."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Have nothing be found in the image that only its preparation needs."""
+        raise NotImplementedError
+
+
+class Imports(Preparation):
+    """The imports that a request names, done in a world of their own."""
+
+    def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
+        self._creations = creations.Creations()
+        super().__init__(request, wanted)
+        # `-c` needs it for its tracebacks, and `-i` more.
+        __import__("linecache")
+        sys.path[:0] = wanted["path"]
+        self._makers: dict[str, str] = {}
+        self._failed: list[str] = []
+        self.looks = looks.Watch()
+
+    def do_imports(self) -> None:
+        """Import what the request names."""
+        seed_watch = seeds.FindingWatch()
+        for name, origin in self._wanted["modules"]:
+            self._import(name, origin)
+        hooks.run_before_snapshot()
+        self._note_makers("hooks were called")
+        startup.keep_seeds(seed_watch.seeded())
+        seed_watch.end()
+        self._end()
+        self.looks.end()
+
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         self._creations.note(event, arguments)
-        if event == "import":
-            name = str(arguments[0]).partition(".")[0]
-            self._searched.setdefault(name, set()).add(looks.modules_being_imported())
-        if event == "sys.addaudithook":
-            self._is_audited = True
-        if event == "socket.gethostname":
-            self._counts_host = True
-        if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
-            if event != "open" or observed.is_read(arguments[2]):
-                self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
+        super()._audit(event, arguments)
 
     def _import(self, name: str, origin: str | None) -> None:
         try:
@@ -156,46 +255,40 @@ class Preparation:
         self._note_makers(f"{name} was imported")
 
     def _note_makers(self, what_was_done: str) -> list[str]:
-        things = list(_what_cannot_be_restored(self._inherited))
-        if self._is_audited:
-            things.append("an audit hook")
+        things = super()._left()
         for thing in things:
             self._makers.setdefault(thing, what_was_done)
         return things
 
-    def _flush(self) -> None:
-        streams.find_buffers()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        streams.flush()
+    def is_restorable(self) -> bool:
+        return super().is_restorable() and not self._failed
 
-    def _what_is_missing(self) -> str | None:
-        if self._missing_stream is None:
-            return None
-        return f"it needs all standard streams, and {self._missing_stream} is closed"
+    def _left(self) -> list[str]:
+        things = self._note_makers("a start was practised")
+        return [f"{thing}, since {self._makers[thing]}" for thing in things]
 
-    def _problem(
-        self, left: list[str], record: observed.Record, counting: looks.Counting
-    ) -> str | None:
-        """Name the first thing that makes an image impossible.
-
-        An empty text says that the image is to be taken anew.
-        """
+    def _observe(self, observation: Observation, record: observed.Record) -> None:
+        del sys.path[: len(self._wanted["path"])]
+        contents = searched_paths() | self._seen | record.opened | record.searched
+        missing = {name for name in self._searched if name not in sys.modules}
+        counting = looks.Counting(self.looks.looks | record.looks)
+        observation.reported = counting.report()
         if self._failed:
-            return self._what_failed()
-        if left:
-            return f"imports have left what cannot be restored: {'; '.join(left)}"
-        problem = self._what_is_missing()
-        if problem is None:
-            problem = _what_depends_on_the_directory()
-        if problem is None:
-            problem = self._what_is_set_too_late(record)
-        if problem is None:
-            problem = self._what_was_made(record.made)
-        if problem is None:
-            problem = self._what_was_looked_at(record, counting)
-        return problem
+            observation.problem = self._what_failed()
+        if observation.problem is None:
+            observation.problem = self._what_was_made(record.made)
+        if observation.problem is None:
+            observation.problem = self._what_was_looked_at(observation.reported)
+        # A program could have others beside it.
+        found = {name.partition(".")[0] for name, _ in _from_files()}
+        observation.names = sorted(found | missing)
+        observation.paths = self._compared(record, contents, record.looked_at)
+
+    def _forget(self) -> None:
+        for module in OWN_MODULES:
+            del sys.modules[f"cds.{module}"]
+            delattr(cds, module)
+        gc.collect()
 
     def _what_failed(self) -> str:
         """Have the image taken anew without modules that cannot be imported.
@@ -215,107 +308,23 @@ class Preparation:
             return ""
         return f"imports make files or directories each time: {', '.join(made)}"
 
-    def _what_was_looked_at(self, record: observed.Record, counting: looks.Counting) -> str | None:
-        """Have an image that makes itself taken anew without modules that look at what differs.
-
-        Who takes another one is told of it.
-        """
-        report = counting.report()
-        if self.program and not record.is_traced:
-            return (
-                "imports cannot be watched (ptrace), and may look at what differs from run to run"
-            )
+    def _what_was_looked_at(self, report: list[str]) -> str | None:
+        """Tell what imports looked at that differs from run to run."""
         if self._wanted["tells"] and report:
             told = "imports looked at, or changed, what differs from run to run"
             print(f"cds: {told}; programs that are restored keep what was found:", file=sys.stderr)
             for text in report:
                 print(f"  {text}", file=sys.stderr)
-        if not report or not (self.program or self._wanted["strict"]):
+        if not (report and self._wanted["strict"]):
             return None
-        if self.program and self._begin_anew("looked", sorted(counting.with_users())):
-            return ""
         return f"imports look at, or change, what differs from run to run: {'; '.join(report)}"
 
-    def _begin_anew(self, reason: str, names: list[str]) -> bool:
-        if reason not in self._wanted["reasons_to_begin_anew"]:
-            return False
-        with open(self._wanted["anew"], "wb") as file:
-            marshal.dump((reason, names), file)
-        return True
 
-    def _what_is_set_too_late(self, record: observed.Record) -> str | None:
-        """Name variables that the program sets before it imports what depends on them.
+# Those that processes which are restored have no use for.
+OWN_MODULES = ("atfork", "creations", "looks", "preparing", "observed", "seeds", "variables")
 
-        If it is known which modules these are, have the image taken anew without them.
-        """
-        libraries = record.variables_of_libraries
-        if libraries is None:
-            libraries = set(map(os.fsencode, self._wanted["for_libraries"])) | record.variables
-        modules: set[str] = set()
-        problem = None
-        for name in self._environment.foreign():
-            readers = self._environment.readers(name)
-            is_unknown = record.walks_environment or name in libraries or "" in readers
-            # One whose import has failed is not in the image.
-            readers.intersection_update(sys.modules)
-            if readers or is_unknown:
-                shown = os.fsdecode(name)
-                problem = (
-                    f"the program changes the variable {shown}, which imports or libraries read"
-                )
-            if is_unknown:
-                return problem
-            modules |= readers
-        if problem is not None and self._begin_anew("late", sorted(modules)):
-            return ""
-        return problem
-
-    def is_restorable(self) -> bool:
-        """Say whether imports have left nothing that cannot be restored."""
-        left = any(_what_cannot_be_restored(self._inherited))
-        return not (self._missing_stream or left or self._is_audited or self._failed)
-
-    def conclude(self) -> Observation:
-        """Return what was looked at."""
-        wanted, makers = self._wanted, self._makers
-        things = self._note_makers("a start was practised")
-        left = [f"{thing}, since {makers[thing]}" for thing in things]
-        # The observer lets this process go, and writes the record, when it is opened.
-        record = observed.read(wanted["record"], self._request)
-        image = wanted["image"]
-        observation = Observation(image, self.program, record)
-        observation.counts_host = self._counts_host
-        observation.environment = self._looked_at_environment(record)
-        del sys.path[: len(wanted["path"])]
-        contents = _paths() | self._seen | record.opened | set(wanted["sources"])
-        missing = {name: self._searched[name] for name in self._searched if name not in sys.modules}
-        beside = looks.of_modules_beside(wanted["beside"], missing)
-        counting = looks.Counting(self.looks.looks | record.looks | beside)
-        observation.reported = counting.report()
-        observation.problem = self._problem(left, record, counting)
-        self._flush()
-        # A program could have others beside it.
-        found = {name.partition(".")[0] for name, _ in _from_files()}
-        observation.names = sorted(found.union(missing))
-        own = (os.path.dirname(self._request), wanted["archive"], image)
-        observation.paths = observed.compared(contents, record.looked_at, own)
-        own_modules = (
-            "atfork",
-            "creations",
-            "looks",
-            "preparing",
-            "observed",
-            "seeds",
-            "variables",
-        )
-        for module in own_modules:
-            del sys.modules[f"cds.{module}"]
-            delattr(cds, module)
-        # What only the start has asked for, it asks for before any program can change it.
-        startup.begins_with(self._environment.asked() | record.variables)
-        gc.collect()
-        gc.callbacks[:] = self._gc_callbacks
-        return observation
+# The file of its code.
+_PATH_FINDER = "<frozen importlib._bootstrap_external>"
 
 
 def _known_directories() -> int:
@@ -338,7 +347,7 @@ def _from_files() -> "Iterator[tuple[str, str]]":
             yield name, spec.origin
 
 
-def _paths() -> set[str]:
+def searched_paths() -> set[str]:
     """Return the sources of modules, and all directories that were searched for modules."""
     paths = {origin for _, origin in _from_files()}
     paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
@@ -371,7 +380,7 @@ def _tell_failure(name: str, error: BaseException) -> None:
     print(told, file=sys.stderr)
 
 
-def _what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
+def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
     """Name threads, open files, timers, and what watches the program."""
     if _thread._count() > 0:  # type: ignore[attr-defined]
         yield from _threads()

@@ -50,10 +50,56 @@ class Watch:
 
     def __init__(self) -> None:
         self._first: "dict[str, tuple[Any, Callable[[], Any]]]" = {}
+        # What they were then as a whole.
+        self._states: "dict[str, Any]" = {}
+        self._seeded: set[str] = set()
+        self.look()
+
+    def look(self) -> None:
+        """Take notice of generators whose modules have been loaded."""
         for name in _GENERATORS:
-            if module := sys.modules.get(name):
+            if name not in self._first and (module := sys.modules.get(name)):
                 self._note(name, module)
+
+    def _note(self, name: str, module: object) -> None:
+        try:
+            self._first[name] = _GENERATORS[name](module)
+            self._states[name] = _state(name, module)
+        except (AttributeError, TypeError, ValueError):
+            # It is another module of that name, or has another generator, or is not complete yet.
+            self._first.pop(name, None)
+
+    def seeded(self) -> list[str]:
+        """Return the names of modules whose generator has got a seed."""
+        for name in self._changed():
+            if name not in self._seeded and _is_seeded(name, *self._first[name]):
+                self._seeded.add(name)
+        return [*self._seeded]
+
+    def are_used(self) -> bool:
+        """Say whether numbers were taken from a generator that has got no seed."""
+        changed = self._changed()
+        return not self._seeded.issuperset(changed) and not changed.issubset(self.seeded())
+
+    def begin_anew(self) -> None:
+        """Take the generators for new that have got no seed."""
+        for name in self._changed().difference(self._seeded):
+            self._note(name, sys.modules[name])
+
+    def _changed(self) -> set[str]:
+        return {name for name, state in self._states.items() if _state_now(name) != state}
+
+
+class FindingWatch(Watch):
+    """Does so from when a module has been loaded on, whoever loads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
         sys.meta_path.insert(0, self)
+
+    def end(self) -> None:
+        """Stop watching."""
+        sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
         if name not in _GENERATORS:
@@ -78,21 +124,20 @@ class Watch:
             pass
         return spec
 
-    def _note(self, name: str, module: object) -> None:
-        try:
-            self._first[name] = _GENERATORS[name](module)
-        except (AttributeError, TypeError, ValueError):
-            # It is another module of that name, or has another generator.
-            pass
 
-    def seeded(self) -> list[str]:
-        """Stop watching; return the names of modules whose generator has got a seed."""
-        sys.meta_path.remove(self)
-        return [
-            name
-            for name, (first, advance) in self._first.items()
-            if _is_seeded(name, first, advance)
-        ]
+def _state_now(name: str) -> "Any":
+    try:
+        return _state(name, sys.modules[name])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # It has got another generator.
+        return None
+
+
+def _state(name: str, module: "Any") -> "Any":
+    if name == "random":
+        return module.getstate()
+    _, key, position, *rest = module.get_state()
+    return bytes(key), position, rest
 
 
 def _is_seeded(name: str, made: "Any", advance: "Callable[[], Any]") -> bool:

@@ -29,15 +29,18 @@ _numpy_is_seeded = False
 # What modules have found and kept, by the name of the variable.
 _findings: "dict[str, object]" = {}
 
+# `sys.argv`, `sys.orig_argv`, `sys._xoptions`, and whether the first of `sys.argv` stays.
+_arguments: list[str] = []
+_original_arguments: list[str] = []
+_options: "dict[str, Any]" = {}
+_keeps_name = False
+
 # The environment: `os.environ` and `os.environb` have the same dict.
 environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
 
 # What imports have made of it: what they have removed first, and what they have set then.
 _removed: list[bytes] = []
 _assigned: dict[bytes, bytes] = {}
-
-# Variables that imports have read.
-read_by_imports: set[bytes] = set()
 
 # Where modules keep the working directory that they were imported in, and what if there is none.
 DIRECTORIES = (
@@ -61,10 +64,19 @@ def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None
     _removed, _assigned = removed, assigned
 
 
-def begins_with(read: set[bytes]) -> None:
-    """Take the process for that which did the imports. They have read these variables."""
-    global read_by_imports, _findings, _pid
-    read_by_imports = read
+def begins_with_arguments(keep_name: bool) -> None:
+    """Take notice of what has the arguments; a program may put something else in its place.
+
+    What it has made of its own name it keeps: it is the same in each start.
+    """
+    global _arguments, _original_arguments, _options, _keeps_name
+    _arguments, _original_arguments, _options = sys.argv, sys.orig_argv, sys._xoptions
+    _keeps_name = keep_name
+
+
+def begins_with() -> None:
+    """Take the process for that which did the imports."""
+    global _findings, _pid
     # What somebody has set to another value is to stay so.
     _findings = {
         name: value
@@ -84,13 +96,14 @@ def resumed(
     """Make a restored process one that was started with these arguments."""
     streams.renew()
     _renew_environment(environment)
-    sys.argv[:] = map(os.fsdecode, argv)
-    sys.orig_argv[:] = map(os.fsdecode, orig_argv)
-    for name in [name for name in sys._xoptions if name.startswith("cds")]:
-        del sys._xoptions[name]
+    kept = _arguments[:1] if _keeps_name else []
+    _arguments[:] = kept + [os.fsdecode(argument) for argument in argv[len(kept) :]]
+    _original_arguments[:] = map(os.fsdecode, orig_argv)
+    for name in [name for name in _options if name.startswith("cds")]:
+        del _options[name]
     for option in options:
         key, _, setting = os.fsdecode(option).partition("=")
-        sys._xoptions[key] = setting or True
+        _options[key] = setting or True
     for number in ignored_signals:
         _signal.signal(number, _signal.SIG_IGN)
     # The rules of the time zone may have been changed.
@@ -181,11 +194,13 @@ def _renew_secrets() -> None:
         ssl.RAND_add(os.urandom(64), 64.0)
     if _random_state is not None:
         modules["random"].setstate(_random_state)
-    if (numpy_random := modules.get("numpy.random")) and not _numpy_is_seeded:
-        numpy_random.seed()
-    if process := modules.get("multiprocessing.process"):
-        key = process.AuthenticationString(os.urandom(32))
-        process.current_process()._config["authkey"] = key
+    # A program may be in the middle of such an import.
+    generator = getattr(modules.get("numpy.random.mtrand"), "_rand", None)
+    if generator is not None and not _numpy_is_seeded:
+        generator.seed()
+    process: "Any" = modules.get("multiprocessing.process")
+    if current := getattr(process, "_current_process", None):
+        current._config["authkey"] = process.AuthenticationString(os.urandom(32))
     _set("tempfile", "_name_sequence", None)
     _set("uuid", "_node", None)
     _set("uuid", "_last_timestamp", None)

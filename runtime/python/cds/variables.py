@@ -4,6 +4,7 @@ One dict is behind `os.environ`, `os.environb` and `posix.environ`.  In the proc
 is taken of, it is a `Watched` from before `site` is imported until the imports are done.
 """
 
+import gc
 import posix
 import sys
 
@@ -11,7 +12,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import FrameType
     from typing import Any
 
 # What a path has behind that of the request, which says that `site` is about to be imported.
@@ -73,12 +73,6 @@ class Watch:
         self._asked: set[bytes] = set()
         # Whether somebody has looked at all variables.
         self.has_walked = False
-        # All values that variables have had, or None where they were missing.
-        self._values: dict[bytes, set[bytes | None]] = {}
-        # Values that a program gives to variables, and the modules that were being imported when
-        # those were read.
-        self._given: dict[bytes, list[bytes | None]] = {}
-        self._readers: dict[bytes, set[str]] = {}
         # Names that follow if somebody takes all values, and those that have followed.
         self._expected: list[bytes] = []
         self._followed: list[bytes] = []
@@ -96,13 +90,11 @@ class Watch:
             self._end_walk()
         self._asked.add(name)
         self._tell(ASKED.encode() + name)
-        self._note_readers([name])
 
     def walk(self, follows: bool = False) -> None:
         """Take notice that somebody looks at all variables; perhaps all values follow."""
         self.has_walked = True
         self._tell(WALKED.encode())
-        self._note_readers(self._given)
         if follows:
             self._end_walk()
             self._expected = list(dict.keys(self.environ))[::-1]
@@ -126,43 +118,6 @@ class Watch:
         """Return the names that were asked for, and forget them."""
         asked, self._asked = self.asked(), set()
         return asked
-
-    def assign(self, name: bytes, value: bytes) -> None:
-        self.changes.assign(name, value)
-        self._values.setdefault(name, set()).add(value)
-
-    def remove(self, name: bytes) -> None:
-        self.changes.remove(name)
-        self._values.setdefault(name, set()).add(None)
-
-    def expect(self, given: dict[bytes, list[bytes | None]]) -> None:
-        """Take notice of values that the program gives to variables, one after the other."""
-        self._given = given
-
-    def foreign(self) -> list[bytes]:
-        """Return variables to which the program gives values that imports have not given them."""
-        return [name for name, values in self._given.items() if not self._has_had(name, values)]
-
-    def _has_had(self, name: bytes, values: "list[bytes | None]") -> bool:
-        had = {self.started.get(name), *self._values.get(name, ())}
-        return had.issuperset(values) and dict.get(self.environ, name) == values[-1]
-
-    def readers(self, name: bytes) -> set[str]:
-        """Return the modules that were being imported when a variable was read."""
-        return self._readers.get(name, set())
-
-    def _note_readers(self, names: "Iterable[bytes]") -> None:
-        given = [name for name in names if name in self._given]
-        if not given:
-            return
-        modules = set()
-        frame: FrameType | None = sys._getframe()
-        while frame is not None:
-            if frame.f_code.co_name == "<module>":
-                modules.add(frame.f_globals.get("__name__", ""))
-            frame = frame.f_back
-        for name in given:
-            self._readers.setdefault(name, set()).update(modules or {""})
 
     def keeps_walk(self) -> bool:
         """Say whether it may matter later what somebody has found who looked at all variables."""
@@ -252,7 +207,7 @@ class Watched(dict[bytes, bytes]):
 
     def __setitem__(self, name: bytes, value: bytes) -> None:
         dict.__setitem__(self, name, value)
-        current.assign(name, value)
+        current.changes.assign(name, value)
 
     def setdefault(self, name: bytes, default: "Any" = None) -> "Any":
         if name not in self:
@@ -271,24 +226,24 @@ class Watched(dict[bytes, bytes]):
         # It fails if there is none.
         current.read(name)
         dict.__delitem__(self, name)
-        current.remove(name)
+        current.changes.remove(name)
 
     def pop(self, name: bytes, *default: "Any") -> "Any":
         current.read(name)
         value = dict.pop(self, name, *default)
-        current.remove(name)
+        current.changes.remove(name)
         return value
 
     def popitem(self) -> tuple[bytes, bytes]:
         current.walk()
         name, value = dict.popitem(self)
-        current.remove(name)
+        current.changes.remove(name)
         return name, value
 
     def clear(self) -> None:
         current.walk()
         for name in dict.keys(self):
-            current.remove(name)
+            current.changes.remove(name)
         dict.clear(self)
 
 
@@ -309,7 +264,7 @@ def watch(request: str) -> dict[bytes, bytes]:
 def look_for(path: bytes) -> None:
     """Make a system call that the tracer sees."""
     try:
-        posix.stat(path)
+        posix.readlink(path)
     except OSError:
         pass
 
@@ -352,8 +307,6 @@ def are_kept(own: "Iterable[dict[bytes, bytes]]") -> bool:
 
     That is a mapping, a pair of name and value, or a text `NAME=VALUE`.  `own` do not count.
     """
-    import gc
-
     # `_` is a name of many things, and who keeps all variables keeps the others, too.
     names = OF_SHELLS[1:]
     texts = tuple(name.decode() for name in names)

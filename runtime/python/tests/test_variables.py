@@ -164,28 +164,6 @@ class WhatWasChanged(unittest.TestCase):
         self.assertEqual(found, {b"A": b"1", b"B": b""})
 
 
-class WhatAProgramGives(unittest.TestCase):
-    def test_it_is_foreign_unless_imports_give_it_too(self) -> None:
-        started = {b"A": b"1"}
-        environ = Watched(started)
-        variables.current = watch = Watch(environ, started)
-        environ[b"SET"] = b"x"
-        for values, is_foreign in (([b"x"], False), ([b"y", b"x"], True), ([b"x", None], True)):
-            watch.expect({b"SET": [*values]})
-            self.assertEqual(watch.foreign(), [b"SET"] if is_foreign else [])
-        watch.expect({b"A": [b"2", b"1"]})
-        self.assertEqual(watch.foreign(), [b"A"])
-
-    def test_modules_that_read_it(self) -> None:
-        environ = Watched({b"A": b"1"})
-        variables.current = watch = Watch(environ, {b"A": b"1"})
-        watch.expect({b"A": [b"2"], b"B": [b"3"]})
-        code = compile("def read(): return environ[b'A']\nread()\n", "<reader>", "exec")
-        exec(code, {"__name__": "reader", "environ": environ})
-        self.assertIn("reader", watch.readers(b"A"))
-        self.assertEqual(watch.readers(b"B"), set())
-
-
 class ChangesBetween(unittest.TestCase):
     def test_what_is_the_same_is_no_change(self) -> None:
         changes = Changes.between({b"A": b"1", b"B": b"2"}, {b"A": b"1", b"C": b"3"})

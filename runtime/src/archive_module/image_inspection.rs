@@ -31,10 +31,6 @@ pub fn needs_renewal([path]: [Object; 1]) -> Result<Object> {
     ))))
 }
 
-pub fn is_read_by_libraries([name]: [Object; 1]) -> Result<Object> {
-    Ok(Object::bool(image::is_read_by_libraries(name.to_str()?)))
-}
-
 fn texts(texts: &[String]) -> Result<Object> {
     let texts = texts.iter().map(|text| Object::str(text));
     Object::list(texts.collect::<Result<Vec<_>>>()?)
@@ -81,6 +77,13 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
         ("terminals", texts(&found.terminals)?),
         ("names", texts(&found.names)?),
         ("paths", number(found.paths as u64)?),
+        (
+            "stopped_at",
+            match &found.stopped_at {
+                Some(what) => Object::str(what)?,
+                None => Object::none(),
+            },
+        ),
         ("reported", texts(&found.reported)?),
         ("changed", texts(&found.changed)?),
     ])

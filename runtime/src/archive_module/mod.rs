@@ -15,14 +15,12 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::{
-    image_note, image_options, inspect_image, is_read_by_libraries, needs_renewal, write_image_note,
-};
+use image_inspection::{image_note, image_options, inspect_image, needs_renewal, write_image_note};
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::run_observed;
-use renewal::{archived_lines, ended_runs, wake};
+use renewal::{archived_lines, ended_runs, loaded_lines, wake};
 use status::{is_linked, module_names, status};
 use write::write;
 
@@ -100,9 +98,14 @@ pub fn init() -> *mut PyObject {
                 c"inspect_image(path)\n--\n\nWhat a startup image holds.",
             ),
             method!(
+                c"loaded_lines",
+                loaded_lines,
+                c"loaded_lines()\n--\n\nLines of a trace list for what this process has loaded.",
+            ),
+            method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, environment, record, seconds)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, environment, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
                 c"image_options",
@@ -143,11 +146,6 @@ pub fn init() -> *mut PyObject {
                 c"wake",
                 wake,
                 c"wake(archive)\n--\n\nHave an archive renewed if runs have left something for it.",
-            ),
-            method!(
-                c"is_read_by_libraries",
-                is_read_by_libraries,
-                c"is_read_by_libraries(name)\n--\n\nWhether a variable is one that C libraries read at any time.",
             ),
             method!(
                 c"walk",

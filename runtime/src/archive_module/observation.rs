@@ -1,7 +1,8 @@
 //! `run_observed()`: running an interpreter while what its imports look at is recorded.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,34 +10,40 @@ use std::time::{Duration, Instant};
 
 use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
-use crate::image;
+use crate::image::{self, Watch};
 
 /// How soon a signal for this process is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The status is None if the command took more seconds than it may; zero are as many as it likes.
-pub fn run_observed([arguments, environment, record, seconds]: [Object; 4]) -> Result<Object> {
-    let texts = |list: Object, bytes: fn(&Object) -> Result<&[u8]>| {
+/// Returns the status, which is None if the command took more seconds than it may (zero are as many as it likes), and what the
+/// program has looked at before an image could be taken of it, or None. `watch` is None if the command is no program; otherwise
+/// its request, the directory of the package `cds`, and pairs of what is looked at and the file of a module that may do so.
+pub fn run_observed(
+    [arguments, environment, record, seconds, watch]: [Object; 5],
+) -> Result<Object> {
+    let texts = |list: Object| {
         let texts = list.to_items()?;
         let texts = texts.iter().map(|text| {
-            CString::new(bytes(text)?)
+            CString::new(text.to_bytes()?)
                 .map_err(|_| Raised::new(Exception::Value, "an argument with NUL"))
         });
         texts.collect::<Result<Vec<_>>>()
     };
-    let arguments = texts(arguments, |text| Ok(text.to_str()?.as_bytes()))?;
-    let environment = texts(environment, Object::to_bytes)?;
+    let arguments = texts(arguments)?;
+    let environment = texts(environment)?;
     let record = Path::new(record.to_str()?);
     let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());
+    let watched = Watched::of(&watch)?;
     let start = Instant::now();
     let child = AtomicI32::new(0);
     // Of threads that trace, and of what they may wait for, the kernel wants to know exactly which one it is.
     let status = thread::scope(|scope| {
         let (sender, result) = mpsc::channel();
-        let child = &child;
+        let (child, watched) = (&child, &watched);
         scope.spawn(move || {
-            let status = image::run_observed(&arguments, &environment, record, child);
-            sender.send(status)
+            let watch = watched.as_ref().map(Watched::watch);
+            let outcome = image::run_observed(&arguments, &environment, record, child, watch);
+            sender.send(outcome)
         });
         loop {
             match gil::without(|| result.recv_timeout(PATIENCE)) {
@@ -60,9 +67,48 @@ pub fn run_observed([arguments, environment, record, seconds]: [Object; 4]) -> R
             }
         }
     })?;
-    let Some(status) = status else {
-        return Ok(Object::none());
+    let Some(outcome) = status else {
+        return Object::tuple(vec![Object::none(), Object::none()]);
     };
-    let status = status.map_err(|reason| Raised::new(Exception::Os, &reason))?;
-    Object::int(status.into())
+    let outcome = outcome.map_err(|reason| Raised::new(Exception::Os, &reason))?;
+    let looked_at = outcome.looked_at.map(|what| Object::str(&what));
+    Object::tuple(vec![
+        Object::int(outcome.status.into())?,
+        looked_at.transpose()?.unwrap_or_else(Object::none),
+    ])
+}
+
+/// What is needed to watch a program.
+struct Watched {
+    request: Vec<u8>,
+    own_directory: PathBuf,
+    excused: BTreeSet<(String, String)>,
+}
+
+impl Watched {
+    fn of(watch: &Object) -> Result<Option<Self>> {
+        if watch.is_none() {
+            return Ok(None);
+        }
+        let [request, own_directory, looks] = <[Object; 3]>::try_from(watch.to_items()?)
+            .map_err(|_| Raised::new(Exception::Value, "a watch has three parts"))?;
+        let looks = looks.to_items()?;
+        let excused = looks.iter().map(|look| match look.to_items()?.as_slice() {
+            [what, file] => Ok((what.to_str()?.to_owned(), file.to_str()?.to_owned())),
+            _ => Err(Raised::new(Exception::Value, "a look has two parts")),
+        });
+        Ok(Some(Self {
+            request: request.to_str()?.as_bytes().to_vec(),
+            own_directory: PathBuf::from(own_directory.to_str()?),
+            excused: excused.collect::<Result<_>>()?,
+        }))
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch {
+            request: &self.request,
+            excused: &self.excused,
+            own_directory: &self.own_directory,
+        }
+    }
 }

@@ -4,30 +4,30 @@ use std::path::Path;
 
 use crate::cpython::object::{Object, Result};
 use crate::runs::{self, Ended, Event};
-use crate::{auto, image, options, runtime};
+use crate::{auto, options, runtime};
 
-/// A list of `(path, subject, wants_image, missed, lines, changes)`. A subject is `(program, options)`, or None; what was missed
-/// are names with paths, or None for frozen modules; changes are names of variables with values, or None.
+/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, argument_count)`, or None; what was
+/// missed are names with paths, or None for frozen modules.
 pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
     let archive = Path::new(archive.to_str()?);
-    let is_given_up = image::is_given_up(&options::image(archive));
     let runs = runs::ended(&options::records(archive));
-    let runs = runs.into_iter().map(|run| ended_run(run, is_given_up));
+    let runs = runs.into_iter().map(ended_run);
     Object::list(runs.collect::<Result<Vec<_>>>()?)
 }
 
-fn ended_run(run: Ended, is_given_up: bool) -> Result<Object> {
+fn ended_run(run: Ended) -> Result<Object> {
     let text = |text: &str| Object::str(text);
     let subject = match run.start.subject {
         Some(subject) => {
             let options = subject.options.iter().map(|option| text(option));
             let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
-            Object::tuple(vec![Object::from_bytes(&subject.program)?, options])?
+            let count = Object::int(subject.argument_count as i64)?;
+            Object::tuple(vec![Object::from_bytes(&subject.program)?, options, count])?
         }
         None => Object::none(),
     };
-    let wants_image = run.start.environment.is_some() && !is_given_up;
-    let (mut missed, mut lines, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    let wants_image = run.start.environment.is_some();
+    let (mut missed, mut lines) = (Vec::new(), Vec::new());
     for event in run.events {
         match event {
             // One comes first, and it is not here any more.
@@ -37,11 +37,6 @@ fn ended_run(run: Ended, is_given_up: bool) -> Result<Object> {
                 let path = path.map_or_else(|| Ok(Object::none()), |path| text(&path))?;
                 missed.push(Object::tuple(vec![text(&name)?, path])?);
             }
-            Event::Variable { name, value } => {
-                let value = value.map(|value| Object::from_bytes(&value)).transpose()?;
-                let value = value.unwrap_or_else(Object::none);
-                changes.push(Object::tuple(vec![Object::from_bytes(&name)?, value])?);
-            }
         }
     }
     Object::tuple(vec![
@@ -50,13 +45,20 @@ fn ended_run(run: Ended, is_given_up: bool) -> Result<Object> {
         Object::bool(wants_image),
         Object::list(missed)?,
         Object::list(lines)?,
-        Object::list(changes)?,
     ])
 }
 
 pub fn archived_lines([]: [Object; 0]) -> Result<Object> {
     let named = runtime::current().and_then(|runtime| runtime.layers.named.as_ref());
     let lines = named.map(auto::lines).transpose()?.unwrap_or_default();
+    let lines = lines.iter().map(|line| Object::str(line));
+    Object::list(lines.collect::<Result<Vec<_>>>()?)
+}
+
+/// What this process has loaded, as a trace list has it.
+pub fn loaded_lines([]: [Object; 0]) -> Result<Object> {
+    let lines = runtime::current().map(|runtime| runtime.loaded_lines());
+    let lines = lines.unwrap_or_default();
     let lines = lines.iter().map(|line| Object::str(line));
     Object::list(lines.collect::<Result<Vec<_>>>()?)
 }

@@ -214,11 +214,22 @@ impl Census {
 
     /// Objects that somebody holds who is not among them: C code, as a rule. An immortal object does not tell.
     pub fn held_from_outside(&self) -> impl Iterator<Item = Address> {
+        self.held_besides(&[])
+    }
+
+    /// The same, where these references are known, too.
+    pub fn held_besides(&self, known: &[Address]) -> impl Iterator<Item = Address> {
+        let mut explained: HashMap<usize, isize> = HashMap::new();
+        for object in known {
+            *explained.entry(object.addr()).or_default() += 1;
+        }
         let counted = self.others.iter().zip(self.counts[self.known..].iter());
         counted
             // SAFETY: they are alive.
-            .filter(|&(&object, &count)| unsafe {
-                !heap::is_immortal(object) && raw::cds_glue_refcount(object) > count as isize
+            .filter(move |&(&object, &count)| unsafe {
+                let known = explained.get(&object.addr()).copied().unwrap_or_default();
+                !heap::is_immortal(object)
+                    && raw::cds_glue_refcount(object) > count as isize + known
             })
             .map(|(&object, _)| object)
     }

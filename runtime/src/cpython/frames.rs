@@ -68,12 +68,60 @@ pub struct Files {
     pub modules: Vec<String>,
 }
 
-/// The files of what a stopped thread runs.
+const PATH_FINDER: &str = "<frozen importlib._bootstrap_external>";
+
+/// Whether the innermost code that a stopped thread runs is that of the path finder.
 ///
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.
-pub fn files_of(thread: i32) -> io::Result<Files> {
+pub fn is_path_finder(thread: i32) -> io::Result<bool> {
+    Ok(innermost_code(thread)?.is_some_and(|(file, _)| file == PATH_FINDER))
+}
+
+/// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a directory: that of
+/// the path finder, of `os.path`, and code that runs before there is any Python code.
+///
+/// # Errors
+/// It is no thread of such an interpreter, or has ended.
+pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
+    const FILES: [&str; 2] = ["<frozen posixpath>", "<frozen genericpath>"];
+    const FUNCTIONS: [&str; 7] = [
+        "_joinrealpath",
+        "exists",
+        "isdir",
+        "isfile",
+        "islink",
+        "lexists",
+        "realpath",
+    ];
+    Ok(innermost_code(thread)?.is_none_or(|(file, function)| {
+        file == PATH_FINDER || FILES.contains(&&*file) && FUNCTIONS.contains(&&*function)
+    }))
+}
+
+/// The file and the name of the innermost code that a stopped thread runs.
+fn innermost_code(thread: i32) -> io::Result<Option<(String, String)>> {
     let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
+    // SAFETY: a constant.
+    let places = unsafe { &raw::cds_glue_places };
+    let mut frame = innermost_frame(&memory, thread)?;
+    for _ in 0..MOST {
+        if frame == 0 {
+            break;
+        }
+        let executable = memory.field(frame, places.executable)?;
+        if memory.is_code(executable)? {
+            let file = memory.text(memory.field(executable, places.file_name)?)?;
+            let name = memory.text(memory.field(executable, places.name)?)?;
+            return Ok(Some((file, name)));
+        }
+        frame = memory.field(frame, places.previous_frame)?;
+    }
+    Ok(None)
+}
+
+/// The frame of the code that a stopped thread runs; zero if it runs none.
+fn innermost_frame(memory: &Memory, thread: i32) -> io::Result<u64> {
     // SAFETY: constants.
     let (places, runtime) = unsafe { (&raw::cds_glue_places, raw::cds_glue_anchor) };
     let interpreter = memory.field(runtime.addr() as u64, places.main_interpreter)?;
@@ -87,8 +135,19 @@ pub fn files_of(thread: i32) -> io::Result<Files> {
     if state == 0 {
         return Err(Error::other("it is no thread of the interpreter"));
     }
+    memory.field(state, places.frame)
+}
+
+/// The files of what a stopped thread runs.
+///
+/// # Errors
+/// It is no thread of such an interpreter, or has ended.
+pub fn files_of(thread: i32) -> io::Result<Files> {
+    let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
+    // SAFETY: a constant.
+    let places = unsafe { &raw::cds_glue_places };
     let mut files = Files::default();
-    let mut frame = memory.field(state, places.frame)?;
+    let mut frame = innermost_frame(&memory, thread)?;
     for _ in 0..MOST {
         if frame == 0 {
             break;

@@ -39,6 +39,48 @@ const struct cds_glue_places cds_glue_places = {
     .name = offsetof(PyCodeObject, co_name),
 };
 
+_PyInterpreterFrame *
+cds_glue_frame_below(_PyInterpreterFrame *frame)
+{
+    return frame == NULL ? PyThreadState_GET()->current_frame : frame->previous;
+}
+
+PyCodeObject *
+cds_glue_stack_frame_code(_PyInterpreterFrame *frame)
+{
+    return frame->owner == FRAME_OWNED_BY_THREAD ? _PyFrame_GetCode(frame) : NULL;
+}
+
+PyObject **
+cds_glue_frame_locals(_PyInterpreterFrame *frame)
+{
+    return frame->localsplus;
+}
+
+PyObject *
+cds_glue_frame_namespace(_PyInterpreterFrame *frame)
+{
+    return frame->f_locals;
+}
+
+PyObject *
+cds_glue_frame_function(_PyInterpreterFrame *frame)
+{
+    return frame->f_funcobj;
+}
+
+int
+cds_glue_local_count(PyCodeObject *code)
+{
+    return code->co_nlocalsplus;
+}
+
+int
+cds_glue_has_heap_type(PyObject *object)
+{
+    return PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_HEAPTYPE);
+}
+
 const PyConfig *
 cds_glue_config(PyInterpreterState *interp)
 {

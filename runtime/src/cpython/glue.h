@@ -46,6 +46,18 @@ const char *cds_glue_type_name(PyObject *object);
    borrowed. */
 PyObject *cds_glue_find_interned(PyObject *string);
 
+/* The frame that called the one given, or the innermost frame of this thread for
+   NULL; the code object of a frame, or NULL if a generator has it, or C code has
+   made it to call Python code; and the local variables of a frame, as many as its code has, each an
+   object or NULL, with the dict that has those of a module or a class, or NULL;
+   and the function that it runs. */
+struct _PyInterpreterFrame *cds_glue_frame_below(struct _PyInterpreterFrame *frame);
+PyCodeObject *cds_glue_stack_frame_code(struct _PyInterpreterFrame *frame);
+PyObject **cds_glue_frame_locals(struct _PyInterpreterFrame *frame);
+PyObject *cds_glue_frame_namespace(struct _PyInterpreterFrame *frame);
+PyObject *cds_glue_frame_function(struct _PyInterpreterFrame *frame);
+int cds_glue_local_count(PyCodeObject *code);
+
 /* The code object of a function, or NULL if it is something else. */
 PyObject *cds_glue_function_code(PyObject *object);
 
@@ -110,6 +122,9 @@ struct cds_glue_places {
     size_t name;
 };
 extern const struct cds_glue_places cds_glue_places;
+
+/* Whether its type was made at run time, by Python code or by C code. */
+int cds_glue_has_heap_type(PyObject *object);
 
 /* Whether it is neither a module, a type, a function nor a frame: these are of no
    use when they are cleared. */

@@ -3,13 +3,15 @@
 //! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never dies:
 //! its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their reference
 //! counts, and so does what holds them, as it takes them along when it dies, and what only they hold. Modules and types, and what is in their
-//! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception: it is empty in
-//! an image.
+//! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception. What it and the
+//! code that runs refer to may die at any time, and until then become noticeable, or get to hold what is: so that stays mortal, with
+//! all that can be reached from it, but for containers of plain data.
 
 use std::sync::OnceLock;
 
 use super::census::Census;
 use super::heap::{self, Address};
+use super::live_frames;
 use super::object::Result;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
@@ -23,19 +25,21 @@ static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 /// of what they refer to.
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
-/// Makes objects immortal, and has the collector put them aside.
+/// Makes objects immortal, and has the collector put them aside. `imported` is a module that C code is about to return.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
-pub fn immortalize(freeze: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn immortalize(imported: Option<Address>, freeze: impl FnOnce() -> Result<()>) -> Result<()> {
     let tracked = heap::all_tracked();
     // SAFETY: the collector knows objects that are alive, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
-    let held: Vec<usize> = census
-        .held_from_outside()
-        .map(|object| object.addr())
-        .collect();
-    mark_mortal(&mut census);
+    let locals = live_frames::references();
+    let known: Vec<Address> = locals.iter().copied().chain(imported).collect();
+    let held: Vec<Address> = census.held_besides(&known).collect();
+    mark_mortal(&mut census, &locals);
+    // Counts tell of the others, also when the code has ended that runs now.
+    let held = held.into_iter().filter(|&object| !census.is_marked(object));
+    let held: Vec<usize> = held.map(|object| object.addr()).collect();
     // SAFETY: as above.
     unsafe { make_others_immortal(&mut census) };
     freeze()?;
@@ -90,8 +94,8 @@ pub fn held() -> impl Iterator<Item = Address> {
         .map(|&address| std::ptr::with_exposed_provenance_mut(address))
 }
 
-/// Marks what stays mortal.
-fn mark_mortal(census: &mut Census) {
+/// Marks what stays mortal; `locals` are what the code refers to that runs.
+fn mark_mortal(census: &mut Census, locals: &[Address]) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();
     for index in 0..census.len() {
@@ -117,6 +121,12 @@ fn mark_mortal(census: &mut Census) {
             && let Some(namespace) = census.index(namespace)
         {
             is_barrier.as_mut()[namespace] = true;
+        }
+    }
+    let of_program = of_program(census, locals, &is_barrier);
+    for &index in of_program.iter() {
+        if census.mark_alone(census.object(index)) {
+            pending.push(index);
         }
     }
     let holders = Holders::of(census);
@@ -152,6 +162,43 @@ fn mark_mortal(census: &mut Census) {
             }
         }
     }
+}
+
+/// What a program has: what its variables refer to, and what can be reached from there that is no plain data.
+fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>) -> Table<usize> {
+    let mut found: Table<usize> = Table::new();
+    let mut pending: Table<usize> = Table::new();
+    let mut is_known: Table<bool> = Table::new();
+    is_known.extend(std::iter::repeat_n(false, census.len()));
+    let namespace = main_module().last();
+    let namespace = namespace.and_then(|namespace| census.index(namespace));
+    let variables = namespace.map_or(&[][..], |index| census.referents_of(index));
+    let variables: Vec<usize> = variables.iter().map(|&index| index as usize).collect();
+    let locals: Vec<usize> = locals
+        .iter()
+        .filter_map(|&object| census.index(object))
+        .collect();
+    for index in variables.into_iter().chain(locals) {
+        if !is_barrier[index] && !std::mem::replace(&mut is_known.as_mut()[index], true) {
+            found.push(index);
+            pending.push(index);
+        }
+    }
+    while let Some(index) = pending.pop() {
+        let referents: Table<u32> = census.referents_of(index).iter().copied().collect();
+        for &referent in referents.iter() {
+            let referent = referent as usize;
+            if is_barrier[referent] || std::mem::replace(&mut is_known.as_mut()[referent], true) {
+                continue;
+            }
+            pending.push(referent);
+            // SAFETY: it is alive.
+            if unsafe { raw::cds_glue_has_heap_type(census.object(referent)) } != 0 {
+                found.push(referent);
+            }
+        }
+    }
+    found
 }
 
 /// `__main__` and its namespace: a program's own variables die with them.

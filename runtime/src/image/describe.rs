@@ -29,6 +29,8 @@ pub struct Description {
     pub names: Vec<String>,
     /// Number of files and directories that imports looked at.
     pub paths: usize,
+    /// What the program was stopped at that the image is of.
+    pub stopped_at: Option<String>,
     /// What processes may find that differs from what a plain start finds.
     pub reported: Vec<String>,
     /// Those of them, and of the mapped files, that are not as they were.
@@ -80,10 +82,12 @@ pub fn describe(path: &Path) -> Result<Description, String> {
     let whole = whole.map(|(name, value)| (*name, Some(*value)));
     let environment = whole.chain(key.environment.iter().copied());
     let environment: BTreeMap<_, _> = environment.collect();
+    let mut reported: Vec<String> = image.reported.iter().map(|&it| it.to_owned()).collect();
+    let stopped_at = key.program.as_ref().and_then(|_| reported.pop());
     Ok(Description {
         executable: text(key.executable),
         options: key.options.iter().map(|option| text(option)).collect(),
-        program: key.program.map(program),
+        program: key.program.as_ref().map(|it| program(it.identity)),
         stored,
         zero,
         in_files,
@@ -101,7 +105,8 @@ pub fn describe(path: &Path) -> Result<Description, String> {
             .collect(),
         names: key.names.iter().map(|name| (*name).to_owned()).collect(),
         paths: key.paths.len(),
-        reported: image.reported.iter().map(|&it| it.to_owned()).collect(),
+        stopped_at,
+        reported,
         changed,
     })
 }

@@ -9,7 +9,8 @@ use cds_image::command_line::CommandLine;
 use super::resume::is_restored;
 use super::{rehearse, take};
 use crate::cpython::ending::Ending;
-use crate::cpython::object::{Object, Result};
+use crate::cpython::object::Result;
+use crate::cpython::own;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
@@ -43,7 +44,7 @@ pub fn finalize_restored() -> bool {
 }
 
 fn finalize(is_full: bool) -> Result<()> {
-    let streams = Object::import(c"cds.streams")?;
+    let streams = own::module(c"cds.streams")?;
     if is_full {
         streams.attribute(c"unbuffer")?.call(Vec::new())?;
     }

@@ -51,14 +51,13 @@ fn lists(watch: &Object) -> Result<Vec<(Object, Object)>> {
 
 /// Calls that concern only the process, its memory and threads, or read files, or what the key compares: the user, the number of
 /// processors, the working directory.
-const HARMLESS: [c_long; 90] = [
+const HARMLESS: [c_long; 87] = [
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_brk,
     libc::SYS_capget,
     libc::SYS_chdir,
     libc::SYS_clock_getres,
-    libc::SYS_clock_nanosleep,
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_dup,
@@ -91,7 +90,6 @@ const HARMLESS: [c_long; 90] = [
     libc::SYS_getitimer,
     libc::SYS_getresgid,
     libc::SYS_getresuid,
-    libc::SYS_gettid,
     libc::SYS_getuid,
     libc::SYS_getxattr,
     libc::SYS_inotify_init1,
@@ -107,7 +105,6 @@ const HARMLESS: [c_long; 90] = [
     libc::SYS_mremap,
     libc::SYS_munlock,
     libc::SYS_munmap,
-    libc::SYS_nanosleep,
     libc::SYS_pipe,
     libc::SYS_pipe2,
     libc::SYS_pkey_alloc,
@@ -145,9 +142,10 @@ const HARMLESS: [c_long; 90] = [
 ];
 
 /// Calls whose number says it all.
-const COUNTING: [(c_long, &str); 26] = [
+const COUNTING: [(c_long, &str); 29] = [
     (libc::SYS_bind, NETWORK),
     (libc::SYS_clock_gettime, CLOCK),
+    (libc::SYS_clock_nanosleep, SLEEP),
     (libc::SYS_connect, NETWORK),
     (libc::SYS_fstatfs, "the free space of a file system"),
     (libc::SYS_getgroups, "the groups of the user"),
@@ -162,6 +160,8 @@ const COUNTING: [(c_long, &str); 26] = [
     (libc::SYS_gettimeofday, CLOCK),
     (libc::SYS_kill, "another process (by a signal)"),
     (libc::SYS_listen, NETWORK),
+    (libc::SYS_nanosleep, SLEEP),
+    (libc::SYS_pause, SLEEP),
     (libc::SYS_sched_getparam, "its priority"),
     (libc::SYS_sched_getscheduler, "its priority"),
     (libc::SYS_sendto, NETWORK),
@@ -198,6 +198,7 @@ const CHANGING: [(c_long, usize); 18] = [
 
 pub const CLOCK: &str = "the clock";
 const NETWORK: &str = "the network";
+const SLEEP: &str = "time that passes";
 const RANDOM: &str = "random bytes";
 
 /// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
@@ -255,6 +256,11 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         | libc::SYS_sched_setparam
         | libc::SYS_sched_setscheduler
         | libc::SYS_setpriority => is(true, ATTRIBUTE),
+        // Libraries tell their threads apart by it.
+        libc::SYS_gettid => is(
+            memory_dump::is_in_program(word(pid, registers(pid)?.rsp)?),
+            "the process id",
+        ),
         libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
         _ => Some(format!("the system call {number}")),
     })
@@ -301,7 +307,31 @@ fn of_opening(path: Option<Vec<u8>>, flags: u64) -> Option<String> {
         _ => {}
     }
     let is_read = flags as c_int & libc::O_ACCMODE == libc::O_RDONLY;
-    if is_read { None } else { of_change(&path) }
+    if is_read {
+        of_reading(&path)
+    } else {
+        of_change(&path)
+    }
+}
+
+/// Where the kernel tells of the system, its processes and devices; and what of it is compared, or the same as long as the
+/// kernel is: the number and kinds of processors, control groups, settings.
+const OF_KERNEL: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
+const COMPARED: [&[u8]; 6] = [
+    b"/proc/cpuinfo",
+    b"/proc/filesystems",
+    b"/proc/sys/",
+    b"/sys/devices/system/",
+    b"/sys/fs/cgroup",
+    b"/sys/kernel/mm/",
+];
+
+fn of_reading(path: &[u8]) -> Option<String> {
+    let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
+    (begins(&OF_KERNEL) && !begins(&COMPARED)).then(|| {
+        let path = String::from_utf8_lossy(path);
+        format!("{path}, which tells of the system")
+    })
 }
 
 fn of_change(path: &[u8]) -> Option<String> {

@@ -15,9 +15,11 @@ mod breakpoints;
 mod creations;
 mod describe;
 #[cfg(target_arch = "x86_64")]
+mod failure;
+#[cfg(target_arch = "x86_64")]
 mod finalize;
 #[cfg(target_arch = "x86_64")]
-mod late_changes;
+mod fork;
 #[cfg(target_arch = "x86_64")]
 mod loaded;
 #[cfg(target_arch = "x86_64")]
@@ -34,7 +36,11 @@ mod note;
 #[cfg(target_arch = "x86_64")]
 mod observe;
 #[cfg(target_arch = "x86_64")]
+mod point;
+#[cfg(target_arch = "x86_64")]
 mod process_attributes;
+#[cfg(target_arch = "x86_64")]
+mod program;
 mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod rehearse;
@@ -49,8 +55,6 @@ mod threads;
 #[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
-mod variable_history;
-#[cfg(target_arch = "x86_64")]
 mod variables;
 #[cfg(target_arch = "x86_64")]
 mod writer;
@@ -58,25 +62,22 @@ mod writer;
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
-#[cfg(target_arch = "x86_64")]
-pub use late_changes::check as check_variables;
 pub use note::{read as note, write as write_note};
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
+#[cfg(target_arch = "x86_64")]
+pub use point::Watch;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
-pub use renewal::{
-    is_given_up, is_lacking, is_read_by_libraries, needs_renewal, options_of_process, subject,
-};
+pub use renewal::{is_lacking, needs_renewal, options_of_process, subject};
 #[cfg(target_arch = "x86_64")]
-pub use take::{is_immortal, take};
+pub use resume::is_restored;
+#[cfg(target_arch = "x86_64")]
+pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, check_variables, end_restored, finalize_restored, is_given_up, is_immortal,
-    is_lacking, is_read_by_libraries, needs_renewal, options_of_process, run_observed, subject,
-    take, variable_changes,
+    Outcome, Watch, begin_variables, end_restored, finalize_restored, is_immortal, is_lacking,
+    module_imported, needs_renewal, options_of_process, run_observed, subject, take,
 };
-#[cfg(target_arch = "x86_64")]
-pub use variable_history::changes as variable_changes;
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;

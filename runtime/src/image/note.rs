@@ -10,27 +10,15 @@ use crate::sealed::Unnamed;
 
 const MODE: u32 = 0o600;
 /// How every note begins.
-const START: &str = "no startup image";
-/// How one goes on that stays until somebody removes it, and one that is written anew with the archive.
-const FINAL: &str = " is taken here any more";
-const PRELIMINARY: &str = " could be taken";
-/// How the first line of each ends; the reason follows.
+const START: &str = "no startup image could be taken";
+/// How its first line ends; the reason follows.
 const REMEDY: &str = "; to try again, remove this file\n";
 
 /// Writes that no image could be taken; when the archive is written anew, that may be different.
 pub fn write(path: &Path, reason: &[u8]) -> Result<()> {
-    save(path, PRELIMINARY, reason)
-}
-
-/// Writes that no image is to be taken.
-pub fn write_final(path: &Path, reason: &str) -> Result<()> {
-    save(path, FINAL, reason.as_bytes())
-}
-
-fn save(path: &Path, kind: &str, reason: &[u8]) -> Result<()> {
     let mut note = Unnamed::new(path, MODE)?;
     let file = note.file();
-    write!(file, "{START}{kind}{REMEDY}")?;
+    write!(file, "{START}{REMEDY}")?;
     file.write_all(reason)?;
     note.name(0)
 }
@@ -43,25 +31,14 @@ pub fn read(path: &Path) -> Option<String> {
         .read(0, MOST_BYTES.min(own.status.st_size as u64))
         .ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (kind, reasons) = text.split_once(REMEDY)?;
+    let reasons = text.strip_prefix(START)?.strip_prefix(REMEDY)?;
     let reasons = reasons.lines().filter(|line| !line.is_empty());
     let reasons = reasons.collect::<Vec<_>>().join("; ");
-    kind.starts_with(START)
-        .then(|| format!("{kind}: {reasons}"))
+    Some(format!("{START}: {reasons}"))
 }
 
 /// Whether a file is a note.
 pub fn is_note(own: &OwnFile) -> bool {
-    begins_with(own, START)
-}
-
-/// Whether there is a note that stays.
-pub fn is_final(path: &Path) -> bool {
-    let own = OwnFile::open(path.as_os_str().as_bytes());
-    matches!(own, Ok(Some(own)) if begins_with(&own, &[START, FINAL].concat()))
-}
-
-fn begins_with(own: &OwnFile, text: &str) -> bool {
-    own.read(0, text.len() as u64)
-        .is_ok_and(|start| start == text.as_bytes())
+    own.read(0, START.len() as u64)
+        .is_ok_and(|start| start == START.as_bytes())
 }

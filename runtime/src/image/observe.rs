@@ -4,7 +4,8 @@
 //! Of files the system calls tell, of variables breakpoints and a watchpoint ([`mod@super::breakpoints`]).
 //!
 //! The interpreter says that it has done its imports by opening the record: then it is let go, so that nothing of this
-//! is in its memory when it is frozen.
+//! is in its memory when it is frozen. A program is watched in the same way, and stopped where its image is to be taken
+//! ([`mod@super::point`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
@@ -23,12 +24,17 @@ use cds_image::key::counts_in_whole;
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
 use super::looks;
+use super::point::{self, Candidate, Program, Told, Watch};
 use crate::cpython::frames::{self, Files};
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
+/// The path finder has listed a directory.
+const SEARCHED: u8 = b'f';
 const CREATED: u8 = b'c';
 const LOOKED_AT: u8 = b'l';
+/// The same by code that is interested in more than whether it is a directory.
+const STATUS: u8 = b'a';
 /// It was not there before this call, which may have made it.
 const MADE: u8 = b'm';
 /// Without a name: the number of processors was asked for.
@@ -43,6 +49,8 @@ const RELATIVE: u8 = b'r';
 /// What differs from run to run, or can be seen by others; two lines follow, of files with tabs
 /// between them: of the functions that did so, and of the modules that were being imported then.
 const LOOK: u8 = b'x';
+/// What a program was stopped at.
+const ENDED: u8 = b'e';
 
 /// Programs whose answers depend on no variables but those that are compared anyway; `platform` asks them.
 const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
@@ -56,8 +64,16 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_EXITKILL;
 
-/// Runs a command with an environment, and with its output on standard error; returns its status, or the negated signal
-/// that has killed it.
+/// How a command has ended that was watched.
+pub struct Outcome {
+    /// Its status, or the negated signal that has killed it.
+    pub status: i32,
+    /// What the program has looked at before there was a candidate for its image.
+    pub looked_at: Option<String>,
+}
+
+/// Runs a command with an environment, and with its output on standard error; if that is a program that an image is to be taken
+/// of, until it is to be stopped. Then it is the process that becomes the image whose end is waited for.
 ///
 /// The calling thread becomes the tracer, and must end afterwards. `child` gets the process id.
 ///
@@ -68,13 +84,20 @@ pub fn run_observed(
     environment: &[CString],
     record: &Path,
     child: &AtomicI32,
-) -> Result<i32, String> {
+    watch: Option<Watch>,
+) -> Result<Outcome, String> {
     let breakpoints = Breakpoints::new().ok_or("the C library's getenv() is not found")?;
+    // The process that is to be waited for is a child of the program, which is killed.
+    let _adopts = watch.is_some().then(Adoption::begin);
     let (pid, gate) =
         start(arguments, environment).map_err(|error| format!("cannot fork: {error}"))?;
     child.store(pid, Ordering::Relaxed);
     let mut observer = Observer {
         leader: pid,
+        child,
+        program: watch.map(Program::new),
+        candidates: Vec::new(),
+        looked_at: None,
         has_started: false,
         tracees: BTreeSet::from([pid]),
         breakpoints,
@@ -94,11 +117,42 @@ pub fn run_observed(
         while wait(pid).is_ok_and(|(_, status)| libc::WIFSTOPPED(status)) {}
         format!("ptrace: {error}")
     })?;
-    Ok(if libc::WIFSIGNALED(status) {
-        -libc::WTERMSIG(status)
-    } else {
-        libc::WEXITSTATUS(status)
+    for &candidate in &observer.candidates {
+        // SAFETY: it was a child of the program, and is one of this process now.
+        unsafe { libc::waitpid(candidate, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+    }
+    Ok(Outcome {
+        status: if libc::WIFSIGNALED(status) {
+            -libc::WTERMSIG(status)
+        } else {
+            libc::WEXITSTATUS(status)
+        },
+        looked_at: observer.looked_at,
     })
+}
+
+/// While there is one, this process becomes the parent of processes whose parents have ended.
+struct Adoption(c_int);
+
+impl Adoption {
+    fn begin() -> Self {
+        let mut former = 0;
+        // SAFETY: writes to the variable.
+        unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut former) };
+        Self::set(1);
+        Self(former)
+    }
+
+    fn set(adopts: c_int) {
+        // SAFETY: takes a number.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, c_long::from(adopts)) };
+    }
+}
+
+impl Drop for Adoption {
+    fn drop(&mut self) {
+        Self::set(self.0);
+    }
 }
 
 /// Forks a process that runs a command once something is written to the pipe.
@@ -147,6 +201,14 @@ fn start(arguments: &[CString], environment: &[CString]) -> io::Result<(i32, Pip
 
 struct Observer<'a> {
     leader: i32,
+    /// Who might want to kill it finds it here.
+    child: &'a AtomicI32,
+    /// The program, until it is stopped; none if the process only imports.
+    program: Option<Program<'a>>,
+    /// All processes that the program has forked to become the image.
+    candidates: Vec<i32>,
+    /// What a program has looked at that has forked none.
+    looked_at: Option<String>,
     /// Whether it runs the command yet, and not the fork of this process.
     has_started: bool,
     /// All that are traced: the threads of the process, and processes that it has forked, until they run something else.
@@ -169,17 +231,31 @@ impl Observer<'_> {
                 self.let_go(None)?;
                 return Ok(status);
             }
-            let (pid, status) = wait(-1)?;
+            let (pid, status) = match wait(-1) {
+                // The program is dead, and what goes on in its place is not traced any more.
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                    let (pid, status) = wait_for_adopted(self.leader)?;
+                    self.ended(pid, status)?;
+                    continue;
+                }
+                changed => changed?,
+            };
             unless_killed(self.changed(pid, status))?;
         }
     }
 
     fn changed(&mut self, pid: i32, status: c_int) -> io::Result<()> {
         if !libc::WIFSTOPPED(status) {
-            self.ended(pid, status);
+            return self.ended(pid, status);
+        }
+        let is_new = self.tracees.insert(pid);
+        let is_new_process = is_new && !self.is_thread(pid);
+        if let Some(program) = &mut self.program
+            && (program.has_forked(pid) || is_new_process && program.forks(pid))
+        {
+            program.waits(pid);
             return Ok(());
         }
-        self.tracees.insert(pid);
         if let Some((kind, name)) = self.breakpoints.watch(pid) {
             self.add(kind, &name);
         }
@@ -192,6 +268,7 @@ impl Observer<'_> {
                 go_on(pid, 0)
             }
             0 if signal == libc::SIGTRAP => self.trapped(pid),
+            0 if signal == libc::SIGCHLD && self.is_about_candidate(pid)? => go_on(pid, 0),
             0 => go_on(pid, signal),
             libc::PTRACE_EVENT_EXEC if pid == self.leader => {
                 self.has_started = true;
@@ -220,11 +297,86 @@ impl Observer<'_> {
         self.breakpoints.forget_thread(pid);
     }
 
-    fn ended(&mut self, pid: i32, status: c_int) {
+    fn ended(&mut self, pid: i32, status: c_int) -> io::Result<()> {
         self.forget(pid);
+        if pid == self.leader && self.program.is_some() {
+            // A signal has killed it, and it is waited for already.
+            self.go_on_without(point::ITS_END.to_owned())?;
+        }
         if pid == self.leader {
             self.end = Some(status);
         }
+        Ok(())
+    }
+
+    /// Whether a process is told of the end of a child that it does not know of.
+    fn is_about_candidate(&self, pid: i32) -> io::Result<bool> {
+        let Some(program) = &self.program else {
+            return Ok(false);
+        };
+        // SAFETY: zeros are valid, and the kernel fills it in.
+        let child = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            ptrace(libc::PTRACE_GETSIGINFO, pid, 0, &raw mut info as u64)?;
+            info.si_pid()
+        };
+        Ok(program.has_forked(child))
+    }
+
+    /// Waits until a process is dead that was killed: its candidate would die with it.
+    fn wait_for_death(&mut self, program: i32, candidate: i32) -> io::Result<()> {
+        loop {
+            let (pid, status) = wait(-1)?;
+            if !libc::WIFSTOPPED(status) {
+                self.forget(pid);
+            } else if pid == candidate
+                && let Some(program) = &mut self.program
+            {
+                program.waits(pid);
+            }
+            if pid == program && !libc::WIFSTOPPED(status) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Kills the program, and has the candidate go on that it has forked last.
+    fn stop_program(&mut self, what: String) -> io::Result<()> {
+        let program = self.leader;
+        kill(program);
+        if let Some(candidate) = self.program.as_ref().and_then(Program::candidate) {
+            self.wait_for_death(program, candidate.process)?;
+        }
+        self.go_on_without(what)
+    }
+
+    /// Has the candidate go on that the program has forked last, which is dead, or dies.
+    fn go_on_without(&mut self, what: String) -> io::Result<()> {
+        let Some(program) = self.program.take() else {
+            return Ok(());
+        };
+        self.candidates = program.all().collect();
+        let chosen = program.candidate();
+        for &tracee in &self.tracees {
+            if chosen.is_none_or(|chosen| chosen.process != tracee) {
+                kill(tracee);
+            }
+        }
+        let Some(Candidate { process, recorded }) = chosen else {
+            self.looked_at = Some(what);
+            return Ok(());
+        };
+        if !program.is_waiting(process) {
+            wait(process)?;
+        }
+        self.record.truncate(recorded);
+        self.add(ENDED, in_a_line(&what).as_bytes());
+        self.leader = process;
+        self.child.store(process, Ordering::Relaxed);
+        if let Some((kind, name)) = self.breakpoints.watch(process) {
+            self.add(kind, &name);
+        }
+        go_on(process, 0)
     }
 
     /// Notes what a thread or process has just started.
@@ -237,7 +389,13 @@ impl Observer<'_> {
         if starts.contains(&event) {
             let mut new: libc::c_ulong = 0;
             ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, &raw mut new as u64)?;
-            self.tracees.insert(new as i32);
+            let new = new as i32;
+            self.tracees.insert(new);
+            if let Some(program) = &mut self.program
+                && event == libc::PTRACE_EVENT_FORK
+            {
+                program.forks(new);
+            }
         }
         Ok(())
     }
@@ -253,9 +411,22 @@ impl Observer<'_> {
         if !self.breakpoints.are_set() && pid == self.leader {
             self.breakpoints.set(pid)?;
         }
-        self.note_creation(pid, number, arguments)?;
-        if let Some(what) = looks::of_system_call(pid, number, arguments)? {
-            self.note_look(pid, &what);
+        let is_forking = |program: &Program| program.is_forking;
+        if !self.program.as_ref().is_some_and(is_forking) {
+            self.note_creation(pid, number, arguments)?;
+            let ending = self
+                .program
+                .as_ref()
+                .and_then(|program| program.of_system_call(number, arguments));
+            let what = match ending {
+                Some(what) => Some(what.to_owned()),
+                None => looks::of_system_call(pid, number, arguments)?,
+            };
+            if let Some(what) = what
+                && self.note_look(pid, &what)?
+            {
+                return Ok(false);
+            }
         }
         let [first, second, third, ..] = arguments;
         let here = libc::AT_FDCWD as u64;
@@ -291,12 +462,37 @@ impl Observer<'_> {
             }
             _ => return Ok(false),
         };
-        let Some(kind) = kind else {
+        let Some(mut kind) = kind else {
             return Ok(false);
         };
         let Some(path) = text(pid, path)?.filter(|path| !path.is_empty()) else {
             return Ok(false);
         };
+        if let Some(program) = &mut self.program {
+            match program.told(&path, self.record.len()) {
+                Told::Nothing if program.is_forking => return Ok(false),
+                Told::Nothing => {}
+                Told::Mark => return Ok(false),
+                Told::Superseded(candidate) => {
+                    kill(candidate);
+                    return Ok(false);
+                }
+                Told::Look(what) => {
+                    let files = frames::files_of(pid).unwrap_or_default();
+                    let what = program.described(&what, &files);
+                    self.stop_program(what)?;
+                    return Ok(false);
+                }
+            }
+        }
+        let is_link = matches!(number, libc::SYS_readlink | libc::SYS_readlinkat);
+        if kind == LOOKED_AT && !is_link && !frames::asks_for_kind(pid).unwrap_or(false) {
+            kind = STATUS;
+        }
+        let is_listed = third as c_int & libc::O_DIRECTORY != 0;
+        if number == libc::SYS_openat && is_listed && frames::is_path_finder(pid).unwrap_or(false) {
+            kind = SEARCHED;
+        }
         if pid == self.leader && path == self.path.as_os_str().as_bytes() {
             return Ok(true);
         }
@@ -309,7 +505,17 @@ impl Observer<'_> {
         Ok(false)
     }
 
-    fn note_look(&mut self, pid: i32, what: &str) {
+    /// Takes notice of a look. Returns whether the process, which is stopped, does not go on.
+    fn note_look(&mut self, pid: i32, what: &str) -> io::Result<bool> {
+        if let Some(program) = &self.program {
+            let files = frames::files_of(pid).unwrap_or_default();
+            let counts = program.counts(what, &files);
+            if counts {
+                let what = program.described(what, &files);
+                self.stop_program(what)?;
+            }
+            return Ok(counts);
+        }
         // Another process that was forked is one look itself.
         if self.is_thread(pid)
             && let Ok(Files { functions, modules }) = frames::files_of(pid)
@@ -323,6 +529,7 @@ impl Observer<'_> {
             let look = format!("{what}\n{}\n{}", line(&functions), line(&modules));
             self.add(LOOK, look.as_bytes());
         }
+        Ok(false)
     }
 
     /// Records the path that a system call is going to make, if there is nothing there yet.
@@ -409,7 +616,11 @@ impl Observer<'_> {
     /// stop them all each time would be slow; and with threads that go on there is no image.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
         match breakpoint.told(pid)? {
-            Some((CLOCK_READ, _)) => self.note_look(pid, looks::CLOCK),
+            Some((CLOCK_READ, _)) => {
+                if self.note_look(pid, looks::CLOCK)? {
+                    return Ok(());
+                }
+            }
             Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),
             _ => {}
         }
@@ -454,7 +665,7 @@ impl Observer<'_> {
                 others.append(&mut self.tracees);
                 unless_killed(self.detach(pid, status))?;
             } else {
-                self.ended(pid, status);
+                self.ended(pid, status)?;
             }
         }
         stopped.map_or(Ok(()), |pid| self.detach(pid, SYSTEM_CALL << 8))
@@ -478,6 +689,11 @@ impl Observer<'_> {
         self.breakpoints.remove(pid)?;
         ptrace(libc::PTRACE_DETACH, pid, 0, signal as u64).map(drop)
     }
+}
+
+fn kill(process: i32) {
+    // SAFETY: it is traced, and was not waited for yet.
+    unsafe { libc::kill(process, libc::SIGKILL) };
 }
 
 /// A process that is gone all of a sudden was killed; waiting for it tells that.
@@ -591,10 +807,19 @@ pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<
 
 /// Waits for a child or tracee of this thread.
 fn wait(pid: i32) -> io::Result<(i32, c_int)> {
+    wait_for(pid, libc::__WALL | libc::__WNOTHREAD)
+}
+
+/// Waits for the end of a child that may be one of another thread.
+fn wait_for_adopted(pid: i32) -> io::Result<(i32, c_int)> {
+    wait_for(pid, libc::__WALL)
+}
+
+fn wait_for(pid: i32, options: c_int) -> io::Result<(i32, c_int)> {
     loop {
         let mut status = 0;
         // SAFETY: writes to the variable.
-        let changed = unsafe { libc::waitpid(pid, &mut status, libc::__WALL | libc::__WNOTHREAD) };
+        let changed = unsafe { libc::waitpid(pid, &mut status, options) };
         if changed > 0 {
             return Ok((changed, status));
         }

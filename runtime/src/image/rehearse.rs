@@ -12,7 +12,9 @@ use cds_image::format::{Fetch, Restored};
 
 use super::memory_map;
 use super::resume::{self, RESTORED};
-use crate::cpython::object::{Object, Raised};
+use crate::cpython::bindings as raw;
+use crate::cpython::object::Raised;
+use crate::cpython::own;
 use crate::page_map::PageMap;
 
 /// Seconds after which it is given up.
@@ -84,7 +86,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
         libc::signal(libc::SIGALRM, libc::SIG_DFL);
         libc::alarm(LONGEST);
     }
-    Object::import(c"cds.startup")?
+    own::module(c"cds.startup")?
         .attribute(c"rehearse")?
         .call(Vec::new())?;
     let arguments = ["python", "-c", "pass"].map(|text| CString::new(text).unwrap_or_default());
@@ -103,6 +105,25 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
             ignored_signals: 0,
         };
         resume::resume()
+    }
+}
+
+/// Ends the interpreter with the program's frames on the stack, as an exception would that nobody catches; and the process.
+///
+/// # Safety
+/// This is the main thread of a process that rehearses, with the GIL.
+pub unsafe fn end_here() -> ! {
+    // SAFETY: as promised; the process ends before anybody could use the interpreter.
+    unsafe {
+        if let Err(raised) = own::module(c"cds.startup")
+            .and_then(|startup| startup.attribute(c"practise")?.call(Vec::new()))
+        {
+            raised.report();
+            libc::_exit(1);
+        }
+        raw::Py_FinalizeEx();
+        end();
+        libc::_exit(1)
     }
 }
 

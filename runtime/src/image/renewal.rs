@@ -7,7 +7,6 @@ use std::path::Path;
 
 use cds_image::command_line::CommandLine;
 use cds_image::format::{ImageFile, Vdso};
-use cds_image::key::is_read_late;
 use cds_image::own_file::OwnFile;
 
 use super::describe::changed;
@@ -58,22 +57,14 @@ pub fn is_lacking(path: &Path) -> bool {
 pub fn subject(directory: &Path) -> Option<Subject> {
     let arguments = fs::read("/proc/self/cmdline").ok()?;
     let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
-    let line = CommandLine::parse(&arguments.collect::<Vec<_>>())?;
+    let arguments: Vec<&[u8]> = arguments.collect();
+    let line = CommandLine::parse(&arguments)?;
     let text = |option| String::from_utf8(option).ok();
     Some(Subject {
         program: line.program.identity(directory.as_os_str().as_bytes())?,
+        argument_count: arguments.len().saturating_sub(line.rest) as u64,
         options: line.options.into_iter().map(text).collect::<Option<_>>()?,
     })
-}
-
-/// Whether an image must not be taken any more.
-pub fn is_given_up(path: &Path) -> bool {
-    note::is_final(path)
-}
-
-/// Whether a variable is one that nobody can watch being read, at any time.
-pub fn is_read_by_libraries(name: &str) -> bool {
-    is_read_late(name.as_bytes())
 }
 
 /// The options with which an image of this process would have to be taken; none if there can be none.

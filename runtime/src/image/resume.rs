@@ -9,9 +9,10 @@ use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::Restored;
 use cds_image::kernel_state;
 
-use super::{finalize, late_changes, variable_history, variables};
+use super::{finalize, program, variables};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
+use crate::cpython::own;
 use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 
@@ -50,11 +51,9 @@ pub unsafe fn resume() -> Result<()> {
     finalize::begin(&line);
     let variable = |name: &[u8]| variable(&environment, name);
     let setting = |name| line.setting(name, variable);
-    let mut has_auto = false;
     if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
         let auto = setting("cds_auto").filter(|value| !value.is_empty());
         let auto = auto.filter(|_| setting("cds").is_none());
-        has_auto = auto.is_some();
         let text = |value| String::from_utf8_lossy(value).into_owned();
         runtime.resume(runtime::Restored {
             image: OsStr::from_bytes(&image).into(),
@@ -81,10 +80,6 @@ pub unsafe fn resume() -> Result<()> {
     )?;
     // Python's own way leaves traces that the kernel shows.
     kernel_state::ignore_signals(ignored);
-    if has_auto {
-        late_changes::remember()?;
-    }
-    variable_history::keep(has_auto);
     if let Some(runtime) = runtime::current() {
         runtime.begin_renewal();
     }
@@ -105,7 +100,7 @@ pub unsafe fn practise(environment: &Object) -> Result<()> {
     }
     let environment = environment.to_list()?;
     begin(&[[]], &[b"python"], &[[]; 0], environment, &[])?;
-    let startup = Object::import(c"cds.startup")?;
+    let startup = own::module(c"cds.startup")?;
     startup.attribute(c"practise")?.call(Vec::new())?;
     Ok(())
 }
@@ -118,7 +113,7 @@ fn begin(
     ignored_signals: &[i64],
 ) -> Result<()> {
     let signals = ignored_signals.iter().copied().map(Object::int);
-    let resumed = Object::import(c"cds.startup")?.attribute(c"resumed")?;
+    let resumed = own::module(c"cds.startup")?.attribute(c"resumed")?;
     resumed.call(vec![
         list(program_arguments)?,
         list(arguments)?,
@@ -168,16 +163,22 @@ fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
         .iter()
         .map(|argument| argument.to_vec())
         .collect();
+    // An image of a program is told what to run, and may have begun to.
+    let is_told = program::request().is_some();
     match &line.program {
         Program::Command(code) => {
-            image::run_command(&text(&[&code[..], b"\n"].concat()));
+            if !is_told {
+                image::run_command(&text(&[&code[..], b"\n"].concat()));
+            }
             rest.insert(0, b"-c".to_vec());
         }
         Program::Module(name) => {
-            image::run_module(&text(name));
+            if !is_told {
+                image::run_module(&text(name));
+            }
             rest.insert(0, b"-m".to_vec());
         }
-        Program::Script(path) => {
+        Program::Script(path) if !is_told => {
             let absolute = if path.starts_with(b"/") {
                 path.clone()
             } else {
@@ -187,7 +188,7 @@ fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
             image::run_file(&text(&absolute));
         }
         Program::Stdin if rest.is_empty() => rest.push(Vec::new()),
-        Program::Stdin => {}
+        Program::Script(_) | Program::Stdin => {}
     }
     image::set_arguments(
         &rest

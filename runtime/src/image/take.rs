@@ -1,15 +1,14 @@
-//! Taking an image: an interpreter that has done its imports forks, and its parent writes the memory of the child, which
-//! is stopped, to a file.
+//! Taking an image: an interpreter that has done its imports, or has run a program for a while, forks, and its parent writes the
+//! memory of the child, which is stopped, to a file.
 //!
 //! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
 //! could not be restored (pthread_atfork(3)).
 
 use std::io::{self, Error};
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cds_image::command_line::CommandLine;
 use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
@@ -18,32 +17,33 @@ use cds_image::key::{self, Key, Machine, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
+use super::failure::Failure;
+use super::fork::{fork, left_behind};
 use super::loaded;
 use super::looks;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
 use super::process_attributes::ProcessAttributes;
+use super::program;
 use super::rehearse::{self, Rehearsal};
 use super::resume::{self, RESTORED};
 use super::threads;
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
+use crate::cpython::bindings::PyObject;
 use crate::cpython::ending::Ending;
 use crate::cpython::extension_suffixes;
 use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, Collections};
 use crate::cpython::mortality;
 use crate::cpython::object::{Object, Raised};
+use crate::cpython::own;
 use crate::runtime::{self, Runtime};
 use crate::sealed::Unnamed;
 
 /// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
 const ROUNDS: usize = 4;
-
-/// How often it is tried to fork without a loss of threads.
-const TRIES: usize = 5;
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Where the child's registers are, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;
@@ -56,56 +56,76 @@ pub fn is_immortal() -> bool {
 }
 
 /// Takes an image if the process was started for that; returns its exit status then. In a process restored from it, the
-/// call returns none.
+/// call returns none; and in one that runs a program until an image can be taken of it.
 pub fn take() -> Option<i32> {
     let runtime = runtime::current()?;
     let request = runtime.options.image.clone()?;
-    match freeze(runtime, &request) {
-        Ok(outcome) => outcome,
-        Err(failure) => {
-            match failure {
-                Failure::Told(text) => {
-                    runtime::complain(&format!("no startup image: {text}"));
-                    // Whoever asked gets the reason in the place of the request; without it, it is not kept.
-                    let _ = std::fs::write(&request, text);
-                }
-                Failure::Raised(raised) => raised.report(),
-            }
-            Some(1)
-        }
+    outcome(begin(runtime, &request), &request)
+}
+
+/// Forks a candidate for the image of a program, if this process runs one for that. In one that is chosen, the image is taken; in
+/// the process restored from that, the call returns.
+///
+/// C code holds the module meanwhile.
+pub fn module_imported(module: *mut PyObject) {
+    let asked = program::request().filter(|_| program::is_running());
+    if let Some((runtime, request)) = runtime::current().zip(asked)
+        && let Some(status) = outcome(fork_candidate(runtime, Some(module)), request)
+    {
+        // SAFETY: ends the process, which is not the program but what was forked to become its image.
+        unsafe { libc::_exit(status) };
     }
 }
 
-/// Why there is no image.
-enum Failure {
-    Told(String),
-    Raised(Raised),
+fn outcome(result: Result<Option<i32>, Failure>, request: &Path) -> Option<i32> {
+    result.unwrap_or_else(|failure| {
+        failure.tell(request);
+        Some(1)
+    })
 }
 
-impl From<Raised> for Failure {
-    fn from(raised: Raised) -> Self {
-        Self::Raised(raised)
-    }
-}
-
-impl From<&str> for Failure {
-    fn from(text: &str) -> Self {
-        Self::Told(text.to_owned())
-    }
-}
-
-fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
+fn begin(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     threads::watch_forks();
     if let Some(text) = what_prints_or_traces(runtime) {
         return Err(text.into());
     }
     let kernel = ProcessAttributes::of_this_process();
-    let preparing = Object::import(c"cds.preparing")?;
-    let request = Object::str(&request.to_string_lossy())?;
-    let preparation = preparing.attribute(c"Preparation")?.call(vec![request])?;
-    let looks = preparation.attribute(c"looks")?;
-    looks::watch(&looks)?;
+    let module = Object::import(c"cds.preparing")?;
+    let path = Object::str(&request.to_string_lossy())?;
+    let preparation = module.attribute(c"prepare")?.call(vec![path])?;
+    drop(module);
+    looks::watch(&preparation.attribute(c"looks")?)?;
+    if preparation.attribute(c"is_of_program")?.is_true() {
+        program::begin(&preparation, request, kernel)?;
+        drop(preparation);
+        return fork_candidate(runtime, None);
+    }
     preparation.attribute(c"do_imports")?.call(Vec::new())?;
+    let left = left_by_imports(&kernel)?;
+    freeze(runtime, preparation, left, None)
+}
+
+/// `imported` is the module that the program has just imported; none before it has begun.
+fn fork_candidate(
+    runtime: &Runtime,
+    imported: Option<*mut PyObject>,
+) -> Result<Option<i32>, Failure> {
+    let Some(preparation) = program::fork_candidate(imported.is_some())? else {
+        return Ok(None);
+    };
+    preparation.attribute(c"end_program")?.call(Vec::new())?;
+    let left = left_in_memory()?;
+    freeze(runtime, preparation, left, imported)
+}
+
+/// Takes the image of this process. `left` names what it cannot have.
+fn freeze(
+    runtime: &Runtime,
+    preparation: Object,
+    left: Vec<String>,
+    imported: Option<*mut PyObject>,
+) -> Result<Option<i32>, Failure> {
+    let looks = preparation.attribute(c"looks")?;
     looks::end_watch(&looks)?;
     let collections = Collections::now();
     let keep_environment = preparation.attribute(c"keep_environment")?;
@@ -113,7 +133,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let at_fork = preparation.attribute(c"called_at_forks")?;
     // A restored process returns from here, too, and freeing this would cost it a page.
     let at_fork = ManuallyDrop::new(AtForkHandlers::set_aside(&at_fork)?);
-    let left = left_by_imports(&kernel)?;
+    let is_of_program = preparation.attribute(c"is_of_program")?.is_true();
     // Nothing of the preparation is left when the image is taken: at its end, a process would take that for what C code holds.
     let is_restorable = || {
         let is_restorable = preparation.attribute(c"is_restorable")?;
@@ -155,16 +175,18 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     }
     let looked_at = LookedAt::new(runtime, &observation)?;
     let path = PathBuf::from(observation.attribute(c"image")?.to_str()?);
-    drop((preparing, preparation, looks, keep_environment, started));
+    drop((preparation, looks, keep_environment, started));
     drop((observation, problem));
-    // What is garbage is not to be immortal.
-    Ending::collect();
+    if !is_of_program {
+        // What is garbage is not to be immortal. A program may see when its own is collected.
+        Ending::collect();
+    }
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
     image::forget_audit_hooks();
-    let freeze = Object::import(c"gc")?.attribute(c"freeze")?;
+    let freeze = own::module(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
-    mortality::immortalize(|| freeze.call(Vec::new()).map(drop))?;
+    mortality::immortalize(imported, || freeze.call(Vec::new()).map(drop))?;
     image::use_up_free_memory();
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };
@@ -180,7 +202,7 @@ fn freeze(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
             resume::resume()?;
         }
         at_fork.put_back();
-        Object::import(c"cds.hooks")?
+        own::module(c"cds.hooks")?
             .attribute(c"run_after_restore")?
             .call(Vec::new())?;
         return Ok(None);
@@ -221,14 +243,14 @@ fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
             changed.join(", ")
         ));
     }
-    let memory = memory_flags::told_of_memory()
-        .map_err(|error| Failure::Told(format!("cannot read /proc/self/smaps: {error}")))?;
-    left.extend(memory.map(|memory| left_behind(&memory)));
+    left.extend(left_in_memory()?);
     Ok(left)
 }
 
-fn left_behind(things: &str) -> String {
-    format!("imports have left what cannot be restored: {things}")
+fn left_in_memory() -> Result<Vec<String>, Failure> {
+    let memory = memory_flags::told_of_memory()
+        .map_err(|error| Failure::Told(format!("cannot read /proc/self/smaps: {error}")))?;
+    Ok(memory.iter().map(|memory| left_behind(memory)).collect())
 }
 
 /// Has a forked process rehearse; returns the pages that it has written to, and none in that process.
@@ -243,6 +265,11 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
             // SAFETY: ends the process.
             unsafe { libc::_exit(1) };
         }
+        if program::request().is_some() {
+            // The program must not go on; the interpreter ends here.
+            // SAFETY: this is the main thread, with the GIL; it does not come back.
+            unsafe { rehearse::end_here() };
+        }
         return Ok(None);
     };
     drop(report);
@@ -250,49 +277,12 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
     pages.map(Some).map_err(Failure::Told)
 }
 
-/// Forks, as os.fork() does; returns none in the child, which does not outlive its parent.
-fn fork() -> Result<Option<i32>, Failure> {
-    let mut tries = 0;
-    loop {
-        // SAFETY: the GIL is held, and each process does what it has to do after a fork. (Of the child it is told in
-        // `resume()`.)
-        let (child, lost) = unsafe {
-            image::before_fork();
-            let (child, lost) = threads::watched(|| libc::fork());
-            if child == 0 {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                return Ok(None);
-            }
-            image::after_fork_in_parent();
-            (child, lost)
-        };
-        if child < 0 {
-            let error = Error::last_os_error();
-            return Err(Failure::Told(format!("cannot fork: {error}")));
-        }
-        let Some(lost) = lost else {
-            return Ok(Some(child));
-        };
-        // SAFETY: it is our child, and not waited for yet.
-        unsafe {
-            libc::kill(child, libc::SIGKILL);
-            libc::waitpid(child, std::ptr::null_mut(), 0);
-        }
-        tries += 1;
-        if tries == TRIES {
-            return Err(Failure::Told(left_behind(&lost)));
-        }
-        // It may be about to end by itself.
-        std::thread::sleep(BETWEEN_TRIES);
-    }
-}
-
 /// What the imports looked at, and what the process was started with.
 struct LookedAt {
     build_id: String,
     executable: Vec<u8>,
     options: Vec<Vec<u8>>,
-    program: Option<Vec<u8>>,
+    program: Option<Program>,
     environment: Vec<Compared>,
     whole_environment: Option<Vec<Variable>>,
     paths: Vec<(Vec<u8>, Stamp)>,
@@ -304,6 +294,20 @@ struct LookedAt {
     reported: Vec<String>,
     modules: Vec<u8>,
     machine: Machine,
+}
+
+/// The only program that an image is of.
+struct Program {
+    identity: Vec<u8>,
+    argument_count: Option<u64>,
+    own_entries: Vec<Vec<u8>>,
+}
+
+fn program_identity(line: &CommandLine) -> Result<Vec<u8>, Failure> {
+    let here =
+        std::env::current_dir().map_err(|_| Failure::from("there is no working directory"))?;
+    let identity = line.program.identity(here.as_os_str().as_bytes());
+    identity.ok_or_else(|| Failure::from("a program that is read from standard input has no image"))
 }
 
 impl LookedAt {
@@ -337,6 +341,10 @@ impl LookedAt {
                     size: size.to_i64()? as u64,
                 },
                 "directory" => Stamp::Directory,
+                "status" => Stamp::Status {
+                    ctime_ns,
+                    inode: inode.to_i64()?.cast_unsigned(),
+                },
                 "link" => Stamp::Link { ctime_ns },
                 _ => Stamp::Missing,
             };
@@ -359,15 +367,23 @@ impl LookedAt {
             };
             asked.push(Terminal::of(number.to_i64()? as u8, with_size.is_true()));
         }
-        let program = observation.attribute(c"program")?;
+        let program = match is_true(c"is_of_program")? {
+            false => None,
+            true => Some(Program {
+                identity: program_identity(&line)?,
+                argument_count: is_true(c"counts_arguments")?
+                    .then(|| arguments.len().saturating_sub(line.rest) as u64),
+                own_entries: items(c"own_entries")?
+                    .iter()
+                    .map(|entry| Ok(entry.to_bytes()?.to_vec()))
+                    .collect::<Result<_, Raised>>()?,
+            }),
+        };
         Ok(Self {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
             options: line.options,
-            program: match program.is_none() {
-                true => None,
-                false => Some(program.to_bytes()?.to_vec()),
-            },
+            program,
             environment,
             whole_environment,
             paths: files,
@@ -390,7 +406,11 @@ impl LookedAt {
             build_id: &self.build_id,
             executable: &self.executable,
             options: self.options.iter().map(Vec::as_slice).collect(),
-            program: self.program.as_deref(),
+            program: self.program.as_ref().map(|program| key::Program {
+                identity: &program.identity,
+                argument_count: program.argument_count,
+                own_entries: program.own_entries.iter().map(Vec::as_slice).collect(),
+            }),
             machine: self.machine.clone(),
             environment: environment
                 .map(|(name, value)| (name.as_slice(), value.as_deref()))

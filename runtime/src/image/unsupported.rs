@@ -1,9 +1,11 @@
 //! Where no images are taken: their registers and system calls are those of x86-64.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
+use crate::cpython::bindings::PyObject;
 use crate::cpython::object::Result;
 use crate::options::Options;
 use crate::runs::Subject;
@@ -29,20 +31,6 @@ pub fn subject(_directory: &Path) -> Option<Subject> {
     None
 }
 
-pub fn is_given_up(_path: &Path) -> bool {
-    false
-}
-
-/// # Errors
-/// None.
-pub fn check_variables(_image: &Path) -> Result<()> {
-    Ok(())
-}
-
-pub fn is_read_by_libraries(_name: &str) -> bool {
-    false
-}
-
 /// # Errors
 /// None.
 pub fn options_of_process() -> Result<Option<Vec<String>>> {
@@ -55,10 +43,6 @@ pub fn begin_variables(_options: &Options) -> Result<()> {
     Ok(())
 }
 
-pub fn variable_changes() -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    Vec::new()
-}
-
 pub fn is_immortal() -> bool {
     false
 }
@@ -69,6 +53,25 @@ pub fn finalize_restored() -> bool {
 
 pub fn end_restored(_exit_code: c_int) {}
 
+pub fn module_imported(_module: *mut PyObject) {}
+
+pub fn is_restored() -> bool {
+    false
+}
+
+/// What a program is to be stopped for.
+pub struct Watch<'a> {
+    pub request: &'a [u8],
+    pub excused: &'a BTreeSet<(String, String)>,
+    pub own_directory: &'a Path,
+}
+
+/// How a command has ended that was watched.
+pub struct Outcome {
+    pub status: i32,
+    pub looked_at: Option<String>,
+}
+
 /// # Errors
 /// Always.
 pub fn run_observed(
@@ -76,6 +79,7 @@ pub fn run_observed(
     _: &[CString],
     _: &Path,
     _: &AtomicI32,
-) -> std::result::Result<i32, String> {
+    _: Option<Watch>,
+) -> std::result::Result<Outcome, String> {
     Err("not supported on this architecture".to_owned())
 }

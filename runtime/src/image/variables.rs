@@ -7,25 +7,18 @@ use std::sync::OnceLock;
 
 use cds_image::key;
 
-use super::variable_history;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
+use crate::cpython::own;
 use crate::options::Options;
 
 /// What imports have changed of the environment that C code sees: values, or none for variables that are removed first.
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
 /// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.variables`); if of a later one, what the program gives to variables is kept.
+/// on (`cds.variables`).
 pub fn begin(options: &Options) -> Result<()> {
-    if let Some(request) = &options.image {
-        return watch(request);
-    }
-    if options.auto.as_ref().is_some_and(|auto| auto.has_image) {
-        variable_history::watch()?;
-        variable_history::keep(true);
-    }
-    Ok(())
+    options.image.as_deref().map_or(Ok(()), watch)
 }
 
 fn watch(request: &Path) -> Result<()> {
@@ -39,12 +32,11 @@ fn watch(request: &Path) -> Result<()> {
 
 /// Makes `posix.environ` the plain dict again that it was.
 pub fn end_watch() -> Result<()> {
-    let environ = Object::import(c"cds.startup")?.attribute(c"environ")?;
+    let environ = own::module(c"cds.startup")?.attribute(c"environ")?;
     let dict = Object::import(c"builtins")?.attribute(c"dict")?;
     // SAFETY: it was made by `watch()`.
     unsafe { image::set_type(&environ, &dict) };
-    // A restored process may have to renew the image.
-    variable_history::watch()
+    Ok(())
 }
 
 /// Takes notice of what imports have changed: pairs of names and values, or None.

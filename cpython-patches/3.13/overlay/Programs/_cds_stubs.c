@@ -88,8 +88,20 @@ _PyCDS_TakeImage(int *Py_UNUSED(exitcode))
     return 0;
 }
 
+void
+_PyCDS_ModuleImported(PyInterpreterState *Py_UNUSED(interp),
+                      PyObject *Py_UNUSED(module))
+{
+}
+
 int
 _PyCDS_FinalizeRestored(PyInterpreterState *Py_UNUSED(interp))
+{
+    return 0;
+}
+
+int
+_PyCDS_IsRestored(void)
 {
     return 0;
 }

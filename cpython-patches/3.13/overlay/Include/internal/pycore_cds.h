@@ -96,10 +96,20 @@ extern PyModInitFunction _PyCDS_FindLinkedInit(const char *name,
    process does too. */
 extern int _PyCDS_TakeImage(int *exitcode);
 
+/* Called when a module that was not loaded yet has been imported.  In the process
+   that an image of a program is to be taken of, the process forks here: the
+   image is taken of one of these, which go on here when they are restored. */
+extern void _PyCDS_ModuleImported(PyInterpreterState *interp,
+                                  PyObject *module);
+
 /* Called before garbage is collected and modules are destroyed.  Return 1 if the
    process was restored from an image: everything is finalized then whose end can
    be seen, and the rest shall stay. */
 extern int _PyCDS_FinalizeRestored(PyInterpreterState *interp);
+
+/* Whether the process was restored from an image: its objects are put aside then,
+   where the collector does not look, and a program finds them all the same. */
+extern int _PyCDS_IsRestored(void);
 
 /* Called last of all.  End the process if it was restored from an image and has
    loaded no library since, whose destructors would have to run. */

@@ -1,0 +1,180 @@
+"""Running the program that a startup image is taken of, until it is stopped.
+
+At the ends of imports the process forks candidates for the image, as long as it has nothing that
+cannot be restored.  It is stopped when it is about to look at what differs from run to run, or to
+do what others can see (`point.rs`): so what it does here, each start does.
+"""
+
+import gc
+import os
+import sys
+
+import _cds_archive
+
+import cds
+from cds import hooks, looks, observed, preparing, seeds, startup, variables
+
+# As in `startup`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+# What a path has behind that of the request: as in `point.rs`, and for a look that is compared.
+_LOOKS = ".looks."
+COUNT = observed.COUNT
+
+# To fork takes time: within an import, that is done when so many modules have been loaded.
+_MODULES_AT_ONCE = 16
+
+# So late is the time that a file gets, in nanoseconds (CONFIG_HZ=100).
+_CLOCK_TICK = 10_000_000
+
+# The file of the code that does an import which the program has begun.
+_IMPORTER = "<frozen importlib._bootstrap>"
+
+
+class Program(preparing.Preparation):
+    """A program, up to the point where it is stopped."""
+
+    is_of_program = True
+
+    def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
+        super().__init__(request, wanted)
+        self._modules = sys.modules
+        self._loaded = 0
+        self._seed_watch = seeds.Watch()
+        self.looks = looks.ArgumentWatch(self._look, self._count)
+        self._stream_watch = looks.StreamWatch(self._look)
+        self._hidden: "dict[str, ModuleType]" = {}
+
+    def hide(self) -> "dict[str, ModuleType]":
+        """Take the modules of this package from `sys.modules`; return them."""
+        own = {name: module for name, module in sys.modules.items() if _is_own(name)}
+        for name in own:
+            del sys.modules[name]
+        # The interpreter loads them for this package only, if no other module has them.
+        others = {id(it) for module in sys.modules.values() for it in vars(module).values()}
+        for module in (gc, startup.atexit):
+            if id(module) not in others:
+                own[module.__name__] = sys.modules.pop(module.__name__)
+        # What it was found by is found again.
+        for place in cds.__path__:
+            sys.path_importer_cache.pop(place, None)
+        self._hidden = own
+        self._loaded = len(sys.modules)
+        return own
+
+    def _look(self, what: str) -> None:
+        """Have this process be stopped."""
+        variables.look_for(os.fsencode(self._request + _LOOKS + what))
+
+    def _count(self) -> None:
+        """Take notice that the program has asked how many arguments it has."""
+        variables.look_for(os.fsencode(self._request + COUNT))
+
+    def is_candidate(self, is_import: bool) -> bool:
+        """Say whether the process can become an image, and it is worth it."""
+        # Before anybody uses it.
+        self._seed_watch.look()
+        if is_import:
+            grown = len(self._modules) - self._loaded
+            if grown < (_MODULES_AT_ONCE if _is_importing() else 1):
+                return False
+        if not self.is_restorable():
+            return False
+        if self._seed_watch.are_used():
+            # Modules that were loaded since come last.
+            if not looks.may_use_numbers([*self._modules][self._loaded :]):
+                self._look(looks.NUMBERS)
+            self._seed_watch.begin_anew()
+        startup.keep_seeds(self._seed_watch.seeded())
+        self._loaded = len(self._modules)
+        return True
+
+    def written_streams(self) -> "list[Any]":
+        """Return the streams that may still have what was written to them."""
+        streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        return [stream for stream in streams if stream is not None]
+
+    def end_program(self) -> None:
+        """Go on in the program's place, as a candidate."""
+        self._stream_watch.end()
+        # A program that has imported the package has one of its own.
+        if theirs := sys.modules.get("cds.hooks"):
+            hooks.before_snapshot, hooks.after_restore = (
+                theirs.before_snapshot,
+                theirs.after_restore,
+            )
+        hooks.run_before_snapshot()
+        self._end()
+
+    def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
+        observation.is_of_program = True
+        if self._wanted["lists"] and self._begin_anew("list", _cds_archive.loaded_lines()):
+            observation.problem = ""
+            return
+        observation.reported = [record.ended_by]
+        if observation.problem is None and not record.is_traced:
+            observation.problem = "the program cannot be watched (ptrace)"
+        place = _place_of_modules(*self._wanted["program"])
+        names = self._searched
+        if place is not None:
+            observation.own_entries = [
+                os.fsencode(entry)
+                for entry in sorted(os.listdir(place))
+                if entry.partition(".")[0] in names
+            ]
+        observation.names = sorted(names)
+        contents = preparing.searched_paths() | record.searched
+        looked_at = set(record.looked_at)
+        if place is not None:
+            # What it has besides these does not count.
+            contents.discard(place)
+            looked_at.add(place)
+        contents |= self._seen | record.opened
+        observation.paths = self._compared(record, contents, looked_at)
+        if observation.problem is None:
+            observation.problem = self._what_has_changed(observation.paths)
+
+    def _what_has_changed(self, paths: "list[observed.Looked]") -> str | None:
+        """Have the image be taken anew if files may have been read before they were changed."""
+        since = self._wanted["started"] - _CLOCK_TICK
+        changed = [os.fsdecode(path) for path, _, *times, _, _ in paths if max(times) >= since]
+        if not changed:
+            return None
+        if self._begin_anew("changed", changed):
+            return ""
+        return f"changed while it was taken, perhaps by that: {', '.join(changed)}"
+
+    def _forget(self) -> None:
+        for module in (*preparing.OWN_MODULES, "program"):
+            self._hidden.pop(f"cds.{module}", None)
+            vars(cds).pop(module, None)
+
+
+def _is_own(name: str) -> bool:
+    return name in ("cds", "_cds_archive") or name.startswith("cds.")
+
+
+def _is_importing() -> bool:
+    """Say whether an import is under way."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _place_of_modules(kind: str, name: str) -> str | None:
+    """Return the directory in which a program finds its own modules."""
+    if sys.flags.safe_path:
+        return None
+    if kind:
+        return os.getcwd()
+    script = os.path.realpath(name)
+    if os.path.isdir(script):
+        return script
+    # An archive has them in itself.
+    return None if name in sys.path else os.path.dirname(script)

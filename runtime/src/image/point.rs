@@ -1,0 +1,199 @@
+//! Where a program is stopped that is watched: before it first looks at what differs from run to run, or does what others can see.
+//!
+//! At the ends of imports the program forks *candidates* (`program.rs`), which the tracer does not let run. When the program is
+//! about to look, it is killed, and the candidate that it has forked last goes on in its place, to become the image. So nothing
+//! is in an image that depends on what its key does not compare, and nothing that others can see is done.
+
+use std::collections::BTreeSet;
+use std::ffi::c_long;
+use std::path::Path;
+
+use crate::cpython::frames::Files;
+
+/// What the process that runs the program tells by a system call for a path: that of its request, with one of these behind it.
+pub const BEGINS: &str = ".begins";
+/// It is about to fork a candidate.
+pub const FORKS: &str = ".forks";
+/// It has forked one, which can become an image.
+pub const KEEPS: &str = ".keeps";
+/// It has forked none, or one that is of no use.
+pub const LEAVES: &str = ".leaves";
+/// It is about to look at what the name says that follows.
+pub const LOOKS: &str = ".looks.";
+
+/// System calls that others than `looks.rs` allow, and that a program is stopped at: it ends, becomes another program, waits for
+/// children, or has memory that no image has.
+const ENDING: [(c_long, &str); 9] = [
+    (libc::SYS_execve, "another program, which it becomes"),
+    (libc::SYS_execveat, "another program, which it becomes"),
+    (libc::SYS_exit_group, ITS_END),
+    (libc::SYS_mlock, MEMORY),
+    (libc::SYS_mlock2, MEMORY),
+    (libc::SYS_mlockall, MEMORY),
+    (libc::SYS_wait4, "other processes"),
+    (libc::SYS_waitid, "other processes"),
+    (libc::SYS_userfaultfd, MEMORY),
+];
+const MEMORY: &str = "memory that cannot be restored";
+pub const ITS_END: &str = "its end";
+
+/// What a program is to be stopped for.
+pub struct Watch<'a> {
+    /// The path that the process has as its request.
+    pub request: &'a [u8],
+    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module.
+    pub excused: &'a BTreeSet<(String, String)>,
+    /// Where the package `cds` lies: what its code looks at does not count.
+    pub own_directory: &'a Path,
+}
+
+/// The program while it runs.
+pub struct Program<'a> {
+    watch: Watch<'a>,
+    has_begun: bool,
+    /// Whether the process does nothing but fork a candidate.
+    pub is_forking: bool,
+    forked: Option<i32>,
+    candidate: Option<Candidate>,
+    /// Those that have stopped before their first instruction.
+    waiting: BTreeSet<i32>,
+    /// All that were ever forked: the program is not told of their end.
+    all: BTreeSet<i32>,
+}
+
+/// A process that may become the image.
+#[derive(Clone, Copy)]
+pub struct Candidate {
+    pub process: i32,
+    /// How long the record was when it was forked: what comes later is not in the image.
+    pub recorded: usize,
+}
+
+/// What is to be done after a system call that tells something.
+pub enum Told {
+    /// It tells nothing.
+    Nothing,
+    /// Nothing but to take notice.
+    Mark,
+    /// Another candidate has taken the place of this one.
+    Superseded(i32),
+    Look(String),
+}
+
+impl<'a> Program<'a> {
+    pub fn new(watch: Watch<'a>) -> Self {
+        Self {
+            watch,
+            has_begun: false,
+            is_forking: false,
+            forked: None,
+            candidate: None,
+            waiting: BTreeSet::new(),
+            all: BTreeSet::new(),
+        }
+    }
+
+    /// What a path tells in a system call of the process; `recorded` is how long the record is.
+    pub fn told(&mut self, path: &[u8], recorded: usize) -> Told {
+        let Some(mark) = path.strip_prefix(self.watch.request) else {
+            return Told::Nothing;
+        };
+        let mark = String::from_utf8_lossy(mark);
+        if let Some(what) = mark.strip_prefix(LOOKS) {
+            let counts = self.has_begun && !self.is_forking;
+            return if counts {
+                Told::Look(what.to_owned())
+            } else {
+                Told::Mark
+            };
+        }
+        match &*mark {
+            BEGINS => self.has_begun = true,
+            FORKS => self.is_forking = true,
+            KEEPS | LEAVES => {
+                self.is_forking = false;
+                let forked = self.forked.take();
+                if mark == LEAVES {
+                    return forked.map_or(Told::Mark, Told::Superseded);
+                }
+                let kept = forked.map(|process| Candidate { process, recorded });
+                let former = std::mem::replace(&mut self.candidate, kept);
+                if let Some(former) = former {
+                    return Told::Superseded(former.process);
+                }
+            }
+            _ => return Told::Nothing,
+        }
+        Told::Mark
+    }
+
+    /// Takes notice of a process that was forked, and is stopped; returns whether it is a candidate.
+    pub fn forks(&mut self, process: i32) -> bool {
+        if self.is_forking {
+            self.forked = Some(process);
+            self.all.insert(process);
+        }
+        self.is_forking
+    }
+
+    /// Whether it is, or was, a candidate.
+    pub fn has_forked(&self, process: i32) -> bool {
+        self.all.contains(&process)
+    }
+
+    /// Takes notice that one of them has stopped.
+    pub fn waits(&mut self, process: i32) {
+        self.waiting.insert(process);
+    }
+
+    /// Whether it has stopped.
+    pub fn is_waiting(&self, process: i32) -> bool {
+        self.waiting.contains(&process)
+    }
+
+    /// Every process that it has forked as a candidate.
+    pub fn all(&self) -> impl Iterator<Item = i32> {
+        self.all.iter().copied()
+    }
+
+    /// What a system call looks at or does that counts for no other process.
+    pub fn of_system_call(&self, number: c_long, arguments: [u64; 6]) -> Option<&'static str> {
+        const COSTLY_ADVICE: [i32; 2] = [libc::MADV_DONTFORK, libc::MADV_WIPEONFORK];
+        if number == libc::SYS_madvise && COSTLY_ADVICE.contains(&(arguments[2] as i32)) {
+            return Some(MEMORY);
+        }
+        let mut ending = ENDING.iter();
+        let found = ending.find(|(ending, _)| *ending == number);
+        found.map(|(_, what)| *what)
+    }
+
+    /// Whether the program is to be stopped that looks at something, from code in these files.
+    pub fn counts(&self, what: &str, files: &Files) -> bool {
+        let is_excused = |file: &String| {
+            let look = (what.to_owned(), file.clone());
+            self.watch.excused.contains(&look)
+        };
+        self.has_begun
+            && !self.is_forking
+            && !files.functions.iter().any(|file| self.is_own(file))
+            && !files.modules.first().is_some_and(is_excused)
+    }
+
+    /// What it has looked at, and where, for messages.
+    pub fn described(&self, what: &str, files: &Files) -> String {
+        let mut found = files.functions.iter().chain(&files.modules);
+        match found.find(|file| !self.is_own(file)) {
+            Some(file) => format!("{what}, in {file}"),
+            None => what.to_owned(),
+        }
+    }
+
+    fn is_own(&self, file: &str) -> bool {
+        Path::new(file).parent() == Some(self.watch.own_directory)
+    }
+
+    /// The candidate that becomes the image, if there is one.
+    pub fn candidate(&self) -> Option<Candidate> {
+        self.candidate
+    }
+}

@@ -1,0 +1,152 @@
+//! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the image,
+//! as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on ([`mod@super::point`]).
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use super::failure::Failure;
+use super::fork::fork;
+use super::point::{BEGINS, FORKS, KEEPS, LEAVES};
+use super::process_attributes::ProcessAttributes;
+use super::take::thread_pointer;
+use crate::cpython::bindings::PyObject;
+use crate::cpython::image::{self, AtForkHandlers};
+use crate::cpython::object::{self, Object, Raised};
+use crate::cpython::{is_main_interpreter, own};
+
+/// Whether this process runs the program, and does not fork just now.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+/// The `cds.program.Program`, once there is one.
+static PREPARATION: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
+static REQUEST: OnceLock<PathBuf> = OnceLock::new();
+/// The thread that runs the program.
+static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
+/// What the process was before the program has begun.
+static KERNEL: Mutex<Option<ProcessAttributes>> = Mutex::new(None);
+
+/// Takes notice that the program is about to begin.
+pub fn begin(
+    preparation: &Object,
+    request: &Path,
+    kernel: ProcessAttributes,
+) -> object::Result<()> {
+    // What belongs to `cds` is not in the program's way.
+    own::keep(preparation.attribute(c"hide")?.call(Vec::new())?);
+    PREPARATION.store(preparation.clone().into_ptr(), Ordering::Release);
+    // It happens once.
+    let _ = REQUEST.set(request.to_owned());
+    if let Ok(mut known) = KERNEL.lock() {
+        *known = Some(kernel);
+    }
+    MAIN_THREAD.store(thread_pointer(), Ordering::Relaxed);
+    tell(BEGINS);
+    IS_RUNNING.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Whether this process is one that may have to fork a candidate when it has imported something.
+pub fn is_running() -> bool {
+    // No system call may tell: the tracer would take it for the program's.
+    IS_RUNNING.load(Ordering::Acquire)
+        && is_main_interpreter()
+        && thread_pointer() == MAIN_THREAD.load(Ordering::Relaxed)
+}
+
+/// The path of the request.
+pub fn request() -> Option<&'static Path> {
+    REQUEST.get().map(PathBuf::as_path)
+}
+
+/// Forks a candidate, if that can become an image. Returns the preparation in the candidate, once it is chosen, and none in the
+/// program.
+pub fn fork_candidate(has_begun: bool) -> Result<Option<Object>, Failure> {
+    IS_RUNNING.store(false, Ordering::Release);
+    let chosen = chosen(has_begun);
+    if !matches!(chosen, Ok(Some(_))) {
+        IS_RUNNING.store(true, Ordering::Release);
+    }
+    chosen
+}
+
+fn chosen(has_begun: bool) -> Result<Option<Object>, Failure> {
+    let preparation = PREPARATION.load(Ordering::Acquire);
+    if preparation.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: nobody lets go of it.
+    let preparation = unsafe { Object::from_borrowed(preparation) };
+    let is_candidate = preparation.attribute(c"is_candidate")?;
+    if !is_candidate.call(vec![Object::bool(has_begun)])?.is_true() {
+        return Ok(None);
+    }
+    // What the program has written is an effect, also if it is still in a buffer.
+    flush(&preparation)?;
+    tell(FORKS);
+    if !is_as_before() {
+        tell(LEAVES);
+        return Ok(None);
+    }
+    let at_fork = preparation.attribute(c"called_at_forks")?;
+    let at_fork = AtForkHandlers::set_aside(&at_fork)?;
+    let forked = fork();
+    if let Ok(None) = forked {
+        // SAFETY: this is the only thread of a process that was just forked, with the GIL.
+        unsafe { image::after_fork_in_child() };
+    }
+    at_fork.put_back();
+    match forked {
+        Ok(None) => Ok(Some(preparation)),
+        Ok(Some(_)) => {
+            tell(KEEPS);
+            Ok(None)
+        }
+        // There are threads that an image would be without.
+        Err(Failure::Told(_)) => {
+            tell(LEAVES);
+            Ok(None)
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+fn flush(preparation: &Object) -> object::Result<()> {
+    for stream in preparation
+        .attribute(c"written_streams")?
+        .call(Vec::new())?
+        .to_items()?
+    {
+        let flushed = stream
+            .attribute(c"flush")
+            .and_then(|flush| flush.call(Vec::new()));
+        // It is closed, or nobody reads it.
+        flushed.map(drop).unwrap_or_else(Raised::clear);
+    }
+    // SAFETY: writes what the streams of the C library still hold.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    Ok(())
+}
+
+/// Whether the kernel keeps for the process what it has kept before the program has begun.
+fn is_as_before() -> bool {
+    let Ok(known) = KERNEL.lock() else {
+        return false;
+    };
+    let now = ProcessAttributes::of_this_process();
+    let is_as = |known: &ProcessAttributes| now.changed_since(known).next().is_none();
+    known.as_ref().is_some_and(is_as)
+}
+
+/// Makes a system call that the tracer sees.
+fn tell(what: &str) {
+    let Some(request) = request() else {
+        return;
+    };
+    let path = [request.as_os_str().as_bytes(), what.as_bytes()].concat();
+    if let Ok(path) = CString::new(path) {
+        // SAFETY: asks whether there is a file of that name, which nobody makes.
+        unsafe { libc::access(path.as_ptr(), libc::F_OK) };
+    }
+}

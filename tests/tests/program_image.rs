@@ -1,0 +1,344 @@
+//! `-X cds_auto=FILE,image`: the image is the program itself, frozen where it first looks at what differs from run to run.
+//!
+//! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
+
+use std::fs;
+
+use cpython_cds_tests::{Outcome, Project, settle};
+
+const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.img,image"];
+const IMAGE: &str = "made/app.img.startup";
+
+fn project(files: &[(&str, &str)]) -> Project {
+    let project = Project::new(files);
+    fs::create_dir(project.path("made")).expect("a directory can be made");
+    project
+}
+
+fn plain(project: &Project, program: &[&str]) -> Outcome {
+    let arguments = [&["-X", "cds=off"], program].concat();
+    Outcome::of(&mut project.command_with_lib(&arguments))
+}
+
+fn auto(project: &Project, program: &[&str]) -> Outcome {
+    let arguments = [&AUTO, program].concat();
+    let outcome = Outcome::of(&mut project.command_with_lib(&arguments));
+    settle(project);
+    outcome
+}
+
+fn is_restored(project: &Project, program: &[&str]) -> bool {
+    let stats = project.path("stats.json").display().to_string();
+    let option = format!("cds_stats={stats}");
+    let arguments = [&AUTO, &["-X", &option], program].concat();
+    Outcome::of(&mut project.command_with_lib(&arguments));
+    settle(project);
+    let stats = fs::read_to_string(stats).expect("it was written");
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect("it is JSON");
+    !stats["startup_image"].is_null()
+}
+
+/// Asserts that a program does in all runs what it does in a plain one, and is restored in the end.
+#[track_caller]
+fn assert_restored_as_plain(project: &Project, program: &[&str]) {
+    let expected = plain(project, program);
+    for _ in 0..3 {
+        assert_eq!(auto(project, program), expected, "{program:?}");
+    }
+    assert!(
+        is_restored(project, program),
+        "{program:?}: {}",
+        note(project)
+    );
+    assert_eq!(auto(project, program), expected, "{program:?}");
+}
+
+fn note(project: &Project) -> String {
+    let image = fs::read(project.path(IMAGE)).unwrap_or_default();
+    String::from_utf8_lossy(&image[..image.len().min(1000)]).into_owned()
+}
+
+/// What `inspect` says that the program was stopped at.
+fn stopped_at(project: &Project) -> String {
+    let arguments = ["-m", "cds", "inspect", "--json", IMAGE];
+    let told = Outcome::of(&mut project.command_with_lib(&arguments));
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("it is JSON");
+    told["stopped_at"].as_str().unwrap_or_default().to_owned()
+}
+
+const MODULE: &str = "import csv\nvalue = 'kept'\n";
+
+#[test]
+fn programs_of_all_kinds_are_restored() {
+    let project = project(&[
+        (
+            "script.py",
+            "import beside, sys\nprint(beside.value, sys.argv, __name__, __file__)\n",
+        ),
+        ("beside.py", MODULE),
+        ("package/__init__.py", ""),
+        (
+            "package/__main__.py",
+            "import json, sys\nfrom . import part\nprint(part.value, sys.argv, __package__, __spec__.name)\n",
+        ),
+        ("package/part.py", MODULE),
+        (
+            "directory/__main__.py",
+            "import part, sys\nprint(part.value, sys.argv, sys.path[0], __file__)\n",
+        ),
+        ("directory/part.py", MODULE),
+        (
+            "runs.py",
+            "import runpy\nprint(sorted(runpy.run_path('script.py', run_name='other'))[-1])\n",
+        ),
+        ("space/inner/leaf.py", MODULE),
+        (
+            "of_space.py",
+            "import space.inner.leaf as leaf\nprint(leaf.value, space.__path__)\n"
+                .replace("space.__path__", "leaf.__name__")
+                .as_str(),
+        ),
+    ]);
+    let zip = "import zipapp; zipapp.create_archive('directory', 'app.pyz')";
+    plain(&project, &["-c", zip]).success();
+    let script = project.path("script.py").display().to_string();
+    for program in [
+        &["script.py", "first", "--second"][..],
+        &[&script],
+        &["-m", "package", "argument"],
+        &["-m", "beside"],
+        &["-m", "json.tool", "--help"],
+        &[
+            "-c",
+            "import beside, sys; print(beside.value, sys.argv)",
+            "x",
+        ],
+        &["directory", "argument"],
+        &["app.pyz", "argument"],
+        &["runs.py"],
+        &["of_space.py"],
+    ] {
+        let _ = fs::remove_file(project.path(IMAGE));
+        assert_restored_as_plain(&project, program);
+    }
+}
+
+/// A restored process goes on in the middle: in a function, a class, a generator, a handler of an exception.
+#[test]
+fn code_that_runs_is_restored_where_it_is() {
+    let project = project(&[(
+        "app.py",
+        "
+import contextlib, weakref
+def numbers():
+    import decimal
+    yield decimal.Decimal(1)
+    import fractions
+    yield fractions.Fraction(1, 2)
+each = numbers()
+first = next(each)
+class Kept:
+    import csv
+    names = [name for name in vars(csv) if name == 'reader']
+    def method(self):
+        import statistics
+        return statistics.mean([1, 3]), self.names
+try:
+    import there_is_no_such_module
+except ImportError as error:
+    import textwrap
+    told = textwrap.dedent(f' {error.name} {error.__traceback__.tb_lineno}')
+@contextlib.contextmanager
+def manager():
+    try:
+        yield 'inside'
+    finally:
+        done.append('after')
+done = []
+with manager() as value:
+    import html
+async def coroutine():
+    import asyncio.queues
+    return 'awaited'
+import asyncio
+result = asyncio.run(coroutine())
+print(first, list(each), Kept().method(), told, value, done, result)
+raise SystemExit(5)
+",
+    )]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
+/// What a program holds, and lets go of, dies when it would die in a plain run.
+#[test]
+fn what_a_restored_program_has_dies_in_time() {
+    let project = project(&[(
+        "app.py",
+        "
+import weakref
+class Resource:
+    def __init__(self, name): self.name = name
+    def __del__(self): print('closed', self.name)
+class Plain: pass
+def function():
+    local = Resource('local')
+    holder = {'inner': Resource('inner')}
+    import csv
+    print('in function')
+def later():
+    box, things = Plain(), []
+    import html
+    box.resource = Resource('in a box')
+    things.append(Resource('in a list'))
+    print('in later')
+of_module = Resource('of module')
+plain = Plain()
+function()
+later()
+import decimal
+del of_module
+print('deleted')
+weakref.finalize(plain, print, 'finalized')
+del plain
+kept = Resource('kept')
+print('end')
+",
+    )]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
+/// Whatever is found before that is behind a comparison; what is found then is found anew.
+#[test]
+fn a_look_ends_what_is_restored() {
+    for (look, stopped) in [
+        ("import time\nvalue = time.time() > 0\n", "the clock"),
+        ("import os\nvalue = len(os.urandom(4))\n", "random bytes"),
+        ("import os\nvalue = os.getpid() > 1\n", "the process id"),
+        ("import sys\nvalue = sys.argv[1:]\n", "sys.argv"),
+        ("import sys\nvalue = [] + sys.argv\n", "sys.argv"),
+        ("import sys\nvalue = len(sys.orig_argv) > 1\n", "sys.argv"),
+        (
+            "import random\nvalue = random.random() < 1\nimport fractions\n",
+            "random numbers",
+        ),
+        (
+            "import sys\nvalue = sys.stdin.seekable()\n",
+            "the kind of a standard stream",
+        ),
+        (
+            "import sys\nvalue = sys.stdin.read()\n",
+            "the kind of a standard stream",
+        ),
+        (
+            "value = open('/proc/self/status').readable()\n",
+            "/proc/self/status",
+        ),
+        (
+            "import threading\nvalue = threading.get_native_id() > 1\n",
+            "the process id",
+        ),
+        (
+            "import time\nvalue = time.sleep(0.01)\n",
+            "time that passes",
+        ),
+    ] {
+        let project = project(&[
+            (
+                "app.py",
+                "import before, looks, csv\nprint(before.value, looks.value)\n",
+            ),
+            ("before.py", MODULE),
+            ("looks.py", look),
+        ]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        let told = stopped_at(&project);
+        assert!(told.starts_with(stopped), "{look}: {told}");
+    }
+}
+
+/// An effect comes once in each run, and none when an image is taken.
+#[test]
+fn an_effect_ends_what_is_restored() {
+    for effect in [
+        "with open('log', 'a') as log: log.write('x')\n",
+        "import os\nif os.fork() == 0:\n open('log', 'a').write('x')\n os._exit(0)\nos.wait()\n",
+        "import subprocess\nsubprocess.run('printf x >> log', shell=True)\n",
+        "import atexit\natexit.register(lambda: open('log', 'a').write('x'))\nimport csv\n",
+        "import os, signal\nsignal.signal(10, lambda *_: open('log', 'a').write('x'))\nimport csv\nos.kill(os.getpid(), 10)\n",
+    ] {
+        let project = project(&[
+            ("app.py", &format!("import beside\n{effect}\nimport html\n")),
+            ("beside.py", MODULE),
+        ]);
+        let runs = (1..10).find(|_| {
+            let restored = is_restored(&project, &["app.py"]);
+            settle(&project);
+            restored
+        });
+        let log = fs::read(project.path("log")).expect("it was written");
+        assert_eq!(runs, Some(log.len()), "{effect}");
+    }
+}
+
+/// How many arguments there are is compared if the program asks; what they are is not known.
+#[test]
+fn the_number_of_arguments_is_compared_with_what_is_restored() {
+    let project = project(&[(
+        "app.py",
+        "import sys, csv\nif len(sys.argv) > 2: import html as module\nelse: import json as module\nprint(module.__name__, sys.argv)\n",
+    )]);
+    assert_restored_as_plain(&project, &["app.py", "one", "two"]);
+    assert!(is_restored(&project, &["app.py", "other", "words"]));
+    let other = auto(&project, &["app.py", "--help"]);
+    assert_eq!(other, plain(&project, &["app.py", "--help"]));
+    assert!(!is_restored(&project, &["app.py", "--help"]));
+}
+
+/// A program finds the modules that it has imported, and none of what takes and restores images.
+#[test]
+fn a_restored_program_finds_its_own_modules_only() {
+    let project = project(&[(
+        "app.py",
+        "import sys, gc, json\nclass Own: pass\nown = [Own()]\nimport csv\n\
+         print(sorted(sys.modules), sys.meta_path, sorted(vars(sys.stdout)), sorted(sys.path_importer_cache))\n\
+         print(sum(isinstance(it, Own) for it in gc.get_objects()), any(it is own for it in gc.get_referrers(own[0])))\n",
+    )]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
+/// What lies beside a script may change, unless it is a module of the program, or could be taken for one.
+#[test]
+fn files_beside_a_restored_script_may_come_and_go() {
+    let project = project(&[
+        (
+            "app.py",
+            "import beside\ntry: import optional\nexcept ImportError: optional = None\nimport html\nprint(beside.value, optional)\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+    project.write("output.txt", "of the program");
+    assert!(is_restored(&project, &["app.py"]));
+    project.write("optional.py", "");
+    assert!(!is_restored(&project, &["app.py"]));
+    fs::remove_file(project.path("optional.py")).expect("it is there");
+    project.write("csv.py", "");
+    assert!(!is_restored(&project, &["app.py"]));
+}
+
+/// Of a directory, all counts that was asked for.
+#[test]
+fn the_time_of_a_directory_is_compared_with_what_is_restored() {
+    let project = project(&[
+        ("app.py", "import looks\nprint(looks.count)\n"),
+        (
+            "lib/looks.py",
+            "import os\nplace = os.path.join(os.path.dirname(__file__), 'data')\n\
+             time = os.path.getmtime(place)\ncount = len(str(time)) > 0\n",
+        ),
+        ("lib/data/file", ""),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+    project.write("lib/data/other", "");
+    assert!(!is_restored(&project, &["app.py"]));
+}
