@@ -237,10 +237,7 @@ fn a_look_ends_what_is_restored() {
             "import threading\nvalue = threading.get_native_id() > 1\n",
             "the process id",
         ),
-        (
-            "import time\nvalue = time.sleep(0.01)\n",
-            "time that passes",
-        ),
+        ("import time\nvalue = time.sleep(0.01)\n", "the clock"),
     ] {
         let project = project(&[
             (
