@@ -18,7 +18,7 @@ use super::heap::{self, Address, Generations, Ring};
 use super::mortality::{held, is_as_in_image};
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
-use super::sight::{Sight, has_telling_callback};
+use super::sight::{Seen, Sight, has_seen_callback, has_telling_callback};
 use super::table::Table;
 
 /// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
@@ -49,6 +49,8 @@ pub struct Ending {
     sight: Sight,
     is_strict: bool,
     modules: Vec<Module>,
+    /// Of which [`Seen::Native`] was seen, if no more was.
+    native: Table<Address>,
 }
 
 /// Whether anything was finalized.
@@ -75,35 +77,54 @@ impl Ending {
             sight: Sight::new()?,
             is_strict,
             modules: Vec::new(),
+            native: Table::new(),
         })
     }
 
-    /// Whether anything can be seen of the end of any object that is mortal: by what it does itself, or by callbacks of weak
-    /// references.
+    /// Whether anything can be seen of the end of any object that is mortal.
     pub fn is_seen(&mut self) -> bool {
+        self.seen() != Seen::Nothing
+    }
+
+    /// What can be seen of the end of all objects that are mortal: by what they do themselves, or by callbacks of weak
+    /// references.
+    pub fn seen(&mut self) -> Seen {
         let mut pending = Table::new();
+        let mut seen = Seen::Nothing;
+        self.native = Table::new();
         for &object in Generations::Collected.objects().iter() {
             // SAFETY: the object is alive, and no Python code runs.
-            if unsafe { is_told_of_another(object) || self.is_end_seen(object, &mut pending) } {
-                return true;
+            let seen_of_this = unsafe {
+                if is_told_of_another(object) {
+                    return Seen::Anything;
+                }
+                self.seen_of(object, &mut pending)
+            };
+            match seen_of_this {
+                Seen::Nothing => {}
+                Seen::Native => self.native.push(object),
+                Seen::Anything => return Seen::Anything,
             }
+            seen = seen.max(seen_of_this);
         }
-        false
+        seen
     }
 
     /// # Safety
     /// The object is alive.
-    unsafe fn is_end_seen(&mut self, object: Address, pending: &mut Table<Address>) -> bool {
+    unsafe fn seen_of(&mut self, object: Address, pending: &mut Table<Address>) -> Seen {
         /// So many are looked at for one: untracked objects that refer to each other have no end.
         const MOST: usize = 1 << 16;
+        // SAFETY: as promised.
+        let seen = unsafe { self.sight.seen_of_end(object) };
         pending.push(object);
         let mut looked_at = 0;
         while let Some(object) = pending.pop() {
             looked_at += 1;
             // SAFETY: it is alive, or something alive refers to it.
             unsafe {
-                if looked_at > MOST || self.sight.sees_end(object) {
-                    return true;
+                if looked_at > MOST || looked_at > 1 && self.sight.sees_end(object) {
+                    return Seen::Anything;
                 }
                 heap::referents(object, &mut |referent| {
                     let is_other = heap::is_leaf(referent)
@@ -115,7 +136,7 @@ impl Ending {
                 });
             }
         }
-        false
+        seen
     }
 
     /// Whether the program looks at the collection with which an end begins.
@@ -181,30 +202,59 @@ impl Ending {
     }
 
     /// Whether a collection now would leave something whose end can be seen, or call somebody who would be garbage, too, if
-    /// the others could die.
+    /// the others could die. If it calls Python code, that sees all ends, and what all callbacks do.
     pub fn leaves_something(&mut self) -> bool {
-        let mortal = Generations::Collected.objects();
-        // SAFETY: the objects are alive, and no Python code runs.
-        unsafe {
-            let mut census = Census::of(&mortal);
-            let roots: Table<Address> = census.held_from_outside().collect();
-            census.mark(roots.iter().copied());
-            for index in 0..census.len() {
-                let object = census.object(index);
-                let is_left = if census.is_marked(object) {
-                    self.sight.sees_end(object)
-                } else {
-                    let mut references = weak_references(object);
-                    references.any(|reference| {
-                        has_telling_callback(reference) && census.is_marked(reference)
-                    })
-                };
-                if is_left {
-                    return true;
+        let mut census = mortal();
+        let (mut leaves_unseen, mut is_code_called) = (false, false);
+        for index in 0..census.len() {
+            let object = census.object(index);
+            // SAFETY: the object is alive, and no Python code runs.
+            unsafe {
+                if census.is_marked(object) {
+                    if self.sight.sees_end(object) {
+                        return true;
+                    }
+                    leaves_unseen |= self.sight.is_end_idle(object);
+                    continue;
                 }
+                for reference in weak_references(object) {
+                    if has_telling_callback(reference) && census.is_marked(reference) {
+                        if has_seen_callback(reference) {
+                            return true;
+                        }
+                        leaves_unseen = true;
+                    }
+                }
+                is_code_called |= self.sight.seen_of_end(object) == Seen::Anything;
             }
         }
-        false
+        leaves_unseen && is_code_called
+    }
+
+    /// Has the objects die of which alone something is seen, if all of them are garbage now that the modules are removed, or
+    /// would be if all could die. Returns whether nothing has to be done any more: nobody sees when they end but by what they do
+    /// outside of the interpreter.
+    pub fn collect_native(&mut self) -> bool {
+        match self.seen() {
+            Seen::Nothing => return true,
+            Seen::Native => {}
+            Seen::Anything => return false,
+        }
+        // As a rule mortal objects alone hold them.
+        if self.is_native_marked(&mut mortal()) {
+            let mut census = self.reachable();
+            if self.is_native_marked(&mut census) {
+                return false;
+            }
+            release_garbage(census);
+        }
+        Self::collect();
+        !self.is_seen()
+    }
+
+    fn is_native_marked(&self, census: &mut Census) -> bool {
+        let mut native = self.native.iter();
+        native.any(|&object| census.is_marked(object))
     }
 
     /// Collects what is garbage; returns how many objects were found.
@@ -378,6 +428,15 @@ impl Ending {
             ring.drain(|object| raw::PyObject_CallFinalizer(object));
         }
     }
+}
+
+/// The mortal objects, of which those are marked that are not garbage.
+fn mortal() -> Census {
+    // SAFETY: the collector knows objects that are alive.
+    let mut census = unsafe { Census::of(&Generations::Collected.objects()) };
+    let roots: Table<Address> = census.held_from_outside().collect();
+    census.mark(roots.iter().copied());
+    census
 }
 
 /// Where the states of the thread and of the interpreter refer to something.
@@ -628,7 +687,7 @@ fn call_back(reference: &Object) {
 unsafe fn is_told_of_another(object: Address) -> bool {
     // SAFETY: as promised; the referent is alive, or None.
     unsafe {
-        has_telling_callback(object)
+        has_seen_callback(object)
             && !is_as_in_image(object)
             && !heap::is_immortal((*object.cast::<raw::PyWeakReference>()).wr_object)
     }
