@@ -560,6 +560,7 @@ fn finalizers_find_what_they_need() {
         "import holding, socket, warnings\nwarnings.simplefilter('always')\nholding.values['socket'] = socket.socket()\nholding.items.append(socket.socket())\nholding.items[0].close()\n",
         "import holding, socket\nclass C:\n def __del__(self): print(holding.values['socket'].fileno(), holding.file.closed)\nholding.file = open(__file__); holding.values.update(socket=socket.socket(), c=C())\nholding.values['socket'].close()\n",
         "import gc\ngc.callbacks.append(lambda phase, told: print(phase, told['generation']))\n",
+        "import gc, holding\ngc.disable()\nholding.values['x'] = holding.Named('x')\n",
         "import gc\ngc.disable()\nclass C:\n def __del__(self): print('end of a cycle')\nc = C(); c.c = c; del c\n",
         "import holding\nasync def f(): pass\nholding.values['f'] = f()\n",
         "import holding, warnings\nwarnings.simplefilter('always')\nholding.values['file'] = open('data.txt', 'w')\n",

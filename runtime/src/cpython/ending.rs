@@ -432,8 +432,15 @@ impl Ending {
 
 /// The mortal objects, of which those are marked that are not garbage.
 fn mortal() -> Census {
-    // SAFETY: the collector knows objects that are alive.
-    let mut census = unsafe { Census::of(&Generations::Collected.objects()) };
+    let tracked = Generations::Collected.objects();
+    // An immortal dict is tracked from when it gets its first item on, until the next collection puts it aside.
+    let is_mortal = |&object: &Address| {
+        // SAFETY: the collector knows objects that are alive.
+        unsafe { !heap::is_immortal(object) }
+    };
+    let tracked: Table<Address> = tracked.iter().copied().filter(is_mortal).collect();
+    // SAFETY: as above.
+    let mut census = unsafe { Census::of(&tracked) };
     let roots: Table<Address> = census.held_from_outside().collect();
     census.mark(roots.iter().copied());
     census
