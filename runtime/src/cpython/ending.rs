@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::iter;
 
 use super::census::Census;
 use super::closing::part_of_file;
@@ -204,7 +203,7 @@ impl Ending {
     /// Whether a collection now would leave something whose end can be seen, or call somebody who would be garbage, too, if
     /// the others could die. If it calls Python code, that sees all ends, and what all callbacks do.
     pub fn leaves_something(&mut self) -> bool {
-        let mut census = mortal();
+        let census = mortal();
         let (mut leaves_unseen, mut is_code_called) = (false, false);
         for index in 0..census.len() {
             let object = census.object(index);
@@ -241,9 +240,9 @@ impl Ending {
             Seen::Anything => return false,
         }
         // As a rule mortal objects alone hold them.
-        if self.is_native_marked(&mut mortal()) {
-            let mut census = self.reachable();
-            if self.is_native_marked(&mut census) {
+        if self.is_native_marked(&mortal()) {
+            let census = self.reachable();
+            if self.is_native_marked(&census) {
                 return false;
             }
             release_garbage(census);
@@ -252,7 +251,7 @@ impl Ending {
         !self.is_seen()
     }
 
-    fn is_native_marked(&self, census: &mut Census) -> bool {
+    fn is_native_marked(&self, census: &Census) -> bool {
         let mut native = self.native.iter();
         native.any(|&object| census.is_marked(object))
     }
@@ -268,7 +267,7 @@ impl Ending {
     pub fn collect_as_if_all_died(&mut self) {
         let mut census = self.reachable();
         let unreferenced = census.unreferenced();
-        if self.finalize(&mut census, &unreferenced) == Finalized::Something {
+        if self.finalize(&census, &unreferenced) == Finalized::Something {
             census = self.reachable();
         }
         self.modules.retain(|module| match module {
@@ -283,7 +282,7 @@ impl Ending {
             // SAFETY: as above.
             !is_immortal && unsafe { self.sight.sees_dealloc(object) }
         });
-        let finalized = self.finalize(&mut census, &garbage);
+        let finalized = self.finalize(&census, &garbage);
         let is_as_it_was = Self::collect() == 0 && finalized == Finalized::Nothing;
         if is_deallocation_seen {
             if !is_as_it_was {
@@ -296,14 +295,14 @@ impl Ending {
 
     /// Finalizes what would die by its reference count if all could die.
     pub fn finalize_unreferenced(&mut self) {
-        let mut census = self.reachable();
+        let census = self.reachable();
         let unreferenced = census.unreferenced();
-        self.finalize(&mut census, &unreferenced);
+        self.finalize(&census, &unreferenced);
     }
 
     /// Deals with weak references to garbage, and finalizes it.
-    fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
-        let mut is_dying: Table<bool> = iter::repeat_n(false, census.len()).collect();
+    fn finalize(&mut self, census: &Census, garbage: &[usize]) -> Finalized {
+        let mut is_dying: Table<bool> = Table::zeros(census.len());
         for &index in garbage {
             is_dying.as_mut()[index] = true;
         }
@@ -362,11 +361,16 @@ impl Ending {
             unsafe {
                 let namespace = raw::cds_glue_namespace(module.as_ptr());
                 let is_last = [raw::cds_glue_builtins(), raw::cds_glue_sys_namespace()];
-                if !is_last.contains(&namespace) {
-                    for is_private in [true, false] {
-                        counted.clear_names(namespace, is_private);
-                    }
+                if is_last.contains(&namespace) {
+                    continue;
                 }
+                for is_private in [true, false] {
+                    counted.clear_names(namespace, is_private);
+                }
+            }
+            // Nobody sees the others being cleared.
+            if std::mem::take(&mut counted.has_dropped_mortal) && !self.is_seen() {
+                return;
             }
         }
     }
@@ -462,11 +466,13 @@ struct Counted {
     is_immortal: Table<bool>,
     /// Objects to which a reference was dropped.
     dropped: Vec<u32>,
+    /// Whether one to a mortal object was.
+    has_dropped_mortal: bool,
 }
 
 impl Counted {
-    fn of(mut census: Census) -> Self {
-        let mut counts: Table<u32> = census.counts().iter().copied().collect();
+    fn of(census: Census) -> Self {
+        let mut counts = Table::copy_of(census.counts());
         for object in held() {
             // That of C code stays.
             if let Some(index) = census.index(object) {
@@ -479,6 +485,7 @@ impl Counted {
         Self {
             is_immortal: (0..census.len()).map(is_immortal).collect(),
             dropped: Vec::new(),
+            has_dropped_mortal: false,
             counts,
             census,
         }
@@ -505,6 +512,7 @@ impl Counted {
                 if !is_meant {
                     continue;
                 }
+                self.has_dropped_mortal |= !heap::is_immortal(value);
                 if raw::PyDict_SetItem(namespace.as_ptr(), key, none) < 0 {
                     Raised.clear();
                 }
@@ -535,6 +543,7 @@ impl Counted {
             // SAFETY: it never dies, and nobody uses it any more.
             unsafe {
                 if holds_mortal && raw::cds_glue_is_plain_container(object) != 0 {
+                    self.has_dropped_mortal = true;
                     raw::cds_glue_clear(object);
                 }
             }
@@ -562,7 +571,7 @@ unsafe fn in_order(objects: &Table<Address>) -> Ring {
 }
 
 /// Has immortal objects that would be garbage forget those that are mortal.
-fn release_garbage(mut census: Census) {
+fn release_garbage(census: Census) {
     let mut holders = Table::new();
     for index in census.unmarked().iter().copied() {
         let object = census.object(index);
@@ -572,7 +581,7 @@ fn release_garbage(mut census: Census) {
             if census.is_new(index) && heap::is_immortal(object) && is_tracked() {
                 let mut holds_mortal = false;
                 heap::referents(object, &mut |referent| {
-                    holds_mortal |= is_mortal_garbage(referent, &mut census);
+                    holds_mortal |= is_mortal_garbage(referent, &census);
                 });
                 if holds_mortal {
                     holders.push(object);
@@ -584,7 +593,7 @@ fn release_garbage(mut census: Census) {
         // SAFETY: it never dies.
         unsafe {
             if raw::cds_glue_is_dict(holder) != 0 {
-                forget_values(holder, &mut census);
+                forget_values(holder, &census);
             } else if raw::cds_glue_is_plain_container(holder) != 0 {
                 raw::cds_glue_clear(holder);
             }
@@ -596,7 +605,7 @@ fn release_garbage(mut census: Census) {
 ///
 /// # Safety
 /// It is one.
-unsafe fn forget_values(dict: Address, census: &mut Census) {
+unsafe fn forget_values(dict: Address, census: &Census) {
     let none = &raw mut raw::_Py_NoneStruct;
     let (mut position, mut key, mut value) = (0, none, none);
     // SAFETY: as promised; a value is alive as long as the dict has it.
@@ -611,7 +620,7 @@ unsafe fn forget_values(dict: Address, census: &mut Census) {
 
 /// # Safety
 /// The object is alive.
-unsafe fn is_mortal_garbage(object: Address, census: &mut Census) -> bool {
+unsafe fn is_mortal_garbage(object: Address, census: &Census) -> bool {
     // SAFETY: as promised.
     unsafe { !heap::is_leaf(object) && !heap::is_immortal(object) && !census.is_marked(object) }
 }
