@@ -368,8 +368,8 @@ impl Ending {
                     counted.clear_names(namespace, is_private);
                 }
             }
-            // Nobody sees the others being cleared.
-            if std::mem::take(&mut counted.has_dropped_mortal) && !self.is_seen() {
+            // Perhaps there is nobody any more to see the others being cleared.
+            if counted.is_worth_a_look() && !self.is_seen() {
                 return;
             }
         }
@@ -466,8 +466,10 @@ struct Counted {
     is_immortal: Table<bool>,
     /// Objects to which a reference was dropped.
     dropped: Vec<u32>,
-    /// Whether one to a mortal object was.
+    /// How many names were cleared since somebody looked at all mortal objects, and whether a mortal one was dropped.
+    cleared: usize,
     has_dropped_mortal: bool,
+    mortal: usize,
 }
 
 impl Counted {
@@ -482,13 +484,28 @@ impl Counted {
         // SAFETY: the object is alive.
         let is_immortal =
             |index| census.is_known(index) || unsafe { heap::is_immortal(census.object(index)) };
+        let is_immortal: Table<bool> = (0..census.len()).map(is_immortal).collect();
         Self {
-            is_immortal: (0..census.len()).map(is_immortal).collect(),
+            mortal: is_immortal
+                .iter()
+                .filter(|&&is_immortal| !is_immortal)
+                .count(),
+            is_immortal,
             dropped: Vec::new(),
+            cleared: 0,
             has_dropped_mortal: false,
             counts,
             census,
         }
+    }
+
+    /// Whether something may have ended since the last time, and to look for what is left takes no longer than what was done.
+    fn is_worth_a_look(&mut self) -> bool {
+        let is_worth_it = self.has_dropped_mortal && self.cleared >= self.mortal;
+        if is_worth_it {
+            (self.cleared, self.has_dropped_mortal) = (0, false);
+        }
+        is_worth_it
     }
 
     /// Sets names that begin with one underscore, or all others, to None.
@@ -512,6 +529,7 @@ impl Counted {
                 if !is_meant {
                     continue;
                 }
+                self.cleared += 1;
                 self.has_dropped_mortal |= !heap::is_immortal(value);
                 if raw::PyDict_SetItem(namespace.as_ptr(), key, none) < 0 {
                     Raised.clear();
