@@ -2,11 +2,12 @@
 //! brought along, if that can be seen.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project};
+use cpython_cds_tests::{Outcome, Project, clean, python};
 
 /// A module of the image that holds what it is given in all ways in which a module can.
 const HOLDING: &str = r#"
@@ -152,6 +153,30 @@ impl Programs {
         ending
     }
 
+    /// How often a restored process looks at which objects of the image have changed, to find what is garbage.
+    #[track_caller]
+    fn searches(&self, program: &str) -> usize {
+        let calls = self.project.path("calls.txt");
+        let _ = fs::remove_dir_all(self.project.path("run"));
+        self.project.write("run/app.py", program);
+        let mut command = Command::new("strace");
+        clean(&mut command);
+        command.args(["-qq", "-f", "-e", "trace=openat", "-o"]);
+        command.arg(&calls).arg(python());
+        command
+            .arg("-Xcds_stats")
+            .arg(format!("-Xcds={}", self.project.path("app.img").display()));
+        command.arg("app.py").current_dir(self.project.path("run"));
+        command.env("PYTHONPATH", self.project.path("path"));
+        let outcome = Outcome::of(&mut command);
+        assert!(
+            outcome.stderr.contains("started from"),
+            "{program}\n{outcome:?}"
+        );
+        let calls = fs::read_to_string(calls).unwrap();
+        calls.matches("\"/proc/self/pagemap\"").count()
+    }
+
     /// The same with an image and without, also where all is finalized.
     #[track_caller]
     fn assert_same(&self, program: &str) -> Ending {
@@ -163,13 +188,27 @@ impl Programs {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Ending {
     outcome: Outcome,
     files: BTreeMap<String, Vec<u8>>,
 }
 
+impl fmt::Debug for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = self.files.iter().map(|(name, data)| (name, data.len()));
+        let sizes: Vec<_> = sizes.collect();
+        write!(formatter, "{:?}, bytes of files: {sizes:?}", self.outcome)
+    }
+}
+
 impl Ending {
+    /// The same but for what is in the files.
+    fn without_contents(mut self) -> Self {
+        self.files.values_mut().for_each(Vec::clear);
+        self
+    }
+
     /// The same but for the order of lines.
     fn in_any_order(mut self) -> Self {
         for text in [&mut self.outcome.stdout, &mut self.outcome.stderr] {
@@ -327,6 +366,140 @@ connection.commit()
     assert_eq!(names, ["data.db"], "the log was merged into it");
 }
 
+/// What does nothing that anybody could see afterwards is not done, and not searched for.
+#[test]
+fn code_without_effect_is_not_called() {
+    let programs = Programs::new(&["holding", "plain", "weakref"]);
+    let head = "import holding, weakref
+class Idle:
+    def __init__(self, kept=None): self.kept, self.flag = kept, False
+    def __del__(self): del self.kept
+    def flagged(self, reference=None): self.flag = True
+class Empty:
+    def __del__(self): pass
+class Plain: pass
+idle = Idle()
+";
+    for lines in [
+        "holding.values['x'] = Idle(Idle())",
+        "holding.values['x'] = Empty()",
+        "thing = holding.values['x'] = Plain()\nholding.items.append(weakref.ref(thing, Idle().flagged))",
+        "thing = holding.values['x'] = Plain()\nholding.items.append(weakref.ref(thing, lambda reference: None))",
+        "holding.values['x'] = thing = Plain()\nweakref.finalize(thing, print, 'finalized').atexit = False",
+    ] {
+        let program = format!("{head}{lines}\n");
+        programs.assert_same(&program);
+        assert_eq!(programs.searches(&program), 0, "{lines}");
+    }
+}
+
+/// Code that has an effect after all, or that somebody looks at, is called.
+#[test]
+fn code_that_only_looks_idle_is_called() {
+    let programs = Programs::new(&["holding", "plain", "weakref"]);
+    let idle = "import holding, sys, weakref
+class Idle:
+    def __init__(self, kept=None): self.kept, self.flag = kept, False
+    def __del__(self): del self.kept
+    def flagged(self, reference=None): self.flag = True
+class Plain: pass
+class Seeing:
+    def __init__(self, *things): self.things = things
+    def __del__(self): print([sorted(vars(thing).items()) for thing in self.things])
+";
+    let finalizer = |class: &str| {
+        format!("import holding\n{class}\nholding.values['x'] = x = Class()\nprint('end')\n")
+    };
+    let mut programs_to_run = vec![
+        finalizer("class Class:\n kept = 1\n def __del__(self): del self.kept"),
+        finalizer("class Class:\n __slots__ = ('__weakref__',)\n def __del__(self): self.kept = 1"),
+        finalizer("class Class:\n def __init__(self): self.kept = 1\n def __del__(self): del self.kept; del self.kept"),
+        finalizer("class Class:\n def __setattr__(self, name, value): print(name, value)\n def __del__(self): self.kept = 1"),
+        finalizer("class Class:\n def __init__(self): self.__dict__['kept'] = 1\n def __delattr__(self, name): print(name)\n def __del__(self): del self.kept"),
+        finalizer("class Class:\n kept = property(fset=lambda self, value: print(value))\n def __del__(self): self.kept = 1"),
+        finalizer("class Class:\n def __init__(self): self.kept = 1\n def __del__(self, more): del self.kept"),
+        finalizer("class Class:\n def __init__(self): self.kept = 1\n def __del__(self, *, more): del self.kept"),
+        finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.setprofile(lambda frame, event, what: print(event) if frame.f_code.co_name == '__del__' else None)"),
+        finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.settrace(lambda frame, event, what: print(event) if frame.f_code.co_name == '__del__' else None)"),
+        finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.monitoring.use_tool_id(3, 'tests')\nsys.monitoring.register_callback(3, sys.monitoring.events.PY_START, lambda code, offset: print(code.co_name) if code.co_name == '__del__' else None)\nsys.monitoring.set_events(3, sys.monitoring.events.PY_START)"),
+        finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.monitoring.use_tool_id(3, 'tests')\nsys.monitoring.register_callback(3, sys.monitoring.events.PY_START, lambda code, offset: print(code.co_name))\nsys.monitoring.set_local_events(3, Class.__del__.__code__, sys.monitoring.events.PY_START)"),
+        // What is called at the end does as it did before.
+        "import holding, weakref\nclass C: pass\nc = holding.values['c'] = C()\nweakref.finalize(c, print, 'finalized')\n".to_owned(),
+    ];
+    // Whoever is finalized with it can see it.
+    for lines in [
+        "holding.values['x'] = idle = Idle(); seeing = Seeing(idle)",
+        "holding.values['x'] = idle = Idle(); holding.values['y'] = Seeing(idle)",
+        "idle = Idle(); holding.values['y'] = Seeing(idle)",
+        "idle = Idle(); seeing = Seeing(idle)",
+        "thing = holding.values['thing'] = Plain(); idle = Idle(); kept = weakref.ref(thing, idle.flagged); seeing = Seeing(idle)",
+        "thing = Plain(); idle = holding.values['idle'] = Idle(); holding.items.append(weakref.ref(thing, idle.flagged)); seeing = Seeing(idle)",
+        "thing = Plain(); thing.itself = thing; idle = holding.values['idle'] = Idle(); holding.items.append(weakref.ref(thing, idle.flagged)); seeing = Seeing(idle)",
+    ] {
+        programs_to_run.push(format!("{idle}{lines}\n"));
+    }
+    for program in &programs_to_run {
+        programs.assert_same(program);
+    }
+}
+
+/// A database is closed as in a plain process, and no more is looked at for it than has to be.
+#[test]
+fn databases_are_closed_at_once() {
+    let programs = Programs::new(&["holding", "plain", "sqlite3"]);
+    let connected = |place: &str| {
+        format!(
+            "import holding, sqlite3
+connection = sqlite3.connect('data.db')
+connection.execute('pragma journal_mode = wal')
+connection.execute('create table numbers (number)')
+connection.commit()
+{place}
+"
+        )
+    };
+    for (place, searches) in [
+        ("", 0),
+        (
+            "cycle = [connection]; cycle.append(cycle); del connection",
+            0,
+        ),
+        ("holding.values['connection'] = connection", 1),
+        ("holding.connection = connection\ndel connection", 1),
+        ("holding.put(connection)", 1),
+    ] {
+        // A debug build warns of what is left open.
+        let unwarned = "import warnings; warnings.simplefilter('ignore')\n";
+        let program = unwarned.to_owned() + &connected(place);
+        let ending = programs.assert_same(&program);
+        let names: Vec<&String> = ending.files.keys().collect();
+        assert_eq!(names, ["data.db"], "the log was merged into it");
+        assert_eq!(programs.searches(&program), searches, "{place}");
+    }
+    for place in [
+        "connection.execute('insert into numbers values (1)'); holding.connection = connection",
+        "holding.connection = connection; holding.other = sqlite3.connect('data.db')",
+        "holding.connection = connection; holding.named = holding.Named('x')",
+        "holding.connection = connection; named = holding.Named('x')",
+        "import warnings; warnings.simplefilter('always'); holding.connection = connection",
+        "connection.set_trace_callback(print); holding.connection = connection",
+        "connection.create_function('named', 0, holding.Named('x').__del__); holding.connection = connection",
+        "holding.connection = sqlite3.connect('other.db', autocommit=False); holding.connection.set_trace_callback(print)",
+        "class Connection(sqlite3.Connection):\n def __repr__(self): print('asked'); return 'mine'\nholding.connection = Connection('data.db')",
+        "class Connection(sqlite3.Connection):\n def __del__(self): print('mine')\nholding.connection = Connection('data.db')",
+        "class Connection(sqlite3.Connection): pass\nholding.connection = Connection('data.db'); holding.connection.named = holding.Named('x')",
+        "import threading\nready = threading.Event()\ndef work():\n own = sqlite3.connect('own.db', check_same_thread=False); own.execute('pragma journal_mode = wal'); own.execute('create table numbers (number)'); ready.set(); threading.Event().wait()\nthreading.Thread(target=work, daemon=True).start(); ready.wait()",
+    ] {
+        // A log that stays has random numbers.
+        let program = connected(place);
+        let plain = programs.plain(&program).without_contents();
+        for options in [&[][..], &["-X", "cds_full_exit"]] {
+            let restored = programs.restored(options, &program).without_contents();
+            assert_eq!(restored, plain, "{place}, {options:?}");
+        }
+    }
+}
+
 /// What the image has brought along ends when it is dropped, and at the end.
 #[test]
 fn objects_of_the_image_are_finalized() {
@@ -389,6 +562,7 @@ fn finalizers_find_what_they_need() {
         "import holding, socket, warnings\nwarnings.simplefilter('always')\nholding.values['socket'] = socket.socket()\nholding.items.append(socket.socket())\nholding.items[0].close()\n",
         "import holding, socket\nclass C:\n def __del__(self): print(holding.values['socket'].fileno(), holding.file.closed)\nholding.file = open(__file__); holding.values.update(socket=socket.socket(), c=C())\nholding.values['socket'].close()\n",
         "import gc\ngc.callbacks.append(lambda phase, told: print(phase, told['generation']))\n",
+        "import gc, holding\ngc.disable()\nholding.values['x'] = holding.Named('x')\n",
         "import gc\ngc.disable()\nclass C:\n def __del__(self): print('end of a cycle')\nc = C(); c.c = c; del c\n",
         "import holding\nasync def f(): pass\nholding.values['f'] = f()\n",
         "import holding, warnings\nwarnings.simplefilter('always')\nholding.values['file'] = open('data.txt', 'w')\n",

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::iter;
 
 use super::graph::{Found, Graph};
 use super::heap::{self, Address};
@@ -20,7 +19,7 @@ pub struct Census {
     is_changed: Table<bool>,
     changed: HashMap<u32, u32, BuildHasherDefault<Multiplied>>,
     others: Table<Address>,
-    numbers: Shadow,
+    numbers: Numbers,
     /// Where the lists of referents begin: those of objects that may have changed, and of the others.
     starts: Table<u32>,
     referents: Table<u32>,
@@ -40,7 +39,7 @@ impl Census {
             is_changed: Table::new(),
             changed: HashMap::default(),
             others: Table::new(),
-            numbers: Shadow::new(),
+            numbers: Numbers::new(),
             starts: Table::new(),
             referents: Table::new(),
             counts: Table::new(),
@@ -63,17 +62,17 @@ impl Census {
         let mut census = Self {
             graph: Some(graph),
             known,
-            is_changed: iter::repeat_n(false, known).collect(),
+            is_changed: Table::zeros(known),
             changed: HashMap::with_capacity_and_hasher(
                 changed.len(),
                 BuildHasherDefault::default(),
             ),
             others: Table::new(),
-            numbers: Shadow::new(),
+            numbers: Numbers::new(),
             starts: Table::new(),
             referents: Table::new(),
-            counts: graph.counts().iter().copied().collect(),
-            is_marked: iter::repeat_n(false, known).collect(),
+            counts: Table::copy_of(graph.counts()),
+            is_marked: Table::zeros(known),
         };
         for &object in tracked {
             if graph.index(object).is_none() {
@@ -111,7 +110,7 @@ impl Census {
 
     fn add(&mut self, object: Address) -> usize {
         let index = self.len();
-        *self.numbers.slot(object) = index as u32 + 1;
+        self.numbers.insert(object, index);
         self.others.push(object);
         self.counts.push(0);
         self.is_marked.push(false);
@@ -159,13 +158,13 @@ impl Census {
     }
 
     /// Which one of them an object is.
-    pub fn index(&mut self, object: Address) -> Option<usize> {
+    pub fn index(&self, object: Address) -> Option<usize> {
         let known = self.graph.and_then(|graph| graph.index(object));
         known.or_else(|| self.index_of_other(object))
     }
 
-    fn index_of_other(&mut self, object: Address) -> Option<usize> {
-        (*self.numbers.slot(object) as usize).checked_sub(1)
+    fn index_of_other(&self, object: Address) -> Option<usize> {
+        self.numbers.get(object)
     }
 
     pub fn len(&self) -> usize {
@@ -270,7 +269,7 @@ impl Census {
     /// Those of the unmarked that nobody refers to, and then those that only they refer to: all that would die by its
     /// reference count.
     pub fn unreferenced(&self) -> Table<usize> {
-        let mut counts: Table<u32> = self.counts.iter().copied().collect();
+        let mut counts = Table::copy_of(&self.counts);
         let indices = 0..self.len();
         let mut found: Table<usize> = indices
             .filter(|&index| counts[index] == 0 && !self.is_marked[index])
@@ -302,50 +301,68 @@ impl Census {
         self.is_marked[index]
     }
 
-    pub fn is_marked(&mut self, object: Address) -> bool {
+    pub fn is_marked(&self, object: Address) -> bool {
         let index = self.index(object);
         index.is_some_and(|index| self.is_marked[index])
     }
 }
 
-/// A number for each address, 0 at first, in memory that takes as much as there are objects near each other.
-struct Shadow {
-    /// Where the numbers of each block of addresses begin.
-    blocks: HashMap<usize, usize, BuildHasherDefault<Multiplied>>,
-    last: (usize, usize),
-    slots: Table<u32>,
+/// The numbers of some addresses, at places that follow from these or the next that are free.
+struct Numbers {
+    /// Each address and its number; 0 where there is none.
+    places: Table<(usize, u32)>,
+    count: usize,
 }
 
-impl Shadow {
-    const BLOCK: usize = 1 << 20;
-    /// No two objects begin in so many bytes.
-    const SMALLEST: usize = 16;
+impl Numbers {
+    const FEWEST: usize = 1 << 12;
 
     fn new() -> Self {
         Self {
-            blocks: HashMap::default(),
-            last: (usize::MAX, 0),
-            slots: Table::new(),
+            places: Table::zeros(Self::FEWEST),
+            count: 0,
         }
     }
 
-    fn slot(&mut self, object: Address) -> &mut u32 {
-        let address = object.addr();
-        let block = address / Self::BLOCK;
-        if self.last.0 != block {
-            let slots = &mut self.slots;
-            let start = self.blocks.entry(block).or_insert_with(|| {
-                let start = slots.len();
-                slots.extend_with_zeros(Self::BLOCK / Self::SMALLEST);
-                start
-            });
-            self.last = (block, *start);
+    /// Where an address is, or would be.
+    fn place(&self, address: usize) -> usize {
+        // Their number is a power of two, and at least half of them are free.
+        let mask = self.places.len() - 1;
+        let mut place = (hash(address as u64) >> 32) as usize & mask;
+        while ![0, address].contains(&self.places[place].0) {
+            place = (place + 1) & mask;
         }
-        &mut self.slots.as_mut()[self.last.1 + address % Self::BLOCK / Self::SMALLEST]
+        place
+    }
+
+    fn get(&self, object: Address) -> Option<usize> {
+        let (address, number) = self.places[self.place(object.addr())];
+        (address != 0).then_some(number as usize)
+    }
+
+    /// Adds the number of an object that has none.
+    fn insert(&mut self, object: Address, number: usize) {
+        self.count += 1;
+        if 2 * self.count > self.places.len() {
+            let more = Table::zeros(2 * self.places.len());
+            let old = std::mem::replace(&mut self.places, more);
+            for &(address, number) in old.iter().filter(|(address, _)| *address != 0) {
+                let place = self.place(address);
+                self.places.as_mut()[place] = (address, number);
+            }
+        }
+        let place = self.place(object.addr());
+        self.places.as_mut()[place] = (object.addr(), number as u32);
     }
 }
 
-/// A hash of numbers that are near each other.
+/// A hash of numbers that are near each other: its upper half.
+fn hash(number: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    number.wrapping_mul(ODD)
+}
+
+/// That for a map.
 #[derive(Default)]
 struct Multiplied(u64);
 
@@ -361,8 +378,7 @@ impl Hasher for Multiplied {
     }
 
     fn write_usize(&mut self, number: usize) {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        self.0 = (self.0 ^ number as u64).wrapping_mul(ODD);
+        self.0 = hash(self.0 ^ number as u64);
     }
 
     fn finish(&self) -> u64 {

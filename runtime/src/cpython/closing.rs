@@ -1,4 +1,5 @@
-//! The end of files and sockets: which are closed already, and of which nobody notices that they are closed.
+//! The end of files, sockets and databases: which are closed already, of which nobody notices that they are closed, and which C
+//! code closes without calling anybody.
 
 use std::ffi::CStr;
 
@@ -8,6 +9,9 @@ use super::raw;
 
 /// The type of all sockets (Modules/socketmodule.c).
 const SOCKET: &CStr = c"_socket.socket";
+
+/// The type of all connections to databases of SQLite (Modules/_sqlite/connection.c).
+const CONNECTION: &CStr = c"sqlite3.Connection";
 
 const READER: &str = "_io.BufferedReader";
 /// The parts of files that are written in C, and of which kind each is.
@@ -74,6 +78,40 @@ impl Closing {
         !self.is_leak_reported
             && unsafe { ask(object, |file| Ok(!file.is_written)) || descriptor(object).is_some() }
     }
+
+    /// Whether it is a connection to a database, which C code alone closes when it and its statements die
+    /// (Modules/_sqlite/connection.c, `connection_finalize()`): nobody is warned, SQLite calls nobody at the end of an
+    /// interpreter, and a class of the program's own has changed neither that nor `repr()`, which is called for the warning
+    /// all the same.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn is_native(&self, object: Address) -> bool {
+        // SAFETY: the object is alive, and so are its type and its bases.
+        unsafe {
+            let kind = (*object).ob_type;
+            let base = base_named(kind, CONNECTION);
+            !self.is_leak_reported
+                && base.is_some_and(|base| raw::cds_glue_ends_alike(base, kind) != 0)
+        }
+    }
+}
+
+/// The base of a type that has a name, or the type itself.
+///
+/// # Safety
+/// It is a type.
+unsafe fn base_named(
+    mut kind: *mut raw::PyTypeObject,
+    name: &CStr,
+) -> Option<*mut raw::PyTypeObject> {
+    // SAFETY: as promised; a type keeps its base alive.
+    unsafe {
+        while !kind.is_null() && CStr::from_ptr(raw::cds_glue_name(kind)) != name {
+            kind = raw::cds_glue_base(kind);
+        }
+    }
+    (!kind.is_null()).then_some(kind)
 }
 
 /// Of which file an object is a part, by the address of the innermost one, and which part it is.
@@ -144,11 +182,8 @@ unsafe fn descriptor(object: Address) -> Option<i64> {
     // SAFETY: the object is alive, and a type and its bases are alive as long as its objects.
     unsafe {
         let kind = (*object).ob_type;
-        let mut base = kind;
-        while !base.is_null() && CStr::from_ptr(raw::cds_glue_name(base)) != SOCKET {
-            base = raw::cds_glue_base(base);
-        }
-        if base.is_null() || raw::cds_glue_finalizer(base) != raw::cds_glue_finalizer(kind) {
+        let base = base_named(kind, SOCKET)?;
+        if raw::cds_glue_finalizer(base) != raw::cds_glue_finalizer(kind) {
             return None;
         }
         let number = Object::from_borrowed(base.cast()).attribute(c"fileno");

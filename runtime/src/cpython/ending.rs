@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::iter;
 
 use super::census::Census;
 use super::closing::part_of_file;
@@ -18,7 +17,7 @@ use super::heap::{self, Address, Generations, Ring};
 use super::mortality::{held, is_as_in_image};
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
-use super::sight::{Sight, has_telling_callback};
+use super::sight::{Seen, Sight, has_seen_callback, has_telling_callback};
 use super::table::Table;
 
 /// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
@@ -49,6 +48,8 @@ pub struct Ending {
     sight: Sight,
     is_strict: bool,
     modules: Vec<Module>,
+    /// Of which [`Seen::Native`] was seen, if no more was.
+    native: Table<Address>,
 }
 
 /// Whether anything was finalized.
@@ -75,35 +76,54 @@ impl Ending {
             sight: Sight::new()?,
             is_strict,
             modules: Vec::new(),
+            native: Table::new(),
         })
     }
 
-    /// Whether anything can be seen of the end of any object that is mortal: by what it does itself, or by callbacks of weak
-    /// references.
+    /// Whether anything can be seen of the end of any object that is mortal.
     pub fn is_seen(&mut self) -> bool {
+        self.seen() != Seen::Nothing
+    }
+
+    /// What can be seen of the end of all objects that are mortal: by what they do themselves, or by callbacks of weak
+    /// references.
+    pub fn seen(&mut self) -> Seen {
         let mut pending = Table::new();
+        let mut seen = Seen::Nothing;
+        self.native = Table::new();
         for &object in Generations::Collected.objects().iter() {
             // SAFETY: the object is alive, and no Python code runs.
-            if unsafe { is_told_of_another(object) || self.is_end_seen(object, &mut pending) } {
-                return true;
+            let seen_of_this = unsafe {
+                if is_told_of_another(object) {
+                    return Seen::Anything;
+                }
+                self.seen_of(object, &mut pending)
+            };
+            match seen_of_this {
+                Seen::Nothing => {}
+                Seen::Native => self.native.push(object),
+                Seen::Anything => return Seen::Anything,
             }
+            seen = seen.max(seen_of_this);
         }
-        false
+        seen
     }
 
     /// # Safety
     /// The object is alive.
-    unsafe fn is_end_seen(&mut self, object: Address, pending: &mut Table<Address>) -> bool {
+    unsafe fn seen_of(&mut self, object: Address, pending: &mut Table<Address>) -> Seen {
         /// So many are looked at for one: untracked objects that refer to each other have no end.
         const MOST: usize = 1 << 16;
+        // SAFETY: as promised.
+        let seen = unsafe { self.sight.seen_of_end(object) };
         pending.push(object);
         let mut looked_at = 0;
         while let Some(object) = pending.pop() {
             looked_at += 1;
             // SAFETY: it is alive, or something alive refers to it.
             unsafe {
-                if looked_at > MOST || self.sight.sees_end(object) {
-                    return true;
+                if looked_at > MOST || looked_at > 1 && self.sight.sees_end(object) {
+                    return Seen::Anything;
                 }
                 heap::referents(object, &mut |referent| {
                     let is_other = heap::is_leaf(referent)
@@ -115,7 +135,7 @@ impl Ending {
                 });
             }
         }
-        false
+        seen
     }
 
     /// Whether the program looks at the collection with which an end begins.
@@ -181,30 +201,59 @@ impl Ending {
     }
 
     /// Whether a collection now would leave something whose end can be seen, or call somebody who would be garbage, too, if
-    /// the others could die.
+    /// the others could die. If it calls Python code, that sees all ends, and what all callbacks do.
     pub fn leaves_something(&mut self) -> bool {
-        let mortal = Generations::Collected.objects();
-        // SAFETY: the objects are alive, and no Python code runs.
-        unsafe {
-            let mut census = Census::of(&mortal);
-            let roots: Table<Address> = census.held_from_outside().collect();
-            census.mark(roots.iter().copied());
-            for index in 0..census.len() {
-                let object = census.object(index);
-                let is_left = if census.is_marked(object) {
-                    self.sight.sees_end(object)
-                } else {
-                    let mut references = weak_references(object);
-                    references.any(|reference| {
-                        has_telling_callback(reference) && census.is_marked(reference)
-                    })
-                };
-                if is_left {
-                    return true;
+        let census = mortal();
+        let (mut leaves_unseen, mut is_code_called) = (false, false);
+        for index in 0..census.len() {
+            let object = census.object(index);
+            // SAFETY: the object is alive, and no Python code runs.
+            unsafe {
+                if census.is_marked(object) {
+                    if self.sight.sees_end(object) {
+                        return true;
+                    }
+                    leaves_unseen |= self.sight.is_end_idle(object);
+                    continue;
                 }
+                for reference in weak_references(object) {
+                    if has_telling_callback(reference) && census.is_marked(reference) {
+                        if has_seen_callback(reference) {
+                            return true;
+                        }
+                        leaves_unseen = true;
+                    }
+                }
+                is_code_called |= self.sight.seen_of_end(object) == Seen::Anything;
             }
         }
-        false
+        leaves_unseen && is_code_called
+    }
+
+    /// Has the objects die of which alone something is seen, if all of them are garbage now that the modules are removed, or
+    /// would be if all could die. Returns whether nothing has to be done any more: nobody sees when they end but by what they do
+    /// outside of the interpreter.
+    pub fn collect_native(&mut self) -> bool {
+        match self.seen() {
+            Seen::Nothing => return true,
+            Seen::Native => {}
+            Seen::Anything => return false,
+        }
+        // As a rule mortal objects alone hold them.
+        if self.is_native_marked(&mortal()) {
+            let census = self.reachable();
+            if self.is_native_marked(&census) {
+                return false;
+            }
+            release_garbage(census);
+        }
+        Self::collect();
+        !self.is_seen()
+    }
+
+    fn is_native_marked(&self, census: &Census) -> bool {
+        let mut native = self.native.iter();
+        native.any(|&object| census.is_marked(object))
     }
 
     /// Collects what is garbage; returns how many objects were found.
@@ -218,7 +267,7 @@ impl Ending {
     pub fn collect_as_if_all_died(&mut self) {
         let mut census = self.reachable();
         let unreferenced = census.unreferenced();
-        if self.finalize(&mut census, &unreferenced) == Finalized::Something {
+        if self.finalize(&census, &unreferenced) == Finalized::Something {
             census = self.reachable();
         }
         self.modules.retain(|module| match module {
@@ -233,7 +282,7 @@ impl Ending {
             // SAFETY: as above.
             !is_immortal && unsafe { self.sight.sees_dealloc(object) }
         });
-        let finalized = self.finalize(&mut census, &garbage);
+        let finalized = self.finalize(&census, &garbage);
         let is_as_it_was = Self::collect() == 0 && finalized == Finalized::Nothing;
         if is_deallocation_seen {
             if !is_as_it_was {
@@ -246,14 +295,14 @@ impl Ending {
 
     /// Finalizes what would die by its reference count if all could die.
     pub fn finalize_unreferenced(&mut self) {
-        let mut census = self.reachable();
+        let census = self.reachable();
         let unreferenced = census.unreferenced();
-        self.finalize(&mut census, &unreferenced);
+        self.finalize(&census, &unreferenced);
     }
 
     /// Deals with weak references to garbage, and finalizes it.
-    fn finalize(&mut self, census: &mut Census, garbage: &[usize]) -> Finalized {
-        let mut is_dying: Table<bool> = iter::repeat_n(false, census.len()).collect();
+    fn finalize(&mut self, census: &Census, garbage: &[usize]) -> Finalized {
+        let mut is_dying: Table<bool> = Table::zeros(census.len());
         for &index in garbage {
             is_dying.as_mut()[index] = true;
         }
@@ -312,11 +361,16 @@ impl Ending {
             unsafe {
                 let namespace = raw::cds_glue_namespace(module.as_ptr());
                 let is_last = [raw::cds_glue_builtins(), raw::cds_glue_sys_namespace()];
-                if !is_last.contains(&namespace) {
-                    for is_private in [true, false] {
-                        counted.clear_names(namespace, is_private);
-                    }
+                if is_last.contains(&namespace) {
+                    continue;
                 }
+                for is_private in [true, false] {
+                    counted.clear_names(namespace, is_private);
+                }
+            }
+            // Perhaps there is nobody any more to see the others being cleared.
+            if counted.is_worth_a_look() && !self.is_seen() {
+                return;
             }
         }
     }
@@ -380,6 +434,22 @@ impl Ending {
     }
 }
 
+/// The mortal objects, of which those are marked that are not garbage.
+fn mortal() -> Census {
+    let tracked = Generations::Collected.objects();
+    // An immortal dict is tracked from when it gets its first item on, until the next collection puts it aside.
+    let is_mortal = |&object: &Address| {
+        // SAFETY: the collector knows objects that are alive.
+        unsafe { !heap::is_immortal(object) }
+    };
+    let tracked: Table<Address> = tracked.iter().copied().filter(is_mortal).collect();
+    // SAFETY: as above.
+    let mut census = unsafe { Census::of(&tracked) };
+    let roots: Table<Address> = census.held_from_outside().collect();
+    census.mark(roots.iter().copied());
+    census
+}
+
 /// Where the states of the thread and of the interpreter refer to something.
 fn kept_by_states() -> impl Iterator<Item = *mut Address> {
     // SAFETY: there is an interpreter, and the GIL is held.
@@ -396,11 +466,15 @@ struct Counted {
     is_immortal: Table<bool>,
     /// Objects to which a reference was dropped.
     dropped: Vec<u32>,
+    /// How many names were cleared since somebody looked at all mortal objects, and whether a mortal one was dropped.
+    cleared: usize,
+    has_dropped_mortal: bool,
+    mortal: usize,
 }
 
 impl Counted {
-    fn of(mut census: Census) -> Self {
-        let mut counts: Table<u32> = census.counts().iter().copied().collect();
+    fn of(census: Census) -> Self {
+        let mut counts = Table::copy_of(census.counts());
         for object in held() {
             // That of C code stays.
             if let Some(index) = census.index(object) {
@@ -410,12 +484,28 @@ impl Counted {
         // SAFETY: the object is alive.
         let is_immortal =
             |index| census.is_known(index) || unsafe { heap::is_immortal(census.object(index)) };
+        let is_immortal: Table<bool> = (0..census.len()).map(is_immortal).collect();
         Self {
-            is_immortal: (0..census.len()).map(is_immortal).collect(),
+            mortal: is_immortal
+                .iter()
+                .filter(|&&is_immortal| !is_immortal)
+                .count(),
+            is_immortal,
             dropped: Vec::new(),
+            cleared: 0,
+            has_dropped_mortal: false,
             counts,
             census,
         }
+    }
+
+    /// Whether something may have ended since the last time, and to look for what is left takes no longer than what was done.
+    fn is_worth_a_look(&mut self) -> bool {
+        let is_worth_it = self.has_dropped_mortal && self.cleared >= self.mortal;
+        if is_worth_it {
+            (self.cleared, self.has_dropped_mortal) = (0, false);
+        }
+        is_worth_it
     }
 
     /// Sets names that begin with one underscore, or all others, to None.
@@ -439,6 +529,8 @@ impl Counted {
                 if !is_meant {
                     continue;
                 }
+                self.cleared += 1;
+                self.has_dropped_mortal |= !heap::is_immortal(value);
                 if raw::PyDict_SetItem(namespace.as_ptr(), key, none) < 0 {
                     Raised.clear();
                 }
@@ -469,6 +561,7 @@ impl Counted {
             // SAFETY: it never dies, and nobody uses it any more.
             unsafe {
                 if holds_mortal && raw::cds_glue_is_plain_container(object) != 0 {
+                    self.has_dropped_mortal = true;
                     raw::cds_glue_clear(object);
                 }
             }
@@ -496,7 +589,7 @@ unsafe fn in_order(objects: &Table<Address>) -> Ring {
 }
 
 /// Has immortal objects that would be garbage forget those that are mortal.
-fn release_garbage(mut census: Census) {
+fn release_garbage(census: Census) {
     let mut holders = Table::new();
     for index in census.unmarked().iter().copied() {
         let object = census.object(index);
@@ -506,7 +599,7 @@ fn release_garbage(mut census: Census) {
             if census.is_new(index) && heap::is_immortal(object) && is_tracked() {
                 let mut holds_mortal = false;
                 heap::referents(object, &mut |referent| {
-                    holds_mortal |= is_mortal_garbage(referent, &mut census);
+                    holds_mortal |= is_mortal_garbage(referent, &census);
                 });
                 if holds_mortal {
                     holders.push(object);
@@ -518,7 +611,7 @@ fn release_garbage(mut census: Census) {
         // SAFETY: it never dies.
         unsafe {
             if raw::cds_glue_is_dict(holder) != 0 {
-                forget_values(holder, &mut census);
+                forget_values(holder, &census);
             } else if raw::cds_glue_is_plain_container(holder) != 0 {
                 raw::cds_glue_clear(holder);
             }
@@ -530,7 +623,7 @@ fn release_garbage(mut census: Census) {
 ///
 /// # Safety
 /// It is one.
-unsafe fn forget_values(dict: Address, census: &mut Census) {
+unsafe fn forget_values(dict: Address, census: &Census) {
     let none = &raw mut raw::_Py_NoneStruct;
     let (mut position, mut key, mut value) = (0, none, none);
     // SAFETY: as promised; a value is alive as long as the dict has it.
@@ -545,7 +638,7 @@ unsafe fn forget_values(dict: Address, census: &mut Census) {
 
 /// # Safety
 /// The object is alive.
-unsafe fn is_mortal_garbage(object: Address, census: &mut Census) -> bool {
+unsafe fn is_mortal_garbage(object: Address, census: &Census) -> bool {
     // SAFETY: as promised.
     unsafe { !heap::is_leaf(object) && !heap::is_immortal(object) && !census.is_marked(object) }
 }
@@ -628,7 +721,7 @@ fn call_back(reference: &Object) {
 unsafe fn is_told_of_another(object: Address) -> bool {
     // SAFETY: as promised; the referent is alive, or None.
     unsafe {
-        has_telling_callback(object)
+        has_seen_callback(object)
             && !is_as_in_image(object)
             && !heap::is_immortal((*object.cast::<raw::PyWeakReference>()).wr_object)
     }

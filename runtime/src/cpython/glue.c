@@ -456,6 +456,109 @@ cds_glue_has_capsule_destructor(PyObject *object)
         && PyCapsule_GetDestructor(object) != NULL;
 }
 
+PyObject *
+cds_glue_python_finalizer(PyTypeObject *type)
+{
+    return type->tp_del == NULL ? _PyType_Lookup(type, &_Py_ID(__del__)) : NULL;
+}
+
+PyObject *
+cds_glue_type_attribute(PyTypeObject *type, const char *name)
+{
+    PyObject *key = PyUnicode_FromString(name);
+    if (key == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *found = _PyType_Lookup(type, key);
+    Py_DECREF(key);
+    return found;
+}
+
+PyObject *
+cds_glue_method_function(PyObject *object)
+{
+    return PyMethod_Check(object) ? PyMethod_GET_FUNCTION(object) : NULL;
+}
+
+PyObject *
+cds_glue_method_object(PyObject *object)
+{
+    return PyMethod_Check(object) ? PyMethod_GET_SELF(object) : NULL;
+}
+
+PyObject *
+cds_glue_plain_code(PyObject *object, Py_ssize_t arguments)
+{
+    if (!PyFunction_Check(object)) {
+        return NULL;
+    }
+    PyFunctionObject *function = (PyFunctionObject *)object;
+    PyCodeObject *code = (PyCodeObject *)function->func_code;
+    Py_ssize_t optional = function->func_defaults == NULL
+        ? 0 : PyTuple_GET_SIZE(function->func_defaults);
+    if (function->vectorcall != _PyFunction_Vectorcall
+        || code->_co_monitoring != NULL
+        || code->co_kwonlyargcount != 0
+        || arguments > code->co_argcount
+        || arguments < code->co_argcount - optional) {
+        return NULL;
+    }
+    return (PyObject *)code;
+}
+
+int
+cds_glue_sees_calls(void)
+{
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    if (interp->eval_frame != NULL || interp->sys_profiling_threads != 0
+        || interp->sys_tracing_threads != 0) {
+        return 1;
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(interp->monitors.tools); i++) {
+        if (interp->monitors.tools[i] != 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int
+cds_glue_has_attributes_in_dict(PyObject *object, PyObject *name)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type->tp_setattro != PyObject_GenericSetAttr
+        || !(type->tp_flags & Py_TPFLAGS_MANAGED_DICT)) {
+        return 0;
+    }
+    PyObject *descriptor = _PyType_Lookup(type, name);
+    PyDictObject *dict = _PyObject_GetManagedDict(object);
+    // Other keys than strings may have a comparison of their own.
+    return (descriptor == NULL || Py_TYPE(descriptor)->tp_descr_set == NULL)
+        && (dict == NULL || DK_IS_UNICODE(dict->ma_keys));
+}
+
+int
+cds_glue_is_in_dict(PyObject *object, PyObject *name)
+{
+    PyObject *value;
+    if ((Py_TYPE(object)->tp_flags & Py_TPFLAGS_INLINE_VALUES)
+        && _PyObject_TryGetInstanceAttribute(object, name, &value)) {
+        int found = value != NULL;
+        Py_XDECREF(value);
+        return found;
+    }
+    PyDictObject *dict = _PyObject_GetManagedDict(object);
+    return dict != NULL && PyDict_GetItemWithError((PyObject *)dict, name) != NULL;
+}
+
+int
+cds_glue_ends_alike(PyTypeObject *first, PyTypeObject *second)
+{
+    return first->tp_finalize == second->tp_finalize
+        && first->tp_repr == second->tp_repr;
+}
+
 void
 cds_glue_clear_namespace(PyObject *dict)
 {

@@ -163,6 +163,33 @@ const char *cds_glue_name(PyTypeObject *type);
 
 int cds_glue_has_capsule_destructor(PyObject *object);
 
+/* __del__ of a class, or NULL if it has none, or another finalizer; borrowed. */
+PyObject *cds_glue_python_finalizer(PyTypeObject *type);
+
+/* An attribute of a type and its bases, as it is in their dicts, or NULL; borrowed. */
+PyObject *cds_glue_type_attribute(PyTypeObject *type, const char *name);
+
+/* The function and the object of a bound method, or NULL; borrowed. */
+PyObject *cds_glue_method_function(PyObject *object);
+PyObject *cds_glue_method_object(PyObject *object);
+
+/* The code of a function that can be called with so many positional arguments,
+   if it is written in Python and runs as it is written: nobody monitors it, or has
+   put another function in its place. NULL otherwise; borrowed. */
+PyObject *cds_glue_plain_code(PyObject *object, Py_ssize_t arguments);
+
+/* Whether somebody is told of calls of Python functions: of all of them, in any
+   thread (sys.settrace(), sys.setprofile(), sys.monitoring, PEP 523). */
+int cds_glue_sees_calls(void);
+
+/* Whether setting or deleting an attribute of an object changes its dict, and does
+   nothing else; and whether it is in that dict. */
+int cds_glue_has_attributes_in_dict(PyObject *object, PyObject *name);
+int cds_glue_is_in_dict(PyObject *object, PyObject *name);
+
+/* Whether objects of two types have the same tp_finalize and tp_repr. */
+int cds_glue_ends_alike(PyTypeObject *first, PyTypeObject *second);
+
 /* What the interpreter does with a namespace that is still there at its end. */
 void cds_glue_clear_namespace(PyObject *dict);
 

@@ -1,11 +1,15 @@
 //! The immortal objects of an image and the references between them, recorded when they were made immortal. At the end of a process
-//! only those are looked at again that may refer to others since: those with a part in a page that was written.
+//! only those are looked at again that may refer to others since: those with a part in a page that was written, unless a hash of
+//! their parts (of 64 bits) is what it was. Most objects in such pages have not changed, and following their references takes longer.
 
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::iter;
 use std::ops::Range;
+use std::slice;
 use std::sync::OnceLock;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::census::Census;
 use super::heap::{self, Address};
@@ -28,6 +32,10 @@ pub struct Graph {
     starts: Table<u32>,
     referents: Table<u32>,
     counts: Table<u32>,
+    /// The hash of the parts of each, if these are known.
+    hashes: Table<u64>,
+    /// That has all objects of classes which are defined in Python traversed as its own are.
+    class: Address,
     places: Places,
     /// Objects of which nobody knows when they change, or which refer to one that is mortal.
     varying: Table<u32>,
@@ -75,6 +83,8 @@ impl Graph {
             starts: Table::new(),
             referents: Table::new(),
             counts: iter::repeat_n(0, sorted.len()).collect(),
+            hashes: Table::new(),
+            class: class.as_ptr(),
             places: Places::default(),
             varying: Table::new(),
         };
@@ -101,13 +111,10 @@ impl Graph {
                     }
                 });
             }
-            // SAFETY: it is alive, and this is a class.
-            let is_known = unsafe {
-                pages_of(object, class.as_ptr().cast(), &mut |page| {
-                    places.push((page, number))
-                })
-            };
-            if refers_to_mortal || !is_known {
+            // SAFETY: it is alive.
+            let parts = unsafe { graph.parts_of(object, &mut |page| places.push((page, number))) };
+            graph.hashes.push(parts.unwrap_or_default());
+            if refers_to_mortal || parts.is_none() {
                 graph.varying.push(number);
             }
         }
@@ -155,15 +162,37 @@ impl Graph {
     /// # Errors
     /// If the kernel does not say which pages were written.
     pub fn changed(&self) -> io::Result<Table<u32>> {
+        let mut written = Table::new();
+        self.places.add_written(&mut written)?;
         let mut changed: Table<u32> = self.varying.iter().copied().collect();
-        self.places.add_written(&mut changed)?;
-        changed.as_mut().sort_unstable();
-        let mut last = MORTAL;
-        let unique = changed
-            .iter()
-            .copied()
-            .filter(|&number| std::mem::replace(&mut last, number) != number);
-        Ok(unique.collect())
+        changed.extend(unique(&mut written).filter(|&number| {
+            let number = number as usize;
+            // SAFETY: an immortal object is alive.
+            let hash = unsafe { self.parts_of(self.objects[number], &mut |_| {}) };
+            hash != Some(self.hashes[number])
+        }));
+        Ok(unique(&mut changed).collect())
+    }
+
+    /// Calls a function with the pages of the parts of an object, which are written when it comes to refer to others. Returns a
+    /// hash of these parts, if they are known: with the same, it is as it was.
+    ///
+    /// # Safety
+    /// The object is alive.
+    unsafe fn parts_of(&self, object: Address, each: &mut impl FnMut(usize)) -> Option<u64> {
+        let mut hash = 0;
+        // SAFETY: the object is alive, and this is a class; the parts of an object can be read.
+        let is_known = unsafe {
+            pieces_of(object, self.class.cast(), &mut |start, bytes| {
+                let first = start.addr() / PAGE;
+                let last = (start.addr() + bytes.max(1) - 1) / PAGE;
+                (first..=last).for_each(&mut *each);
+                if bytes > 0 {
+                    hash = xxh3_64_with_seed(slice::from_raw_parts(start, bytes), hash);
+                }
+            })
+        };
+        is_known.then_some(hash)
     }
 
     /// Looks at all objects that should be as they were.
@@ -207,6 +236,8 @@ impl Graph {
             starts,
             referents,
             counts,
+            hashes,
+            class: _,
             places,
             varying,
         } = self;
@@ -214,6 +245,7 @@ impl Graph {
         let more = [&numbers.firsts, &places.starts, &places.objects];
         words.into_iter().chain(more).map(Table::memory).chain([
             objects.memory(),
+            hashes.memory(),
             numbers.blocks.memory(),
             numbers.slots.memory(),
             places.pages.memory(),
@@ -234,26 +266,23 @@ unsafe fn refers_to_none(object: Address) -> bool {
     unsafe { heap::is_leaf(object) || raw::cds_glue_is_gc(object) == 0 }
 }
 
-/// Calls a function with the pages that are written when an object comes to refer to others. Returns whether these are known.
+/// Calls a function with the pieces of memory from which an object refers to others: where each begins, and how many bytes it has.
+/// Returns whether these are known.
 ///
 /// # Safety
 /// The object is alive, and the class is one that is defined in Python.
-unsafe fn pages_of<F: FnMut(usize)>(
+unsafe fn pieces_of<F: FnMut(*const u8, usize)>(
     object: Address,
     class: *mut raw::PyTypeObject,
     each: &mut F,
 ) -> bool {
-    unsafe extern "C" fn visit<F: FnMut(usize)>(
+    unsafe extern "C" fn visit<F: FnMut(*const u8, usize)>(
         start: *const c_void,
         bytes: usize,
         each: *mut c_void,
     ) {
-        let (first, last) = (
-            start.addr() / PAGE,
-            (start.addr() + bytes.max(1) - 1) / PAGE,
-        );
         // SAFETY: it is the function that was given, which nobody else uses meanwhile.
-        (first..=last).for_each(|page| unsafe { (*each.cast::<F>())(page) });
+        unsafe { (*each.cast::<F>())(start.cast(), bytes) };
     }
     // SAFETY: the object is alive, and the function that is called back is the one that is passed.
     let is_known: c_int = unsafe {
@@ -265,6 +294,14 @@ unsafe fn pages_of<F: FnMut(usize)>(
         )
     };
     is_known != 0
+}
+
+/// Sorts numbers, and leaves out those that come a second time.
+fn unique(numbers: &mut Table<u32>) -> impl Iterator<Item = u32> {
+    numbers.as_mut().sort_unstable();
+    let mut last = MORTAL;
+    let numbers = numbers.iter().copied();
+    numbers.filter(move |&number| std::mem::replace(&mut last, number) != number)
 }
 
 /// What is known of an object.

@@ -12,7 +12,8 @@
 //! - [`heap`]: the garbage collector's lists, and who refers to whom,
 //! - [`census`]: what can be reached from where,
 //! - [`graph`]: the references between the objects of an image, and which of them may have changed since,
-//! - [`sight`]: of which objects the end can be seen, and [`closing`]: that of files and sockets,
+//! - [`sight`]: of which objects the end can be seen, [`closing`]: that of files, sockets and databases, and [`idle`]: which
+//!   Python code does nothing that can be,
 //! - [`mortality`]: which objects of an image are immortal,
 //! - [`ending`]: the end of an interpreter with immortal objects,
 //! - [`image`]: what a frozen or restored process asks of it,
@@ -29,6 +30,7 @@ pub mod frames;
 pub mod gil;
 pub mod graph;
 pub mod heap;
+mod idle;
 pub mod image;
 pub mod interned;
 pub mod linked;

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 
 use super::closing::Closing;
 use super::heap::{Address, is_immortal, is_leaf};
+use super::idle;
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
 
@@ -57,6 +58,15 @@ pub unsafe fn is_noticeable(object: Address) -> bool {
     }
 }
 
+/// What anybody can see of ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seen {
+    Nothing,
+    /// What C code does that calls nobody: in which order other objects end makes no difference to it.
+    Native,
+    Anything,
+}
+
 /// What is to be known of types to tell whether something can be seen of the end of an object.
 pub struct Sight {
     closing: Closing,
@@ -83,13 +93,47 @@ impl Sight {
         })
     }
 
-    /// Whether anybody can see its end.
+    /// Whether anybody can see its end, if no more is to be seen of others.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_end(&mut self, object: Address) -> bool {
         // SAFETY: as promised.
-        unsafe { self.has_end(object) && !self.closing.is_silent(object) }
+        unsafe { self.seen_of_end(object) != Seen::Nothing }
+    }
+
+    /// What can be seen of its end, if no more is to be seen of others.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn seen_of_end(&mut self, object: Address) -> Seen {
+        // SAFETY: as promised.
+        unsafe {
+            if !self.has_end(object) || self.closing.is_silent(object) {
+                return Seen::Nothing;
+            }
+            if self.closing.is_native(object) {
+                return Seen::Native;
+            }
+            if self.is_end_idle(object) {
+                return Seen::Nothing;
+            }
+        }
+        Seen::Anything
+    }
+
+    /// Whether its end calls Python code that does nothing that can be seen, if no more is to be seen of others.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn is_end_idle(&mut self, object: Address) -> bool {
+        // SAFETY: as promised.
+        unsafe {
+            self.has_end(object)
+                && has_finalizer(object)
+                && idle::is_finalizer_idle(object)
+                && !self.sees_dealloc(object)
+        }
     }
 
     /// Whether its end does anything but give back memory: an object that can still be used then could show it.
@@ -181,6 +225,18 @@ pub unsafe fn has_telling_callback(object: Address) -> bool {
         !callback.is_null()
             && (*reference).wr_object != &raw mut raw::_Py_NoneStruct
             && !is_forgetful(callback)
+    }
+}
+
+/// The same for one whose callback does something that can be seen, if no more is to be seen of others.
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn has_seen_callback(object: Address) -> bool {
+    // SAFETY: as promised; a weak reference with a callback keeps that alive.
+    unsafe {
+        has_telling_callback(object)
+            && !idle::is_callback_idle((*object.cast::<raw::PyWeakReference>()).wr_callback)
     }
 }
 

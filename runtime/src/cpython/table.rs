@@ -22,6 +22,15 @@ impl<T: Copy> Table<T> {
         }
     }
 
+    pub fn copy_of(values: &[T]) -> Self {
+        let mut table = Self::new();
+        table.reserve(values.len());
+        // SAFETY: there is room for them, in memory that nobody else has.
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), table.start, values.len()) };
+        table.len = values.len();
+        table
+    }
+
     pub fn push(&mut self, value: T) {
         self.reserve(1);
         // SAFETY: there is room for one more.
@@ -74,7 +83,19 @@ impl<T: Copy> Default for Table<T> {
     }
 }
 
-impl Table<u32> {
+/// What is 0, or false, if all of its bytes are 0.
+pub trait Zero: Copy {}
+impl Zero for u32 {}
+impl Zero for bool {}
+impl Zero for (usize, u32) {}
+
+impl<T: Zero> Table<T> {
+    pub fn zeros(count: usize) -> Self {
+        let mut table = Self::new();
+        table.extend_with_zeros(count);
+        table
+    }
+
     pub fn extend_with_zeros(&mut self, count: usize) {
         self.reserve(count);
         // New memory is zero, and only these tables are never made shorter.

@@ -11,6 +11,7 @@ use super::{rehearse, take};
 use crate::cpython::ending::Ending;
 use crate::cpython::object::Result;
 use crate::cpython::own;
+use crate::cpython::sight::Seen;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
@@ -64,11 +65,25 @@ fn finalize(is_full: bool) -> Result<()> {
 /// Does as much as can be seen of what a plain process does.
 fn finalize_objects(is_full: bool) -> Result<()> {
     let mut ending = Ending::new(IS_STRICT.load(Ordering::Relaxed))?;
-    if !is_full && !Ending::is_collection_seen() && !ending.is_seen() {
-        return Ok(());
+    let seen = if is_full || Ending::is_collection_seen() {
+        Seen::Anything
+    } else {
+        ending.seen()
+    };
+    match seen {
+        Seen::Nothing => return Ok(()),
+        Seen::Native => {
+            ending.detach_modules()?;
+            if rehearse::is_rehearsal() || ending.collect_native() {
+                return Ok(());
+            }
+            Ending::collect_first();
+        }
+        Seen::Anything => {
+            Ending::collect_first();
+            ending.detach_modules()?;
+        }
     }
-    Ending::collect_first();
-    ending.detach_modules()?;
     if !is_full && !ending.leaves_something() {
         Ending::collect();
         return Ok(());

@@ -254,6 +254,10 @@ class Mmap(Bytes):
             self.value.close()
             self.value, self.expected = self.make(data), data
         elif what == "resize":
+            # What it loses of its last page would be there again when it grows.
+            lost = len(self.expected) - len(data)
+            if lost > 0:
+                self.value[len(data) : len(self.expected)] = bytes(lost)
             self.value.resize(len(data))
             self.expected = (self.expected + bytes(len(data)))[: len(data)]
         elif what == "forget":
