@@ -142,9 +142,9 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
     match profile {
         Profile::Dev | Profile::Release => (&[], &[]),
         Profile::Debug => (
-            // One takes minutes with an allocator that checks each block, and is about the kernel's memory. With that
-            // allocator, the other finds new objects in the image's arenas, which has a list of what may differ.
-            &["image_memory_fuzz", "image_report"],
+            // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
+            // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ.
+            &["image_memory_fuzz", "image_report", "random_programs"],
             &[
                 // Addresses are in what it prints.
                 "real_programs",
@@ -160,6 +160,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "auto_image",
                 "image_report",
                 "image_memory_fuzz",
+                "random_programs",
             ],
             &[
                 "real_programs",
