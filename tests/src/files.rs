@@ -6,8 +6,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
+
 /// Code that the interpreter has compiled is no work of a program.
 const COMPILED: &str = "__pycache__";
+
+/// Characters of a long file.
+const LONG: usize = 4000;
 
 /// Files and directories by their path in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,18 +116,29 @@ impl Files {
         changed
     }
 
-    /// For people and comparisons, one line each.
-    pub fn text(&self) -> String {
+    /// For people and comparisons, one line each. Of long files there is the beginning, and a digest of what is normal of them.
+    pub fn text(&self, normal: impl Fn(&str) -> String) -> String {
         let lines = self.0.iter().map(|(name, entry)| {
             let contents = match &entry.kind {
                 Kind::Directory => "a directory".to_owned(),
-                Kind::File(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+                Kind::File(bytes) => shortened(&normal(&bytes.escape_ascii().to_string())),
                 Kind::Link(target) => format!("a link to {}", target.display()),
                 Kind::Other => "gone, or no file".to_owned(),
             };
             format!("{} (mode {:o}): {contents}\n", name.display(), entry.mode)
         });
         lines.collect()
+    }
+}
+
+fn shortened(contents: &str) -> String {
+    match contents.char_indices().nth(LONG) {
+        None => format!("\"{contents}\""),
+        Some((end, _)) => {
+            let digest = Sha256::digest(contents);
+            let digest = digest[..8].iter().map(|byte| format!("{byte:02x}"));
+            format!("\"{}…\" {}", &contents[..end], String::from_iter(digest))
+        }
     }
 }
 

@@ -5,10 +5,12 @@ pub mod document;
 pub mod environment;
 pub mod files;
 pub mod measure;
+pub mod programs;
 pub mod progress;
 pub mod random_programs;
 pub mod report;
 pub mod restored;
+pub mod venv;
 pub mod workload;
 
 use std::ffi::OsStr;

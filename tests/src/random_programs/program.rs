@@ -136,7 +136,7 @@ impl Traces {
             stderr,
             status,
         } = &self.outcome;
-        let files = self.files.text();
+        let files = self.files.text(str::to_owned);
         format!("status {status}\nstdout:\n{stdout}\nstderr:\n{stderr}\nfiles:\n{files}")
     }
 }
