@@ -1,9 +1,11 @@
-"""Runs a server, asks it, and ends it: `ask_server.py PORT SIGNAL PATHS COMMAND...`.
+"""Runs a server, asks it, and ends it: `ask_server.py PORT SIGNAL PATHS MAPS COMMAND...`.
 
-Prints what it has answered, and ends as the server does.
+Prints what it has answered, copies what it has mapped to the file MAPS, and ends as the server
+does.
 """
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -13,9 +15,10 @@ _SECONDS = 60
 
 
 def main() -> None:
-    port, name, paths, *command = sys.argv[1:]
+    port, name, paths, maps, *command = sys.argv[1:]
     pid = os.posix_spawn(command[0], command, os.environ)
     answers = [_ask(int(port), path, pid) for path in paths.split(",")]
+    shutil.copyfile(f"/proc/{pid}/maps", maps)
     os.kill(pid, signal.Signals[f"SIG{name}"])
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     for answer in answers:

@@ -78,7 +78,10 @@ impl Context {
         if let Some(server) = &program.server {
             add(&helped);
             add(&[&helper("ask_server.py"), &port, &server.signal]);
-            add(&[&server.paths.join(",")]);
+            add(&[
+                &server.paths.join(","),
+                &scratch.maps().display().to_string(),
+            ]);
         }
         if program.asks {
             add(&helped);

@@ -53,7 +53,8 @@ pub struct Server {
     pub signal: String,
 }
 
-/// A regular expression for what differs between two plain runs, and why it does.
+/// A regular expression for what differs between two plain runs, and why it does. One that ends with `\n` is for a line that may
+/// come sooner or later.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unsteady {

@@ -7,6 +7,8 @@ use super::data::Program;
 
 /// Patterns, and what is put in their place.
 const PATTERNS: [(&str, &str); 10] = [
+    // Temporary names.
+    (r"\btmp-?[a-z0-9_]{8}\b", "TEMPORARY"),
     // Times and dates.
     (
         r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?([+-]\d{2}:?\d{2}|Z)?",
@@ -27,8 +29,6 @@ const PATTERNS: [(&str, &str); 10] = [
     // Processes.
     (r"(?i)\b(pid:?|process) ?\[?\d+\]?", "PID"),
     (r"\[\d{2,7}\]", "[PID]"),
-    // Temporary names.
-    (r"\btmp-?[a-z0-9_]{8}\b", "TEMPORARY"),
     // Addresses of objects.
     (r"0x[0-9a-f]{6,16}\b", "ADDRESS"),
 ];
@@ -42,10 +42,12 @@ impl Normal {
     /// What is normal for a program, some of whose output may differ between two plain runs.
     pub fn new(program: &Program) -> Result<Self> {
         let general = PATTERNS.map(|(pattern, name)| (pattern.to_owned(), name.to_owned()));
-        let own = program
-            .unsteady
-            .iter()
-            .map(|unsteady| (unsteady.pattern.clone(), "UNSTEADY".to_owned()));
+        let own = program.unsteady.iter().map(|unsteady| {
+            // A line that may come sooner or later is left out.
+            let is_line = unsteady.pattern.ends_with(r"\n");
+            let name = if is_line { "" } else { "UNSTEADY" };
+            (unsteady.pattern.clone(), name.to_owned())
+        });
         let patterns = own.chain(general).map(|(pattern, name)| {
             let regex = Regex::new(&format!("(?m){pattern}"))
                 .with_context(|| format!("{}: {pattern}", program.name))?;

@@ -98,6 +98,11 @@ impl Scratch {
         self.directory.join("archives").join(name)
     }
 
+    /// A copy of what a server has mapped.
+    pub fn maps(&self) -> PathBuf {
+        self.archive("maps.txt")
+    }
+
     /// Puts everything back, but for code that was compiled: each program finds it from its second run on.
     pub fn restore(&mut self) {
         self.before.restore(&self.world());

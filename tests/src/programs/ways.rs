@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -53,7 +54,7 @@ pub struct Findings {
 struct Run {
     text: String,
     cpu_ms: f64,
-    report: Option<Report>,
+    restored: Result<(), String>,
 }
 
 /// Runs a program in a context.
@@ -89,14 +90,7 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
         runs.extend(last);
     }
     let cpu_ms = [0, 1, 2].map(|way| runs.get(way).map_or(0.0, |run| run.cpu_ms));
-    let report = runs.pop().and_then(|run| run.report);
-    let restored = match report {
-        None => Err("it leaves no statistics".to_owned()),
-        Some(report) if report.startup_image.is_some() => Ok(()),
-        Some(report) => Err(report
-            .startup_image_refused
-            .unwrap_or_else(|| "there is no image".to_owned())),
-    };
+    let restored = runs.pop().map_or(Err(String::new()), |run| run.restored);
     Ok(Findings {
         context,
         differences,
@@ -151,8 +145,26 @@ fn run(
     Ok(Run {
         text,
         cpu_ms,
-        report: Report::read(&stats).ok(),
+        restored: is_restored(program, scratch, &stats),
     })
+}
+
+/// Whether the last run was restored, by its statistics; a server that a signal ends leaves none, but maps its image.
+fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(), String> {
+    let Ok(report) = Report::read(stats) else {
+        let maps = fs::read_to_string(scratch.maps()).unwrap_or_default();
+        let is_restored = program.server.is_some() && maps.contains(".startup");
+        let unknown = || "it leaves no statistics".to_owned();
+        return is_restored.then_some(()).ok_or_else(unknown);
+    };
+    if report.startup_image.is_some() {
+        return Ok(());
+    }
+    let refused = report.startup_image_refused.unwrap_or_default();
+    let reason = refused.split_once(" is not used: ");
+    Err(reason
+        .map_or("there is no image", |(_, reason)| reason)
+        .to_owned())
 }
 
 /// Runs a command to its end; returns its processor time, with that of its children, as well.

@@ -29,9 +29,6 @@ pub struct Verdict {
     pub difference: Option<String>,
 }
 
-/// Where the statistics of a run are, seen from the program.
-const STATS: &str = "cds_stats=../made/stats.json";
-
 impl Way {
     pub const ALL: [Self; 3] = [Self::Archive, Self::ExplicitImage, Self::AutomaticImage];
 
@@ -68,11 +65,13 @@ impl Way {
             }
             Self::AutomaticImage => "cds_auto=../made/app.img,image",
         };
-        let options = ["-X", option, "-X", STATS];
+        let stats = program.project.path("made/stats.json");
+        // The program may go elsewhere.
+        let report = format!("cds_stats={}", stats.display());
+        let options = ["-X", option, "-X", &report];
         // One that makes itself needs two for that.
         let learning = [0, 1][..if self == Self::ExplicitImage { 0 } else { 2 }].iter();
         for run in learning.copied().chain(runs) {
-            let stats = program.project.path("made/stats.json");
             let _ = std::fs::remove_file(&stats);
             let mut has_ended = true;
             let traces = program.run(&options, run, || {
