@@ -3,10 +3,14 @@
 pub mod ancestor;
 pub mod document;
 pub mod environment;
+pub mod files;
 pub mod measure;
+pub mod programs;
 pub mod progress;
+pub mod random_programs;
 pub mod report;
 pub mod restored;
+pub mod venv;
 pub mod workload;
 
 use std::ffi::OsStr;
@@ -48,9 +52,14 @@ pub struct Outcome {
 impl Outcome {
     /// Runs a command to its end.
     pub fn of(command: &mut Command) -> Self {
+        Self::reading(command, Stdio::null())
+    }
+
+    /// Runs a command to its end, with something to read.
+    pub fn reading(command: &mut Command, input: Stdio) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let output = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .output()
             .expect("the command can be run");
         let signal = output.status.signal().map(|signal| -signal);
@@ -182,7 +191,12 @@ impl Project {
 
 /// Waits for the processes that `cds_auto` has started to write archives and images of a project.
 pub fn settle(project: &Project) {
-    let directory = project.path("").display().to_string();
+    assert!(are_settled(&project.path("")), "it never ends");
+}
+
+/// Waits for the processes of archives in a directory, but not for ever; returns whether they have ended.
+pub fn are_settled(directory: &Path) -> bool {
+    let directory = directory.display().to_string();
     let python = fs::canonicalize(python()).expect("it is there");
     let is_at_work = || {
         let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
@@ -203,9 +217,12 @@ pub fn settle(project: &Project) {
     };
     let start = Instant::now();
     while is_at_work() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it never ends");
+        if start.elapsed() > Duration::from_secs(60) {
+            return false;
+        }
         thread::sleep(Duration::from_millis(20));
     }
+    true
 }
 
 /// The exit status of a program that checks something: whether all was as it should be. An error is told.

@@ -22,11 +22,14 @@ pub struct Args {
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "cpython")]
     packages: Option<Vec<String>>,
+    /// Run console scripts and servers of packages instead, in five contexts: plainly, archived, and with images that make themselves
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["cpython", "packages"])]
+    programs: Option<Vec<String>>,
     /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
-    #[arg(long, conflicts_with_all = ["cpython", "packages"])]
+    #[arg(long, conflicts_with_all = ["cpython", "packages", "programs"])]
     restored: bool,
     /// Restore eight programs from their startup images so many times instead, two at once
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["cpython", "packages", "restored"])]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["cpython", "packages", "programs", "restored"])]
     restores: Option<u64>,
 }
 
@@ -37,6 +40,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(names) = &args.packages {
         return packages(&workspace, &args.choice, names);
+    }
+    if let Some(names) = &args.programs {
+        let names = Vec::from_iter(names.iter().map(String::as_str));
+        return program_of_tests(&workspace, &args.choice, "programs", &names);
     }
     if args.restored {
         return program_of_tests(&workspace, &args.choice, "restored", &[]);
@@ -74,6 +81,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     cross_check(&workspace, &build)?;
     step("cargo test", || cargo(&["test", "--workspace"]))?;
+    step("programs of packages", || {
+        run_program(&workspace, &build, "programs", &["--in-ci"])
+    })?;
     step("CPython's tests", || {
         cpython_tests::run_archived(&workspace, &build)
     })?;
@@ -142,9 +152,9 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
     match profile {
         Profile::Dev | Profile::Release => (&[], &[]),
         Profile::Debug => (
-            // One takes minutes with an allocator that checks each block, and is about the kernel's memory. With that
-            // allocator, the other finds new objects in the image's arenas, which has a list of what may differ.
-            &["image_memory_fuzz", "image_report"],
+            // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
+            // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ.
+            &["image_memory_fuzz", "image_report", "random_programs"],
             &[
                 // Addresses are in what it prints.
                 "real_programs",
@@ -160,6 +170,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "auto_image",
                 "image_report",
                 "image_memory_fuzz",
+                "random_programs",
             ],
             &[
                 "real_programs",
@@ -200,6 +211,11 @@ fn program_of_tests(
         let _lock = workspace.lock()?;
         build_python::build(workspace, choice, false)?
     };
+    run_program(workspace, &build, name, arguments)
+}
+
+/// Runs a program of the crate of the tests.
+fn run_program(workspace: &Workspace, build: &Build, name: &str, arguments: &[&str]) -> Result<()> {
     let program = [
         "run",
         "--quiet",
@@ -209,7 +225,7 @@ fn program_of_tests(
         name,
         "--",
     ];
-    cargo(workspace, &build, &[&program, arguments].concat())
+    cargo(workspace, build, &[&program, arguments].concat())
 }
 
 fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use cpython_cds_tests::environment::{self, succeed};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
+use cpython_cds_tests::venv::Venv;
 use cpython_cds_tests::workload::TENSORFLOW;
-use cpython_cds_tests::{Outcome, clean, exit_code, python, repository};
+use cpython_cds_tests::{Outcome, exit_code, python, repository};
 
 /// A package and its tests.
 struct Suite {
@@ -174,7 +175,7 @@ fn run(stock: &Path, names: &[String]) -> Result<bool> {
         progress.say("archive");
         let archive = patched.archive(suite)?;
         progress.say("with the archive");
-        let trace = patched.directory.join("trace.lst");
+        let trace = patched.path("trace.lst");
         let (archived, report) = patched.report(suite, &source, &archive, Some(&trace))?;
         let from_archive = report.modules.from_archive;
         progress.say("take a startup image");
@@ -253,15 +254,11 @@ fn tensorflow() -> Result<bool> {
 
 /// A virtual environment with pytest and the packages.
 struct Environment {
-    directory: PathBuf,
+    venv: Venv,
 }
 
 impl Environment {
     fn new(name: &str, interpreter: &Path) -> Result<Self> {
-        let directory = repository()
-            .join("target/workloads")
-            .join(format!("suites-{name}"));
-        let environment = Self { directory };
         let mut wanted = vec!["pytest==8.4.2", "trustme==1.2.1"];
         for suite in &SUITES {
             wanted.push(suite.requirement);
@@ -269,48 +266,24 @@ impl Environment {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        let made = environment.directory.join("made");
-        if fs::read_to_string(&made).is_ok_and(|text| text == wanted.join("\n")) {
-            return Ok(environment);
-        }
-        let progress = Progress::start(format!("packages for {name}"));
-        let mut venv = Command::new(interpreter);
-        clean(&mut venv);
-        succeed(
-            venv.args(["-m", "venv", "--clear"])
-                .arg(&environment.directory),
-        )?;
-        let mut pip = environment.pip();
-        succeed(pip.args(["install", "-q"]).args(&wanted))?;
-        fs::write(&made, wanted.join("\n"))
-            .with_context(|| format!("cannot write {}", made.display()))?;
-        progress.done();
-        Ok(environment)
+        let venv = Venv::new(&format!("suites-{name}"), interpreter, &wanted)?;
+        Ok(Self { venv })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.venv.directory().join(name)
     }
 
     /// A directory in which no package is found.
     fn empty(&self) -> Result<PathBuf> {
-        let empty = self.directory.join("empty");
+        let empty = self.path("empty");
         fs::create_dir_all(&empty).with_context(|| format!("cannot create {}", empty.display()))?;
         Ok(empty)
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(self.directory.join("bin/python"));
-        clean(&mut command);
-        command
-    }
-
-    /// pip, which the environment may tell where packages come from.
-    fn pip(&self) -> Command {
-        let mut pip = Command::new(self.directory.join("bin/python"));
-        pip.args(["-m", "pip", "--disable-pip-version-check"]);
-        pip
-    }
-
     fn archive(&self, suite: &Suite) -> Result<PathBuf> {
-        let archive = self.directory.join("packages.img");
-        let mut dump = self.command();
+        let archive = self.path("packages.img");
+        let mut dump = self.venv.command();
         dump.args(["-m", "cds", "dump", "-q", "--package", suite.packages]);
         succeed(dump.arg(&archive))?;
         Ok(archive)
@@ -318,8 +291,8 @@ impl Environment {
 
     /// Takes an image of what a run has imported of the packages.
     fn image(&self, suite: &Suite, source: &Path, trace: &Path) -> Result<PathBuf> {
-        let archive = self.directory.join("image.img");
-        let list = self.directory.join("image.lst");
+        let archive = self.path("image.img");
+        let list = self.path("image.lst");
         let traced = fs::read_to_string(trace)
             .with_context(|| format!("cannot read {}", trace.display()))?;
         let is_of_package = |line: &&str| {
@@ -331,7 +304,7 @@ impl Environment {
         let lines = traced.lines().filter(is_of_package);
         let lines = lines.map(|line| format!("{line}\n")).collect::<String>();
         fs::write(&list, lines).with_context(|| format!("cannot write {}", list.display()))?;
-        let mut dump = self.command();
+        let mut dump = self.venv.command();
         // Some packages ask for the working directory when they are imported.
         dump.current_dir(source).envs(SETTINGS);
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
@@ -347,7 +320,7 @@ impl Environment {
         archive: &Path,
         trace: Option<&Path>,
     ) -> Result<(BTreeMap<String, String>, Report)> {
-        let stats = self.directory.join("stats.json");
+        let stats = self.path("stats.json");
         let mut settings = vec![
             ("PYTHON_CDS", archive.to_owned()),
             ("PYTHON_CDS_STATS", stats.clone()),
@@ -368,7 +341,7 @@ impl Environment {
         settings: &[(&str, PathBuf)],
     ) -> Result<BTreeMap<String, String>> {
         let is_pytest = !suite.arguments[0].ends_with(".py");
-        let mut command = self.command();
+        let mut command = self.venv.command();
         command
             .current_dir(source)
             .envs(SETTINGS)
@@ -421,7 +394,7 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
     }
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
-    let mut download = environment.pip();
+    let mut download = environment.venv.pip();
     // What it would be built with may be wheels.
     download.args([
         "download",
@@ -432,7 +405,7 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
         "-d",
     ]);
     succeed(download.arg(&directory).arg(suite.requirement))?;
-    let mut unpack = environment.command();
+    let mut unpack = environment.venv.command();
     unpack.args(["-c", "import glob, shutil, sys; [shutil.unpack_archive(file, sys.argv[1], filter='data') for file in glob.glob(sys.argv[1] + '/*.tar.gz')]"]);
     succeed(unpack.arg(&directory))?;
     unpacked(&directory).with_context(|| format!("{} has nothing in it", suite.requirement))

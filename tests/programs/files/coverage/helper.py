@@ -1,0 +1,4 @@
+def double(value):
+    if value is None:
+        return None
+    return 2 * value

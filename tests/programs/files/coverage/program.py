@@ -1,0 +1,5 @@
+import helper
+
+if helper.double(2) == 5:
+    print("never")
+print(helper.double(3))

@@ -1,0 +1,5 @@
+*** Test Cases ***
+Passes
+    Should Be Equal    1    1
+Fails
+    Should Be Equal    1    2

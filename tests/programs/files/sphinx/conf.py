@@ -1,0 +1,3 @@
+project = "Thing"
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+html_theme = "alabaster"

@@ -1,0 +1,163 @@
+//! What `cargo xtask test --programs` runs: console scripts and servers, plainly, with archives, and with images that make
+//! themselves.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow, ensure};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use cpython_cds_tests::exit_code;
+use cpython_cds_tests::programs::data::Unsteady;
+use cpython_cds_tests::programs::{Context, Findings, Program, Scratch, data, ways};
+use cpython_cds_tests::python;
+use cpython_cds_tests::venv::Venv;
+
+/// Run console scripts and servers plainly, with archives, and with images that make themselves
+#[derive(Parser)]
+struct Args {
+    /// Only these programs [default: all]
+    name: Vec<String>,
+    /// Only those that are part of `cargo xtask test`
+    #[arg(long)]
+    in_ci: bool,
+    /// Only in these contexts [default: all]
+    #[arg(long, value_name = "CONTEXT", num_args = 1..,
+          value_parser = PossibleValuesParser::new(Context::ALL.map(Context::name)))]
+    context: Vec<String>,
+}
+
+/// Programs at a time.
+const AT_ONCE: usize = 2;
+
+/// Differences of a program in a context that are shown, and lines of each.
+const DIFFERENCES: usize = 2;
+const SHOWN: usize = 40;
+
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+/// Whether all programs do the same in all ways.
+fn run(args: &Args) -> Result<bool> {
+    let programs = data::read()?;
+    for name in &args.name {
+        let is_known = programs.iter().any(|program| program.name == *name);
+        ensure!(is_known, "there is no program {name}");
+    }
+    let is_wanted = |program: &&Program| {
+        (args.name.is_empty() || args.name.contains(&program.name))
+            && (program.in_ci || !args.in_ci)
+    };
+    println!(
+        "{:<22}{:<20}{:>6}{:>11}{:>9}{:>9}{:>8}{:>8}",
+        "", "context", "same", "plain, ms", "archive", "ratio", "image", "ratio"
+    );
+    let wanted = Vec::from_iter(programs.iter().filter(is_wanted));
+    // Programs that share an environment run one after the other: what one compiles changes directories of all.
+    let groups = Vec::from_iter(wanted.chunk_by(|one, other| one.packages == other.packages));
+    let next = AtomicUsize::new(0);
+    let totals = Mutex::new(Totals::default());
+    let installing = Mutex::new(());
+    let work = || -> Result<()> {
+        while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for program in *group {
+                let venv = {
+                    let _one_at_a_time = installing.lock();
+                    venv(program)?
+                };
+                check(program, venv, args, &totals)?;
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers = [(); AT_ONCE].map(|()| scope.spawn(work));
+        workers.into_iter().try_for_each(|worker| {
+            let result = worker.join();
+            result.unwrap_or_else(|_| Err(anyhow!("a check has panicked")))
+        })
+    })?;
+    let totals = totals
+        .into_inner()
+        .map_err(|_| anyhow!("a check has panicked"))?;
+    println!(
+        "{} programs and contexts: {} the same, {} restored",
+        totals.all, totals.same, totals.restored
+    );
+    // Programs of which none is restored prove nothing.
+    Ok(totals.same == totals.all && totals.restored > 0)
+}
+
+fn venv(program: &Program) -> Result<Venv> {
+    let requirements = program.requirements()?;
+    let requirements = Vec::from_iter(requirements.iter().map(String::as_str));
+    let name = format!("programs-{}", program.packages);
+    Venv::new(&name, &python(), &requirements)
+}
+
+/// Runs a program in all contexts that are wanted and possible.
+fn check(program: &Program, venv: Venv, args: &Args, totals: &Mutex<Totals>) -> Result<()> {
+    let mut scratch = Scratch::new(program, venv)?;
+    for context in Context::ALL {
+        let name = context.name().to_owned();
+        let is_wanted = args.context.is_empty() || args.context.contains(&name);
+        if !is_wanted || !context.is_possible() {
+            continue;
+        }
+        let findings = ways::check(program, &mut scratch, context)?;
+        print!("{}", describe(&program.name, &findings));
+        if let Ok(mut totals) = totals.lock() {
+            totals.add(&findings);
+        }
+    }
+    for Unsteady { pattern, reason } in &program.unsteady {
+        println!("    {}, not compared: {pattern} ({reason})", program.name);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Totals {
+    all: usize,
+    same: usize,
+    restored: usize,
+}
+
+impl Totals {
+    fn add(&mut self, findings: &Findings) {
+        self.all += 1;
+        self.same += usize::from(findings.differences.is_empty());
+        self.restored += usize::from(findings.restored.is_ok());
+    }
+}
+
+/// A line, and some of what is different.
+fn describe(name: &str, findings: &Findings) -> String {
+    let [plain, archive, image] = findings.cpu_ms;
+    let same = if findings.differences.is_empty() {
+        "yes"
+    } else {
+        "NO"
+    };
+    let restored = match &findings.restored {
+        Ok(()) => "restored",
+        Err(reason) => &format!("not restored: {reason}"),
+    };
+    let mut text = format!(
+        "{name:<22}{:<20}{same:>6}{plain:>11.0}{archive:>9.0}{:>9.2}{image:>8.0}{:>8.2}  {restored}\n",
+        findings.context.name(),
+        plain / archive,
+        plain / image,
+    );
+    if findings.is_unsteady {
+        text += "    two plain runs differ, for which its entry has to have a reason\n";
+    }
+    let differences = findings.differences.iter().take(DIFFERENCES);
+    for line in differences.flat_map(|difference| difference.lines().take(SHOWN)) {
+        text += &format!("    {line}\n");
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! Console scripts and servers of packages, and what they do in several contexts and ways.
+
+pub mod contexts;
+pub mod data;
+pub mod normal;
+pub mod scratch;
+pub mod ways;
+
+pub use contexts::Context;
+pub use data::Program;
+pub use scratch::Scratch;
+pub use ways::{Findings, Way};

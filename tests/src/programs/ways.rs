@@ -1,0 +1,233 @@
+//! A program in one context, in all ways.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use similar::{ChangeTag, TextDiff};
+use wait4::Wait4;
+
+use super::contexts::Context;
+use super::data::Program;
+use super::normal::Normal;
+use super::scratch::Scratch;
+use crate::report::Report;
+use crate::{Outcome, are_settled};
+
+/// Runs of each way.
+const RUNS: usize = 3;
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Plain,
+    Archive,
+    Image,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Archive => "archive",
+            Self::Image => "image",
+        }
+    }
+}
+
+/// What the runs in one context have shown.
+pub struct Findings {
+    pub context: Context,
+    /// What was different, for people.
+    pub differences: Vec<String>,
+    /// Two plain runs differ.
+    pub is_unsteady: bool,
+    /// Whether the last run was restored, or why it was not.
+    pub restored: Result<(), String>,
+    /// Processor time of the last runs: plainly, with the archive, with the image.
+    pub cpu_ms: [f64; 3],
+}
+
+/// What one run has left, as text for comparison.
+struct Run {
+    text: String,
+    cpu_ms: f64,
+    restored: Result<(), String>,
+}
+
+/// Runs a program in a context.
+pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Result<Findings> {
+    let normal = Normal::new(program)?;
+    // The first runs write `.pyc` files, and so change directories.
+    scratch.restore();
+    scratch.forget_times();
+    let mut runs = Vec::new();
+    let mut differences = Vec::new();
+    let mut expected: Option<String> = None;
+    let mut is_unsteady = false;
+    for way in [Way::Plain, Way::Archive, Way::Image] {
+        let mut last = None;
+        for number in 1..=RUNS {
+            let run = run(program, scratch, context, way, &normal)?;
+            if way == Way::Plain && number == 1 {
+                scratch.forget_times();
+            }
+            match &expected {
+                Some(expected) if *expected != run.text => {
+                    let title = format!("{}, {} {number}", context.name(), way.name());
+                    is_unsteady |= way == Way::Plain;
+                    differences.push(difference(&title, expected, &run.text));
+                }
+                Some(_) => {}
+                // The first one may find that nothing is compiled.
+                None if number == 1 => {}
+                None => expected = Some(run.text.clone()),
+            }
+            last = Some(run);
+        }
+        runs.extend(last);
+    }
+    let cpu_ms = [0, 1, 2].map(|way| runs.get(way).map_or(0.0, |run| run.cpu_ms));
+    let restored = runs.pop().map_or(Err(String::new()), |run| run.restored);
+    Ok(Findings {
+        context,
+        differences,
+        is_unsteady,
+        restored,
+        cpu_ms,
+    })
+}
+
+fn run(
+    program: &Program,
+    scratch: &mut Scratch,
+    context: Context,
+    way: Way,
+    normal: &Normal,
+) -> Result<Run> {
+    scratch.restore();
+    let name = format!("{}-{}", context.name().replace(' ', "-"), way.name());
+    let archive = scratch.archive(&format!("{name}.img"));
+    let stats = scratch.archive(&format!("{name}.json"));
+    let option = match way {
+        Way::Plain => "cds=off".to_owned(),
+        Way::Archive => format!("cds_auto={}", archive.display()),
+        Way::Image => format!("cds_auto={},image", archive.display()),
+    };
+    let mut options = vec![format!("-X{option}")];
+    if way != Way::Plain {
+        options.push(format!("-Xcds_stats={}", stats.display()));
+        let _ = fs::remove_file(&stats);
+    }
+    let mut command = context.command(program, scratch, &options);
+    let (outcome, cpu_ms) = measured(&mut command)?;
+    let is_settled = way == Way::Plain || are_settled(&scratch.archive(""));
+    let Outcome {
+        stdout,
+        stderr,
+        status,
+    } = outcome;
+    let written = scratch.written().text(|text| normal.text(text));
+    let settled = if is_settled {
+        ""
+    } else {
+        "what it has started never ends\n"
+    };
+    let text = format!(
+        "status {status}\n{settled}stdout:\n{stdout}\nstderr:\n{stderr}\nfiles:\n{written}"
+    );
+    let text = normal.text(&text);
+    // For whoever wants to know more than a difference.
+    let seen = scratch.archive(&format!("{name}.txt"));
+    fs::write(&seen, &text).with_context(|| format!("cannot write {}", seen.display()))?;
+    Ok(Run {
+        text,
+        cpu_ms,
+        restored: is_restored(program, scratch, &stats),
+    })
+}
+
+/// Whether the last run was restored, by its statistics; a server that a signal ends leaves none, but maps its image.
+fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(), String> {
+    let Ok(report) = Report::read(stats) else {
+        let maps = fs::read_to_string(scratch.maps()).unwrap_or_default();
+        let is_restored = program.server.is_some() && maps.contains(".startup");
+        let unknown = || "it leaves no statistics".to_owned();
+        return is_restored.then_some(()).ok_or_else(unknown);
+    };
+    if report.startup_image.is_some() {
+        return Ok(());
+    }
+    let refused = report.startup_image_refused.unwrap_or_default();
+    let reason = refused.split_once(" is not used: ");
+    Err(reason
+        .map_or("there is no image", |(_, reason)| reason)
+        .to_owned())
+}
+
+/// Runs a command to its end; returns its processor time, with that of its children, as well.
+fn measured(command: &mut Command) -> Result<(Outcome, f64)> {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let reader = std::thread::spawn(move || read(err.as_mut()));
+    let stdout = read(out.as_mut());
+    let stderr = reader.join().unwrap_or_default();
+    let end = child.wait4().context("cannot wait for a process")?;
+    let signal = end.status.signal().map(|signal| -signal);
+    let outcome = Outcome {
+        stdout,
+        stderr,
+        status: end.status.code().or(signal).unwrap_or(-1),
+    };
+    let cpu = end.rusage.utime + end.rusage.stime;
+    Ok((outcome, cpu.as_secs_f64() * 1e3))
+}
+
+fn read(stream: Option<&mut impl std::io::Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        let _ = stream.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Characters of a line that are shown, from a bit before the first one that is different.
+const SHOWN: usize = 240;
+
+fn difference(title: &str, expected: &str, found: &str) -> String {
+    let mut text = format!("{title}\n");
+    let diff = TextDiff::from_lines(expected, found);
+    let mut removed = VecDeque::new();
+    for change in diff.iter_all_changes() {
+        let line = change.value().trim_end();
+        match change.tag() {
+            ChangeTag::Equal => removed.clear(),
+            ChangeTag::Delete => {
+                removed.push_back(line);
+                text += &format!("- {}\n", shortened(line, 0));
+            }
+            ChangeTag::Insert => {
+                // The line that it stands for, most likely.
+                let other = removed.pop_front().unwrap_or_default();
+                let same = line.chars().zip(other.chars());
+                let same = same.take_while(|(one, two)| one == two).count();
+                text += &format!("+ {}\n", shortened(line, same.saturating_sub(SHOWN / 3)));
+            }
+        }
+    }
+    text
+}
+
+fn shortened(line: &str, from: usize) -> String {
+    let before = if from > 0 { "…" } else { "" };
+    let shown = line.chars().skip(from).take(SHOWN);
+    format!("{before}{}", String::from_iter(shown))
+}

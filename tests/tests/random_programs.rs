@@ -1,0 +1,180 @@
+//! Random programs do the same in all ways as plainly: with an archive, from an image of what they import, and with an image that
+//! makes itself.
+//!
+//! `CDS_PROGRAMS=10000` asks for so many in each way, `CDS_PROGRAMS_FIRST` for another first seed, `CDS_PROGRAMS_WAYS` for some of
+//! the ways (`archive,explicit,automatic`), and `CDS_PROGRAMS_KINDS` for programs that are made of these kinds of statements only,
+//! or of `all`; tests/random_programs/generation has the kinds. Of so many as `CDS_PROGRAMS_SHOWN` says, what is different is shown.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cpython_cds_tests::random_programs::{Kinds, Program, Verdict, Way, shrink};
+
+/// Kinds of statements with which an image, whose imports run before the program, gives another program today. They are left out
+/// of the programs of these ways unless somebody asks for them.
+const KNOWN_TO_DIFFER: [(Way, &[&str]); 3] = [
+    (Way::Archive, &[]),
+    (Way::ExplicitImage, &BEFORE_THE_PROGRAM),
+    (Way::AutomaticImage, &BEFORE_THE_PROGRAM),
+];
+
+/// What imports of an image do not see, since they have run before the program has changed it, or are the first to do.
+const BEFORE_THE_PROGRAM: [&str; 32] = [
+    "time zone",
+    "path",
+    "import hooks",
+    "warnings",
+    "locale",
+    "decimal",
+    "patched functions",
+    "patched classes",
+    "builtins",
+    "logging",
+    "signals",
+    "working directory",
+    "umask",
+    "seeds",
+    "interpreter settings",
+    "hooks",
+    "streams",
+    "registries",
+    "context variables",
+    "settings",
+    "kernel attributes",
+    "main module",
+    "callers",
+    "loaded modules",
+    "order of events",
+    "log file at import",
+    "files at import",
+    "forks at import",
+    "finalizers",
+    "weak references",
+    "lazy modules",
+    "random bytes",
+];
+
+/// Programs in each way, unless somebody asks for more.
+const PROGRAMS: u64 = 20;
+
+/// Failures that are made smaller and shown, unless somebody asks for more.
+const SHOWN: u64 = 3;
+
+/// What all programs have shown in one way.
+#[derive(Default)]
+struct Sum {
+    programs: usize,
+    runs: usize,
+    restored: usize,
+    refused: usize,
+    different: Vec<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, verdict: &Verdict) {
+        self.programs += 1;
+        self.runs += verdict.runs;
+        self.restored += verdict.restored;
+        self.refused += usize::from(verdict.refused.is_some());
+        if verdict.difference.is_some() {
+            self.different.push(seed);
+        }
+    }
+}
+
+fn wanted(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+fn number(name: &str) -> Option<u64> {
+    let value = wanted(name)?;
+    Some(value.parse().expect("a number"))
+}
+
+fn kinds(way: Way) -> Kinds {
+    match wanted("CDS_PROGRAMS_KINDS").as_deref() {
+        Some("all") => Kinds::AllBut(String::new()),
+        Some(names) => Kinds::Only(names.to_owned()),
+        None => {
+            let left_out = KNOWN_TO_DIFFER.iter().filter(|(of, _)| *of == way);
+            let left_out = Vec::from_iter(left_out.flat_map(|(_, names)| names.iter().copied()));
+            Kinds::AllBut(left_out.join(","))
+        }
+    }
+}
+
+fn check(way: Way, seeds: std::ops::Range<u64>) -> Sum {
+    let kinds = kinds(way);
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let program = Program::new(seed, &kinds, &BTreeSet::new());
+                    let verdict = way.check(&program);
+                    if verdict.difference.is_some() {
+                        println!("{} of {seed}: {}", way.name(), program.kinds());
+                    }
+                    sum.lock().expect("nobody has panicked").add(seed, &verdict);
+                }
+            });
+        }
+    });
+    sum.into_inner().expect("nobody has panicked")
+}
+
+#[test]
+fn random_programs_do_the_same() {
+    let first = number("CDS_PROGRAMS_FIRST").unwrap_or(0);
+    let seeds = first..first + number("CDS_PROGRAMS").unwrap_or(PROGRAMS);
+    let names = wanted("CDS_PROGRAMS_WAYS");
+    let is_wanted = |way: &Way| {
+        let names = names.as_deref();
+        names.is_none_or(|names| names.split(',').any(|name| name == way.name()))
+    };
+    let shown = number("CDS_PROGRAMS_SHOWN").unwrap_or(SHOWN);
+    let mut failures = Vec::new();
+    for way in Way::ALL.into_iter().filter(is_wanted) {
+        let sum = check(way, seeds.clone());
+        println!(
+            "{}: {} programs, {} runs, {} restored; {} images refused; {} programs different",
+            way.name(),
+            sum.programs,
+            sum.runs,
+            sum.restored,
+            sum.refused,
+            sum.different.len(),
+        );
+        // Programs of which none is restored prove nothing.
+        if way != Way::Archive && sum.programs >= 10 {
+            let with_image = sum.programs - sum.refused;
+            assert!(sum.restored > with_image / 2, "hardly any is restored");
+        }
+        failures.extend(sum.different.into_iter().map(|seed| (way, seed)));
+    }
+    for &(way, seed) in failures.iter().take(shown as usize) {
+        let name = way.name();
+        match shrink(seed, &kinds(way), way) {
+            None => println!("\nseed {seed}, {name}: the same, this time"),
+            Some(smallest) => println!(
+                "\nseed {seed}, {name}:\n{}\n{}",
+                smallest.listing, smallest.difference
+            ),
+        }
+    }
+    let failures = failures
+        .iter()
+        .map(|(way, seed)| format!("{seed} ({})", way.name()));
+    let failures = Vec::from_iter(failures).join(", ");
+    assert!(
+        failures.is_empty(),
+        "programs of these seeds do something else: {failures}"
+    );
+}
