@@ -354,12 +354,15 @@ impl Renewal {
     /// started.
     fn start_as_orphan(&self) {
         const NO_SIGNAL_AT_END: libc::c_long = 0;
-        // SAFETY: a fork by itself, which calls no handlers (pthread_atfork(3)); no other thread runs yet, and the child does
-        // nothing but start a process and end.
+        let Some(spawning) = Spawning::of(self) else {
+            return;
+        };
+        // SAFETY: a fork by itself, which calls no handlers (pthread_atfork(3)). Another thread may have had the lock of the
+        // allocator: the child allocates nothing, but starts a process and ends.
         unsafe {
             match libc::syscall(libc::SYS_clone, NO_SIGNAL_AT_END, 0, 0, 0, 0) {
                 0 => {
-                    self.start();
+                    spawning.spawn();
                     libc::_exit(0);
                 }
                 child if child > 0 => {
@@ -374,22 +377,37 @@ impl Renewal {
         }
     }
 
-    /// Starts it in a session of its own, with no open file and no blocked signal of the program.
+    /// Starts it.
     fn start(&self) {
+        if let Some(spawning) = Spawning::of(self) {
+            spawning.spawn();
+        }
+    }
+}
+
+/// All that is needed to start a process in a session of its own, with no open file and no blocked signal of the program.
+struct Spawning {
+    command: Vec<*mut libc::c_char>,
+    environment: Vec<*mut libc::c_char>,
+    actions: libc::posix_spawn_file_actions_t,
+    attributes: libc::posix_spawnattr_t,
+}
+
+impl Spawning {
+    fn of(renewal: &Renewal) -> Option<Self> {
         let pointers = |texts: &[CString]| -> Vec<_> {
             let pointers = texts.iter().map(|text| text.as_ptr().cast_mut());
             pointers.chain([ptr::null_mut()]).collect()
         };
-        let (command, environment) = (pointers(&self.command), pointers(&self.environment));
         let flags = libc::POSIX_SPAWN_SETSID | libc::POSIX_SPAWN_SETSIGMASK as libc::c_short;
-        // SAFETY: the structures are initialized before they are used, and the arrays end with a NULL.
+        // SAFETY: the structures are initialized before they are used.
         unsafe {
             let mut actions = mem::zeroed();
             let mut attributes = mem::zeroed();
             let mut signals = mem::zeroed();
             libc::sigemptyset(&raw mut signals);
             if libc::posix_spawn_file_actions_init(&raw mut actions) != 0 {
-                return;
+                return None;
             }
             libc::posix_spawnattr_init(&raw mut attributes);
             libc::posix_spawnattr_setflags(&raw mut attributes, flags);
@@ -405,16 +423,36 @@ impl Renewal {
                 );
             }
             libc::posix_spawn_file_actions_addclosefrom_np(&raw mut actions, 3);
+            Some(Self {
+                command: pointers(&renewal.command),
+                environment: pointers(&renewal.environment),
+                actions,
+                attributes,
+            })
+        }
+    }
+
+    fn spawn(&self) {
+        // SAFETY: the arrays end with a NULL, and the texts live as long as the `Renewal`.
+        unsafe {
             libc::posix_spawn(
                 ptr::null_mut(),
-                command[0],
-                &raw const actions,
-                &raw const attributes,
-                command.as_ptr(),
-                environment.as_ptr(),
+                self.command[0],
+                &raw const self.actions,
+                &raw const self.attributes,
+                self.command.as_ptr(),
+                self.environment.as_ptr(),
             );
-            libc::posix_spawn_file_actions_destroy(&raw mut actions);
-            libc::posix_spawnattr_destroy(&raw mut attributes);
+        }
+    }
+}
+
+impl Drop for Spawning {
+    fn drop(&mut self) {
+        // SAFETY: they are initialized, and not used any more.
+        unsafe {
+            libc::posix_spawn_file_actions_destroy(&raw mut self.actions);
+            libc::posix_spawnattr_destroy(&raw mut self.attributes);
         }
     }
 }
