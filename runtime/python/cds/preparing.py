@@ -113,6 +113,8 @@ class Preparation:
 
     def _end(self) -> None:
         """Take notice that what comes now is done again in each restored process."""
+        self._own_builtins = startup.OwnBuiltins()
+        self._own_builtins.__enter__()
         streams.leave_alone()
         self._flush()
         observed.tell_end_of_imports(self._request)
@@ -182,6 +184,7 @@ class Preparation:
         self._forget()
         startup.begins_with()
         gc.callbacks[:] = self._gc_callbacks
+        self._own_builtins.__exit__()
         return observation
 
     def _compared(

@@ -75,6 +75,10 @@ class Program(preparing.Preparation):
 
     def is_candidate(self, is_import: bool) -> bool:
         """Say whether the process can become an image, and it is worth it."""
+        with startup.OwnBuiltins():
+            return self._is_candidate(is_import)
+
+    def _is_candidate(self, is_import: bool) -> bool:
         # Before anybody uses it.
         self._seed_watch.look()
         if is_import:

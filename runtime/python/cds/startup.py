@@ -5,6 +5,7 @@
 
 import _signal
 import atexit
+import builtins
 import gc
 import os
 import posix
@@ -48,6 +49,26 @@ DIRECTORIES = (
     ("rich", "_IMPORT_CWD", ""),
     ("pip._vendor.rich", "_IMPORT_CWD", ""),
 )
+
+
+class OwnBuiltins:
+    """While there is one, builtins are the interpreter's own, whatever a program has made of them."""
+
+    _now = vars(builtins)
+    _first = _now.copy()
+
+    def __enter__(self) -> None:
+        now, first = self._now, self._first
+        self._changed = {
+            name: now[name] for name in first if name in now and now[name] is not first[name]
+        }
+        self._removed = [name for name in first if name not in now]
+        now.update(first)
+
+    def __exit__(self, *_: object) -> None:
+        self._now.update(self._changed)
+        for name in self._removed:
+            self._now.pop(name, None)
 
 
 def keep_seeds(names: list[str]) -> None:
@@ -94,6 +115,17 @@ def resumed(
     ignored_signals: list[int],
 ) -> None:
     """Make a restored process one that was started with these arguments."""
+    with OwnBuiltins():
+        _resume(argv, orig_argv, options, environment, ignored_signals)
+
+
+def _resume(
+    argv: list[bytes],
+    orig_argv: list[bytes],
+    options: list[bytes],
+    environment: list[bytes],
+    ignored_signals: list[int],
+) -> None:
     streams.renew()
     _renew_environment(environment)
     kept = _arguments[:1] if _keeps_name else []

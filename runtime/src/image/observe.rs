@@ -616,11 +616,8 @@ impl Observer<'_> {
     /// stop them all each time would be slow; and with threads that go on there is no image.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
         match breakpoint.told(pid)? {
-            Some((CLOCK_READ, _)) => {
-                if self.note_look(pid, looks::CLOCK)? {
-                    return Ok(());
-                }
-            }
+            Some((CLOCK_READ, _)) if self.note_look(pid, looks::CLOCK)? => return Ok(()),
+            Some((CLOCK_READ, _)) => {}
             Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),
             _ => {}
         }
