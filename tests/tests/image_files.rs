@@ -64,16 +64,6 @@ fn until_restored(project: &Project, arguments: &[&str]) {
     panic!("{arguments:?}: {}", note(project));
 }
 
-/// Asserts that a program gets no image, and that a note says why.
-#[track_caller]
-fn assert_noted(project: &Project, arguments: &[&str], reason: &str) {
-    for _ in 0..2 {
-        let outcome = auto(project, arguments);
-        assert_ne!(how(&outcome), "restored", "{arguments:?}");
-    }
-    assert!(note(project).contains(reason), "{}", note(project));
-}
-
 fn note(project: &Project) -> String {
     let note = fs::read(project.path(IMAGE)).unwrap_or_default();
     let end = note.len().min(2000);

@@ -323,6 +323,42 @@ fn files_beside_a_restored_script_may_come_and_go() {
     assert!(!is_restored(&project, &["app.py"]));
 }
 
+/// Who knows the program can have its image taken at once, and is told where it ends.
+#[test]
+fn a_program_is_restored_from_an_image_that_was_dumped() {
+    let project = project(&[
+        (
+            "app.py",
+            "import beside, sys\nprint(beside.value, sys.argv)\nopen('log', 'a').write('x')\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    let dump = |program: &[&str]| {
+        let words = ["-m", "cds", "dump", "--image", "made/app.img", "--run"];
+        Outcome::of(&mut project.command_with_lib(&[&words, program].concat()))
+    };
+    let report = dump(&["app.py", "some", "words"]).success().stdout;
+    let script = project.path("app.py").display().to_string();
+    let told = format!("Frozen, and stopped at this: sys.argv, in {script}\n");
+    assert!(report.ends_with(&told), "{report}");
+    assert!(!project.path("log").exists());
+    let stats = ["-X", "cds=made/app.img", "-X", "cds_stats"];
+    let restored = [&stats[..], &["app.py", "others"]].concat();
+    let restored = Outcome::of(&mut project.command_with_lib(&restored));
+    assert_eq!(restored.stdout, "kept ['app.py', 'others']\n");
+    assert!(
+        restored
+            .stderr
+            .contains("started from made/app.img.startup")
+    );
+    let missing = dump(&["missing.py"]);
+    let told = "cds dump: error: cannot run missing.py: there is no such file\n";
+    assert_eq!((missing.status, &*missing.stderr), (1, told));
+    let without = ["-m", "cds", "dump", "made/app.img", "--run", "app.py"];
+    let without = Outcome::of(&mut project.command_with_lib(&without));
+    assert_eq!(without.status, 2, "{without:?}");
+}
+
 /// Of a directory, all counts that was asked for.
 #[test]
 fn the_time_of_a_directory_is_compared_with_what_is_restored() {

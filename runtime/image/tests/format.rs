@@ -11,7 +11,7 @@ use cds_image::format::{
     Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
     Source, Vdso, encode, hash,
 };
-use cds_image::key::{Key, Machine, Stamp};
+use cds_image::key::{Key, Machine, Program, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::{PAGE, places};
 use proptest::prelude::*;
@@ -46,7 +46,11 @@ fn image() -> Image<'static> {
             build_id: "0123",
             executable: b"/usr/bin/python",
             options: vec![b"-O"],
-            program: Some(b"\0app.py\0/srv"),
+            program: Some(Program {
+                identity: b"\0app.py\0/srv",
+                argument_count: Some(2),
+                own_entries: vec![b"helper.py"],
+            }),
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
             whole_environment: Some(vec![(b"HOME", b"/root"), (b"B", b"")]),

@@ -19,9 +19,11 @@ from cds.dump import (
     Summary,
     dump,
 )
+from cds.imagereport import inspect_image
 from cds.imaging import (
     NEEDED,
     Problem,
+    image_path,
     list_program,
     note_problem,
     take_image,
@@ -94,6 +96,9 @@ def run(arguments: Sequence[str]) -> int:
         parser.error("--run needs a program: what would follow `python`")
     if program and not options.image:
         parser.error("--run goes with --image: it is the program that is frozen")
+    if program and not program[0].startswith("-") and not os.path.exists(program[0]):
+        _complain(f"cannot run {program[0]}: there is no such file")
+        return EXIT_NOT_WRITTEN
     which = (lists, options.package, options.stdlib, options.site_packages, script, options.image)
     if not any(which):
         parser.error(
@@ -164,6 +169,9 @@ def run(arguments: Sequence[str]) -> int:
     elif not options.quiet:
         for text in _report(summary, options.verbose):
             print(text)
+        if program:
+            stopped_at = inspect_image(image_path(archive))["stopped_at"]
+            print(f"Frozen, and stopped at this: {stopped_at}")
     return EXIT_WRITTEN
 
 

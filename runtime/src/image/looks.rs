@@ -341,7 +341,7 @@ fn of_change(path: &[u8]) -> Option<String> {
 
 /// Whether the interpreter writes it of its own accord.
 fn is_bytecode(path: &str) -> bool {
-    path.contains("/__pycache__/")
+    path.contains("/__pycache__/") || path.ends_with("/__pycache__")
 }
 
 fn of_writing(pid: i32, descriptor: u64) -> Option<String> {
