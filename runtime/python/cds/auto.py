@@ -19,7 +19,7 @@ _NICENESS = 19
 _ARGUMENT = "?"
 
 # A program that never ends, and never does what it is stopped at, shall not be waited for.
-_MOST_SECONDS = 600
+_MOST_SECONDS = 120
 
 
 class _Run(NamedTuple):

@@ -139,12 +139,14 @@ class Program(preparing.Preparation):
         contents |= self._seen | record.opened
         observation.paths = self._compared(record, contents, looked_at)
         if observation.problem is None:
-            observation.problem = self._what_has_changed(observation.paths)
+            observation.problem = self._what_has_changed(observation.paths, place)
 
-    def _what_has_changed(self, paths: "list[observed.Looked]") -> str | None:
+    def _what_has_changed(self, paths: "list[observed.Looked]", place: str | None) -> str | None:
         """Have the image be taken anew if files may have been read before they were changed."""
         since = self._wanted["started"] - _CLOCK_TICK
         changed = [os.fsdecode(path) for path, _, *times, _, _ in paths if max(times) >= since]
+        if place is not None and os.stat(place).st_mtime_ns >= since:
+            changed.append(place)
         if not changed:
             return None
         if self._begin_anew("changed", changed):

@@ -16,7 +16,8 @@ use crate::image::{self, Watch};
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Returns the status, which is None if the command took more seconds than it may (zero are as many as it likes), and what the
-/// program has looked at before an image could be taken of it, or None. `watch` is None if the command is no program; otherwise
+/// program has looked at before an image could be taken of it, or None. A program that takes more is stopped, and its image may
+/// take as long. `watch` is None if the command is no program; otherwise
 /// its request, the directory of the package `cds`, and pairs of what is looked at and the file of a module that may do so.
 pub fn run_observed(
     [arguments, environment, record, seconds, watch]: [Object; 5],
@@ -34,7 +35,8 @@ pub fn run_observed(
     let record = Path::new(record.to_str()?);
     let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());
     let watched = Watched::of(&watch)?;
-    let start = Instant::now();
+    let mut start = Instant::now();
+    let mut may_stop = watched.is_some();
     let child = AtomicI32::new(0);
     // Of threads that trace, and of what they may wait for, the kernel wants to know exactly which one it is.
     let status = thread::scope(|scope| {
@@ -60,8 +62,11 @@ pub fn run_observed(
                         unsafe { libc::kill(pid, libc::SIGKILL) };
                     }
                     interrupted?;
-                    if is_late {
+                    if is_late && !std::mem::replace(&mut may_stop, false) {
                         return Ok(None);
+                    }
+                    if is_late {
+                        start = Instant::now();
                     }
                 }
             }
