@@ -43,9 +43,11 @@ _CATALOGUE = {
     ("multiprocessing.process", _RANDOM): "the authentication key",
     ("multiprocessing.util", _LIMITS): "how many files may be open",
     ("numpy.random", _RANDOM): "the seed of the generator that all share",
+    ("numpy.random._pickle", _RANDOM): "a generator that has no state",
     ("random", _RANDOM): "the seed of the generator that all share",
     ("rich.style", NUMBERS): "ids of links, which tell them apart within a process",
     ("threading", _PROCESS): "the id of the main thread",
+    ("secrets", _RANDOM): "a generator that has no state",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
     ("ssl", _RANDOM): "OpenSSL's generator gets more random bytes",
     ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
@@ -82,9 +84,9 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
     return looks
 
 
-def may_use_numbers(modules: "Iterable[str]") -> bool:
-    """Say whether one of these modules takes numbers that do not matter."""
-    return any((module, NUMBERS) in _CATALOGUE for module in modules)
+def may_use_numbers(module: str | None) -> bool:
+    """Say whether a module takes numbers that do not matter when it is imported."""
+    return (module, NUMBERS) in _CATALOGUE
 
 
 def excused(directories: "Iterable[str]") -> list[tuple[str, str]]:

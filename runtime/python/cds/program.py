@@ -73,25 +73,27 @@ class Program(preparing.Preparation):
         """Take notice that the program has asked how many arguments it has."""
         variables.look_for(os.fsencode(self._request + COUNT))
 
-    def is_candidate(self, is_import: bool) -> bool:
-        """Say whether the process can become an image, and it is worth it."""
-        with startup.OwnBuiltins():
-            return self._is_candidate(is_import)
+    def is_candidate(self, imported: "ModuleType | None") -> bool:
+        """Say whether the process can become an image, and it is worth it.
 
-    def _is_candidate(self, is_import: bool) -> bool:
-        # Before anybody uses it.
+        It has just imported a module, or nothing so far.
+        """
+        with startup.OwnBuiltins():
+            return self._is_candidate(imported)
+
+    def _is_candidate(self, imported: "ModuleType | None") -> bool:
+        if self._seed_watch.are_used():
+            if not looks.may_use_numbers(_name(imported)):
+                self._look(looks.NUMBERS)
+            self._seed_watch.begin_anew()
+        # Before anybody uses one that is new.
         self._seed_watch.look()
-        if is_import:
+        if imported is not None:
             grown = len(self._modules) - self._loaded
             if grown < (_MODULES_AT_ONCE if _is_importing() else 1):
                 return False
         if not self.is_restorable():
             return False
-        if self._seed_watch.are_used():
-            # Modules that were loaded since come last.
-            if not looks.may_use_numbers([*self._modules][self._loaded :]):
-                self._look(looks.NUMBERS)
-            self._seed_watch.begin_anew()
         startup.keep_seeds(self._seed_watch.seeded())
         self._loaded = len(self._modules)
         return True
@@ -161,6 +163,14 @@ class Program(preparing.Preparation):
 
 def _is_own(name: str) -> bool:
     return name in ("cds", "_cds_archive") or name.startswith("cds.")
+
+
+def _name(module: "ModuleType | None") -> str | None:
+    """Return the name of a module, without having it loaded if that is still to be done."""
+    if not isinstance(module, type(sys)):
+        return None
+    name = object.__getattribute__(module, "__dict__").get("__name__")
+    return name if isinstance(name, str) else None
 
 
 def _is_importing() -> bool:

@@ -181,10 +181,13 @@ impl<'a> Program<'a> {
 
     /// What it has looked at, and where, for messages.
     pub fn described(&self, what: &str, files: &Files) -> String {
-        let mut found = files.functions.iter().chain(&files.modules);
-        match found.find(|file| !self.is_own(file)) {
-            Some(file) => format!("{what}, in {file}"),
-            None => what.to_owned(),
+        let others = |files: &[String]| files.iter().find(|file| !self.is_own(file)).cloned();
+        match (others(&files.functions), others(&files.modules)) {
+            (Some(function), Some(module)) if function != module => {
+                format!("{what}, in {function}, called by {module}")
+            }
+            (Some(file), _) | (None, Some(file)) => format!("{what}, in {file}"),
+            (None, None) => what.to_owned(),
         }
     }
 

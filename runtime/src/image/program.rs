@@ -60,18 +60,18 @@ pub fn request() -> Option<&'static Path> {
     REQUEST.get().map(PathBuf::as_path)
 }
 
-/// Forks a candidate, if that can become an image. Returns the preparation in the candidate, once it is chosen, and none in the
+/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns the preparation in the candidate, once it is chosen, and none in the
 /// program.
-pub fn fork_candidate(has_begun: bool) -> Result<Option<Object>, Failure> {
+pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
-    let chosen = chosen(has_begun);
+    let chosen = chosen(imported);
     if !matches!(chosen, Ok(Some(_))) {
         IS_RUNNING.store(true, Ordering::Release);
     }
     chosen
 }
 
-fn chosen(has_begun: bool) -> Result<Option<Object>, Failure> {
+fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     let preparation = PREPARATION.load(Ordering::Acquire);
     if preparation.is_null() {
         return Ok(None);
@@ -79,7 +79,10 @@ fn chosen(has_begun: bool) -> Result<Option<Object>, Failure> {
     // SAFETY: nobody lets go of it.
     let preparation = unsafe { Object::from_borrowed(preparation) };
     let is_candidate = preparation.attribute(c"is_candidate")?;
-    if !is_candidate.call(vec![Object::bool(has_begun)])?.is_true() {
+    // SAFETY: whoever has imported it holds it.
+    let imported = imported.map(|module| unsafe { Object::from_borrowed(module) });
+    let imported = imported.unwrap_or_else(Object::none);
+    if !is_candidate.call(vec![imported])?.is_true() {
         return Ok(None);
     }
     // What the program has written is an effect, also if it is still in a buffer.

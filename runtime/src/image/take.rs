@@ -110,7 +110,7 @@ fn fork_candidate(
     runtime: &Runtime,
     imported: Option<*mut PyObject>,
 ) -> Result<Option<i32>, Failure> {
-    let Some(preparation) = program::fork_candidate(imported.is_some())? else {
+    let Some(preparation) = program::fork_candidate(imported)? else {
         return Ok(None);
     };
     preparation.attribute(c"end_program")?.call(Vec::new())?;
