@@ -76,7 +76,7 @@ pub use resume::is_restored;
 pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    Outcome, Watch, begin_variables, end_restored, finalize_restored, is_immortal, is_lacking,
+    Watch, begin_variables, end_restored, finalize_restored, is_immortal, is_lacking, is_restored,
     module_imported, needs_renewal, options_of_process, run_observed, subject, take,
 };
 #[cfg(target_arch = "x86_64")]
