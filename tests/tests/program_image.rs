@@ -207,6 +207,21 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
+/// Only what may be seen to die has a count of its own: the rest is shared, and nothing looks at it at exit.
+#[test]
+fn most_of_what_is_restored_is_immortal() {
+    let project = project(&[(
+        "app.py",
+        "import gc, sys, json, argparse, csv\nnothing, flag, number, things = None, True, 1, {'a': [1]}\nimport html\n\
+         mortal = [it for it in gc.get_objects(generation=2) if sys.getrefcount(it) < 1 << 31]\n\
+         open('mortal', 'w').write(str(len(mortal)))\n",
+    )]);
+    let runs = (1..5).find(|_| is_restored(&project, &["app.py"]));
+    assert!(runs.is_some(), "{}", note(&project));
+    let mortal = fs::read_to_string(project.path("mortal")).expect("it was written");
+    assert!(mortal.parse::<u32>().expect("a number") < 1000, "{mortal}");
+}
+
 /// Whatever is found before that is behind a comparison; what is found then is found anew.
 #[test]
 fn a_look_ends_what_is_restored() {

@@ -178,8 +178,14 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
         .iter()
         .filter_map(|&object| census.index(object))
         .collect();
+    // All others refer to None and its like.
+    for index in 0..census.len() {
+        // SAFETY: it is alive.
+        is_known.as_mut()[index] =
+            is_barrier[index] || unsafe { heap::is_immortal(census.object(index)) };
+    }
     for index in variables.into_iter().chain(locals) {
-        if !is_barrier[index] && !std::mem::replace(&mut is_known.as_mut()[index], true) {
+        if !std::mem::replace(&mut is_known.as_mut()[index], true) {
             found.push(index);
             pending.push(index);
         }
@@ -188,7 +194,7 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
         let referents: Table<u32> = census.referents_of(index).iter().copied().collect();
         for &referent in referents.iter() {
             let referent = referent as usize;
-            if is_barrier[referent] || std::mem::replace(&mut is_known.as_mut()[referent], true) {
+            if std::mem::replace(&mut is_known.as_mut()[referent], true) {
                 continue;
             }
             pending.push(referent);
