@@ -292,6 +292,20 @@ fn an_effect_ends_what_is_restored() {
     }
 }
 
+/// An image is taken by processes that fork others: the program does not hear of them.
+#[test]
+fn a_restored_program_has_not_been_told_of_children() {
+    let project = project(&[
+        (
+            "app.py",
+            "import signal, beside\nended = []\nsignal.signal(signal.SIGCHLD, lambda *_: ended.append(1))\n\
+         import csv, html, decimal\nprint(ended, signal.getsignal(signal.SIGCHLD) is not None)\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
 /// How many arguments there are is compared if the program asks; what they are is not known.
 #[test]
 fn the_number_of_arguments_is_compared_with_what_is_restored() {

@@ -60,8 +60,8 @@ pub fn request() -> Option<&'static Path> {
     REQUEST.get().map(PathBuf::as_path)
 }
 
-/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns the preparation in the candidate, once it is chosen, and none in the
-/// program.
+/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns the
+/// preparation in the candidate, once it is chosen, and none in the program.
 pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
     let chosen = chosen(imported);
@@ -101,7 +101,14 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     }
     at_fork.put_back();
     match forked {
-        Ok(None) => Ok(Some(preparation)),
+        Ok(None) => {
+            // The image is to have nothing of it.
+            let kept = PREPARATION.swap(std::ptr::null_mut(), Ordering::AcqRel);
+            // SAFETY: `begin()` has kept a reference.
+            unsafe { Object::from_new(kept) }
+                .map(Some)
+                .map_err(Failure::Raised)
+        }
         Ok(Some(_)) => {
             tell(KEEPS);
             Ok(None)

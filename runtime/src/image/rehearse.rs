@@ -63,6 +63,28 @@ impl Rehearsal {
     }
 }
 
+/// While there is one, no handler of the program is told that a child has ended.
+pub struct Unheard(libc::sigaction);
+
+impl Unheard {
+    pub fn begin() -> Self {
+        // SAFETY: zeros are the default action, without flags; the kernel fills in what was there before.
+        unsafe {
+            let mut former: libc::sigaction = std::mem::zeroed();
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut former);
+            Self(former)
+        }
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // SAFETY: what was there before.
+        unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Makes this process, which was just forked, one that looks as if it was restored to run an empty program.
 ///
 /// # Safety

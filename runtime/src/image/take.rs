@@ -26,7 +26,7 @@ use super::memory_flags;
 use super::memory_map::{self, Mapping};
 use super::process_attributes::ProcessAttributes;
 use super::program;
-use super::rehearse::{self, Rehearsal};
+use super::rehearse::{self, Rehearsal, Unheard};
 use super::resume::{self, RESTORED};
 use super::threads;
 use super::variables::{self, Compared, Variable};
@@ -256,8 +256,9 @@ fn left_in_memory() -> Result<Vec<String>, Failure> {
 /// Has a forked process rehearse; returns the pages that it has written to, and none in that process.
 fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
     let (reader, report) = std::io::pipe().map_err(|error| Failure::Told(error.to_string()))?;
+    let unheard = Unheard::begin();
     let Some(child) = fork()? else {
-        drop(reader);
+        drop((reader, unheard));
         // SAFETY: this is the only thread of a process that was just forked, with the GIL.
         if let Err(raised) = unsafe { rehearse::begin(report) } {
             raised.report();
