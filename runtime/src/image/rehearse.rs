@@ -63,25 +63,44 @@ impl Rehearsal {
     }
 }
 
+/// The kernel's `struct sigaction`, which is four words. The C library's function would leave a trace in it, the address of its
+/// restorer.
+type Action = [u64; 4];
+const BYTES_OF_SIGNALS: usize = 8;
+
 /// While there is one, no handler of the program is told that a child has ended.
-pub struct Unheard(libc::sigaction);
+pub struct Unheard(Action);
 
 impl Unheard {
     pub fn begin() -> Self {
+        let default: Action = [0; 4];
+        let mut former: Action = [0; 4];
         // SAFETY: zeros are the default action, without flags; the kernel fills in what was there before.
         unsafe {
-            let mut former: libc::sigaction = std::mem::zeroed();
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut former);
-            Self(former)
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::SIGCHLD,
+                default.as_ptr(),
+                former.as_mut_ptr(),
+                BYTES_OF_SIGNALS,
+            );
         }
+        Self(former)
     }
 }
 
 impl Drop for Unheard {
     fn drop(&mut self) {
         // SAFETY: what was there before.
-        unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.0, std::ptr::null_mut()) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::SIGCHLD,
+                self.0.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                BYTES_OF_SIGNALS,
+            );
+        }
     }
 }
 
