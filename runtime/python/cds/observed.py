@@ -76,7 +76,7 @@ class Record:
 
 def tell_end_of_imports(start: str) -> None:
     """Have the record tell that what follows is asked again in each restored process."""
-    os.path.exists(start + _END)
+    variables.look_for(os.fsencode(start + _END))
 
 
 def read(name: str, start: str) -> Record:

@@ -84,7 +84,13 @@ pub fn is_path_finder(thread: i32) -> io::Result<bool> {
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.
 pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
-    const FILES: [&str; 2] = ["<frozen posixpath>", "<frozen genericpath>"];
+    // They are not frozen with -X frozen_modules=off, which is the default of debug builds.
+    const FILES: [&str; 4] = [
+        "<frozen posixpath>",
+        "<frozen genericpath>",
+        "/posixpath.py",
+        "/genericpath.py",
+    ];
     const FUNCTIONS: [&str; 7] = [
         "_joinrealpath",
         "exists",
@@ -95,7 +101,8 @@ pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
         "realpath",
     ];
     Ok(innermost_code(thread)?.is_none_or(|(file, function)| {
-        file == PATH_FINDER || FILES.contains(&&*file) && FUNCTIONS.contains(&&*function)
+        let is_of_paths = FILES.iter().any(|end| file.ends_with(end));
+        file == PATH_FINDER || is_of_paths && FUNCTIONS.contains(&&*function)
     }))
 }
 
