@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Error};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use super::raw;
@@ -108,6 +109,19 @@ pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
 
 /// The file and the name of the innermost code that a stopped thread runs.
 fn innermost_code(thread: i32) -> io::Result<Option<(String, String)>> {
+    let mut found = None;
+    each_code(thread, |file, name| {
+        found = Some((file, name));
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+/// Calls a function with the file and the name of each code that a stopped thread runs, the innermost first.
+fn each_code(
+    thread: i32,
+    mut each: impl FnMut(String, String) -> ControlFlow<()>,
+) -> io::Result<()> {
     let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
     // SAFETY: a constant.
     let places = unsafe { &raw::cds_glue_places };
@@ -120,11 +134,13 @@ fn innermost_code(thread: i32) -> io::Result<Option<(String, String)>> {
         if memory.is_code(executable)? {
             let file = memory.text(memory.field(executable, places.file_name)?)?;
             let name = memory.text(memory.field(executable, places.name)?)?;
-            return Ok(Some((file, name)));
+            if each(file, name).is_break() {
+                break;
+            }
         }
         frame = memory.field(frame, places.previous_frame)?;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// The frame of the code that a stopped thread runs; zero if it runs none.
@@ -150,29 +166,17 @@ fn innermost_frame(memory: &Memory, thread: i32) -> io::Result<u64> {
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.
 pub fn files_of(thread: i32) -> io::Result<Files> {
-    let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
-    // SAFETY: a constant.
-    let places = unsafe { &raw::cds_glue_places };
     let mut files = Files::default();
-    let mut frame = innermost_frame(&memory, thread)?;
-    for _ in 0..MOST {
-        if frame == 0 {
-            break;
-        }
-        let executable = memory.field(frame, places.executable)?;
-        if memory.is_code(executable)? {
-            let file = memory.text(memory.field(executable, places.file_name)?)?;
-            let name = memory.text(memory.field(executable, places.name)?)?;
-            if !file.starts_with("<frozen ") {
-                if files.modules.is_empty() {
-                    files.functions.push(file.clone());
-                }
-                if name == "<module>" {
-                    files.modules.push(file);
-                }
+    each_code(thread, |file, name| {
+        if !file.starts_with("<frozen ") {
+            if files.modules.is_empty() {
+                files.functions.push(file.clone());
+            }
+            if name == "<module>" {
+                files.modules.push(file);
             }
         }
-        frame = memory.field(frame, places.previous_frame)?;
-    }
+        ControlFlow::Continue(())
+    })?;
     Ok(files)
 }
