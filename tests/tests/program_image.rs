@@ -3,8 +3,9 @@
 //! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
 
 use std::fs;
+use std::process::Command;
 
-use cpython_cds_tests::{Outcome, Project, settle};
+use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.img,image"];
 const IMAGE: &str = "made/app.img.startup";
@@ -245,6 +246,14 @@ fn a_look_ends_what_is_restored() {
             "the kind of a standard stream",
         ),
         (
+            "import os\ntry: os.fstat(77)\nexcept OSError: value = 'none'\n",
+            "a descriptor that it has not opened",
+        ),
+        (
+            "import mmap\nvalue = len(mmap.mmap(-1, 4096))\n",
+            "memory that others may share",
+        ),
+        (
             "value = open('/proc/self/status').readable()\n",
             "/proc/self/status",
         ),
@@ -289,6 +298,63 @@ fn an_effect_ends_what_is_restored() {
         });
         let log = fs::read(project.path("log")).expect("it was written");
         assert_eq!(runs, Some(log.len()), "{effect}");
+    }
+}
+
+/// What is read of a pipe is there once, and for the program.
+#[test]
+fn a_pipe_is_read_by_the_program_that_is_restored() {
+    let project = project(&[
+        (
+            "app.py",
+            "import beside\nvalue = open('pipe').read()\nimport html\nprint(value)\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    plain(&project, &["-c", "import os; os.mkfifo('pipe')"]).success();
+    let feed = || {
+        let pipe = project.path("pipe");
+        std::thread::spawn(move || fs::write(pipe, "once"))
+    };
+    for _ in 0..3 {
+        let writer = feed();
+        assert_eq!(auto(&project, &["app.py"]).stdout, "once\n");
+        writer.join().expect("no panic").expect("it was read");
+    }
+    assert!(stopped_at(&project).ends_with(&format!(
+        "which is no file, in {}",
+        project.path("app.py").display()
+    )));
+}
+
+/// Whoever starts a program may have signals ignored, or give it descriptors.
+#[test]
+fn what_a_restored_program_inherits_is_as_in_a_plain_run() {
+    for (program, start) in [
+        (
+            "import signal, beside\nold = signal.signal(signal.SIGHUP, print)\nimport html\nprint(old, signal.getsignal(1) is print)\n",
+            "signal.signal(1, signal.SIG_IGN)",
+        ),
+        (
+            "import signal, beside\nold = signal.getsignal(signal.SIGHUP)\nimport html\nprint(old)\n",
+            "signal.signal(1, signal.SIG_IGN)",
+        ),
+        (
+            "import os, beside\ntry: has = bool(os.fstat(77))\nexcept OSError: has = False\nimport html\nprint(has)\n",
+            "os.dup2(1, 77)",
+        ),
+    ] {
+        let project = project(&[("app.py", program), ("beside.py", MODULE)]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        let python = python().display().to_string();
+        let started = |options: &[&str]| {
+            let words = [&[&*python], options, &["app.py"]].concat();
+            let start = format!("import os, signal\n{start}\nos.execv({python:?}, {words:?})");
+            let outcome = plain(&project, &["-c", &start]);
+            settle(&project);
+            outcome
+        };
+        assert_eq!(started(&AUTO), started(&["-X", "cds=off"]), "{program}");
     }
 }
 
@@ -387,6 +453,28 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
     let without = ["-m", "cds", "dump", "made/app.img", "--run", "app.py"];
     let without = Outcome::of(&mut project.command_with_lib(&without));
     assert_eq!(without.status, 2, "{without:?}");
+}
+
+/// Who interrupts it gets no image, also if there are candidates.
+#[test]
+fn nothing_is_restored_from_a_dump_that_was_interrupted() {
+    let project = project(&[("app.py", "import csv\nwhile True: pass\n")]);
+    let mut dump = Command::new("timeout");
+    clean(&mut dump);
+    dump.current_dir(project.path(""))
+        .args(["--foreground", "--signal=INT", "2"])
+        .arg(python())
+        .args([
+            "-m",
+            "cds",
+            "dump",
+            "--image",
+            "made/app.img",
+            "--run",
+            "app.py",
+        ]);
+    assert_ne!(Outcome::of(&mut dump).status, 0);
+    assert!(!project.path(IMAGE).exists());
 }
 
 /// Of a directory, all counts that was asked for.

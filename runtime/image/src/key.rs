@@ -78,6 +78,8 @@ pub struct Key<'a> {
     /// The name of the host, if that counts.
     #[serde(borrow)]
     pub host: Option<&'a [u8]>,
+    /// Whether it counts that no signal is ignored, but those that the interpreter ignores by itself.
+    pub counts_signals: bool,
     /// What imports have asked of the standard streams.
     pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
@@ -98,9 +100,21 @@ pub struct Program<'a> {
     pub identity: &'a [u8],
     /// How many arguments it had behind its name, if it has asked.
     pub argument_count: Option<u64>,
+    pub modules: Modules,
     /// What its directory had then that has the name of a module of the image, or of one that was not found.
     #[serde(borrow)]
     pub own_entries: Vec<&'a [u8]>,
+}
+
+/// Where a program finds its own modules. Its script is compared, so that it is still of that kind.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+pub enum Modules {
+    /// In the directory that its script lies in, or in the working directory.
+    Beside,
+    /// In itself, which is a directory.
+    InDirectory,
+    /// In itself, which is an archive; or nowhere, by an option.
+    Nowhere,
 }
 
 /// What tells that a path leads to what it has led to.
@@ -249,6 +263,17 @@ fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
     program.identity(here.to_bytes())
 }
 
+/// Whether the process that this one comes from has had signals ignored.
+#[cfg(target_arch = "x86_64")]
+fn ignores_signals() -> bool {
+    crate::kernel_state::ignored_signals() != Some(0)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ignores_signals() -> bool {
+    true
+}
+
 /// For messages.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -326,6 +351,11 @@ impl Key<'_> {
         {
             return Some(format!("it was made on the host {}", shown(name)));
         }
+        if self.counts_signals && ignores_signals() {
+            return Some(
+                "signals are ignored here (nohup, &), and were not when it was made".to_owned(),
+            );
+        }
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
             return Some(reason);
         }
@@ -400,14 +430,18 @@ impl Key<'_> {
     /// # Errors
     /// A text that says why an image cannot stand for it.
     fn place_of_modules(&self, script: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        // Other images are frozen before it is known what kind of script it is.
-        if self.program.is_some() && is_plain_file(script) == Some(false) {
-            let status = rustix::fs::stat(script);
-            let is_directory = status
-                .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
-            return Ok(is_directory.then(|| script.to_vec()));
+        match self.program.as_ref().map(|program| program.modules) {
+            Some(Modules::Nowhere) => return Ok(None),
+            Some(Modules::InDirectory) => return Ok(Some(script.to_vec())),
+            Some(Modules::Beside) | None => {}
         }
-        directory_of_script(script).map(Some)
+        let path = end_of_links(script)?;
+        // Other images are frozen before it is known what kind of script it is.
+        if self.program.is_none() && !is_plain_file(&path).ok_or_else(|| missing(script))? {
+            let shown = shown(script);
+            return Err(format!("{shown} is not a file of source code"));
+        }
+        Ok(Some(directory_of(&path)))
     }
 
     /// Whether an entry of a directory is a module of a name that the image has, too.
@@ -448,39 +482,40 @@ fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
     ))
 }
 
-/// The directory that a script lies in when all symbolic links to it are followed, as `sys.path[0]` has it
-/// (Python/pathconfig.c, `_PyPathConfig_ComputeSysPath0()`).
+/// Where the symbolic links end that a script may be: `sys.path[0]` is the directory of that (Python/pathconfig.c,
+/// `_PyPathConfig_ComputeSysPath0()`).
 ///
 /// # Errors
 /// A text that says why an image cannot stand for it.
-fn directory_of_script(script: &[u8]) -> Result<Vec<u8>, String> {
+fn end_of_links(script: &[u8]) -> Result<Vec<u8>, String> {
     // As the kernel has it (path_resolution(7)).
     const MOST_LINKS: usize = 40;
-    let missing = || format!("there is no {}", shown(script));
     let mut path = script.to_vec();
     for _ in 0..MOST_LINKS {
-        let end = path.iter().rposition(|&byte| byte == b'/');
         match rustix::fs::readlink(&path[..], Vec::new()) {
             Ok(target) if target.to_bytes().starts_with(b"/") => path = target.into_bytes(),
             Ok(target) => {
+                let end = path.iter().rposition(|&byte| byte == b'/');
                 path.truncate(end.map_or(0, |end| end + 1));
                 path.extend(target.to_bytes());
             }
-            Err(Errno::INVAL) => {
-                if !is_plain_file(&path).ok_or_else(missing)? {
-                    let shown = shown(script);
-                    return Err(format!("{shown} is not a file of source code"));
-                }
-                return Ok(match end {
-                    Some(0) => b"/".to_vec(),
-                    Some(end) => path[..end].to_vec(),
-                    None => b".".to_vec(),
-                });
-            }
+            Err(Errno::INVAL) => return Ok(path),
             Err(_) => break,
         }
     }
-    Err(missing())
+    Err(missing(script))
+}
+
+fn missing(script: &[u8]) -> String {
+    format!("there is no {}", shown(script))
+}
+
+fn directory_of(path: &[u8]) -> Vec<u8> {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(0) => b"/".to_vec(),
+        Some(end) => path[..end].to_vec(),
+        None => b".".to_vec(),
+    }
 }
 
 /// Whether a file is neither a directory nor ends as archives do that Python runs like directories.

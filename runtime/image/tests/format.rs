@@ -11,7 +11,7 @@ use cds_image::format::{
     Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
     Source, Vdso, encode, hash,
 };
-use cds_image::key::{Key, Machine, Program, Stamp};
+use cds_image::key::{Key, Machine, Modules, Program, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::{PAGE, places};
 use proptest::prelude::*;
@@ -49,6 +49,7 @@ fn image() -> Image<'static> {
             program: Some(Program {
                 identity: b"\0app.py\0/srv",
                 argument_count: Some(2),
+                modules: Modules::Beside,
                 own_entries: vec![b"helper.py"],
             }),
             machine: Machine::current(|kind| kind),
@@ -70,6 +71,7 @@ fn image() -> Image<'static> {
             ],
             directory: Some(b"/"),
             host: Some(b"localhost"),
+            counts_signals: true,
             terminals: vec![Terminal::of(0, false), Terminal::of(2, true)],
             has_safe_path: false,
             names: vec!["a", "b"],

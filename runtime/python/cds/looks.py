@@ -5,6 +5,7 @@ compares is no such look (`looks.rs` has the system calls), nor what `_CATALOGUE
 renewed, or not to be kept.
 """
 
+import _signal
 import io
 import os
 import sys
@@ -184,6 +185,22 @@ class ArgumentWatch:
             (sys.argv, _watched(note, [*names, "__radd__"])),
             (sys.orig_argv, _watched(lambda name, key: look(_ARGUMENTS), [*names, "__radd__"])),
         ]
+
+
+class SignalWatch:
+    """Whether somebody asks what is done at a signal: Python knows without a call."""
+
+    def __init__(self, ask: "Callable[[], None]") -> None:
+        self._plain = plain = _signal.getsignal
+
+        def getsignal(*arguments: "Any") -> "Any":
+            ask()
+            return plain(*arguments)
+
+        _signal.getsignal = getsignal
+
+    def end(self) -> None:
+        _signal.getsignal = self._plain
 
 
 class StreamWatch:

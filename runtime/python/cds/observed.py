@@ -26,6 +26,8 @@ _NO_FILES = ("/proc", "/sys", "/dev")
 # program has asked how many arguments it has.
 _END = ".imported"
 COUNT = ".count"
+# And that it was asked what is done at a signal.
+SIGNALS = ".signals"
 
 # There it says how many processors there are.
 _ABOUT_PROCESSORS = (
@@ -68,6 +70,8 @@ class Record:
         # What the program was stopped at, and whether it has asked how many arguments it has.
         self.ended_by = ""
         self.counts_arguments = False
+        # Whether it was asked, or changed, what is done at signals.
+        self.counts_signals = True
         # Standard streams of which it counts whether they are terminals, with or without a size.
         self.terminals = [(0, False), (1, False), (2, False)]
         # How often it was asked for the working directory; none if relative paths were used.
@@ -88,7 +92,23 @@ def read(name: str, start: str) -> Record:
         return record
     record.is_traced = True
     items = data.split(b"\0")
-    kinds = (b"o", b"a", b"f", b"c", b"l", b"m", b"v", b"p", b"t", b"s", b"d", b"r", b"x", b"e")
+    kinds = (
+        b"o",
+        b"a",
+        b"f",
+        b"g",
+        b"c",
+        b"l",
+        b"m",
+        b"v",
+        b"p",
+        b"t",
+        b"s",
+        b"d",
+        b"r",
+        b"x",
+        b"e",
+    )
     found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
     environment = _Environment()
     asked_before = 0
@@ -101,12 +121,13 @@ def read(name: str, start: str) -> Record:
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
             found[b"l"] += found.pop(b"a")
-            for kind in (b"a", b"m", b"t", b"s", b"d", b"r", b"x"):
+            for kind in (b"a", b"g", b"m", b"t", b"s", b"d", b"r", b"x"):
                 found[kind] = []
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}
             record.looks = looks.of_record(found[b"x"])
+            record.counts_signals = bool(found[b"g"])
             record.asked_for_status = _absolute(found[b"a"])
             sizes = found[b"s"]
             asked = sorted({*found[b"t"], *sizes})
@@ -114,6 +135,8 @@ def read(name: str, start: str) -> Record:
             record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
         elif item == b"l" + os.fsencode(start + COUNT):
             record.counts_arguments = True
+        elif item == b"l" + os.fsencode(start + SIGNALS):
+            found[b"g"].append(b"")
         elif item:
             found[item[:1]].append(item[1:])
     # What the imports have created and removed again was never there.

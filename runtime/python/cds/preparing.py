@@ -1,8 +1,8 @@
 """Preparing the process that a startup image is taken of.
 
-What its imports look at is noted, and what they leave that cannot be restored; so is it if it runs
-a program (`cds.program`).  When the image is taken, this module is forgotten: processes that are
-restored have no use for it.
+What it looks at is noted, and what it leaves that cannot be restored, be it by imports
+(`cds.imports`) or by a program (`cds.program`).  When the image is taken, all of this is forgotten:
+processes that are restored have no use for it.
 """
 
 import _signal
@@ -13,13 +13,13 @@ import os
 import sys
 
 import cds
-from cds import atfork, creations, hooks, looks, observed, seeds, startup, streams, variables
+from cds import atfork, looks, observed, startup, streams, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from importlib.machinery import ModuleSpec
+    from types import ModuleType
     from typing import Any
 
     # Variables that the process was started with, names that were read, whether all count, and
@@ -34,9 +34,10 @@ class Observation:
 
     def __init__(self, image: str, record: observed.Record) -> None:
         self.image = image
-        # Whether it is the program itself, which has asked how many arguments it has, and what
-        # its directory has that could be taken for modules.
+        # Whether it is the program itself, which has asked how many arguments it has; where it
+        # finds its own modules, and what is there that could be taken for one.
         self.is_of_program = False
+        self.modules = "nowhere"
         self.counts_arguments = record.counts_arguments
         self.own_entries: list[bytes] = []
         self.counts_processors = record.counts_processors
@@ -45,6 +46,7 @@ class Observation:
         asked = record.asked_for_directory
         self.counts_directory = asked is None or asked > _known_directories()
         self.counts_host = False
+        self.counts_signals = record.counts_signals
         self.environment: "_Environment | None" = None
         # Files and directories.
         self.paths: list[observed.Looked] = []
@@ -54,18 +56,6 @@ class Observation:
         self.reported: list[str] = []
         # What makes an image impossible; nothing that is to be said, if it is to be taken anew.
         self.problem: str | None = None
-
-
-def prepare(request: str) -> "Preparation":
-    """Begin with what a request wants."""
-    with open(request, "rb") as file:
-        wanted = marshal.load(file)
-    if not wanted["is_of_program"]:
-        return Imports(request, wanted)
-    # Who imports modules only has no use for it.
-    from cds.program import Program
-
-    return Program(request, wanted)
 
 
 class Preparation:
@@ -83,6 +73,8 @@ class Preparation:
         self._inherited = _open_files()
         self._request = request
         self._wanted = wanted
+        # Where the modules of this package are found.
+        self._own_modules: "dict[str, ModuleType]" = sys.modules
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
@@ -93,6 +85,7 @@ class Preparation:
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
         startup.begins_with_arguments(self.is_of_program)
+        self._signal_watch = looks.SignalWatch(self._ask_for_signals)
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
 
@@ -111,8 +104,13 @@ class Preparation:
             if not is_search and (event != "open" or observed.is_read(arguments[2])):
                 self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
+    def _ask_for_signals(self) -> None:
+        """Take notice that somebody asks what is done at a signal."""
+        variables.look_for(os.fsencode(self._request + observed.SIGNALS))
+
     def _end(self) -> None:
         """Take notice that what comes now is done again in each restored process."""
+        self._signal_watch.end()
         self._own_builtins = startup.OwnBuiltins()
         self._own_builtins.__enter__()
         streams.leave_alone()
@@ -213,118 +211,24 @@ class Preparation:
 
     def _forget(self) -> None:
         """Have nothing be found in the image that only its preparation needs."""
-        raise NotImplementedError
-
-
-class Imports(Preparation):
-    """The imports that a request names, done in a world of their own."""
-
-    def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
-        self._creations = creations.Creations()
-        super().__init__(request, wanted)
-        # `-c` needs it for its tracebacks, and `-i` more.
-        __import__("linecache")
-        sys.path[:0] = wanted["path"]
-        self._makers: dict[str, str] = {}
-        self._failed: list[str] = []
-        self.looks = looks.Watch()
-
-    def do_imports(self) -> None:
-        """Import what the request names."""
-        seed_watch = seeds.FindingWatch()
-        for name, origin in self._wanted["modules"]:
-            self._import(name, origin)
-        hooks.run_before_snapshot()
-        self._note_makers("hooks were called")
-        startup.keep_seeds(seed_watch.seeded())
-        seed_watch.end()
-        self._end()
-        self.looks.end()
-
-    def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
-        self._creations.note(event, arguments)
-        super()._audit(event, arguments)
-
-    def _import(self, name: str, origin: str | None) -> None:
-        try:
-            _import(name, origin)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # The program that was traced may have tried it, too.
-            self._failed.append(name)
-            if self._wanted["verbose"]:
-                _tell_failure(name, error)
-        self._note_makers(f"{name} was imported")
-
-    def _note_makers(self, what_was_done: str) -> list[str]:
-        things = super()._left()
-        for thing in things:
-            self._makers.setdefault(thing, what_was_done)
-        return things
-
-    def is_restorable(self) -> bool:
-        return super().is_restorable() and not self._failed
-
-    def _left(self) -> list[str]:
-        things = self._note_makers("a start was practised")
-        return [f"{thing}, since {self._makers[thing]}" for thing in things]
-
-    def _observe(self, observation: Observation, record: observed.Record) -> None:
-        del sys.path[: len(self._wanted["path"])]
-        contents = searched_paths() | self._seen | record.opened | record.searched
-        missing = {name for name in self._searched if name not in sys.modules}
-        counting = looks.Counting(self.looks.looks | record.looks)
-        observation.reported = counting.report()
-        if self._failed:
-            observation.problem = self._what_failed()
-        if observation.problem is None:
-            observation.problem = self._what_was_made(record.made)
-        if observation.problem is None:
-            observation.problem = self._what_was_looked_at(observation.reported)
-        # A program could have others beside it.
-        found = {name.partition(".")[0] for name, _ in _from_files()}
-        observation.names = sorted(found | missing)
-        observation.paths = self._compared(record, contents, record.looked_at)
-
-    def _forget(self) -> None:
-        for module in OWN_MODULES:
-            del sys.modules[f"cds.{module}"]
-            delattr(cds, module)
-        gc.collect()
-
-    def _what_failed(self) -> str:
-        """Have the image taken anew without modules that cannot be imported.
-
-        What they have done before they failed would be done again when the program imports them.
-        """
-        if self._begin_anew("failed", self._failed):
-            return ""
-        return f"imports fail each time: {', '.join(self._failed)}"
-
-    def _what_was_made(self, paths: set[str]) -> str | None:
-        """Have the image taken anew if imports have made files: they may be there for good now."""
-        made = creations.remaining(paths | self._creations.paths, os.path.dirname(self._request))
-        if not made:
-            return None
-        if self._begin_anew("made", made):
-            return ""
-        return f"imports make files or directories each time: {', '.join(made)}"
-
-    def _what_was_looked_at(self, report: list[str]) -> str | None:
-        """Tell what imports looked at that differs from run to run."""
-        if self._wanted["tells"] and report:
-            told = "imports looked at, or changed, what differs from run to run"
-            print(f"cds: {told}; programs that are restored keep what was found:", file=sys.stderr)
-            for text in report:
-                print(f"  {text}", file=sys.stderr)
-        if not (report and self._wanted["strict"]):
-            return None
-        return f"imports look at, or change, what differs from run to run: {'; '.join(report)}"
+        for module in _OWN_MODULES:
+            self._own_modules.pop(f"cds.{module}", None)
+            vars(cds).pop(module, None)
 
 
 # Those that processes which are restored have no use for.
-OWN_MODULES = ("atfork", "creations", "looks", "preparing", "observed", "seeds", "variables")
+_OWN_MODULES = (
+    "atfork",
+    "creations",
+    "imports",
+    "looks",
+    "observed",
+    "preparing",
+    "program",
+    "seeds",
+    "taking",
+    "variables",
+)
 
 # The file of its code.
 _PATH_FINDER = "<frozen importlib._bootstrap_external>"
@@ -343,7 +247,7 @@ def _known_directories() -> int:
     return sum(found)
 
 
-def _from_files() -> "Iterator[tuple[str, str]]":
+def from_files() -> "Iterator[tuple[str, str]]":
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if spec is not None and spec.has_location and spec.origin:
@@ -352,35 +256,10 @@ def _from_files() -> "Iterator[tuple[str, str]]":
 
 def searched_paths() -> set[str]:
     """Return the sources of modules, and all directories that were searched for modules."""
-    paths = {origin for _, origin in _from_files()}
+    paths = {origin for _, origin in from_files()}
     paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
     paths.add(os.path.join(sys.prefix, "pyvenv.cfg"))
     return {os.path.abspath(path) for path in paths}
-
-
-def _import(name: str, origin: str | None) -> None:
-    """Import a module, if it comes from the file that it should come from."""
-    if name not in sys.modules:
-        spec = _find(name)
-        # What lies beside a script is found by the script only.
-        if spec is not None and origin in (None, spec.origin):
-            __import__(name)
-
-
-def _find(name: str) -> "ModuleSpec | None":
-    """Find a module, as `importlib.util.find_spec()` does."""
-    parent = name.rpartition(".")[0]
-    if parent:
-        __import__(parent)
-    path = sys.modules[parent].__path__ if parent else None
-    specs = (finder.find_spec(name, path) for finder in sys.meta_path)
-    return next((spec for spec in specs if spec is not None), None)
-
-
-def _tell_failure(name: str, error: BaseException) -> None:
-    reason = str(error).partition("\n")[0]
-    told = f"cds: not in the startup image: {name} ({type(error).__name__}: {reason})"
-    print(told, file=sys.stderr)
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

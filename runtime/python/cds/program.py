@@ -9,14 +9,13 @@ import gc
 import os
 import sys
 
-import _cds_archive
-
 import cds
 from cds import hooks, looks, observed, preparing, seeds, startup, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -41,12 +40,16 @@ class Program(preparing.Preparation):
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
         super().__init__(request, wanted)
+        self._lines: "Callable[[], list[str]] | None" = None
+        if wanted["lists"]:
+            from _cds_archive import loaded_lines
+
+            self._lines = loaded_lines
         self._modules = sys.modules
         self._loaded = 0
         self._seed_watch = seeds.Watch()
         self.looks = looks.ArgumentWatch(self._look, self._count)
         self._stream_watch = looks.StreamWatch(self._look)
-        self._hidden: "dict[str, ModuleType]" = {}
 
     def hide(self) -> "dict[str, ModuleType]":
         """Take the modules of this package from `sys.modules`; return them."""
@@ -61,7 +64,7 @@ class Program(preparing.Preparation):
         # What it was found by is found again.
         for place in cds.__path__:
             sys.path_importer_cache.pop(place, None)
-        self._hidden = own
+        self._own_modules = own
         self._loaded = len(sys.modules)
         return own
 
@@ -117,13 +120,13 @@ class Program(preparing.Preparation):
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
         observation.is_of_program = True
-        if self._wanted["lists"] and self._begin_anew("list", _cds_archive.loaded_lines()):
+        if self._lines is not None and self._begin_anew("list", self._lines()):
             observation.problem = ""
             return
         observation.reported = [record.ended_by]
         if observation.problem is None and not record.is_traced:
             observation.problem = "the program cannot be watched (ptrace)"
-        place = _place_of_modules(*self._wanted["program"])
+        observation.modules, place = _place_of_modules(*self._wanted["program"])
         names = self._searched
         if place is not None:
             observation.own_entries = [
@@ -155,11 +158,6 @@ class Program(preparing.Preparation):
             return ""
         return f"changed while it was taken, perhaps by that: {', '.join(changed)}"
 
-    def _forget(self) -> None:
-        for module in (*preparing.OWN_MODULES, "program"):
-            self._hidden.pop(f"cds.{module}", None)
-            vars(cds).pop(module, None)
-
 
 def _is_own(name: str) -> bool:
     return name in ("cds", "_cds_archive") or name.startswith("cds.")
@@ -183,14 +181,14 @@ def _is_importing() -> bool:
     return False
 
 
-def _place_of_modules(kind: str, name: str) -> str | None:
-    """Return the directory in which a program finds its own modules."""
+def _place_of_modules(kind: str, name: str) -> tuple[str, str | None]:
+    """Say where a program finds its own modules (`Modules` in key.rs), and in which directory."""
     if sys.flags.safe_path:
-        return None
+        return "nowhere", None
     if kind:
-        return os.getcwd()
+        return "beside", os.getcwd()
     script = os.path.realpath(name)
     if os.path.isdir(script):
-        return script
+        return "in directory", script
     # An archive has them in itself.
-    return None if name in sys.path else os.path.dirname(script)
+    return ("nowhere", None) if name in sys.path else ("beside", os.path.dirname(script))

@@ -57,18 +57,23 @@ class OwnBuiltins:
     _now = vars(builtins)
     _first = _now.copy()
 
+    # Whether a program had made something else of them when the image was taken.
+    are_needed = False
+
     def __enter__(self) -> None:
         now, first = self._now, self._first
         self._changed = {
             name: now[name] for name in first if name in now and now[name] is not first[name]
         }
         self._removed = [name for name in first if name not in now]
-        now.update(first)
+        if self._changed or self._removed:
+            now.update(first)
 
     def __exit__(self, *_: object) -> None:
         self._now.update(self._changed)
         for name in self._removed:
             self._now.pop(name, None)
+        OwnBuiltins.are_needed = bool(self._changed or self._removed)
 
 
 def keep_seeds(names: list[str]) -> None:
@@ -107,16 +112,13 @@ def begins_with() -> None:
     _pid = os.getpid()
 
 
-def resumed(
-    argv: list[bytes],
-    orig_argv: list[bytes],
-    options: list[bytes],
-    environment: list[bytes],
-    ignored_signals: list[int],
-) -> None:
+def resumed(*arguments: "Any") -> None:
     """Make a restored process one that was started with these arguments."""
+    if not OwnBuiltins.are_needed:
+        _resume(*arguments)
+        return
     with OwnBuiltins():
-        _resume(argv, orig_argv, options, environment, ignored_signals)
+        _resume(*arguments)
 
 
 def _resume(

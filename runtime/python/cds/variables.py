@@ -6,7 +6,6 @@ is taken of, it is a `Watched` from before `site` is imported until the imports 
 
 import gc
 import posix
-import sys
 
 # As in `startup`.
 TYPE_CHECKING = False

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
-use crate::image::{self, Watch};
+use crate::image::{self, ABANDONED, Watch};
 
 /// How soon a signal for this process is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Returns the status, which is None if the command took more seconds than it may (zero are as many as it likes), and what the
-/// program has looked at before an image could be taken of it, or None. A program that takes more is stopped, and its image may
-/// take as long. `watch` is None if the command is no program; otherwise
-/// its request, the directory of the package `cds`, and pairs of what is looked at and the file of a module that may do so.
+/// Returns the status, and what the program has looked at before an image could be taken of it, or None.
+///
+/// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the package
+/// `cds`, and pairs of what is looked at and the file of a module that may do so. The command may take so many seconds, or any
+/// number for zero; then it is killed, and the status is None. A program is stopped then, and its image may take as long.
 pub fn run_observed(
     [arguments, environment, record, seconds, watch]: [Object; 5],
 ) -> Result<Object> {
@@ -56,7 +57,10 @@ pub fn run_observed(
                 Err(RecvTimeoutError::Timeout) => {
                     let is_late = !most.is_zero() && start.elapsed() > most;
                     let interrupted = gil::check_signals();
-                    let pid = child.load(Ordering::Relaxed);
+                    let pid = match interrupted {
+                        Ok(()) => child.load(Ordering::Relaxed),
+                        Err(_) => child.swap(ABANDONED, Ordering::Relaxed),
+                    };
                     if (is_late || interrupted.is_err()) && pid > 0 {
                         // SAFETY: it was not waited for until now.
                         unsafe { libc::kill(pid, libc::SIGKILL) };

@@ -4,13 +4,14 @@
 //! when a process is restored, is harmless, and so is what concerns nobody but the process. All else counts, also what is not
 //! known here.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{OsStr, c_int, c_long};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::memory_dump;
-use super::observe::{registers, text, word};
+use super::observe::{absolute, registers, text, word};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 
@@ -51,7 +52,7 @@ fn lists(watch: &Object) -> Result<Vec<(Object, Object)>> {
 
 /// Calls that concern only the process, its memory and threads, or read files, or what the key compares: the user, the number of
 /// processors, the working directory.
-const HARMLESS: [c_long; 87] = [
+const HARMLESS: [c_long; 85] = [
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_brk,
@@ -59,7 +60,6 @@ const HARMLESS: [c_long; 87] = [
     libc::SYS_chdir,
     libc::SYS_clock_getres,
     libc::SYS_close,
-    libc::SYS_close_range,
     libc::SYS_dup,
     libc::SYS_dup2,
     libc::SYS_dup3,
@@ -100,7 +100,6 @@ const HARMLESS: [c_long; 87] = [
     libc::SYS_memfd_create,
     libc::SYS_mincore,
     libc::SYS_mlock,
-    libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munlock,
@@ -142,10 +141,11 @@ const HARMLESS: [c_long; 87] = [
 ];
 
 /// Calls whose number says it all.
-const COUNTING: [(c_long, &str); 29] = [
+const COUNTING: [(c_long, &str); 30] = [
     (libc::SYS_bind, NETWORK),
     (libc::SYS_clock_gettime, CLOCK),
     (libc::SYS_clock_nanosleep, SLEEP),
+    (libc::SYS_close_range, DESCRIPTOR),
     (libc::SYS_connect, NETWORK),
     (libc::SYS_fstatfs, "the free space of a file system"),
     (libc::SYS_getgroups, "the groups of the user"),
@@ -199,6 +199,36 @@ const CHANGING: [(c_long, usize); 18] = [
 pub const CLOCK: &str = "the clock";
 const NETWORK: &str = "the network";
 const SLEEP: &str = "time that passes";
+const DESCRIPTOR: &str = "a descriptor that it has not opened";
+
+/// Calls whose first argument is a descriptor. Who starts a program may give it some; while an image is taken there are none.
+const OF_DESCRIPTORS: [c_long; 25] = [
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fadvise64,
+    libc::SYS_fchdir,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_getdents64,
+    libc::SYS_ioctl,
+    libc::SYS_lseek,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_statx,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
 const RANDOM: &str = "random bytes";
 
 /// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
@@ -206,6 +236,9 @@ const RANDOM: &str = "random bytes";
 /// # Errors
 /// The process has ended.
 pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<Option<String>> {
+    if OF_DESCRIPTORS.contains(&number) && !is_open(pid, arguments[0]) {
+        return Ok(Some(DESCRIPTOR.to_owned()));
+    }
     if HARMLESS.contains(&number) {
         return Ok(None);
     }
@@ -219,9 +252,16 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     let is = |is_counting: bool, what: &str| is_counting.then(|| what.to_owned());
     Ok(match number {
         libc::SYS_read | libc::SYS_readv => is(first == 0, "the standard input"),
-        libc::SYS_open => of_opening(text(pid, first)?, second),
-        libc::SYS_openat => of_opening(text(pid, second)?, third),
-        libc::SYS_openat2 => of_opening(text(pid, second)?, word(pid, third)?),
+        libc::SYS_open => of_opening(pid, libc::AT_FDCWD, text(pid, first)?, second),
+        libc::SYS_openat => of_opening(pid, first as c_int, text(pid, second)?, third),
+        libc::SYS_openat2 => {
+            let flags = word(pid, third)?;
+            of_opening(pid, first as c_int, text(pid, second)?, flags)
+        }
+        libc::SYS_mmap => {
+            let is_shared = arguments[3] as c_int & libc::MAP_SHARED != 0;
+            is(is_shared && third as c_int & libc::PROT_WRITE != 0, SHARED)
+        }
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev => {
             of_writing(pid, first)
         }
@@ -266,6 +306,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     })
 }
 
+const SHARED: &str = "memory that others may share";
 const STREAM: &str = "the kind of a standard stream";
 const LIMITS: &str = "its limits";
 const PROCESS: &str = "another process";
@@ -298,7 +339,15 @@ const LOCKS: [c_int; 4] = [
     libc::F_OFD_SETLKW,
 ];
 
-fn of_opening(path: Option<Vec<u8>>, flags: u64) -> Option<String> {
+/// Whether a descriptor is open, or stands for a standard stream or the working directory.
+fn is_open(pid: i32, descriptor: u64) -> bool {
+    let descriptor = descriptor as c_int;
+    (0..=2).contains(&descriptor)
+        || descriptor == libc::AT_FDCWD
+        || fs::symlink_metadata(format!("/proc/{pid}/fd/{descriptor}")).is_ok()
+}
+
+fn of_opening(pid: i32, directory: c_int, path: Option<Vec<u8>>, flags: u64) -> Option<String> {
     let path = path?;
     match &path[..] {
         b"/dev/null" => return None,
@@ -308,19 +357,20 @@ fn of_opening(path: Option<Vec<u8>>, flags: u64) -> Option<String> {
     }
     let is_read = flags as c_int & libc::O_ACCMODE == libc::O_RDONLY;
     if is_read {
-        of_reading(&path)
+        of_reading(&absolute(pid, directory, path)?)
     } else {
         of_change(&path)
     }
 }
 
-/// Where the kernel tells of the system, its processes and devices; and what of it is compared, or the same as long as the
-/// kernel is: the number and kinds of processors, control groups, settings.
+/// Where the kernel tells of the system, its processes and devices; and what of it is compared, or does not change: the number
+/// and kinds of processors, control groups, and what allocators ask for.
 const OF_KERNEL: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
 const COMPARED: [&[u8]; 6] = [
     b"/proc/cpuinfo",
     b"/proc/filesystems",
-    b"/proc/sys/",
+    // Allocators ask for it.
+    b"/proc/sys/vm/overcommit_memory",
     b"/sys/devices/system/",
     b"/sys/fs/cgroup",
     b"/sys/kernel/mm/",
@@ -328,10 +378,13 @@ const COMPARED: [&[u8]; 6] = [
 
 fn of_reading(path: &[u8]) -> Option<String> {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
-    (begins(&OF_KERNEL) && !begins(&COMPARED)).then(|| {
-        let path = String::from_utf8_lossy(path);
-        format!("{path}, which tells of the system")
-    })
+    let shown = String::from_utf8_lossy(path);
+    if begins(&OF_KERNEL) {
+        return (!begins(&COMPARED)).then(|| format!("{shown}, which tells of the system"));
+    }
+    // What is read of a pipe, nobody else reads.
+    let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
+    (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
 }
 
 fn of_change(path: &[u8]) -> Option<String> {

@@ -56,6 +56,7 @@ mod threads;
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod variables;
+mod watch;
 #[cfg(target_arch = "x86_64")]
 mod writer;
 
@@ -65,8 +66,6 @@ pub use finalize::{end_restored, finalize_restored};
 pub use note::{read as note, write as write_note};
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
-#[cfg(target_arch = "x86_64")]
-pub use point::Watch;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
 pub use renewal::{is_lacking, needs_renewal, options_of_process, subject};
@@ -76,8 +75,9 @@ pub use resume::is_restored;
 pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    Watch, begin_variables, end_restored, finalize_restored, is_immortal, is_lacking, is_restored,
+    begin_variables, end_restored, finalize_restored, is_immortal, is_lacking, is_restored,
     module_imported, needs_renewal, options_of_process, run_observed, subject, take,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;
+pub use watch::{ABANDONED, Watch};

@@ -24,7 +24,8 @@ use cds_image::key::counts_in_whole;
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
 use super::looks;
-use super::point::{self, Candidate, Program, Told, Watch};
+use super::point::{self, Candidate, Program, Told};
+use super::watch::{ABANDONED, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
 
 /// The first byte of what the record says; a name follows, and a NUL.
@@ -42,6 +43,8 @@ const PROCESSORS: u8 = b'p';
 /// With the number of a standard stream: it was asked whether that is a terminal, or for the terminal's size.
 const TERMINAL: u8 = b't';
 const TERMINAL_SIZE: u8 = b's';
+/// Without a name: what is done at a signal was changed. Whoever starts the process may have had it ignored.
+const SIGNALS: u8 = b'g';
 /// Without a name: the working directory was asked for, or a path was relative to it.
 const DIRECTORY: u8 = b'd';
 const RELATIVE: u8 = b'r';
@@ -63,14 +66,6 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_EXITKILL;
-
-/// How a command has ended that was watched.
-pub struct Outcome {
-    /// Its status, or the negated signal that has killed it.
-    pub status: i32,
-    /// What the program has looked at before there was a candidate for its image.
-    pub looked_at: Option<String>,
-}
 
 /// Runs a command with an environment, and with its output on standard error; if that is a program that an image is to be taken
 /// of, until it is to be stopped. Then it is the process that becomes the image whose end is waited for.
@@ -340,12 +335,18 @@ impl Observer<'_> {
         }
     }
 
-    /// Kills the program, and has the candidate go on that it has forked last.
-    fn stop_program(&mut self, what: String) -> io::Result<()> {
-        let program = self.leader;
-        kill(program);
-        if let Some(candidate) = self.program.as_ref().and_then(Program::candidate) {
-            self.wait_for_death(program, candidate.process)?;
+    /// Kills the program, which is about to look at something, from code in these files; and has the candidate go on that it has
+    /// forked last.
+    fn stop_program(&mut self, what: &str, files: &Files) -> io::Result<()> {
+        let Some(program) = &self.program else {
+            return Ok(());
+        };
+        let what = program.described(what, files);
+        let candidate = program.candidate();
+        let leader = self.leader;
+        kill(leader);
+        if let Some(candidate) = candidate {
+            self.wait_for_death(leader, candidate.process)?;
         }
         self.go_on_without(what)
     }
@@ -372,7 +373,10 @@ impl Observer<'_> {
         self.record.truncate(recorded);
         self.add(ENDED, in_a_line(&what).as_bytes());
         self.leader = process;
-        self.child.store(process, Ordering::Relaxed);
+        if self.child.swap(process, Ordering::Relaxed) == ABANDONED {
+            kill(process);
+            return Ok(());
+        }
         if let Some((kind, name)) = self.breakpoints.watch(process) {
             self.add(kind, &name);
         }
@@ -447,6 +451,14 @@ impl Observer<'_> {
                 self.add(PROCESSORS, b"");
                 return Ok(false);
             }
+            libc::SYS_rt_sigaction => {
+                // These are the C library's own.
+                let is_internal = [32, 33].contains(&first);
+                if second != 0 && !is_internal {
+                    self.add(SIGNALS, b"");
+                }
+                return Ok(false);
+            }
             libc::SYS_getcwd => {
                 self.add(DIRECTORY, b"");
                 return Ok(false);
@@ -479,8 +491,7 @@ impl Observer<'_> {
                 }
                 Told::Look(what) => {
                     let files = frames::files_of(pid).unwrap_or_default();
-                    let what = program.described(&what, &files);
-                    self.stop_program(what)?;
+                    self.stop_program(&what, &files)?;
                     return Ok(false);
                 }
             }
@@ -511,8 +522,7 @@ impl Observer<'_> {
             let files = frames::files_of(pid).unwrap_or_default();
             let counts = program.counts(what, &files);
             if counts {
-                let what = program.described(what, &files);
-                self.stop_program(what)?;
+                self.stop_program(what, &files)?;
             }
             return Ok(counts);
         }
@@ -722,7 +732,7 @@ fn in_a_line(text: &str) -> String {
 }
 
 /// The path as the process means it now; none if there is no telling.
-fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
+pub fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
     if path.starts_with(b"/") {
         return Some(path);
     }

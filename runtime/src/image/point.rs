@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::c_long;
 use std::path::Path;
 
+use super::watch::Watch;
 use crate::cpython::frames::Files;
 
 /// What the process that runs the program tells by a system call for a path: that of its request, with one of these behind it.
@@ -21,8 +22,8 @@ pub const LEAVES: &str = ".leaves";
 /// It is about to look at what the name says that follows.
 pub const LOOKS: &str = ".looks.";
 
-/// System calls that others than `looks.rs` allow, and that a program is stopped at: it ends, becomes another program, waits for
-/// children, or has memory that no image has.
+/// System calls that a program is stopped at, though `looks.rs` has most of them as harmless: with these it ends, becomes another
+/// program, waits for children, or gets memory that no image can have.
 const ENDING: [(c_long, &str); 9] = [
     (libc::SYS_execve, "another program, which it becomes"),
     (libc::SYS_execveat, "another program, which it becomes"),
@@ -36,16 +37,6 @@ const ENDING: [(c_long, &str); 9] = [
 ];
 const MEMORY: &str = "memory that cannot be restored";
 pub const ITS_END: &str = "its end";
-
-/// What a program is to be stopped for.
-pub struct Watch<'a> {
-    /// The path that the process has as its request.
-    pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module.
-    pub excused: &'a BTreeSet<(String, String)>,
-    /// Where the package `cds` lies: what its code looks at does not count.
-    pub own_directory: &'a Path,
-}
 
 /// The program while it runs.
 pub struct Program<'a> {

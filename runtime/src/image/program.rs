@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::fork::fork;
 use super::point::{BEGINS, FORKS, KEEPS, LEAVES};
 use super::process_attributes::ProcessAttributes;
-use super::take::thread_pointer;
+use super::threads::thread_pointer;
 use crate::cpython::bindings::PyObject;
 use crate::cpython::image::{self, AtForkHandlers};
 use crate::cpython::object::{self, Object, Raised};

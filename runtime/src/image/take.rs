@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cds_image::command_line::CommandLine;
 use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
 use cds_image::kernel_state::ignored_signals;
-use cds_image::key::{self, Key, Machine, Stamp};
+use cds_image::key::{self, Key, Machine, Modules, Stamp};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
@@ -28,7 +28,7 @@ use super::process_attributes::ProcessAttributes;
 use super::program;
 use super::rehearse::{self, Rehearsal, Unheard};
 use super::resume::{self, RESTORED};
-use super::threads;
+use super::threads::{self, thread_pointer};
 use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use crate::cpython::bindings::PyObject;
@@ -90,7 +90,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
         return Err(text.into());
     }
     let kernel = ProcessAttributes::of_this_process();
-    let module = Object::import(c"cds.preparing")?;
+    let module = Object::import(c"cds.taking")?;
     let path = Object::str(&request.to_string_lossy())?;
     let preparation = module.attribute(c"prepare")?.call(vec![path])?;
     drop(module);
@@ -288,6 +288,7 @@ struct LookedAt {
     whole_environment: Option<Vec<Variable>>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
+    counts_signals: bool,
     directory: Option<Vec<u8>>,
     host: Option<Vec<u8>>,
     has_safe_path: bool,
@@ -301,6 +302,7 @@ struct LookedAt {
 struct Program {
     identity: Vec<u8>,
     argument_count: Option<u64>,
+    modules: Modules,
     own_entries: Vec<Vec<u8>>,
 }
 
@@ -374,6 +376,11 @@ impl LookedAt {
                 identity: program_identity(&line)?,
                 argument_count: is_true(c"counts_arguments")?
                     .then(|| arguments.len().saturating_sub(line.rest) as u64),
+                modules: match observation.attribute(c"modules")?.to_str()? {
+                    "beside" => Modules::Beside,
+                    "in directory" => Modules::InDirectory,
+                    _ => Modules::Nowhere,
+                },
                 own_entries: items(c"own_entries")?
                     .iter()
                     .map(|entry| Ok(entry.to_bytes()?.to_vec()))
@@ -389,6 +396,7 @@ impl LookedAt {
             whole_environment,
             paths: files,
             terminals: asked,
+            counts_signals: is_true(c"counts_signals")?,
             directory: here,
             host: is_true(c"counts_host")?.then(key::host),
             has_safe_path: runtime.config.has_safe_path(),
@@ -410,6 +418,7 @@ impl LookedAt {
             program: self.program.as_ref().map(|program| key::Program {
                 identity: &program.identity,
                 argument_count: program.argument_count,
+                modules: program.modules,
                 own_entries: program.own_entries.iter().map(Vec::as_slice).collect(),
             }),
             machine: self.machine.clone(),
@@ -426,6 +435,7 @@ impl LookedAt {
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),
             terminals: self.terminals.clone(),
+            counts_signals: self.counts_signals,
             directory: self.directory.as_deref(),
             host: self.host.as_deref(),
             has_safe_path: self.has_safe_path,
@@ -624,12 +634,4 @@ fn own_rseq() -> Option<u64> {
         let processor = (area as *const i32).add(1).read_volatile();
         (processor >= 0).then_some(area)
     }
-}
-
-/// The thread pointer, which the C library keeps at its own address.
-pub fn thread_pointer() -> u64 {
-    let pointer;
-    // SAFETY: reads the first word of the thread's control block (glibc's `tcbhead_t.tcb`).
-    unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly)) };
-    pointer
 }

@@ -321,7 +321,7 @@ impl Process {
         // So long glibc's `struct pthread` is at most.
         const BYTES: u64 = 0xa00;
         let own = File::open("/proc/self/mem").ok()?;
-        let pointer = super::take::thread_pointer();
+        let pointer = thread_pointer();
         let own = words(&own, pointer, pointer + BYTES);
         let id_at = own.iter().position(|&word| word as i32 == gettid())?;
         let start = self.stack_pointer(thread)? & !7;
@@ -360,4 +360,12 @@ fn words(memory: &File, start: u64, end: u64) -> Vec<u64> {
     }
     let words = contents.as_chunks().0.iter();
     words.map(|word| u64::from_ne_bytes(*word)).collect()
+}
+
+/// The thread pointer, which the C library keeps at its own address.
+pub fn thread_pointer() -> u64 {
+    let pointer;
+    // SAFETY: reads the first word of the thread's control block (glibc's `tcbhead_t.tcb`).
+    unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly)) };
+    pointer
 }

@@ -1,10 +1,10 @@
 //! Where no images are taken: their registers and system calls are those of x86-64.
 
-use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
+use super::watch::{Outcome, Watch};
 use crate::cpython::bindings::PyObject;
 use crate::cpython::object::Result;
 use crate::options::Options;
@@ -57,19 +57,6 @@ pub fn module_imported(_module: *mut PyObject) {}
 
 pub fn is_restored() -> bool {
     false
-}
-
-/// What a program is to be stopped for.
-pub struct Watch<'a> {
-    pub request: &'a [u8],
-    pub excused: &'a BTreeSet<(String, String)>,
-    pub own_directory: &'a Path,
-}
-
-/// How a command has ended that was watched.
-pub struct Outcome {
-    pub status: i32,
-    pub looked_at: Option<String>,
 }
 
 /// # Errors

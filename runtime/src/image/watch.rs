@@ -1,0 +1,25 @@
+//! What a process is watched for, and how it has ended.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What a program is to be stopped for.
+pub struct Watch<'a> {
+    /// The path that the process has as its request.
+    pub request: &'a [u8],
+    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module.
+    pub excused: &'a BTreeSet<(String, String)>,
+    /// Where the package `cds` lies: what its code looks at does not count.
+    pub own_directory: &'a Path,
+}
+
+/// In the place of the process that is waited for: nobody waits any more, and none shall go on.
+pub const ABANDONED: i32 = -1;
+
+/// How a command has ended that was watched.
+pub struct Outcome {
+    /// Its status, or the negated signal that has killed it.
+    pub status: i32,
+    /// What the program has looked at before there was a candidate for its image.
+    pub looked_at: Option<String>,
+}
