@@ -347,28 +347,82 @@ fn what_site_reads_counts() {
     }
 }
 
-/// Nothing is compared that nobody asked for.
+/// Nothing is compared that nobody asked for. `site` asks for HOME at each start, and makes names of directories of it: a restored
+/// process has its own.
 #[test]
 fn what_nobody_reads_may_be_anything() {
     let project = project(
         "import json\n",
-        "import imported, os\nprint(os.environ['HOME'])\n",
+        "import imported, os, site\nprint(os.environ['HOME'], site.USER_BASE, site.getusersitepackages())\n",
     );
-    // `site` asks for it, to find the user's modules.
-    dump(&project, &[]);
+    let own = project.path("").display().to_string();
+    for taken_with in ["/", "/root", "/tmp/"] {
+        dump(&project, &[("HOME", taken_with)]);
+        for home in ["/root", "/", "", "//tmp//", "relative", &own] {
+            assert_restored(&project, &[("HOME", home)]);
+        }
+    }
+    // The database of users tells instead.
+    let without_home = |option| {
+        let mut command = command(&project, &[], &["-X", option, "-X", "cds_stats", "app.py"]);
+        Outcome::of(command.env_remove("HOME"))
+    };
+    let refused = without_home("cds=app.img");
+    assert_eq!(told(&refused), "the variable HOME is not set");
+    assert_eq!(refused.stdout, without_home("cds=off").stdout);
+}
+
+/// Modules of the user come into `sys.path`.
+#[test]
+fn where_the_user_has_modules_home_is_compared() {
+    let project = project("", "import imported, sys\nprint(sys.path)\n");
+    let version = "import sys; print('%d.%d' % sys.version_info[:2])";
+    let version = run(&project, &[], &["-c", version]);
+    let modules = format!(
+        "user/.local/lib/python{}/site-packages",
+        version.stdout.trim()
+    );
+    let user = project.path("user").display().to_string();
+    dump(&project, &[("HOME", &user)]);
+    assert_restored(&project, &[("HOME", &user)]);
+    fs::create_dir_all(project.path(&modules)).expect("a directory can be made");
+    let reason = told_with(&project, &[("HOME", &user)]);
+    assert!(reason.starts_with("there is "), "{reason}");
+    assert_same(&project, &[("HOME", &user)]);
+    assert_restored(&project, &[("HOME", "/")]);
+    // Nobody looks for them.
+    let isolated = |option, rest: &[&str]| {
+        let arguments = [&["-s", "-X", option], rest].concat();
+        run(&project, &[("HOME", &user)], &arguments)
+    };
+    let take = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    isolated("cds=off", &take).success();
+    let restored = isolated("cds=app.img", &["-X", "cds_stats", "app.py"]);
+    assert_eq!(told(&restored), "restored");
+    dump(&project, &[("HOME", &user)]);
+    assert_restored(&project, &[("HOME", &user)]);
     let reason = told_with(&project, &[("HOME", "/")]);
     assert_eq!(reason, "the variable HOME has another value");
-    let without_site = |option: &str, home: &str, arguments: &[&str]| {
-        let arguments = [&["-S", "-X", option], arguments].concat();
-        run(&project, &[("HOME", home)], &arguments)
-    };
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
-    without_site("cds=off", "/tmp", &dump).success();
-    let restored = without_site("cds=app.img", "/", &["-X", "cds_stats", "app.py"]);
-    assert_eq!(
-        (told(&restored), &*restored.stdout),
-        ("restored".to_owned(), "/\n")
-    );
+}
+
+/// What follows from HOME tells of it, whoever asks for that, and in whatever way.
+#[test]
+fn who_asks_site_for_directories_of_the_user_asks_for_home() {
+    for imported in [
+        "import site\nkept = len(site.USER_BASE)\n",
+        "from site import USER_SITE\n",
+        "import site\nsite.getuserbase()\n",
+        "import site\nsite.getusersitepackages()\n",
+        "import site\nvars(site).copy()\n",
+        "import sys\ngetattr(sys.modules['site'], 'USER_' + 'SITE')\n",
+        "import sysconfig\nsysconfig.get_config_var('userbase')\n",
+        "import os\nos.path.expanduser('~/.local')\n",
+    ] {
+        let project = project(imported, "import imported\n");
+        dump(&project, &[]);
+        let reason = told_with(&project, &[("HOME", "/")]);
+        assert_eq!(reason, "the variable HOME has another value", "{imported}");
+    }
 }
 
 /// An image that makes itself is the program, with what it has set before its imports.

@@ -69,6 +69,9 @@ pub struct Key<'a> {
     /// All that count where somebody looks at all of them, in their order, if somebody has.
     #[serde(borrow)]
     pub whole_environment: Option<Vec<(&'a [u8], &'a [u8])>>,
+    /// What counts of HOME, if only `site` knows of it.
+    #[serde(borrow)]
+    pub user_site: Option<UserSite<'a>>,
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
@@ -104,6 +107,14 @@ pub struct Program<'a> {
     /// What its directory had then that has the name of a module of the image, or of one that was not found.
     #[serde(borrow)]
     pub own_entries: Vec<&'a [u8]>,
+}
+
+/// Where `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). There were none, and a restored process gets
+/// names of directories that follow its own HOME.
+#[derive(Serialize, Deserialize)]
+pub struct UserSite<'a> {
+    /// What follows HOME in the name of a directory that must not be there; none if it is not looked for.
+    pub missing: Option<&'a [u8]>,
 }
 
 /// Where a program finds its own modules. Its script is compared, so that it is still of that kind.
@@ -340,6 +351,13 @@ impl Key<'_> {
         {
             return Some(reason);
         }
+        if let Some(reason) = self
+            .user_site
+            .as_ref()
+            .and_then(|site| site.mismatch(start))
+        {
+            return Some(reason);
+        }
         if let Some(directory) = self.directory {
             let here = rustix::process::getcwd(Vec::new());
             if !here.is_ok_and(|here| here.to_bytes() == directory) {
@@ -460,6 +478,20 @@ impl Key<'_> {
             let path = [directory, b"/", entry, b"/__init__", suffix].concat();
             rustix::fs::stat(&path[..]).is_ok()
         })
+    }
+}
+
+impl UserSite<'_> {
+    fn mismatch(&self, start: &Start) -> Option<String> {
+        let Some(home) = start.variable(b"HOME") else {
+            return Some("the variable HOME is not set".to_owned());
+        };
+        // As `os.path.expanduser()` has it (Lib/posixpath.py).
+        let end = home.iter().rposition(|&byte| byte != b'/');
+        let home = &home[..end.map_or(0, |end| end + 1)];
+        let directory = [home, self.missing?].concat();
+        let is_there = rustix::fs::stat(&directory[..]).is_ok();
+        is_there.then(|| format!("there is {}, which comes into sys.path", shown(&directory)))
     }
 }
 

@@ -11,7 +11,7 @@ use cds_image::format::{
     Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
     Source, Vdso, encode, hash,
 };
-use cds_image::key::{Key, Machine, Modules, Program, Stamp};
+use cds_image::key::{Key, Machine, Modules, Program, Stamp, UserSite};
 use cds_image::streams::Terminal;
 use cds_image::{PAGE, places};
 use proptest::prelude::*;
@@ -55,6 +55,9 @@ fn image() -> Image<'static> {
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
             whole_environment: Some(vec![(b"HOME", b"/root"), (b"B", b"")]),
+            user_site: Some(UserSite {
+                missing: Some(b"/.local/lib"),
+            }),
             paths: vec![
                 (b"/a", Stamp::Missing),
                 (

@@ -13,7 +13,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, looks, observed, startup, streams, variables
+from cds import atfork, looks, observed, startup, streams, usersite, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -48,6 +48,10 @@ class Observation:
         self.counts_host = False
         self.counts_signals = record.counts_signals
         self.environment: "_Environment | None" = None
+        # Whether HOME is only the beginning of names that `site` keeps; what follows it in that of
+        # a directory that must not be there.
+        self.renews_user_site = False
+        self.missing_user_site: bytes | None = None
         # Files and directories.
         self.paths: list[observed.Looked] = []
         # The first parts of the names of modules that come from files, or were not found.
@@ -85,6 +89,10 @@ class Preparation:
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
         startup.begins_with_arguments(self.is_of_program)
+        self._user_site = self._environment.user_site.directory()
+        if self._user_site is not None and os.path.isdir(self._user_site):
+            # It is in `sys.path`.
+            self._environment.read(usersite.HOME)
         self._signal_watch = looks.SignalWatch(self._ask_for_signals)
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
@@ -111,6 +119,7 @@ class Preparation:
     def _end(self) -> None:
         """Take notice that what comes now is done again in each restored process."""
         self._signal_watch.end()
+        self._environment.user_site.end()
         self._own_builtins = startup.OwnBuiltins()
         self._own_builtins.__enter__()
         streams.leave_alone()
@@ -155,6 +164,21 @@ class Preparation:
             [*removed, *changes.assigned.items()],
         )
 
+    def _observe_user_site(self, observation: Observation) -> None:
+        """Tell whether HOME counts only for `site`, which is renewed."""
+        environment = observation.environment
+        if environment is None or not self._environment.user_site.has_begun:
+            return
+        _, asked, counts_all, _ = environment
+        if counts_all or usersite.HOME in asked:
+            return
+        observation.renews_user_site = True
+        home = self._environment.started[usersite.HOME]
+        startup.keep_user_site(self._environment.user_site.namespace(), home)
+        if self._user_site is not None:
+            begin = len(home.rstrip(b"/"))
+            observation.missing_user_site = os.fsencode(self._user_site)[begin:]
+
     def _what_is_missing(self) -> str | None:
         if self._missing_stream is None:
             return None
@@ -173,6 +197,7 @@ class Preparation:
         observation = Observation(self._wanted["image"], record)
         observation.counts_host = self._counts_host
         observation.environment = self._looked_at_environment(record)
+        self._observe_user_site(observation)
         problem = self._what_is_missing() or _what_depends_on_the_directory()
         if left:
             problem = f"imports have left what cannot be restored: {'; '.join(left)}"
@@ -189,7 +214,9 @@ class Preparation:
         self, record: observed.Record, contents: set[str], looked_at: set[str]
     ) -> list[observed.Looked]:
         wanted = self._wanted
-        own = (os.path.dirname(self._request), wanted["archive"], wanted["image"])
+        own = [os.path.dirname(self._request), wanted["archive"], wanted["image"]]
+        if startup.renews_user_site() and self._user_site is not None:
+            own.append(self._user_site)
         return observed.compared(contents, looked_at, own, record.asked_for_status)
 
     def _left(self) -> list[str]:
@@ -227,6 +254,7 @@ _OWN_MODULES = (
     "program",
     "seeds",
     "taking",
+    "usersite",
     "variables",
 )
 

@@ -57,7 +57,7 @@ class Program(preparing.Preparation):
         for name in own:
             del sys.modules[name]
         # The interpreter loads them for this package only, if no other module has them.
-        others = {id(it) for module in sys.modules.values() for it in vars(module).values()}
+        others = {id(it) for module in sys.modules.values() for it in _variables(module).values()}
         for module in (gc, startup.atexit):
             if id(module) not in others:
                 own[module.__name__] = sys.modules.pop(module.__name__)
@@ -167,8 +167,14 @@ def _name(module: "ModuleType | None") -> str | None:
     """Return the name of a module, without having it loaded if that is still to be done."""
     if not isinstance(module, type(sys)):
         return None
-    name = object.__getattribute__(module, "__dict__").get("__name__")
+    name = _variables(module).get("__name__")
     return name if isinstance(name, str) else None
+
+
+def _variables(module: "ModuleType") -> "dict[str, Any]":
+    """Return the variables of a module without its notice."""
+    variables: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return variables
 
 
 def _is_importing() -> bool:

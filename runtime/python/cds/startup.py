@@ -43,6 +43,10 @@ environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
 _removed: list[bytes] = []
 _assigned: dict[bytes, bytes] = {}
 
+# The variables of `site`, and what it has made of HOME, if that is to be renewed.
+_of_site: "dict[str, Any]" = {}
+_user_base = ""
+
 # Where modules keep the working directory that they were imported in, and what if there is none.
 DIRECTORIES = (
     ("multiprocessing.process", "ORIGINAL_DIR", None),
@@ -90,6 +94,17 @@ def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None
     _removed, _assigned = removed, assigned
 
 
+def keep_user_site(of_site: "dict[str, Any]", home: bytes) -> None:
+    """Have the directories of the user's modules follow HOME, as `site` has it."""
+    global _of_site, _user_base
+    _of_site, _user_base = of_site, _base_in(home)
+
+
+def renews_user_site() -> bool:
+    """Say whether that is so."""
+    return bool(_of_site)
+
+
 def begins_with_arguments(keep_name: bool) -> None:
     """Take notice of what has the arguments; a program may put something else in its place.
 
@@ -130,6 +145,8 @@ def _resume(
 ) -> None:
     streams.renew()
     _renew_environment(environment)
+    if _of_site:
+        _renew_user_site(environment)
     kept = _arguments[:1] if _keeps_name else []
     _arguments[:] = kept + [os.fsdecode(argument) for argument in argv[len(kept) :]]
     _original_arguments[:] = map(os.fsdecode, orig_argv)
@@ -158,6 +175,21 @@ def _renew_environment(texts: list[bytes]) -> None:
     for name in _removed:
         dict.pop(environ, name, None)
     dict.update(environ, _assigned)
+
+
+def _renew_user_site(texts: list[bytes]) -> None:
+    # The first of a name counts.
+    home = next(text for text in texts if text.startswith(b"HOME="))
+    base = _base_in(home.removeprefix(b"HOME="))
+    for name in ("USER_BASE", "USER_SITE"):
+        known = _of_site.get(name)
+        if isinstance(known, str) and known.startswith(_user_base):
+            _of_site[name] = base + known[len(_user_base) :]
+
+
+def _base_in(home: bytes) -> str:
+    """Return what `os.path.expanduser("~/.local")` makes of HOME."""
+    return os.fsdecode(home.rstrip(b"/") + b"/.local")
 
 
 def _renew_memories() -> None:

@@ -6,6 +6,9 @@ is taken of, it is a `Watched` from before `site` is imported until the imports 
 
 import gc
 import posix
+import sys
+
+from cds import usersite
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -66,6 +69,7 @@ class Watch:
         self._request = request
         self.environ = environ
         self.started = started
+        self.user_site = usersite.Watch(lambda: self._ask(usersite.HOME))
         # Locale coercion (PEP 538) has come before.
         self.changes = Changes.between(started, dict(dict.items(environ)))
         self._process = posix.getpid()
@@ -87,6 +91,15 @@ class Watch:
                     self._followed.clear()
                 return
             self._end_walk()
+        if name == usersite.HOME and self._is_start_of_site():
+            return
+        self._ask(name)
+
+    def _is_start_of_site(self) -> bool:
+        # Without it, the directory comes from the database of users.
+        return usersite.HOME in self.started and self.user_site.is_start(sys._getframe())
+
+    def _ask(self, name: bytes) -> None:
         self._asked.add(name)
         self._tell(ASKED.encode() + name)
 

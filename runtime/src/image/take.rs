@@ -286,6 +286,7 @@ struct LookedAt {
     program: Option<Program>,
     environment: Vec<Compared>,
     whole_environment: Option<Vec<Variable>>,
+    user_site: Option<UserSite>,
     paths: Vec<(Vec<u8>, Stamp)>,
     terminals: Vec<Terminal>,
     counts_signals: bool,
@@ -304,6 +305,11 @@ struct Program {
     argument_count: Option<u64>,
     modules: Modules,
     own_entries: Vec<Vec<u8>>,
+}
+
+/// What counts of HOME, if only `site` knows of it.
+struct UserSite {
+    missing: Option<Vec<u8>>,
 }
 
 fn program_identity(line: &CommandLine) -> Result<Vec<u8>, Failure> {
@@ -387,6 +393,18 @@ impl LookedAt {
                     .collect::<Result<_, Raised>>()?,
             }),
         };
+        let user_site = if is_true(c"renews_user_site")? {
+            let missing = observation.attribute(c"missing_user_site")?;
+            let is_looked_for = !missing.is_none();
+            Some(UserSite {
+                missing: is_looked_for
+                    .then(|| missing.to_bytes())
+                    .transpose()?
+                    .map(<[u8]>::to_vec),
+            })
+        } else {
+            None
+        };
         Ok(Self {
             build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
@@ -394,6 +412,7 @@ impl LookedAt {
             program,
             environment,
             whole_environment,
+            user_site,
             paths: files,
             terminals: asked,
             counts_signals: is_true(c"counts_signals")?,
@@ -430,6 +449,9 @@ impl LookedAt {
                 variables
                     .map(|(name, value)| (name.as_slice(), value.as_slice()))
                     .collect()
+            }),
+            user_site: self.user_site.as_ref().map(|site| key::UserSite {
+                missing: site.missing.as_deref(),
             }),
             paths: paths
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
