@@ -69,6 +69,7 @@ const VARIABLES: &[&str] = &[
 
 const FUNCTIONS: &[&str] = &[
     "PyBytes_FromStringAndSize",
+    "PyCFunction_GetFunction",
     "PyConfig_SetBytesArgv",
     "PyConfig_SetBytesString",
     "PyDict_Clear",

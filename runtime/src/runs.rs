@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use std::{mem, ptr};
 
 use cds_image::own_file::OwnFile;
+use cds_image::streams::OwnTerminal;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,7 @@ pub struct Subject {
     pub program: Vec<u8>,
     pub options: Vec<String>,
     pub argument_count: u64,
+    pub terminal: Option<OwnTerminal>,
 }
 
 /// The record of this process.

@@ -232,10 +232,7 @@ fn other_options_and_variables_leave_alone_what_is_restored() {
     let mut elsewhere = project.command_with_lib(&AUTO);
     elsewhere.env("TZ", "UTC").arg("app.py");
     let outcome = Outcome::of(&mut elsewhere);
-    assert_eq!(
-        told(&outcome),
-        ("first [1] data", "the variable TZ is new")
-    );
+    assert_eq!(told(&outcome), ("first [1] data", "the variable TZ is new"));
     assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
     // The first with options has an image with these.
     fs::remove_file(project.path(IMAGE)).expect("there is one");

@@ -5,7 +5,8 @@
 use std::fs;
 use std::process::Command;
 
-use cpython_cds_tests::{Outcome, Project, clean, python, settle};
+use cpython_cds_tests::report::Report;
+use cpython_cds_tests::{Outcome, Project, clean, python, repository, settle};
 
 const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.img,image"];
 const IMAGE: &str = "made/app.img.startup";
@@ -492,4 +493,119 @@ fn the_time_of_a_directory_is_compared_with_what_is_restored() {
     assert_restored_as_plain(&project, &["app.py"]);
     project.write("lib/data/other", "");
     assert!(!is_restored(&project, &["app.py"]));
+}
+
+/// What is done to a standard stream by its descriptor, and what tells of the system or the time without being opened or asked for.
+#[test]
+fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
+    let stream = "the kind of a standard stream";
+    for (done, what) in [
+        (
+            "os.write(os.dup(1), b'hello\\n')\nos.closerange(3, 9)",
+            stream,
+        ),
+        (
+            "fd = os.open('/dev/null', os.O_WRONLY)\nos.dup2(fd, 2)\nos.close(fd)",
+            stream,
+        ),
+        ("os.close(0)", stream),
+        ("kept = fcntl.fcntl(1, fcntl.F_GETFL)", stream),
+        ("os.set_blocking(1, False)", stream),
+        ("os.set_inheritable(1, False)", stream),
+        ("kept = select.select([0], [], [], 0)", stream),
+        (
+            "kept = select.poll()\nkept.register(0)\nkept = kept.poll(0)",
+            stream,
+        ),
+        ("select.select([], [], [], 0.01)", "time that passes"),
+        (
+            "kept = time.time() - time.clock_gettime(time.CLOCK_REALTIME) < 1",
+            "the clock",
+        ),
+        (
+            "before = time.clock_gettime_ns(time.CLOCK_REALTIME)",
+            "the clock",
+        ),
+        (
+            "kept = os.readlink('/proc/self/fd/1') == 'x'",
+            "/proc/self/fd/1, which tells of the system",
+        ),
+        (
+            "kept = os.stat('/proc/self').st_uid",
+            "/proc/self, which tells of the system",
+        ),
+        (
+            "with open('/etc/mtab') as file: kept = len(file.readline()) > 1",
+            "/etc/mtab, which tells of the system",
+        ),
+    ] {
+        let text = format!(
+            "import fcntl, os, select, time\nkept = before = None\n{done}\nimport csv
+if before: before = time.time_ns() - before < 10**9
+print(kept, before, os.get_inheritable(1), os.get_blocking(1))\nprint('error', file=__import__('sys').stderr)\n"
+        );
+        let project = project(&[("app.py", &text)]);
+        let expected = plain(&project, &["app.py"]);
+        for _ in 0..3 {
+            assert_eq!(auto(&project, &["app.py"]), expected, "{done}");
+        }
+        assert!(is_restored(&project, &["app.py"]), "{done}");
+        let stopped_at = stopped_at(&project);
+        assert!(stopped_at.starts_with(what), "{done}: {stopped_at}");
+    }
+}
+
+/// Whoever takes the image has no terminal, and the program gets one as that of the run.
+#[test]
+fn a_program_at_a_terminal_is_restored_there() {
+    let project = project(&[(
+        "app.py",
+        "import os, sys
+terminals = [stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)]
+size = os.get_terminal_size() if terminals[1] else None
+if MODES: import termios; modes = termios.tcgetattr(0)
+import csv
+print(terminals, size, sys.argv[1:])
+"
+        .replace("MODES", "'MODES' in os.environ")
+        .as_str(),
+    )]);
+    let helper = repository().join("tests/programs/at_terminal.py");
+    let at_terminal = |options: &[&str], shell: &str| {
+        let mut command = project.command_with_lib(&["-I", "-S", "-X", "cds=off"]);
+        command.arg(&helper).args(["sh", "-c", shell, "sh"]);
+        let outcome = Outcome::of(command.arg(python()).args(options).arg("app.py"));
+        settle(&project);
+        outcome
+    };
+    let with_stats = [&AUTO, &["-X", "cds_stats=stats.json"][..]].concat();
+    let refused = |shell: &str| {
+        let outcome = at_terminal(&with_stats, shell);
+        assert_eq!(outcome, at_terminal(&["-X", "cds=off"], shell), "{shell}");
+        let report = Report::read(&project.path("stats.json")).expect("it was written");
+        let refused = report.startup_image_refused.unwrap_or_default();
+        refused.rsplit(": ").next().unwrap_or_default().to_owned()
+    };
+    at_terminal(&AUTO, "exec \"$@\"");
+    assert_eq!(refused("exec \"$@\""), "");
+    // Nobody has asked for its modes.
+    assert_eq!(refused("stty -echo; exec \"$@\""), "");
+    assert_eq!(
+        refused("stty rows 50; exec \"$@\""),
+        "it was made where standard output was a terminal of another size"
+    );
+    assert_eq!(
+        refused("\"$@\" | cat"),
+        "it was made where standard output was a terminal"
+    );
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    at_terminal(&AUTO, "\"$@\" < /dev/null | cat");
+    assert_eq!(refused("\"$@\" < /dev/null | cat"), "");
+    fs::remove_file(project.path(IMAGE)).expect("there is one");
+    at_terminal(&AUTO, "export MODES=1; exec \"$@\"");
+    assert_eq!(refused("export MODES=1; exec \"$@\""), "");
+    assert_eq!(
+        refused("export MODES=1; stty -echo; exec \"$@\""),
+        "it was made where standard input was a terminal with other modes (stty)"
+    );
 }

@@ -75,7 +75,7 @@ fn image() -> Image<'static> {
             directory: Some(b"/"),
             host: Some(b"localhost"),
             counts_signals: true,
-            terminals: vec![Terminal::of(0, false), Terminal::of(2, true)],
+            terminals: vec![Terminal::of(0, false, false), Terminal::of(2, true, true)],
             has_safe_path: false,
             names: vec!["a", "b"],
             modules: b"a\nb.c\n",

@@ -26,9 +26,9 @@ class _Run(NamedTuple):
     """What a run has left."""
 
     record: str
-    # The identity of its program, its options, and the number of its arguments, as far as they are
-    # understood.
-    subject: tuple[bytes, list[str], int] | None
+    # The identity of its program, its options, the number of its arguments, and its terminal, as
+    # far as they are understood.
+    subject: tuple[bytes, list[str], int, bytes | None] | None
     wants_image: bool
     # Modules that it had to load without the archive, and their files; None for frozen ones.
     missed: list[tuple[str, str | None]]
@@ -106,7 +106,9 @@ def _is_archived(name: str, file: str | None) -> bool:
     return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
 
 
-def _take_image(archive: str, program: bytes, options: Sequence[str], arguments: int) -> None:
+def _take_image(
+    archive: str, program: bytes, options: Sequence[str], arguments: int, terminal: bytes | None
+) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
     from cds.imaging import image_path, note_problem, take_program_image
     from cds.inspection import InspectionError
@@ -117,7 +119,9 @@ def _take_image(archive: str, program: bytes, options: Sequence[str], arguments:
     # The program is stopped before it looks at one: what they say is not known here.
     count = arguments if kind else arguments - 1
     words = [*filter(None, (kind, name)), *[_ARGUMENT] * count]
-    problem = take_program_image(archive, words, options=options, seconds=_MOST_SECONDS)
+    problem = take_program_image(
+        archive, words, options=options, terminal=terminal, seconds=_MOST_SECONDS
+    )
     try:
         reason = problem.reason if problem else _what_would_renew(image_path(archive))
     except InspectionError as error:

@@ -63,7 +63,7 @@ def take_image(
         "strict": strict,
         "tells": tells,
     }
-    return _Taking(archive, request, (), None, verbose, "imports").take(None)
+    return _Taking(archive, request, (), None, None, verbose, "imports").take(None)
 
 
 def take_program_image(
@@ -71,17 +71,19 @@ def take_program_image(
     program: Sequence[str],
     *,
     options: Sequence[str] | None = None,
+    terminal: bytes | None = None,
     verbose: bool = False,
     seconds: int | None = None,
 ) -> Problem | None:
     """Take the image of a program, up to the point where it is stopped.
 
     `program` are words of a command line: a script, or `-m` or `-c` with what follows, and
-    arguments.  The interpreter is started with these options, or with those of this process, and
-    may take so many seconds.  Return what went wrong, if something did.
+    arguments.  The interpreter is started with these options, or with those of this process, at a
+    terminal that is like that of a recorded run, and may take so many seconds.  Return what went
+    wrong, if something did.
     """
     request = {"is_of_program": True, "program": _identity_of(program)}
-    return _Taking(archive, request, program, options, verbose).take(seconds)
+    return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
 
 
 def list_program(program: Sequence[str]) -> list[str] | Problem:
@@ -110,6 +112,7 @@ class _Taking:
         request: dict[str, object],
         program: Sequence[str],
         options: Sequence[str] | None = None,
+        terminal: bytes | None = None,
         verbose: bool = False,
         # What it runs.
         subject: str = "the program",
@@ -125,6 +128,7 @@ class _Taking:
         }
         self._program = program
         self._options = options
+        self._terminal = terminal
         self._subject = subject
 
     def take(self, seconds: int | None) -> Problem | None:
@@ -193,7 +197,8 @@ class _Taking:
                 file.write(sent)
             rest = None if end is None else max(1, round(end - time.monotonic()))
             verbose = bool(request["verbose"]) and rounds_left == _MOST_ROUNDS - 1
-            status, looked_at = _run(command, str(request["record"]), rest, watch, verbose)
+            record = str(request["record"])
+            status, looked_at = _run(command, self._terminal, record, rest, watch, verbose)
             reason = _reason_to_begin_anew(left)
             if status is None or reason is None:
                 break
@@ -277,7 +282,12 @@ def _is_to_be_imported(entry: Entry) -> bool:
 
 
 def _run(
-    command: Sequence[str], record: str, seconds: int | None, watch: "_Watch | None", verbose: bool
+    command: Sequence[str],
+    terminal: bytes | None,
+    record: str,
+    seconds: int | None,
+    watch: "_Watch | None",
+    verbose: bool,
 ) -> tuple[int | None, str | None]:
     """Run an interpreter, recording what it looks at if that is possible.
 
@@ -292,7 +302,7 @@ def _run(
     try:
         texts = [b"%b=%b" % item for item in variables.items()]
         result: tuple[int | None, str | None] = run_observed(
-            [*map(os.fsencode, command)], texts, record, seconds or 0, watch
+            [*map(os.fsencode, command)], texts, terminal, record, seconds or 0, watch
         )
         return result
     except OSError as error:

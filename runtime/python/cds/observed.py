@@ -72,8 +72,9 @@ class Record:
         self.counts_arguments = False
         # Whether it was asked, or changed, what is done at signals.
         self.counts_signals = True
-        # Standard streams of which it counts whether they are terminals, with or without a size.
-        self.terminals = [(0, False), (1, False), (2, False)]
+        # Standard streams of which it counts whether they are terminals, and whether their modes and
+        # their size do.
+        self.terminals = [(number, True, False) for number in range(3)]
         # How often it was asked for the working directory; none if relative paths were used.
         self.asked_for_directory: int | None = None
 
@@ -104,6 +105,7 @@ def read(name: str, start: str) -> Record:
         b"p",
         b"t",
         b"s",
+        b"h",
         b"d",
         b"r",
         b"x",
@@ -121,7 +123,7 @@ def read(name: str, start: str) -> Record:
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
             found[b"l"] += found.pop(b"a")
-            for kind in (b"a", b"g", b"m", b"t", b"s", b"d", b"r", b"x"):
+            for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"x"):
                 found[kind] = []
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
@@ -129,9 +131,11 @@ def read(name: str, start: str) -> Record:
             record.looks = looks.of_record(found[b"x"])
             record.counts_signals = bool(found[b"g"])
             record.asked_for_status = _absolute(found[b"a"])
-            sizes = found[b"s"]
-            asked = sorted({*found[b"t"], *sizes})
-            record.terminals = [(int(number), number in sizes) for number in asked]
+            modes, sizes = found[b"h"], found[b"s"]
+            record.terminals = [
+                (int(number), number in modes, number in sizes)
+                for number in sorted({*found[b"t"], *modes, *sizes})
+            ]
             record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
         elif item == b"l" + os.fsencode(start + COUNT):
             record.counts_arguments = True

@@ -105,7 +105,7 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, environment, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, environment, terminal, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
                 c"image_options",

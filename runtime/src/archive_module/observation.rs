@@ -8,9 +8,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cds_image::streams::OwnTerminal;
+
 use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
-use crate::image::{self, ABANDONED, Watch};
+use crate::image::{self, ABANDONED, Command, Watch};
 
 /// How soon a signal for this process is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -19,9 +21,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 ///
 /// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the package
 /// `cds`, and pairs of what is looked at and the file of a module that may do so. The command may take so many seconds, or any
-/// number for zero; then it is killed, and the status is None. A program is stopped then, and its image may take as long.
+/// number for zero; then it is killed, and the status is None. A program is stopped then, and its image may take as long. It gets a
+/// terminal, as a record of a run has it, or None.
 pub fn run_observed(
-    [arguments, environment, record, seconds, watch]: [Object; 5],
+    [arguments, environment, terminal, record, seconds, watch]: [Object; 6],
 ) -> Result<Object> {
     let texts = |list: Object| {
         let texts = list.to_items()?;
@@ -31,8 +34,12 @@ pub fn run_observed(
         });
         texts.collect::<Result<Vec<_>>>()
     };
-    let arguments = texts(arguments)?;
-    let environment = texts(environment)?;
+    let command = Command {
+        arguments: texts(arguments)?,
+        environment: texts(environment)?,
+        terminal: terminal_of(&terminal)?,
+        telling_time: image::functions_telling_time()?,
+    };
     let record = Path::new(record.to_str()?);
     let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());
     let watched = Watched::of(&watch)?;
@@ -42,10 +49,10 @@ pub fn run_observed(
     // Of threads that trace, and of what they may wait for, the kernel wants to know exactly which one it is.
     let status = thread::scope(|scope| {
         let (sender, result) = mpsc::channel();
-        let (child, watched) = (&child, &watched);
+        let (child, command, watched) = (&child, &command, &watched);
         scope.spawn(move || {
             let watch = watched.as_ref().map(Watched::watch);
-            let outcome = image::run_observed(&arguments, &environment, record, child, watch);
+            let outcome = image::run_observed(command, record, child, watch);
             sender.send(outcome)
         });
         loop {
@@ -85,6 +92,25 @@ pub fn run_observed(
         Object::int(outcome.status.into())?,
         looked_at.transpose()?.unwrap_or_else(Object::none),
     ])
+}
+
+/// The object that stands for a terminal in Python code.
+pub fn of_terminal(terminal: Option<&OwnTerminal>) -> Result<Object> {
+    let Some(terminal) = terminal else {
+        return Ok(Object::none());
+    };
+    let bytes = postcard::to_stdvec(terminal);
+    let bytes = bytes.map_err(|error| Raised::new(Exception::Value, &error.to_string()))?;
+    Object::from_bytes(&bytes)
+}
+
+fn terminal_of(object: &Object) -> Result<Option<OwnTerminal>> {
+    if object.is_none() {
+        return Ok(None);
+    }
+    let terminal = postcard::from_bytes(object.to_bytes()?);
+    let terminal = terminal.map_err(|_| Raised::new(Exception::Value, "this is no terminal"))?;
+    Ok(Some(terminal))
 }
 
 /// What is needed to watch a program.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::observation;
 use crate::cpython::object::{Object, Result};
 use crate::runs::{self, Ended, Event};
 use crate::{auto, options, runtime};
 
-/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, argument_count)`, or None; what was
-/// missed are names with paths, or None for frozen modules.
+/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, argument_count, terminal)`, or None, where
+/// a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen modules.
 pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
     let archive = Path::new(archive.to_str()?);
     let runs = runs::ended(&options::records(archive));
@@ -22,7 +23,9 @@ fn ended_run(run: Ended) -> Result<Object> {
             let options = subject.options.iter().map(|option| text(option));
             let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
             let count = Object::int(subject.argument_count as i64)?;
-            Object::tuple(vec![Object::from_bytes(&subject.program)?, options, count])?
+            let program = Object::from_bytes(&subject.program)?;
+            let terminal = observation::of_terminal(subject.terminal.as_ref())?;
+            Object::tuple(vec![program, options, count, terminal])?
         }
         None => Object::none(),
     };

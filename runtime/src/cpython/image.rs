@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::ops::Range;
 
-use super::object::{Object, Result};
+use super::object::{Object, Raised, Result};
 use super::raw;
 
 /// What `os.fork()` does before it.
@@ -60,6 +60,16 @@ pub fn arenas() -> Vec<Range<u64>> {
 pub unsafe fn set_type(object: &Object, class: &Object) {
     // SAFETY: as promised; the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_set_type(object.as_ptr(), class.as_ptr()) }
+}
+
+/// The address of the code of a function that is written in C.
+///
+/// # Errors
+/// It is another one.
+pub fn address_of_function(function: &Object) -> Result<u64> {
+    // SAFETY: a live object; if it is another one, that raises.
+    let code = unsafe { raw::PyCFunction_GetFunction(function.as_ptr()) };
+    code.map(|code| code as usize as u64).ok_or(Raised)
 }
 
 /// Removes the hooks that `sys.addaudithook()` has added.

@@ -1,5 +1,5 @@
 //! What a traced process does without a system call: breakpoints in functions of the C library that are about the
-//! environment, and in those of the kernel that tell the time, and a watchpoint on the variable `environ`, for code that
+//! environment, and in those of the kernel and the interpreter that tell the time, and a watchpoint on the variable `environ`, for code that
 //! reads or writes it by itself.
 //!
 //! The functions read `environ`, too, as does the dynamic linker; what they look for is known or goes to nobody. Any other
@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt;
 use super::memory_dump;
 use super::memory_map::{self, Mapping};
 use super::observe::{memory, ptrace, registers, text, word};
+use crate::cpython::image;
+use crate::cpython::object::{Object, Raised};
 
 /// Kinds of entries in the record, and what follows each.
 pub const VARIABLE: u8 = b'v';
@@ -26,6 +28,8 @@ pub const CLEARED: u8 = b'C';
 /// Not for the record: it is up to the observer what that means.
 pub const CLOCK_READ: u8 = b'T';
 const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
+/// With the number of a standard stream: somebody asks for the modes of the terminal.
+pub const TERMINAL_MODES: u8 = b'h';
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
 pub const WALKED: u8 = b'W';
 
@@ -40,8 +44,9 @@ pub type Entry = (u8, Vec<u8>);
 type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
-const FUNCTIONS: [(&CStr, Told); 11] = [
-    // What Python code calls ends in these. The interpreter itself, which computes when to wait no longer, calls others.
+const FUNCTIONS: [(&CStr, Told); 12] = [
+    // What Python code calls ends in these, or in `TELLING_TIME`. The interpreter itself, which computes when to wait no longer, calls
+    // others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
     (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
     (c"PyTime_PerfCounter", |_, _| Ok(CLOCK)),
@@ -52,6 +57,13 @@ const FUNCTIONS: [(&CStr, Told); 11] = [
     // These two are found in the vdso.
     (c"gettimeofday", |_, _| Ok(CLOCK)),
     (c"time", |_, _| Ok(CLOCK)),
+    // The C library asks by itself whether there is a terminal (isatty(3)).
+    (c"tcgetattr", |pid, registers| {
+        let number = registers.rdi as i32;
+        let is_stream = (0..=2).contains(&number);
+        let entry = || (TERMINAL_MODES, number.to_string().into_bytes());
+        Ok((is_stream && !is_called_from_library(pid, registers)?).then(entry))
+    }),
     (c"getenv", |pid, registers| {
         Ok(text(pid, registers.rdi)?.map(|name| (VARIABLE, name)))
     }),
@@ -77,6 +89,21 @@ const FUNCTIONS: [(&CStr, Told); 11] = [
     (c"clearenv", |_, _| Ok(Some((CLEARED, Vec::new())))),
 ];
 
+/// Functions of the module `time` that ask the C library by themselves (Modules/timemodule.c): they have no symbol.
+const TELLING_TIME: [&CStr; 2] = [c"clock_gettime", c"clock_gettime_ns"];
+
+/// Where these functions lie, in this process and in others.
+///
+/// # Errors
+/// There are none.
+pub fn functions_telling_time() -> Result<Vec<u64>, Raised> {
+    let module = Object::import(c"time")?;
+    let functions = TELLING_TIME.iter();
+    functions
+        .map(|name| image::address_of_function(&module.attribute(name)?))
+        .collect()
+}
+
 /// The kernel's own library.
 const VDSO: &str = "[vdso]";
 
@@ -88,6 +115,18 @@ const TRAP_HWBKPT: i32 = 4;
 
 /// Bits of the debug register 7: the first address is watched, for reading and writing, with its eight bytes.
 const WATCHES: u64 = 1 | 0b11 << 16 | 0b10 << 18;
+
+/// Whether the function that has met a breakpoint was called by another one of its library.
+fn is_called_from_library(pid: i32, registers: &libc::user_regs_struct) -> io::Result<bool> {
+    let mappings = memory_map::of_process(&pid.to_string())?;
+    let file = |address| {
+        let mut mappings = mappings.iter();
+        mappings
+            .find(|mapping| (mapping.start..mapping.end).contains(&address))
+            .map(|mapping| mapping.inode)
+    };
+    Ok(file(word(pid, registers.rsp)?) == file(registers.rip))
+}
 
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && !name.contains(&b'=')
@@ -102,8 +141,7 @@ struct Place {
 
 impl Place {
     /// Of a function. This process has the libraries that the watched one is going to have.
-    fn of(function: &CStr, mappings: &[Mapping]) -> Option<Self> {
-        let address = address_of(function);
+    fn of(address: u64, mappings: &[Mapping]) -> Option<Self> {
         let mapping = mappings
             .iter()
             .find(|mapping| (mapping.start..mapping.end).contains(&address))?;
@@ -193,15 +231,20 @@ pub struct Breakpoints {
 }
 
 impl Breakpoints {
-    /// None if the functions are not found.
-    pub fn new() -> Option<Self> {
+    /// None if the functions are not found; `telling_time` are addresses of those that have no symbol.
+    pub fn new(telling_time: &[u64]) -> Option<Self> {
         let mappings = memory_map::of_process("self").ok()?;
-        let functions = FUNCTIONS
+        let named = FUNCTIONS.map(|(name, told)| (address_of(name), told));
+        let unnamed = telling_time
             .iter()
-            .map(|(name, told)| Some((Place::of(name, &mappings)?, *told)));
+            .map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
+        let functions = named
+            .into_iter()
+            .chain(unnamed)
+            .map(|(address, told)| Some((Place::of(address, &mappings)?, told)));
         Some(Self {
             functions: functions.collect::<Option<_>>()?,
-            dynamic_linker: Place::of(c"__tls_get_addr", &mappings)?,
+            dynamic_linker: Place::of(address_of(c"__tls_get_addr"), &mappings)?,
             environ: address_of(c"environ"),
             set: Vec::new(),
             library: Vec::new(),

@@ -8,7 +8,9 @@ use std::ffi::{OsStr, c_int, c_long};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use super::memory_dump;
 use super::observe::{absolute, registers, text, word};
@@ -196,6 +198,21 @@ const CHANGING: [(c_long, usize); 18] = [
     (libc::SYS_utimensat, 1),
 ];
 
+/// Calls that look at a file without opening it: which of their arguments are the directory and the path.
+const LOOKING: [(c_long, Option<usize>, usize); 11] = [
+    (libc::SYS_access, None, 0),
+    (libc::SYS_chdir, None, 0),
+    (libc::SYS_faccessat, Some(0), 1),
+    (libc::SYS_faccessat2, Some(0), 1),
+    (libc::SYS_getxattr, None, 0),
+    (libc::SYS_lstat, None, 0),
+    (libc::SYS_newfstatat, Some(0), 1),
+    (libc::SYS_readlink, None, 0),
+    (libc::SYS_readlinkat, Some(0), 1),
+    (libc::SYS_stat, None, 0),
+    (libc::SYS_statx, Some(0), 1),
+];
+
 pub const CLOCK: &str = "the clock";
 const NETWORK: &str = "the network";
 const SLEEP: &str = "time that passes";
@@ -239,6 +256,19 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     if OF_DESCRIPTORS.contains(&number) && !is_open(pid, arguments[0]) {
         return Ok(Some(DESCRIPTOR.to_owned()));
     }
+    if uses_stream(pid, number, arguments)? {
+        return Ok(Some(STREAM.to_owned()));
+    }
+    if waits(pid, number, arguments)? {
+        return Ok(Some(SLEEP.to_owned()));
+    }
+    if let Some((_, directory, path)) = LOOKING.iter().find(|(looking, ..)| *looking == number) {
+        let directory = directory.map_or(libc::AT_FDCWD, |place| arguments[place] as c_int);
+        let path = text(pid, arguments[*path])?.and_then(|path| absolute(pid, directory, path));
+        if let Some(what) = path.and_then(|path| of_kernel(&path)) {
+            return Ok(Some(what));
+        }
+    }
     if HARMLESS.contains(&number) {
         return Ok(None);
     }
@@ -275,12 +305,8 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_fork | libc::SYS_vfork => is(true, PROCESS),
         libc::SYS_ioctl => is(!HARMLESS_REQUESTS.contains(&second), "a device"),
         libc::SYS_fcntl => is(LOCKS.contains(&(second as c_int)), "a lock of a file"),
-        libc::SYS_fstat | libc::SYS_lseek => is(first <= 2, STREAM),
-        // With a descriptor and no path it is fstat(2).
-        libc::SYS_newfstatat => {
-            let is_stream = first <= 2 && text(pid, second)?.is_none_or(|path| path.is_empty());
-            is(is_stream, STREAM)
-        }
+        libc::SYS_fstat | libc::SYS_lseek => None,
+        libc::SYS_newfstatat => None,
         // Libraries want to know how many there are, which is compared; Python code gets to know which.
         libc::SYS_sched_getaffinity => {
             let caller = word(pid, registers(pid)?.rsp)?;
@@ -304,6 +330,56 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
         _ => Some(format!("the system call {number}")),
     })
+}
+
+/// Whether a call is about the descriptor of a standard stream, which is another one in each process. What is read from it and
+/// written to it has other names; whether it is a terminal, and the size of that, is compared.
+fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool> {
+    let is_stream = |descriptor: u64| (0..=2).contains(&(descriptor as c_int));
+    let [first, second, third, fourth, fifth, _] = arguments;
+    Ok(match number {
+        libc::SYS_read
+        | libc::SYS_readv
+        | libc::SYS_write
+        | libc::SYS_writev
+        | libc::SYS_pwrite64
+        | libc::SYS_pwritev => false,
+        libc::SYS_ioctl => is_stream(first) && ![libc::TCGETS, libc::TIOCGWINSZ].contains(&second),
+        // With a path it is about that.
+        libc::SYS_newfstatat | libc::SYS_statx => {
+            is_stream(first) && text(pid, second)?.is_none_or(|path| path.is_empty())
+        }
+        libc::SYS_dup2 | libc::SYS_dup3 => is_stream(first) || is_stream(second),
+        libc::SYS_mmap => fourth as c_int & libc::MAP_ANONYMOUS == 0 && is_stream(fifth),
+        libc::SYS_epoll_ctl => is_stream(third),
+        // `struct pollfd` begins with the descriptor, and has eight bytes.
+        libc::SYS_poll | libc::SYS_ppoll => {
+            let mut places = (0..second).map(|index| first + index * 8);
+            places.any(|place| word(pid, place).is_ok_and(is_stream))
+        }
+        libc::SYS_select | libc::SYS_pselect6 => {
+            let has_stream =
+                |set: &u64| *set != 0 && word(pid, *set).is_ok_and(|set| set & 0b111 != 0);
+            first > 0 && [second, third, fourth].iter().any(has_stream)
+        }
+        number => OF_DESCRIPTORS.contains(&number) && is_stream(first),
+    })
+}
+
+/// Whether a call may wait for something that comes from elsewhere.
+fn waits(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool> {
+    Ok(match number {
+        libc::SYS_poll => arguments[2] as c_int != 0,
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => arguments[3] as c_int != 0,
+        libc::SYS_ppoll => !is_no_time(pid, arguments[2])?,
+        libc::SYS_select | libc::SYS_pselect6 => !is_no_time(pid, arguments[4])?,
+        _ => false,
+    })
+}
+
+/// Whether this `struct timespec` or `struct timeval` is zero; without one there is no limit.
+fn is_no_time(pid: i32, place: u64) -> io::Result<bool> {
+    Ok(place != 0 && word(pid, place)? == 0 && word(pid, place + 8)? == 0)
 }
 
 const SHARED: &str = "memory that others may share";
@@ -366,9 +442,10 @@ fn of_opening(pid: i32, directory: c_int, path: Option<Vec<u8>>, flags: u64) -> 
 /// Where the kernel tells of the system, its processes and devices; and what of it is compared, or does not change: the number
 /// and kinds of processors, control groups, and what allocators ask for.
 const OF_KERNEL: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
-const COMPARED: [&[u8]; 6] = [
+const COMPARED: [&[u8]; 7] = [
     b"/proc/cpuinfo",
     b"/proc/filesystems",
+    b"/proc/self/exe",
     // Allocators ask for it.
     b"/proc/sys/vm/overcommit_memory",
     b"/sys/devices/system/",
@@ -377,14 +454,41 @@ const COMPARED: [&[u8]; 6] = [
 ];
 
 fn of_reading(path: &[u8]) -> Option<String> {
-    let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
-    let shown = String::from_utf8_lossy(path);
-    if begins(&OF_KERNEL) {
-        return (!begins(&COMPARED)).then(|| format!("{shown}, which tells of the system"));
+    if let Some(what) = of_kernel(path) {
+        return Some(what);
     }
     // What is read of a pipe, nobody else reads.
     let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
+    let shown = String::from_utf8_lossy(path);
     (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
+}
+
+/// What a file tells by which the kernel tells of the system.
+fn of_kernel(path: &[u8]) -> Option<String> {
+    let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
+    let tells = || {
+        format!(
+            "{}, which tells of the system",
+            String::from_utf8_lossy(path)
+        )
+    };
+    if path == b"/dev/null" {
+        return None;
+    }
+    if begins(&OF_KERNEL) {
+        return (!begins(&COMPARED)).then(tells);
+    }
+    // A symbolic link may lead there (/etc/mtab).
+    static DEVICES: LazyLock<Vec<u64>> = LazyLock::new(|| {
+        let device = |path: &str| fs::metadata(path).ok().map(|status| status.dev());
+        let root = device("/");
+        let devices = ["/proc", "/sys", "/dev"].into_iter().filter_map(device);
+        devices.filter(|device| Some(*device) != root).collect()
+    });
+    let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
+    // That there are such directories tells nothing.
+    let is_top = matches!(path, b"/proc" | b"/sys" | b"/dev");
+    (DEVICES.contains(&status.dev()) && !is_top).then(tells)
 }
 
 fn of_change(path: &[u8]) -> Option<String> {

@@ -41,6 +41,8 @@ mod point;
 mod process_attributes;
 #[cfg(target_arch = "x86_64")]
 mod program;
+#[cfg(target_arch = "x86_64")]
+mod pseudo_terminal;
 mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod rehearse;
@@ -60,6 +62,8 @@ mod watch;
 #[cfg(target_arch = "x86_64")]
 mod writer;
 
+#[cfg(target_arch = "x86_64")]
+pub use breakpoints::functions_telling_time;
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
@@ -75,9 +79,10 @@ pub use resume::is_restored;
 pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, end_restored, finalize_restored, is_immortal, is_lacking, is_restored,
-    module_imported, needs_renewal, options_of_process, run_observed, subject, take,
+    begin_variables, end_restored, finalize_restored, functions_telling_time, is_immortal,
+    is_lacking, is_restored, module_imported, needs_renewal, options_of_process, run_observed,
+    subject, take,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;
-pub use watch::{ABANDONED, Watch};
+pub use watch::{ABANDONED, Command, Watch};

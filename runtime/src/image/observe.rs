@@ -25,7 +25,8 @@ use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIA
 use super::creations::made_by;
 use super::looks;
 use super::point::{self, Candidate, Program, Told};
-use super::watch::{ABANDONED, Outcome, Watch};
+use super::pseudo_terminal::PseudoTerminal;
+use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
 
 /// The first byte of what the record says; a name follows, and a NUL.
@@ -75,17 +76,21 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
 /// # Errors
 /// It cannot be watched. It has been killed then, if it ran at all.
 pub fn run_observed(
-    arguments: &[CString],
-    environment: &[CString],
+    command: &Command,
     record: &Path,
     child: &AtomicI32,
     watch: Option<Watch>,
 ) -> Result<Outcome, String> {
-    let breakpoints = Breakpoints::new().ok_or("the C library's getenv() is not found")?;
+    let breakpoints =
+        Breakpoints::new(&command.telling_time).ok_or("functions to be watched are not found")?;
+    let terminal = command.terminal.as_ref().map(PseudoTerminal::new);
+    let terminal = terminal
+        .transpose()
+        .map_err(|error| format!("cannot make a pseudo-terminal: {error}"))?;
     // The process that is to be waited for is a child of the program, which is killed.
     let _adopts = watch.is_some().then(Adoption::begin);
     let (pid, gate) =
-        start(arguments, environment).map_err(|error| format!("cannot fork: {error}"))?;
+        start(command, terminal.as_ref()).map_err(|error| format!("cannot fork: {error}"))?;
     child.store(pid, Ordering::Relaxed);
     let mut observer = Observer {
         leader: pid,
@@ -151,13 +156,13 @@ impl Drop for Adoption {
 }
 
 /// Forks a process that runs a command once something is written to the pipe.
-fn start(arguments: &[CString], environment: &[CString]) -> io::Result<(i32, PipeWriter)> {
+fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i32, PipeWriter)> {
     let (waits, gate) = io::pipe()?;
     let array = |texts: &[CString]| -> Vec<_> {
         let texts = texts.iter().map(|text| text.as_ptr());
         texts.chain([ptr::null()]).collect()
     };
-    let (argv, envp) = (array(arguments), array(environment));
+    let (argv, envp) = (array(&command.arguments), array(&command.environment));
     let own_gate = gate.as_raw_fd();
     // SAFETY: the child calls nothing but what signal handlers may call (signal-safety(7)), and the arrays end with NULL.
     let pid = unsafe {
@@ -171,6 +176,9 @@ fn start(arguments: &[CString], environment: &[CString]) -> io::Result<(i32, Pip
                 if libc::isatty(libc::STDIN_FILENO) == 0 {
                     libc::close(libc::STDIN_FILENO);
                     libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
+                }
+                if let Some(terminal) = terminal {
+                    terminal.become_streams();
                 }
                 // No signal is ignored, though this process may (nohup, a shell's `&`).
                 for signal in 1..=libc::SIGRTMAX() {
@@ -424,6 +432,7 @@ impl Observer<'_> {
                 .and_then(|program| program.of_system_call(number, arguments));
             let what = match ending {
                 Some(what) => Some(what.to_owned()),
+                None if self.is_mark(pid, number, arguments[0])? => None,
                 None => looks::of_system_call(pid, number, arguments)?,
             };
             if let Some(what) = what
@@ -514,6 +523,16 @@ impl Observer<'_> {
             self.add(kind, &path);
         }
         Ok(false)
+    }
+
+    /// Whether a system call with this first argument is the way in which the program tells something (`program.rs`).
+    fn is_mark(&self, pid: i32, number: c_long, path: u64) -> io::Result<bool> {
+        Ok(match &self.program {
+            Some(program) if number == libc::SYS_access => {
+                text(pid, path)?.is_some_and(|path| program.is_mark(&path))
+            }
+            _ => false,
+        })
     }
 
     /// Takes notice of a look. Returns whether the process, which is stopped, does not go on.

@@ -84,6 +84,11 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Whether a path may tell something.
+    pub fn is_mark(&self, path: &[u8]) -> bool {
+        path.starts_with(self.watch.request)
+    }
+
     /// What a path tells in a system call of the process; `recorded` is how long the record is.
     pub fn told(&mut self, path: &[u8], recorded: usize) -> Told {
         let Some(mark) = path.strip_prefix(self.watch.request) else {

@@ -8,6 +8,7 @@ use std::path::Path;
 use cds_image::command_line::CommandLine;
 use cds_image::format::{ImageFile, Vdso};
 use cds_image::own_file::OwnFile;
+use cds_image::streams::OwnTerminal;
 
 use super::describe::changed;
 use super::{note, refusal};
@@ -64,6 +65,7 @@ pub fn subject(directory: &Path) -> Option<Subject> {
         program: line.program.identity(directory.as_os_str().as_bytes())?,
         argument_count: arguments.len().saturating_sub(line.rest) as u64,
         options: line.options.into_iter().map(text).collect::<Option<_>>()?,
+        terminal: OwnTerminal::of_process(),
     })
 }
 

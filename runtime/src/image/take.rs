@@ -371,10 +371,15 @@ impl LookedAt {
         let mut asked = Vec::new();
         for item in items(c"terminals")? {
             let fields = item.to_items()?;
-            let [number, with_size] = fields.as_slice() else {
+            let [number, with_modes, with_size] = fields.as_slice() else {
                 return Err("the package cds is another one".into());
             };
-            asked.push(Terminal::of(number.to_i64()? as u8, with_size.is_true()));
+            let number = number.to_i64()? as u8;
+            asked.push(Terminal::of(
+                number,
+                with_modes.is_true(),
+                with_size.is_true(),
+            ));
         }
         let program = match is_true(c"is_of_program")? {
             false => None,

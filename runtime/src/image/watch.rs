@@ -1,7 +1,21 @@
-//! What a process is watched for, and how it has ended.
+//! A process that is watched: how it is started, what it is watched for, and how it has ended.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::path::Path;
+
+use cds_image::streams::OwnTerminal;
+
+/// What is run, and how.
+pub struct Command {
+    pub arguments: Vec<CString>,
+    /// `NAME=VALUE`
+    pub environment: Vec<CString>,
+    /// The terminal that it is to find.
+    pub terminal: Option<OwnTerminal>,
+    /// Where functions of the interpreter lie that tell the time, and have no symbol.
+    pub telling_time: Vec<u64>,
+}
 
 /// What a program is to be stopped for.
 pub struct Watch<'a> {
