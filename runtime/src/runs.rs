@@ -62,7 +62,8 @@ pub struct Start {
 pub struct Subject {
     pub program: Vec<u8>,
     pub options: Vec<String>,
-    pub argument_count: u64,
+    /// Those of the program; of a script, the first is its path.
+    pub arguments: Vec<Vec<u8>>,
     pub terminal: Option<OwnTerminal>,
 }
 

@@ -18,6 +18,9 @@ use crate::format::{changed_ns, modified_ns};
 use crate::start::Start;
 use crate::streams::Terminal;
 
+/// Why an image does not fit a program with other arguments.
+pub const OTHER_ARGUMENTS: &str = "it was made for the program with other arguments";
+
 /// Beginnings of variables that C libraries read, which nobody can watch.
 const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"PYTHON",
@@ -103,6 +106,11 @@ pub struct Program<'a> {
     pub identity: &'a [u8],
     /// How many arguments it had behind its name, if it has asked.
     pub argument_count: Option<u64>,
+    /// Its arguments, if it has looked at one.
+    #[serde(borrow)]
+    pub arguments: Option<Vec<&'a [u8]>>,
+    /// Whether it was stopped before it would have looked at one, since its runs have had different ones.
+    pub is_for_any_arguments: bool,
     pub modules: Modules,
     /// What its directory had then that has the name of a module of the image, or of one that was not found.
     #[serde(borrow)]
@@ -313,13 +321,20 @@ impl Key<'_> {
             if identity_here(&line.program).as_deref() != Some(program.identity) {
                 return Some("it was made for another program".to_owned());
             }
-            let count = start.arguments.len().saturating_sub(line.rest) as u64;
+            let now = start.arguments.get(line.rest..).unwrap_or_default();
+            let count = now.len() as u64;
             if let Some(then) = program.argument_count
                 && then != count
             {
                 return Some(format!(
                     "it was made for a program with {then} arguments, here it has {count}"
                 ));
+            }
+            let now = now.iter().map(|argument| argument.to_bytes());
+            if let Some(then) = &program.arguments
+                && !now.eq(then.iter().copied())
+            {
+                return Some(OTHER_ARGUMENTS.to_owned());
             }
         }
         let mut machine = Machine::current(|kind| start.auxiliary(kind));
@@ -478,6 +493,15 @@ impl Key<'_> {
             let path = [directory, b"/", entry, b"/__init__", suffix].concat();
             rustix::fs::stat(&path[..]).is_ok()
         })
+    }
+}
+
+impl Program<'_> {
+    /// Whether the image is for certain arguments, and these are others.
+    pub fn has_others(&self, arguments: &[&[u8]]) -> bool {
+        self.arguments
+            .as_ref()
+            .is_some_and(|then| then != arguments)
     }
 }
 

@@ -49,6 +49,8 @@ fn image() -> Image<'static> {
             program: Some(Program {
                 identity: b"\0app.py\0/srv",
                 argument_count: Some(2),
+                arguments: Some(vec![b"-v", b"a b"]),
+                is_for_any_arguments: false,
                 modules: Modules::Beside,
                 own_entries: vec![b"helper.py"],
             }),

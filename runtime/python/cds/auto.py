@@ -15,20 +15,31 @@ from cds import interpreter
 
 _NICENESS = 19
 
-# What stands for an argument of the program.
-_ARGUMENT = "?"
-
 # A program that never ends, and never does what it is stopped at, shall not be waited for.
 _MOST_SECONDS = 120
+
+
+class _Subject(NamedTuple):
+    """What an image is taken of."""
+
+    # `-m`, `-c` or nothing; what follows, and a directory.
+    program: bytes
+    options: list[str]
+    # Of a script, the first is its path.
+    arguments: list[bytes]
+    terminal: bytes | None
+
+    def words(self) -> tuple[str, str, str]:
+        kind, name, directory = map(os.fsdecode, self.program.split(b"\0"))
+        return kind, name, directory
 
 
 class _Run(NamedTuple):
     """What a run has left."""
 
     record: str
-    # The identity of its program, its options, the number of its arguments, and its terminal, as
-    # far as they are understood.
-    subject: tuple[bytes, list[str], int, bytes | None] | None
+    # None if its command line is not understood.
+    subject: _Subject | None
     wants_image: bool
     # Modules that it had to load without the archive, and their files; None for frozen ones.
     missed: list[tuple[str, str | None]]
@@ -49,7 +60,10 @@ def _renew(archive: str, record: str) -> None:
     except BlockingIOError:
         # Who writes an archive here wakes another process if something is left then.
         return
-    runs = [_Run(*fields) for fields in ended_runs(archive)]
+    runs = [
+        _Run(record, subject and _Subject(*subject), *rest)
+        for record, subject, *rest in ended_runs(archive)
+    ]
     try:
         _write(archive, runs, next((run for run in runs if run.record == record), None))
     finally:
@@ -74,8 +88,11 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
     subject = chosen.subject if chosen is not None else None
     image = subject if chosen is not None and chosen.wants_image else None
     is_incomplete = not all(_is_archived(*module) for run in runs for module in run.missed)
-    if not is_incomplete and (image is None or not needs_renewal(image_path(archive))):
-        return
+    if not is_incomplete:
+        if image is None:
+            return
+        if not needs_renewal(image_path(archive), image.program, image.arguments):
+            return
     # What this run needs comes first.
     ordered = sorted(runs, key=lambda run: run is not chosen)
     lines = [line for run in ordered for line in run.lines] + archived_lines()
@@ -85,17 +102,32 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
         Selection(entries),
         freshness=_freshness(archive),
         note_skipped=True,
-        command=_command(archive, image is not None, *subject[:2]) if subject else "",
+        command=_command(archive, image is not None, subject) if subject else "",
     )
     if image is not None:
-        _take_image(archive, *image)
+        _take_image(archive, image, _do_arguments_vary(archive, image, runs))
 
 
-def _command(archive: str, with_image: bool, program: bytes, options: Sequence[str]) -> str:
+def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) -> bool:
+    """Say whether different arguments of a program are known."""
+    from _cds_archive import do_arguments_vary
+
+    from cds.imaging import image_path
+
+    if do_arguments_vary(image_path(archive), subject.program, subject.arguments):
+        return True
+    others = [run.subject for run in runs if run.subject is not None]
+    return any(
+        other.program == subject.program and other.arguments != subject.arguments
+        for other in others
+    )
+
+
+def _command(archive: str, with_image: bool, subject: _Subject) -> str:
     """Return how the program is run, which renews both, but for its arguments."""
-    kind, name, directory = map(os.fsdecode, program.split(b"\0"))
+    kind, name, directory = subject.words()
     setting = f"cds_auto={archive}{',image' * with_image}"
-    words = [sys.executable, *options, "-X", setting, *filter(None, (kind, name))]
+    words = [sys.executable, *subject.options, "-X", setting, *filter(None, (kind, name))]
     return interpreter.command_here(words, directory)
 
 
@@ -106,21 +138,23 @@ def _is_archived(name: str, file: str | None) -> bool:
     return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
 
 
-def _take_image(
-    archive: str, program: bytes, options: Sequence[str], arguments: int, terminal: bytes | None
-) -> None:
+def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
     from cds.imaging import image_path, note_problem, take_program_image
     from cds.inspection import InspectionError
 
-    kind, name, directory = map(os.fsdecode, program.split(b"\0"))
+    kind, name, directory = subject.words()
     if directory:
         os.chdir(directory)
-    # The program is stopped before it looks at one: what they say is not known here.
-    count = arguments if kind else arguments - 1
-    words = [*filter(None, (kind, name)), *[_ARGUMENT] * count]
+    arguments = subject.arguments if kind else subject.arguments[1:]
+    words = [*filter(None, (kind, name)), *map(os.fsdecode, arguments)]
     problem = take_program_image(
-        archive, words, options=options, terminal=terminal, seconds=_MOST_SECONDS
+        archive,
+        words,
+        options=subject.options,
+        terminal=subject.terminal,
+        is_for_any_arguments=is_for_any_arguments,
+        seconds=_MOST_SECONDS,
     )
     try:
         reason = problem.reason if problem else _what_would_renew(image_path(archive))

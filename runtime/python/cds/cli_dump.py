@@ -96,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
         parser.error("--run needs a program: what would follow `python`")
     if program and not options.image:
         parser.error("--run goes with --image: it is the program that is frozen")
+    if options.with_arguments and not program:
+        parser.error("--with-arguments goes with --run")
     if program and not program[0].startswith("-") and not os.path.exists(program[0]):
         _complain(f"cannot run {program[0]}: there is no such file")
         return EXIT_NOT_WRITTEN
@@ -150,7 +152,12 @@ def run(arguments: Sequence[str]) -> int:
     progress.clear()
     if options.image:
         if program:
-            problem = take_program_image(archive, program, verbose=options.verbose)
+            problem = take_program_image(
+                archive,
+                program,
+                is_for_any_arguments=not options.with_arguments,
+                verbose=options.verbose,
+            )
         else:
             problem = take_image(
                 archive,
@@ -269,6 +276,12 @@ def _parser() -> argparse.ArgumentParser:
         help="with --image: freeze a program (a script, -m MODULE or -c CODE, with arguments) "
         "itself, with its stack, for its own later starts; it is stopped before it first looks at "
         "what differs from run to run, or does what others can see; the last of all options",
+    )
+    parser.add_argument(
+        "--with-arguments",
+        action="store_true",
+        help="with --run: the program may look at its arguments, and the image is for starts with "
+        "the same ones; without it, the image is for any arguments",
     )
     parser.add_argument(
         "--strict",

@@ -72,32 +72,34 @@ def take_program_image(
     *,
     options: Sequence[str] | None = None,
     terminal: bytes | None = None,
+    is_for_any_arguments: bool = True,
     verbose: bool = False,
     seconds: int | None = None,
 ) -> Problem | None:
     """Take the image of a program, up to the point where it is stopped.
 
     `program` are words of a command line: a script, or `-m` or `-c` with what follows, and
-    arguments.  The interpreter is started with these options, or with those of this process, at a
+    arguments.  It is stopped before it looks at one, or the image is for these arguments only.  The
+    interpreter is started with these options, or with those of this process, at a
     terminal that is like that of a recorded run, and may take so many seconds.  Return what went
     wrong, if something did.
     """
-    request = {"is_of_program": True, "program": _identity_of(program)}
+    request = _request_of(program) | {"is_for_any_arguments": is_for_any_arguments}
     return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
 
 
 def list_program(program: Sequence[str]) -> list[str] | Problem:
     """Return the lines of a trace list for what a program loads until it is stopped."""
-    taking = _Taking(None, {"is_of_program": True, "program": _identity_of(program)}, program)
+    taking = _Taking(None, _request_of(program), program)
     problem = taking.take(None)
     return taking.lines if problem is None else problem
 
 
-def _identity_of(program: Sequence[str]) -> tuple[str, str]:
-    """Return `-c` or `-m`, or nothing for a script, and what follows."""
-    if program[0] in ("-c", "-m") and len(program) > 1:
-        return program[0], program[1]
-    return "", program[0]
+def _request_of(program: Sequence[str]) -> dict[str, object]:
+    has_option = program[0] in ("-c", "-m") and len(program) > 1
+    # `-c` or `-m`, or nothing for a script, and what follows.
+    name = (program[0], program[1]) if has_option else ("", program[0])
+    return {"is_of_program": True, "program": name, "is_for_any_arguments": True}
 
 
 class _Taking:

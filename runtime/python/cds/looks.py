@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What was looked at, and the files of the modules that were being imported, the innermost first.
 Look = tuple[str, tuple[str, ...]]
 
-_ARGUMENTS = "sys.argv"
+ARGUMENTS = "sys.argv"
 _PATH = "sys.path[0]"
 _PROGRAM = "__main__"
 
@@ -112,7 +112,7 @@ class Watch:
         note = self._note
         # Whoever takes the image gives these lists these types, and takes them away.
         self.lists = [
-            (sys.argv, _watched(lambda name, key: note(_ARGUMENTS), _READING)),
+            (sys.argv, _watched(lambda name, key: note(ARGUMENTS), _READING)),
             (sys.path, _watched(self._path_read, ("__getitem__",))),
         ]
         self._program = sys.modules["__main__"]
@@ -165,15 +165,21 @@ class Watch:
 class ArgumentWatch:
     """What a program does with its arguments.
 
-    Its own name is the same in each start, and how many there are is compared.
+    Its own name is the same in each start.  How many there are is compared, and perhaps what they
+    are; what the interpreter has got is not.
     """
 
-    def __init__(self, look: "Callable[[str], None]", count: "Callable[[], None]") -> None:
+    def __init__(
+        self,
+        look: "Callable[[str], None]",
+        count: "Callable[[], None]",
+        look_at_arguments: "Callable[[], None]",
+    ) -> None:
         def note(name: str, key: "Any") -> None:
             if name == "__len__":
                 count()
             elif not (name in ("__getitem__", "__setitem__") and type(key) is int and key == 0):
-                look(_ARGUMENTS)
+                look_at_arguments()
 
         names = [
             name
@@ -183,7 +189,7 @@ class ArgumentWatch:
         # Whoever takes the image gives these lists these types, and takes them away.
         self.lists = [
             (sys.argv, _watched(note, [*names, "__radd__"])),
-            (sys.orig_argv, _watched(lambda name, key: look(_ARGUMENTS), [*names, "__radd__"])),
+            (sys.orig_argv, _watched(lambda name, key: look(ARGUMENTS), [*names, "__radd__"])),
         ]
 
 

@@ -26,6 +26,8 @@ _NO_FILES = ("/proc", "/sys", "/dev")
 # program has asked how many arguments it has.
 _END = ".imported"
 COUNT = ".count"
+# And that it has looked at one.
+ARGUMENTS = ".arguments"
 # And that it was asked what is done at a signal.
 SIGNALS = ".signals"
 
@@ -70,6 +72,8 @@ class Record:
         # What the program was stopped at, and whether it has asked how many arguments it has.
         self.ended_by = ""
         self.counts_arguments = False
+        # Whether it has looked at one of them.
+        self.compares_arguments = False
         # Whether it was asked, or changed, what is done at signals.
         self.counts_signals = True
         # Standard streams of which it counts whether they are terminals, and whether their modes and
@@ -139,6 +143,8 @@ def read(name: str, start: str) -> Record:
             record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
         elif item == b"l" + os.fsencode(start + COUNT):
             record.counts_arguments = True
+        elif item == b"l" + os.fsencode(start + ARGUMENTS):
+            record.compares_arguments = True
         elif item == b"l" + os.fsencode(start + SIGNALS):
             found[b"g"].append(b"")
         elif item:

@@ -39,6 +39,8 @@ class Observation:
         self.is_of_program = False
         self.modules = "nowhere"
         self.counts_arguments = record.counts_arguments
+        self.compares_arguments = record.compares_arguments
+        self.is_for_any_arguments = False
         self.own_entries: list[bytes] = []
         self.counts_processors = record.counts_processors
         # Standard streams that were asked whether they are terminals.

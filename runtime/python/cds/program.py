@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-# What a path has behind that of the request: as in `point.rs`, and for a look that is compared.
+# What a path has behind that of the request: as in `point.rs`.
 _LOOKS = ".looks."
-COUNT = observed.COUNT
 
 # To fork takes time: within an import, that is done when so many modules have been loaded.
 _MODULES_AT_ONCE = 16
@@ -48,7 +47,7 @@ class Program(preparing.Preparation):
         self._modules = sys.modules
         self._loaded = 0
         self._seed_watch = seeds.Watch()
-        self.looks = looks.ArgumentWatch(self._look, self._count)
+        self.looks = looks.ArgumentWatch(self._look, self._count, self._look_at_arguments)
         self._stream_watch = looks.StreamWatch(self._look)
 
     def hide(self) -> "dict[str, ModuleType]":
@@ -74,7 +73,15 @@ class Program(preparing.Preparation):
 
     def _count(self) -> None:
         """Take notice that the program has asked how many arguments it has."""
-        variables.look_for(os.fsencode(self._request + COUNT))
+        variables.look_for(os.fsencode(self._request + observed.COUNT))
+
+    def _look_at_arguments(self) -> None:
+        """Take notice that the program looks at its arguments."""
+        if self._wanted["is_for_any_arguments"]:
+            self._look(looks.ARGUMENTS)
+        else:
+            startup.keep_arguments()
+            variables.look_for(os.fsencode(self._request + observed.ARGUMENTS))
 
     def is_candidate(self, imported: "ModuleType | None") -> bool:
         """Say whether the process can become an image, and it is worth it.
@@ -120,6 +127,7 @@ class Program(preparing.Preparation):
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
         observation.is_of_program = True
+        observation.is_for_any_arguments = self._wanted["is_for_any_arguments"]
         if self._lines is not None and self._begin_anew("list", self._lines()):
             observation.problem = ""
             return

@@ -35,6 +35,8 @@ _arguments: list[str] = []
 _original_arguments: list[str] = []
 _options: "dict[str, Any]" = {}
 _keeps_name = False
+# Whether they are compared, and all of it stays.
+_keeps_arguments = False
 
 # The environment: `os.environ` and `os.environb` have the same dict.
 environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
@@ -115,6 +117,12 @@ def begins_with_arguments(keep_name: bool) -> None:
     _keeps_name = keep_name
 
 
+def keep_arguments() -> None:
+    """Have a restored process find what a program has made of its arguments, which are compared."""
+    global _keeps_arguments
+    _keeps_arguments = True
+
+
 def begins_with() -> None:
     """Take the process for that which did the imports."""
     global _findings, _pid
@@ -147,8 +155,9 @@ def _resume(
     _renew_environment(environment)
     if _of_site:
         _renew_user_site(environment)
-    kept = _arguments[:1] if _keeps_name else []
-    _arguments[:] = kept + [os.fsdecode(argument) for argument in argv[len(kept) :]]
+    if not _keeps_arguments:
+        kept = _arguments[:1] if _keeps_name else []
+        _arguments[:] = kept + [os.fsdecode(argument) for argument in argv[len(kept) :]]
     _original_arguments[:] = map(os.fsdecode, orig_argv)
     for name in [name for name in _options if name.startswith("cds")]:
         del _options[name]

@@ -25,10 +25,24 @@ pub fn write_image_note([path, reason]: [Object; 2]) -> Result<Object> {
     Ok(Object::none())
 }
 
-pub fn needs_renewal([path]: [Object; 1]) -> Result<Object> {
-    Ok(Object::bool(image::needs_renewal(Path::new(
-        path.to_str()?,
-    ))))
+pub fn needs_renewal(of: [Object; 3]) -> Result<Object> {
+    ask_of_program(of, image::needs_renewal)
+}
+
+pub fn do_arguments_vary(of: [Object; 3]) -> Result<Object> {
+    ask_of_program(of, image::do_arguments_vary)
+}
+
+/// Asks something of the path of an image, the identity of a program, and its arguments.
+fn ask_of_program(
+    [path, program, arguments]: [Object; 3],
+    question: fn(&Path, &[u8], &[&[u8]]) -> bool,
+) -> Result<Object> {
+    let arguments = arguments.to_items()?;
+    let arguments = arguments.iter().map(Object::to_bytes);
+    let arguments = arguments.collect::<Result<Vec<_>>>()?;
+    let answer = question(Path::new(path.to_str()?), program.to_bytes()?, &arguments);
+    Ok(Object::bool(answer))
 }
 
 fn texts(texts: &[String]) -> Result<Object> {

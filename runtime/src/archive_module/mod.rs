@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
-use image_inspection::{image_note, image_options, inspect_image, needs_renewal, write_image_note};
+use image_inspection::{
+    do_arguments_vary, image_note, image_options, inspect_image, needs_renewal, write_image_note,
+};
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
@@ -115,7 +117,12 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"needs_renewal",
                 needs_renewal,
-                c"needs_renewal(path)\n--\n\nWhether no process could be restored from a startup image any more.",
+                c"needs_renewal(path, program, arguments)\n--\n\nWhether a startup image should be written anew for a run of a program.",
+            ),
+            method!(
+                c"do_arguments_vary",
+                do_arguments_vary,
+                c"do_arguments_vary(path, program, arguments)\n--\n\nWhether a startup image tells that runs of a program had different arguments.",
             ),
             method!(
                 c"command_of",

@@ -7,7 +7,7 @@ use crate::cpython::object::{Object, Result};
 use crate::runs::{self, Ended, Event};
 use crate::{auto, options, runtime};
 
-/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, argument_count, terminal)`, or None, where
+/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments, terminal)`, or None, where
 /// a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen modules.
 pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
     let archive = Path::new(archive.to_str()?);
@@ -22,10 +22,12 @@ fn ended_run(run: Ended) -> Result<Object> {
         Some(subject) => {
             let options = subject.options.iter().map(|option| text(option));
             let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
-            let count = Object::int(subject.argument_count as i64)?;
+            let arguments = subject.arguments.iter();
+            let arguments = arguments.map(|argument| Object::from_bytes(argument));
+            let arguments = Object::list(arguments.collect::<Result<Vec<_>>>()?)?;
             let program = Object::from_bytes(&subject.program)?;
             let terminal = observation::of_terminal(subject.terminal.as_ref())?;
-            Object::tuple(vec![program, options, count, terminal])?
+            Object::tuple(vec![program, options, arguments, terminal])?
         }
         None => Object::none(),
     };

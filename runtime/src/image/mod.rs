@@ -72,16 +72,16 @@ pub use note::{read as note, write as write_note};
 pub use observe::run_observed;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
-pub use renewal::{is_lacking, needs_renewal, options_of_process, subject};
+pub use renewal::{do_arguments_vary, is_lacking, needs_renewal, options_of_process, subject};
 #[cfg(target_arch = "x86_64")]
 pub use resume::is_restored;
 #[cfg(target_arch = "x86_64")]
 pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, end_restored, finalize_restored, functions_telling_time, is_immortal,
-    is_lacking, is_restored, module_imported, needs_renewal, options_of_process, run_observed,
-    subject, take,
+    begin_variables, do_arguments_vary, end_restored, finalize_restored, functions_telling_time,
+    is_immortal, is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
+    run_observed, subject, take,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use cds_image::command_line::CommandLine;
 use cds_image::format::{ImageFile, Vdso};
+use cds_image::key::{OTHER_ARGUMENTS, Program};
 use cds_image::own_file::OwnFile;
 use cds_image::streams::OwnTerminal;
 
@@ -15,9 +16,35 @@ use super::{note, refusal};
 use crate::cpython::object::{Object, Result};
 use crate::runs::Subject;
 
-/// Whether no process could be restored from an image any more. One that was only made with other options, for another
-/// user, or with other variables, fits others: processes that take turns would renew it for ever.
-pub fn needs_renewal(path: &Path) -> bool {
+/// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any more, or if
+/// it is for certain arguments of this program, and the run has others: then it becomes one for any.
+///
+/// One that was only made with other options, for another user, or with other variables, fits others: processes that take turns
+/// would renew it for ever.
+pub fn needs_renewal(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
+    is_of_no_use(path) || of_program(path, program, |then| then.has_others(arguments))
+}
+
+/// Whether an image tells that runs of a program have had different arguments, of which this is another one.
+pub fn do_arguments_vary(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
+    of_program(path, program, |then| {
+        then.is_for_any_arguments || then.has_others(arguments)
+    })
+}
+
+fn of_program(path: &Path, identity: &[u8], is: impl FnOnce(&Program) -> bool) -> bool {
+    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let image = file.image();
+    let program = image
+        .as_ref()
+        .ok()
+        .and_then(|image| image.key.program.as_ref());
+    program.is_some_and(|program| program.identity == identity && is(program))
+}
+
+fn is_of_no_use(path: &Path) -> bool {
     let own = match OwnFile::open(path.as_os_str().as_bytes()) {
         Ok(Some(own)) => own,
         Ok(None) => return true,
@@ -46,10 +73,11 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// Whether no process could be restored from an image any more, as far as it is known why this one was not.
+/// Whether the image should be written anew, as far as it is known why this process was not restored.
 pub fn is_lacking(path: &Path) -> bool {
     match refusal::of_everybody() {
-        Some(is_of_everybody) => is_of_everybody && needs_renewal(path),
+        Some(false) => refusal::refusal().is_some_and(|reason| reason.ends_with(OTHER_ARGUMENTS)),
+        Some(true) => is_of_no_use(path),
         None => fs::symlink_metadata(path).is_err(),
     }
 }
@@ -60,10 +88,11 @@ pub fn subject(directory: &Path) -> Option<Subject> {
     let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
     let arguments: Vec<&[u8]> = arguments.collect();
     let line = CommandLine::parse(&arguments)?;
+    let own = arguments.get(line.rest..).unwrap_or_default();
     let text = |option| String::from_utf8(option).ok();
     Some(Subject {
         program: line.program.identity(directory.as_os_str().as_bytes())?,
-        argument_count: arguments.len().saturating_sub(line.rest) as u64,
+        arguments: own.iter().map(|argument| argument.to_vec()).collect(),
         options: line.options.into_iter().map(text).collect::<Option<_>>()?,
         terminal: OwnTerminal::of_process(),
     })

@@ -303,6 +303,8 @@ struct LookedAt {
 struct Program {
     identity: Vec<u8>,
     argument_count: Option<u64>,
+    arguments: Option<Vec<Vec<u8>>>,
+    is_for_any_arguments: bool,
     modules: Modules,
     own_entries: Vec<Vec<u8>>,
 }
@@ -381,12 +383,15 @@ impl LookedAt {
                 with_size.is_true(),
             ));
         }
+        let own = arguments.get(line.rest..).unwrap_or_default();
         let program = match is_true(c"is_of_program")? {
             false => None,
             true => Some(Program {
                 identity: program_identity(&line)?,
-                argument_count: is_true(c"counts_arguments")?
-                    .then(|| arguments.len().saturating_sub(line.rest) as u64),
+                argument_count: is_true(c"counts_arguments")?.then_some(own.len() as u64),
+                arguments: is_true(c"compares_arguments")?
+                    .then(|| own.iter().map(|argument| argument.to_vec()).collect()),
+                is_for_any_arguments: is_true(c"is_for_any_arguments")?,
                 modules: match observation.attribute(c"modules")?.to_str()? {
                     "beside" => Modules::Beside,
                     "in directory" => Modules::InDirectory,
@@ -442,6 +447,11 @@ impl LookedAt {
             program: self.program.as_ref().map(|program| key::Program {
                 identity: &program.identity,
                 argument_count: program.argument_count,
+                arguments: program.arguments.as_ref().map(|arguments| {
+                    let arguments = arguments.iter();
+                    arguments.map(Vec::as_slice).collect()
+                }),
+                is_for_any_arguments: program.is_for_any_arguments,
                 modules: program.modules,
                 own_entries: program.own_entries.iter().map(Vec::as_slice).collect(),
             }),

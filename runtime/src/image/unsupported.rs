@@ -19,7 +19,11 @@ pub fn take() -> Option<i32> {
 }
 
 /// There is nothing to renew.
-pub fn needs_renewal(_path: &Path) -> bool {
+pub fn needs_renewal(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
+    false
+}
+
+pub fn do_arguments_vary(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
     false
 }
 
