@@ -25,6 +25,8 @@ pub struct Report {
 pub struct Modules {
     /// Modules whose code came from an archive.
     pub from_archive: usize,
+    /// Those of them that have a file.
+    pub source_files: usize,
     /// Modules whose code did not.
     pub elsewhere: Vec<Reason>,
 }
@@ -49,6 +51,13 @@ pub struct Layer {
 struct Section {
     name: String,
     written_kb: u64,
+}
+
+impl Modules {
+    /// How many have been loaded that have a file.
+    pub fn of_files(&self) -> usize {
+        self.source_files + self.elsewhere.len()
+    }
 }
 
 impl Report {

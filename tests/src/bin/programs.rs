@@ -36,6 +36,9 @@ const AT_ONCE: usize = 2;
 const DIFFERENCES: usize = 2;
 const SHOWN: usize = 40;
 
+/// So many percent of a program's modules an image should have.
+const MUCH: f64 = 80.0;
+
 fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
@@ -84,8 +87,8 @@ fn run(args: &Args) -> Result<bool> {
         .into_inner()
         .map_err(|_| anyhow!("a check has panicked"))?;
     println!(
-        "{} programs and contexts: {} the same, {} restored",
-        totals.all, totals.same, totals.restored
+        "{} programs and contexts: {} the same, {} restored, {} of them with {MUCH} % of their modules or more",
+        totals.all, totals.same, totals.restored, totals.with_much
     );
     // Programs of which none is restored prove nothing.
     Ok(totals.same == totals.all && totals.restored > 0)
@@ -124,6 +127,7 @@ struct Totals {
     all: usize,
     same: usize,
     restored: usize,
+    with_much: usize,
 }
 
 impl Totals {
@@ -131,6 +135,8 @@ impl Totals {
         self.all += 1;
         self.same += usize::from(findings.differences.is_empty());
         self.restored += usize::from(findings.restored.is_ok());
+        let modules = findings.point.modules;
+        self.with_much += usize::from(modules.is_some_and(|modules| modules.share() >= MUCH));
     }
 }
 
@@ -152,6 +158,11 @@ fn describe(name: &str, findings: &Findings) -> String {
         plain / archive,
         plain / image,
     );
+    let share = match findings.point.modules {
+        Some(modules) => format!("{:.0} % of {} modules", modules.share(), modules.all),
+        None => "how many modules is not known".to_owned(),
+    };
+    text += &format!("    {share}, up to: {}\n", findings.point.stopped_at);
     if findings.is_unsteady {
         text += "    two plain runs differ, for which its entry has to have a reason\n";
     }

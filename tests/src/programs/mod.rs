@@ -3,10 +3,12 @@
 pub mod contexts;
 pub mod data;
 pub mod normal;
+pub mod point;
 pub mod scratch;
 pub mod ways;
 
 pub use contexts::Context;
 pub use data::Program;
+pub use point::Point;
 pub use scratch::Scratch;
 pub use ways::{Findings, Way};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,7 @@ use wait4::Wait4;
 use super::contexts::Context;
 use super::data::Program;
 use super::normal::Normal;
+use super::point::Point;
 use super::scratch::Scratch;
 use crate::report::Report;
 use crate::{Outcome, are_settled};
@@ -46,6 +47,8 @@ pub struct Findings {
     pub is_unsteady: bool,
     /// Whether the last run was restored, or why it was not.
     pub restored: Result<(), String>,
+    /// Where the program of the image was stopped.
+    pub point: Point,
     /// Processor time of the last runs: plainly, with the archive, with the image.
     pub cpu_ms: [f64; 3],
 }
@@ -90,14 +93,39 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
         runs.extend(last);
     }
     let cpu_ms = [0, 1, 2].map(|way| runs.get(way).map_or(0.0, |run| run.cpu_ms));
+    let [archived, image] = [Way::Archive, Way::Image].map(|way| Files::new(scratch, context, way));
+    let point = Point::of(&image.startup, &archived.stats, &image.stats, scratch);
     let restored = runs.pop().map_or(Err(String::new()), |run| run.restored);
     Ok(Findings {
         context,
         differences,
         is_unsteady,
         restored,
+        point,
         cpu_ms,
     })
+}
+
+/// What the runs of a way leave besides what the program does.
+struct Files {
+    archive: PathBuf,
+    startup: PathBuf,
+    stats: PathBuf,
+    /// All that counts of the last run, for whoever wants to know more than a difference.
+    seen: PathBuf,
+}
+
+impl Files {
+    fn new(scratch: &Scratch, context: Context, way: Way) -> Self {
+        let name = format!("{}-{}", context.name().replace(' ', "-"), way.name());
+        let file = |ending: &str| scratch.archive(&format!("{name}.{ending}"));
+        Self {
+            archive: file("img"),
+            startup: file("img.startup"),
+            stats: file("json"),
+            seen: file("txt"),
+        }
+    }
 }
 
 fn run(
@@ -108,9 +136,12 @@ fn run(
     normal: &Normal,
 ) -> Result<Run> {
     scratch.restore();
-    let name = format!("{}-{}", context.name().replace(' ', "-"), way.name());
-    let archive = scratch.archive(&format!("{name}.img"));
-    let stats = scratch.archive(&format!("{name}.json"));
+    let Files {
+        archive,
+        stats,
+        seen,
+        ..
+    } = Files::new(scratch, context, way);
     let option = match way {
         Way::Plain => "cds=off".to_owned(),
         Way::Archive => format!("cds_auto={}", archive.display()),
@@ -139,8 +170,6 @@ fn run(
         "status {status}\n{settled}stdout:\n{stdout}\nstderr:\n{stderr}\nfiles:\n{written}"
     );
     let text = normal.text(&text);
-    // For whoever wants to know more than a difference.
-    let seen = scratch.archive(&format!("{name}.txt"));
     fs::write(&seen, &text).with_context(|| format!("cannot write {}", seen.display()))?;
     Ok(Run {
         text,

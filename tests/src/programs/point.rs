@@ -1,0 +1,80 @@
+//! Where the program of an image that has made itself was stopped, and how much it had loaded by then.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+
+use super::scratch::Scratch;
+use crate::report::Report;
+use crate::{Outcome, clean};
+
+pub struct Point {
+    /// What it was stopped at, or why there is no image.
+    pub stopped_at: String,
+    /// None if no run was restored, or the last one has left no statistics.
+    pub modules: Option<Modules>,
+}
+
+/// Modules of files, without those that an interpreter loads for no program.
+#[derive(Clone, Copy)]
+pub struct Modules {
+    pub before: usize,
+    pub all: usize,
+}
+
+impl Modules {
+    /// Those before the point, of all, in percent.
+    pub fn share(self) -> f64 {
+        100.0 * self.before as f64 / self.all.max(1) as f64
+    }
+}
+
+/// What `cds inspect --json` says of an image, or of the note in its place.
+#[derive(Deserialize)]
+struct Inspected {
+    note: Option<String>,
+    stopped_at: Option<String>,
+}
+
+impl Point {
+    /// Finds out about an image. `archived` are the statistics of a run with an archive, `restored` those of a restored one.
+    pub fn of(image: &Path, archived: &Path, restored: &Path, scratch: &Scratch) -> Self {
+        Self {
+            stopped_at: stopped_at(image, scratch)
+                .unwrap_or_else(|| "there is no image".to_owned()),
+            modules: modules(archived, restored, scratch),
+        }
+    }
+}
+
+fn stopped_at(image: &Path, scratch: &Scratch) -> Option<String> {
+    let mut command = scratch.venv().command();
+    command.args(["-I", "-X", "cds=off", "-m", "cds", "inspect", "--json"]);
+    let found = Outcome::of(command.arg(image)).stdout;
+    let found: Inspected = serde_json::from_str(&found).ok()?;
+    found.stopped_at.or(found.note)
+}
+
+fn modules(archived: &Path, restored: &Path, scratch: &Scratch) -> Option<Modules> {
+    let restored = Report::read(restored).ok()?;
+    restored.startup_image?;
+    let later = restored.modules.of_files();
+    let of_interpreter = of_interpreter(scratch)?;
+    let all = Report::read(archived).ok()?.modules.of_files();
+    let all = all.saturating_sub(of_interpreter);
+    Some(Modules {
+        before: all.saturating_sub(later),
+        all,
+    })
+}
+
+/// How many modules an interpreter loads for a program that does nothing.
+fn of_interpreter(scratch: &Scratch) -> Option<usize> {
+    let stats = scratch.archive("nothing.json");
+    let mut command = Command::new(scratch.venv().python());
+    clean(&mut command);
+    command.arg(format!("-Xcds_stats={}", stats.display()));
+    Outcome::of(command.args(["-c", "pass"]));
+    Some(Report::read(&stats).ok()?.modules.of_files())
+}
