@@ -228,6 +228,45 @@ fn files_are_the_same_files() {
     }
 }
 
+/// Of a directory of which only the kind was asked for, others may change what it has.
+#[test]
+fn directories_may_change_of_which_the_kind_was_asked_for() {
+    for (question, counts) in [
+        ("os.path.isdir(where)", false),
+        ("path.exists()", false),
+        ("path.is_dir()", false),
+        ("path.is_file()", false),
+        ("path.is_symlink()", false),
+        ("path.resolve(strict=True)", false),
+        ("Own(where).is_dir()", true),
+        ("path.stat().st_mtime_ns", true),
+        ("path.lstat().st_mtime_ns", true),
+        ("path.is_mount()", true),
+        ("path.owner()", true),
+    ] {
+        let head = "import os, pathlib\nwhere = os.path.dirname(__file__) + '/data'\npath = pathlib.Path(where)\n";
+        let own = "class Own(type(path)):\n def stat(self, **keywords):\n  found = super().stat(**keywords)\n  self.seen = found.st_mtime_ns\n  return found\n";
+        let project = project(&format!("{head}{own}value = {question}\n"));
+        fs::create_dir(project.path("lib/data")).unwrap();
+        project.write("app/app.py", "import kept\nprint(kept.value)\n");
+        run(&project, &["app/app.py"]);
+        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        project.write("lib/data/new", "");
+        let image = [
+            "-X",
+            "cds=app.img",
+            "-X",
+            "cds_stats=stats.json",
+            "app/app.py",
+        ];
+        let plain = run(&project, &["-X", "cds=off", "app/app.py"]);
+        assert_eq!(run(&project, &image), plain, "{question}");
+        let report = Report::read(&project.path("stats.json")).unwrap();
+        let is_restored = report.startup_image.is_some();
+        assert_eq!(is_restored, !counts, "{question}: {report:?}");
+    }
+}
+
 /// What a module keeps is renewed, but not what somebody has put in its place.
 #[test]
 fn what_is_renewed_is_not_what_somebody_has_set() {

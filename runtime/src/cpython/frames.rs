@@ -80,7 +80,7 @@ pub fn is_path_finder(thread: i32) -> io::Result<bool> {
 }
 
 /// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a directory: that of
-/// the path finder, of `os.path`, and code that runs before there is any Python code.
+/// the path finder, of `os.path`, of methods of `pathlib`, and code that runs before there is any Python code.
 ///
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.
@@ -101,10 +101,34 @@ pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
         "lexists",
         "realpath",
     ];
-    Ok(innermost_code(thread)?.is_none_or(|(file, function)| {
-        let is_of_paths = FILES.iter().any(|end| file.ends_with(end));
-        file == PATH_FINDER || is_of_paths && FUNCTIONS.contains(&&*function)
-    }))
+    let is_of_paths = |file: &str| FILES.iter().any(|end| file.ends_with(end));
+    Ok(match &innermost(thread)?[..] {
+        [] => true,
+        [(file, _), ..] if file == PATH_FINDER => true,
+        [(file, function), ..] if is_of_paths(file) => FUNCTIONS.contains(&&**function),
+        callers => asks_for_kind_of_path(callers),
+    })
+}
+
+/// Whether a method of `pathlib.Path` asks by another one, `stat()`, of whose result it takes the kind.
+fn asks_for_kind_of_path(callers: &[(String, String)]) -> bool {
+    const METHODS: [&str; 4] = ["exists", "is_dir", "is_file", "is_symlink"];
+    let is = |(file, function): &(String, String), end: &str, name: &str| {
+        file.ends_with(end) && function == name
+    };
+    let Some((first, callers)) = callers.split_first() else {
+        return false;
+    };
+    let callers = match callers {
+        [lstat, callers @ ..] if is(lstat, "/pathlib/_abc.py", "lstat") => callers,
+        callers => callers,
+    };
+    let asks = |caller| {
+        METHODS
+            .iter()
+            .any(|name| is(caller, "/pathlib/_abc.py", name))
+    };
+    is(first, "/pathlib/_local.py", "stat") && callers.first().is_some_and(asks)
 }
 
 /// The file and the name of the innermost code that a stopped thread runs.
@@ -113,6 +137,21 @@ fn innermost_code(thread: i32) -> io::Result<Option<(String, String)>> {
     each_code(thread, |file, name| {
         found = Some((file, name));
         ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+/// The same, with as many callers as matter.
+fn innermost(thread: i32) -> io::Result<Vec<(String, String)>> {
+    const MOST_CALLERS: usize = 2;
+    let mut found = Vec::new();
+    each_code(thread, |file, name| {
+        found.push((file, name));
+        if found.len() > MOST_CALLERS {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
     Ok(found)
 }
