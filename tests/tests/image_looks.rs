@@ -162,6 +162,49 @@ fn an_image_that_makes_itself_has_no_module_that_looks() {
     }
 }
 
+/// What a module of the catalogue does not keep, `platform` does; others are not to have it from there.
+#[test]
+fn an_image_that_makes_itself_does_not_keep_the_name_of_the_host() {
+    if !rustix::process::geteuid().is_root() {
+        println!("only root may rename a host");
+        return;
+    }
+    let project = Project::new(&[
+        (
+            "app/app.py",
+            "import sqlalchemy.util.compat, platform\nhost = platform.node()\nimport later\nprint(host)\n",
+        ),
+        ("app/later.py", ""),
+    ]);
+    run(&project, &["-m", "venv", "--without-pip", "env"]).success();
+    let site = "env/lib/python3.13/site-packages/sqlalchemy";
+    let compat = "import platform\nis_known = platform.machine() == 'x86_64'\n";
+    for (name, text) in [
+        ("__init__", ""),
+        ("util/__init__", ""),
+        ("util/compat", compat),
+    ] {
+        project.write(&format!("{site}/{name}.py"), text);
+    }
+    let on_host = |name: &str| {
+        let mut command = Command::new("unshare");
+        clean(&mut command);
+        let named = format!("hostname {name}; exec \"$0\" \"$@\"");
+        let auto = ["-Xcds_auto=app.img,image", "-Xcds_stats=stats.json"];
+        command.current_dir(project.path(""));
+        command.args(["-u", "sh", "-c", &named, "env/bin/python"]);
+        let outcome = Outcome::of(command.args(auto).arg("app/app.py"));
+        settle(&project);
+        outcome.stdout
+    };
+    for _ in 0..3 {
+        on_host("one");
+    }
+    let report = Report::read(&project.path("stats.json")).unwrap();
+    assert!(report.startup_image.is_some(), "{report:?}");
+    assert_eq!(on_host("other"), "other\n");
+}
+
 /// What imports do is done by each run.
 #[test]
 fn an_image_that_makes_itself_has_no_module_that_does_something() {

@@ -103,6 +103,8 @@ class Preparation:
         if self._has_ended:
             return
         if event == "import":
+            # What a module of the catalogue has asked it, no other is to find.
+            startup.forget_system()
             self._searched.add(str(arguments[0]).partition(".")[0])
         if event == "sys.addaudithook":
             self._is_audited = True

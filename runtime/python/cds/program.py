@@ -92,6 +92,7 @@ class Program(preparing.Preparation):
             return self._is_candidate(imported)
 
     def _is_candidate(self, imported: "ModuleType | None") -> bool:
+        startup.forget_system()
         if self._seed_watch.are_used():
             if not looks.may_use_numbers(_name(imported)):
                 self._look(looks.NUMBERS)

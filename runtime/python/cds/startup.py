@@ -206,14 +206,18 @@ def _renew_memories() -> None:
     for module, name, default in DIRECTORIES:
         if module in sys.modules:
             _set(module, name, _working_directory() or default)
-    # The name of the host.
-    _set("platform", "_uname_cache", None)
+    forget_system()
     # Records tell the time since then.
     _set("logging", "_startTime", time.time_ns())
     if _findings:
         for name, (owner, value) in _find().items():
             if _findings.get(name, value) != value:
                 setattr(owner, name, value)
+
+
+def forget_system() -> None:
+    """Have `platform` ask for the name of the system, and of the host, when it is asked."""
+    _set("platform", "_uname_cache", None)
 
 
 def _set(module: str, name: str, value: object) -> None:
