@@ -977,7 +977,12 @@ fn the_host_is_compared_where_imports_have_asked() {
         command.args(["-u", "sh", "-c", "hostname other; exec \"$0\" \"$@\""]);
         Outcome::of(command.arg(python()).args(arguments)).success()
     };
-    for (module, is_compared) in [("", false), ("import socket; socket.gethostname()\n", true)] {
+    for (module, is_compared) in [
+        ("", false),
+        ("import socket; socket.gethostname()\n", true),
+        ("import os; os.uname()\n", true),
+        ("import platform; platform.system()\n", true),
+    ] {
         project.write("lib/module.py", module);
         let mut dump =
             project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);

@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use rustix::fs::{Access, CWD, FileType, Mode, OFlags, RawDir};
@@ -81,9 +82,9 @@ pub struct Key<'a> {
     /// The working directory, if that counts.
     #[serde(borrow)]
     pub directory: Option<&'a [u8]>,
-    /// The name of the host, if that counts.
+    /// The names of the host and of the system, if they count.
     #[serde(borrow)]
-    pub host: Option<&'a [u8]>,
+    pub system: Option<&'a [u8]>,
     /// Whether it counts that no signal is ignored, but those that the interpreter ignores by itself.
     pub counts_signals: bool,
     /// What imports have asked of the standard streams.
@@ -272,9 +273,22 @@ pub fn counts_in_whole(name: &[u8]) -> bool {
     !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
-/// The name of the host (uname(2)).
-pub fn host() -> Vec<u8> {
-    uname().nodename().to_bytes().to_vec()
+/// What uname(2) tells: the name of the host first, and a NUL behind it.
+pub fn system() -> Vec<u8> {
+    let names = uname();
+    let names = [
+        names.nodename(),
+        names.sysname(),
+        names.release(),
+        names.version(),
+        names.machine(),
+        names.domainname(),
+    ];
+    names.map(CStr::to_bytes_with_nul).concat()
+}
+
+fn host_of(system: &[u8]) -> &[u8] {
+    system.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
@@ -379,10 +393,14 @@ impl Key<'_> {
                 return Some(format!("it was made in {}", shown(directory)));
             }
         }
-        if let Some(name) = self.host
-            && host() != name
-        {
-            return Some(format!("it was made on the host {}", shown(name)));
+        if let Some(then) = self.system {
+            let now = system();
+            if host_of(&now) != host_of(then) {
+                return Some(format!("it was made on the host {}", shown(host_of(then))));
+            }
+            if now != then {
+                return Some("it was made on another system (uname)".to_owned());
+            }
         }
         if self.counts_signals && ignores_signals() {
             return Some(

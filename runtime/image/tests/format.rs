@@ -75,7 +75,7 @@ fn image() -> Image<'static> {
                 (b"/d", Stamp::Link { ctime_ns: 7 }),
             ],
             directory: Some(b"/"),
-            host: Some(b"localhost"),
+            system: Some(b"localhost\0Linux\0"),
             counts_signals: true,
             terminals: vec![Terminal::of(0, false, false), Terminal::of(2, true, true)],
             has_safe_path: false,

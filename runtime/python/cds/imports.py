@@ -73,6 +73,7 @@ class Imports(preparing.Preparation):
         missing = {name for name in self._searched if name not in sys.modules}
         counting = looks.Counting(self.looks.looks | record.looks)
         observation.reported = counting.report()
+        observation.counts_system |= counting.counts_system
         if self._failed:
             observation.problem = self._what_failed()
         if observation.problem is None:

@@ -296,13 +296,19 @@ class Counting:
     def __init__(self, looks: set[Look]) -> None:
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
+        # The name of the system is compared.
+        self.counts_system = False
         names: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             if file := getattr(module, "__file__", None):
                 names.setdefault(file, name)
         for what, files in looks:
             modules = [names.get(file, file) for file in files]
-            if (modules[0], what) not in _CATALOGUE:
+            if (modules[0], what) in _CATALOGUE:
+                continue
+            if what == _SYSTEM:
+                self.counts_system = True
+            else:
                 self.found.setdefault(modules[0], set()).add(what)
 
     def report(self) -> list[str]:

@@ -76,9 +76,11 @@ class Record:
         self.compares_arguments = False
         # Whether it was asked, or changed, what is done at signals.
         self.counts_signals = True
+        # Whether a program has asked for the name of the system or the host.
+        self.counts_system = True
         # Standard streams of which it counts whether they are terminals, and whether their modes and
         # their size do.
-        self.terminals = [(number, True, False) for number in range(3)]
+        self.terminals = [(number, True, True) for number in range(3)]
         # How often it was asked for the working directory; none if relative paths were used.
         self.asked_for_directory: int | None = None
 
@@ -112,6 +114,7 @@ def read(name: str, start: str) -> Record:
         b"h",
         b"d",
         b"r",
+        b"n",
         b"x",
         b"e",
     )
@@ -127,13 +130,14 @@ def read(name: str, start: str) -> Record:
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
             found[b"l"] += found.pop(b"a")
-            for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"x"):
+            for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"n", b"x"):
                 found[kind] = []
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}
             record.looks = looks.of_record(found[b"x"])
             record.counts_signals = bool(found[b"g"])
+            record.counts_system = bool(found[b"n"])
             record.asked_for_status = _absolute(found[b"a"])
             modes, sizes = found[b"h"], found[b"s"]
             record.terminals = [

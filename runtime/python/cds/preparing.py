@@ -47,7 +47,7 @@ class Observation:
         self.terminals = record.terminals
         asked = record.asked_for_directory
         self.counts_directory = asked is None or asked > _known_directories()
-        self.counts_host = False
+        self.counts_system = record.counts_system
         self.counts_signals = record.counts_signals
         self.environment: "_Environment | None" = None
         # Whether HOME is only the beginning of names that `site` keeps; what follows it in that of
@@ -84,7 +84,7 @@ class Preparation:
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
-        self._counts_host = False
+        self._counts_system = False
         # First parts of the names of modules that were searched for.
         self._searched: set[str] = set()
         self._is_audited = False
@@ -109,7 +109,7 @@ class Preparation:
         if event == "sys.addaudithook":
             self._is_audited = True
         if event == "socket.gethostname":
-            self._counts_host = True
+            self._counts_system = True
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
             is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
@@ -199,7 +199,7 @@ class Preparation:
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(self._wanted["record"], self._request)
         observation = Observation(self._wanted["image"], record)
-        observation.counts_host = self._counts_host
+        observation.counts_system |= self._counts_system
         observation.environment = self._looked_at_environment(record)
         self._observe_user_site(observation)
         problem = self._what_is_missing() or _what_depends_on_the_directory()

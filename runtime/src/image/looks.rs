@@ -173,7 +173,7 @@ const COUNTING: [(c_long, &str); 30] = [
     (libc::SYS_time, CLOCK),
     (libc::SYS_times, "what it has used of the machine"),
     (libc::SYS_umask, "its mask of file modes"),
-    (libc::SYS_uname, "the name of the system or the host"),
+    (libc::SYS_uname, SYSTEM),
 ];
 
 /// Calls that change something in the file system, and which of their arguments is the path.
@@ -214,6 +214,8 @@ const LOOKING: [(c_long, Option<usize>, usize); 11] = [
 ];
 
 pub const CLOCK: &str = "the clock";
+/// It is compared, unless the module is known not to keep it.
+pub const SYSTEM: &str = "the name of the system or the host";
 const NETWORK: &str = "the network";
 const SLEEP: &str = "time that passes";
 const DESCRIPTOR: &str = "a descriptor that it has not opened";
