@@ -3,6 +3,7 @@
 //! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
@@ -275,6 +276,34 @@ fn a_look_ends_what_is_restored() {
         assert_restored_as_plain(&project, &["app.py"]);
         let told = stopped_at(&project);
         assert!(told.starts_with(stopped), "{look}: {told}");
+    }
+}
+
+/// Rich tells its links apart by numbers that begin at random, also where pip has it in itself.
+#[test]
+fn numbers_that_do_not_matter_are_restored() {
+    for package in ["rich", "pip/_vendor/rich"] {
+        let style = format!("lib/{package}/style.py");
+        let name = package.replace('/', ".");
+        let project = project(&[
+            (
+                "app.py",
+                &format!("import {name}.style, later\nprint({name}.style.number > 0)\n"),
+            ),
+            (
+                &style,
+                "from random import getrandbits\nnumber = 1 + getrandbits(24)\n",
+            ),
+            ("later.py", MODULE),
+        ]);
+        for directory in Path::new(&style).ancestors().skip(1) {
+            if directory.starts_with("lib") && directory != Path::new("lib") {
+                project.write(&directory.join("__init__.py").display().to_string(), "");
+            }
+        }
+        assert_restored_as_plain(&project, &["app.py"]);
+        let told = stopped_at(&project);
+        assert!(told.starts_with("the standard output"), "{told}");
     }
 }
 

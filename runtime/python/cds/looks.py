@@ -47,6 +47,7 @@ _CATALOGUE = {
     ("numpy.random._pickle", _RANDOM): "a generator that has no state",
     ("random", _RANDOM): "the seed of the generator that all share",
     ("rich.style", NUMBERS): "ids of links, which tell them apart within a process",
+    ("pip._vendor.rich.style", NUMBERS): "the same",
     ("threading", _PROCESS): "the id of the main thread",
     ("secrets", _RANDOM): "a generator that has no state",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
