@@ -38,7 +38,7 @@ pub fn run_observed(
         arguments: texts(arguments)?,
         environment: texts(environment)?,
         terminal: terminal_of(&terminal)?,
-        telling_time: image::functions_telling_time()?,
+        clock: image::clock_functions()?,
     };
     let record = Path::new(record.to_str()?);
     let most = Duration::from_secs(seconds.to_i64()?.try_into().unwrap_or_default());

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use super::memory_dump;
 use super::memory_map::{self, Mapping};
 use super::observe::{memory, ptrace, registers, text, word};
+use super::watch::ClockFunctions;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Raised};
 
@@ -28,6 +29,8 @@ pub const CLEARED: u8 = b'C';
 /// Not for the record: it is up to the observer what that means.
 pub const CLOCK_READ: u8 = b'T';
 const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
+/// Not for the record: what is read of the clock in this call is renewed.
+const RENEWED: u8 = b'R';
 /// With the number of a standard stream: somebody asks for the modes of the terminal.
 pub const TERMINAL_MODES: u8 = b'h';
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
@@ -45,7 +48,7 @@ type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
 const FUNCTIONS: [(&CStr, Told); 12] = [
-    // What Python code calls ends in these, or in `TELLING_TIME`. The interpreter itself, which computes when to wait no longer, calls
+    // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait no longer, calls
     // others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
     (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
@@ -89,19 +92,17 @@ const FUNCTIONS: [(&CStr, Told); 12] = [
     (c"clearenv", |_, _| Ok(Some((CLEARED, Vec::new())))),
 ];
 
-/// Functions of the module `time` that ask the C library by themselves (Modules/timemodule.c): they have no symbol.
-const TELLING_TIME: [&CStr; 2] = [c"clock_gettime", c"clock_gettime_ns"];
-
-/// Where these functions lie, in this process and in others.
+/// Where functions of the module `time` lie, in this process and in others.
 ///
 /// # Errors
 /// There are none.
-pub fn functions_telling_time() -> Result<Vec<u64>, Raised> {
+pub fn clock_functions() -> Result<ClockFunctions, Raised> {
     let module = Object::import(c"time")?;
-    let functions = TELLING_TIME.iter();
-    functions
-        .map(|name| image::address_of_function(&module.attribute(name)?))
-        .collect()
+    let address = |name: &CStr| image::address_of_function(&module.attribute(name)?);
+    Ok(ClockFunctions {
+        telling: vec![address(c"clock_gettime")?, address(c"clock_gettime_ns")?],
+        tzset: address(c"tzset")?,
+    })
 }
 
 /// The kernel's own library.
@@ -195,11 +196,6 @@ impl Breakpoint {
         self.write(pid, self.original)
     }
 
-    /// What the call tells that has met it.
-    pub fn told(&self, pid: i32) -> io::Result<Option<Entry>> {
-        (self.told)(pid, &registers(pid)?)
-    }
-
     /// Has a process that has met it go on with the instruction that it is in place of.
     pub fn step_back(&self, pid: i32) -> io::Result<()> {
         let mut registers = registers(pid)?;
@@ -228,19 +224,29 @@ pub struct Breakpoints {
     library: Vec<Range<u64>>,
     /// Threads that have the watchpoint, or cannot have it.
     watched: BTreeSet<i32>,
+    /// The last call of a function that reads the clock for what is renewed.
+    renewed: Option<Call>,
+}
+
+/// A call of a function by a thread: where its return address lies, and that.
+struct Call {
+    pid: i32,
+    place: u64,
+    caller: u64,
 }
 
 impl Breakpoints {
-    /// None if the functions are not found; `telling_time` are addresses of those that have no symbol.
-    pub fn new(telling_time: &[u64]) -> Option<Self> {
+    /// None if the functions are not found.
+    pub fn new(clock: &ClockFunctions) -> Option<Self> {
         let mappings = memory_map::of_process("self").ok()?;
         let named = FUNCTIONS.map(|(name, told)| (address_of(name), told));
-        let unnamed = telling_time
-            .iter()
-            .map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
+        let telling = clock.telling.iter();
+        let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
+        let renewed: Told = |_, _| Ok(Some((RENEWED, Vec::new())));
         let functions = named
             .into_iter()
-            .chain(unnamed)
+            .chain(telling)
+            .chain([(clock.tzset, renewed)])
             .map(|(address, told)| Some((Place::of(address, &mappings)?, told)));
         Some(Self {
             functions: functions.collect::<Option<_>>()?,
@@ -249,6 +255,36 @@ impl Breakpoints {
             set: Vec::new(),
             library: Vec::new(),
             watched: BTreeSet::new(),
+            renewed: None,
+        })
+    }
+
+    /// What the call tells that has met a breakpoint.
+    pub fn told(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<Option<Entry>> {
+        let registers = registers(pid)?;
+        let told = (breakpoint.told)(pid, &registers)?;
+        match told {
+            Some((RENEWED, _)) => {
+                let place = registers.rsp;
+                self.renewed = Some(Call {
+                    pid,
+                    place,
+                    caller: word(pid, place)?,
+                });
+                Ok(None)
+            }
+            Some((CLOCK_READ, _)) if self.is_renewed(pid, registers.rsp)? => Ok(None),
+            told => Ok(told),
+        }
+    }
+
+    /// Whether the call in which the clock is renewed has not returned yet, for a function with its return address here.
+    fn is_renewed(&self, pid: i32, stack: u64) -> io::Result<bool> {
+        Ok(match &self.renewed {
+            Some(call) => {
+                call.pid == pid && stack < call.place && word(pid, call.place)? == call.caller
+            }
+            None => false,
         })
     }
 

@@ -63,7 +63,7 @@ mod watch;
 mod writer;
 
 #[cfg(target_arch = "x86_64")]
-pub use breakpoints::functions_telling_time;
+pub use breakpoints::clock_functions;
 pub use describe::describe;
 #[cfg(target_arch = "x86_64")]
 pub use finalize::{end_restored, finalize_restored};
@@ -79,7 +79,7 @@ pub use resume::is_restored;
 pub use take::{is_immortal, module_imported, take};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, do_arguments_vary, end_restored, finalize_restored, functions_telling_time,
+    begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored,
     is_immortal, is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
     run_observed, subject, take,
 };

@@ -84,7 +84,7 @@ pub fn run_observed(
     watch: Option<Watch>,
 ) -> Result<Outcome, String> {
     let breakpoints =
-        Breakpoints::new(&command.telling_time).ok_or("functions to be watched are not found")?;
+        Breakpoints::new(&command.clock).ok_or("functions to be watched are not found")?;
     let terminal = command.terminal.as_ref().map(PseudoTerminal::new);
     let terminal = terminal
         .transpose()
@@ -650,7 +650,7 @@ impl Observer<'_> {
     /// The other threads run meanwhile, and if one calls the function in just these microseconds, that is not recorded. To
     /// stop them all each time would be slow; and with threads that go on there is no image.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
-        match breakpoint.told(pid)? {
+        match self.breakpoints.told(pid, breakpoint)? {
             Some((CLOCK_READ, _)) if self.note_look(pid, looks::CLOCK)? => return Ok(()),
             Some((CLOCK_READ, _)) => {}
             Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-use super::watch::{Command, Outcome, Watch};
+use super::watch::{ClockFunctions, Command, Outcome, Watch};
 use crate::cpython::bindings::PyObject;
 use crate::cpython::object::Result;
 use crate::options::Options;
@@ -67,8 +67,11 @@ pub fn is_restored() -> bool {
 ///
 /// # Errors
 /// None.
-pub fn functions_telling_time() -> Result<Vec<u64>> {
-    Ok(Vec::new())
+pub fn clock_functions() -> Result<ClockFunctions> {
+    Ok(ClockFunctions {
+        telling: Vec::new(),
+        tzset: 0,
+    })
 }
 
 /// # Errors

@@ -13,8 +13,15 @@ pub struct Command {
     pub environment: Vec<CString>,
     /// The terminal that it is to find.
     pub terminal: Option<OwnTerminal>,
-    /// Where functions of the interpreter lie that tell the time, and have no symbol.
-    pub telling_time: Vec<u64>,
+    pub clock: ClockFunctions,
+}
+
+/// Where functions of the module `time` lie that have no symbol (Modules/timemodule.c).
+pub struct ClockFunctions {
+    /// They ask the C library for the time by themselves.
+    pub telling: Vec<u64>,
+    /// `tzset()` asks which year it is. What it makes of that is renewed in each restored process.
+    pub tzset: u64,
 }
 
 /// What a program is to be stopped for.
