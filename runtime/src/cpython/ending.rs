@@ -91,7 +91,8 @@ impl Ending {
         let mut pending = Table::new();
         let mut seen = Seen::Nothing;
         self.native = Table::new();
-        for &object in Generations::Collected.objects().iter() {
+        // SAFETY: no Python code runs.
+        for object in unsafe { Generations::Collected.walk() } {
             // SAFETY: the object is alive, and no Python code runs.
             let seen_of_this = unsafe {
                 if is_told_of_another(object) {
@@ -436,13 +437,14 @@ impl Ending {
 
 /// The mortal objects, of which those are marked that are not garbage.
 fn mortal() -> Census {
-    let tracked = Generations::Collected.objects();
     // An immortal dict is tracked from when it gets its first item on, until the next collection puts it aside.
     let is_mortal = |&object: &Address| {
         // SAFETY: the collector knows objects that are alive.
         unsafe { !heap::is_immortal(object) }
     };
-    let tracked: Table<Address> = tracked.iter().copied().filter(is_mortal).collect();
+    // SAFETY: no Python code runs.
+    let tracked = unsafe { Generations::Collected.walk() };
+    let tracked: Table<Address> = tracked.filter(is_mortal).collect();
     // SAFETY: as above.
     let mut census = unsafe { Census::of(&tracked) };
     let roots: Table<Address> = census.held_from_outside().collect();

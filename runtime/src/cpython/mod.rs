@@ -41,7 +41,7 @@ pub mod object;
 pub mod own;
 pub mod sight;
 pub mod stored;
-mod table;
+pub mod table;
 
 /// Raw declarations; see `build.rs`.
 #[allow(

@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, Range};
 use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A vector in memory of its own, which is given back to the kernel: what malloc() has once given out stays in an image,
 /// and changes how it goes on there.
@@ -46,11 +48,24 @@ impl<T: Copy> Table<T> {
 
     fn reserve(&mut self, more: usize) {
         let needed = self.len + more;
-        if needed <= self.capacity {
-            return;
+        if needed > self.capacity {
+            self.grow(needed);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize) {
         let (old, new) = (self.bytes(), needed.next_power_of_two() * size_of::<T>());
         let new = new.max(Self::FIRST);
+        if let Some(kept) = Kept::take(new) {
+            let start: *mut T = kept.start.cast();
+            // SAFETY: this memory is long enough, and nobody else has it.
+            unsafe { ptr::copy_nonoverlapping(self.start, start, self.len) };
+            let former = std::mem::replace(&mut self.start, start);
+            Mapping::give_back(former.cast(), old);
+            self.capacity = kept.bytes / size_of::<T>();
+            return;
+        }
         // SAFETY: makes a new mapping, or moves the one that nobody but this table knows.
         let start = unsafe {
             if old == 0 {
@@ -98,6 +113,10 @@ impl<T: Zero> Table<T> {
 
     pub fn extend_with_zeros(&mut self, count: usize) {
         self.reserve(count);
+        if Kept::are_kept() {
+            // SAFETY: there is room for so many, for which zeros are values.
+            unsafe { self.start.add(self.len).write_bytes(0, count) };
+        }
         // New memory is zero, and only these tables are never made shorter.
         self.len += count;
     }
@@ -137,9 +156,77 @@ impl<T: Copy> Extend<T> for Table<T> {
 
 impl<T: Copy> Drop for Table<T> {
     fn drop(&mut self) {
-        if self.capacity > 0 {
-            // SAFETY: it is the table's own mapping.
-            unsafe { libc::munmap(self.start.cast(), self.bytes()) };
+        Mapping::give_back(self.start.cast(), self.bytes());
+    }
+}
+
+/// Memory of a table.
+struct Mapping {
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: nobody else has it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// `bytes` is zero if there is none.
+    fn give_back(start: *mut u8, bytes: usize) {
+        if bytes == 0 || Kept::put(Self { start, bytes }) {
+            return;
+        }
+        // SAFETY: it is a mapping of a table that has no use for it any more.
+        unsafe { libc::munmap(start.cast(), bytes) };
+    }
+}
+
+/// While there is one, memory of tables is kept for others: to have the kernel make pages takes longer than to look at what was in
+/// them. No image may be taken meanwhile.
+pub struct Kept;
+
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
+static KEPT: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
+
+impl Kept {
+    pub fn begin() -> Self {
+        IS_KEPT.store(true, Ordering::Relaxed);
+        Self
+    }
+
+    fn are_kept() -> bool {
+        IS_KEPT.load(Ordering::Relaxed)
+    }
+
+    fn put(mapping: Mapping) -> bool {
+        if !Self::are_kept() {
+            return false;
+        }
+        let Ok(mut kept) = KEPT.lock() else {
+            return false;
+        };
+        kept.push(mapping);
+        true
+    }
+
+    /// The smallest that is large enough.
+    fn take(bytes: usize) -> Option<Mapping> {
+        if !Self::are_kept() {
+            return None;
+        }
+        let mut kept = KEPT.lock().ok()?;
+        let large_enough = kept.iter().enumerate();
+        let large_enough = large_enough.filter(|(_, mapping)| mapping.bytes >= bytes);
+        let (index, _) = large_enough.min_by_key(|(_, mapping)| mapping.bytes)?;
+        Some(kept.swap_remove(index))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        IS_KEPT.store(false, Ordering::Relaxed);
+        let kept = KEPT.lock().map(|mut kept| std::mem::take(&mut *kept));
+        for Mapping { start, bytes } in kept.unwrap_or_default() {
+            Mapping::give_back(start, bytes);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cpython::ending::Ending;
 use crate::cpython::object::Result;
 use crate::cpython::own;
 use crate::cpython::sight::Seen;
+use crate::cpython::table::Kept;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
@@ -64,6 +65,7 @@ fn finalize(is_full: bool) -> Result<()> {
 
 /// Does as much as can be seen of what a plain process does.
 fn finalize_objects(is_full: bool) -> Result<()> {
+    let _kept = Kept::begin();
     let mut ending = Ending::new(IS_STRICT.load(Ordering::Relaxed))?;
     let seen = if is_full || Ending::is_collection_seen() {
         Seen::Anything
