@@ -524,6 +524,71 @@ fn the_time_of_a_directory_is_compared_with_what_is_restored() {
     assert!(!is_restored(&project, &["app.py"]));
 }
 
+/// As long as all runs have had the same arguments, the program may look at them, and change them. Then its image is for any.
+#[test]
+fn arguments_that_are_always_the_same_are_compared_with_what_is_restored() {
+    let project = project(&[(
+        "app.py",
+        "import sys
+number = int(sys.argv[1])
+sys.argv[1:] = [number + 1]
+import csv, json
+print(number, sys.argv, sys.orig_argv[-1])
+",
+    )]);
+    for argument in ["1", "1", "1"] {
+        let program = ["app.py", argument];
+        assert_eq!(auto(&project, &program), plain(&project, &program));
+    }
+    assert!(is_restored(&project, &["app.py", "1"]));
+    assert!(
+        stopped_at(&project).contains("the standard output")
+            || stopped_at(&project).contains("sys.argv")
+    );
+    assert!(!is_restored(&project, &["app.py", "2"]));
+    for argument in ["1", "2", "3", "-5", "text"] {
+        let program = ["app.py", argument];
+        assert_eq!(auto(&project, &program), plain(&project, &program));
+        assert!(is_restored(&project, &program), "{argument}");
+    }
+    assert!(stopped_at(&project).starts_with("sys.argv"));
+    // It stays so when it is taken anew.
+    project.write("app.py", "import sys, csv\nprint(sys.argv)\n");
+    for argument in ["1", "1", "2"] {
+        let program = ["app.py", argument];
+        assert_eq!(auto(&project, &program), plain(&project, &program));
+    }
+    assert!(is_restored(&project, &["app.py", "2"]));
+    // Whoever dumps it says what it is for.
+    let dump = |rest: &[&str]| {
+        let arguments = [
+            &["-m", "cds", "dump", "-q", "--image", "made/app.img"],
+            rest,
+        ]
+        .concat();
+        Outcome::of(&mut project.command_with_lib(&arguments))
+    };
+    project.write(
+        "app.py",
+        "import sys\nkept = sys.argv[1:]\nimport csv\nprint(kept, 'csv' in sys.modules)\n",
+    );
+    dump(&["--run", "app.py", "1"]).success();
+    assert!(stopped_at(&project).starts_with("sys.argv"));
+    dump(&["--with-arguments", "--run", "app.py", "1"]).success();
+    assert!(stopped_at(&project).starts_with("the standard output"));
+    let with_stats = ["-X", "cds=made/app.img", "-X", "cds_stats", "app.py"];
+    for (argument, is_expected) in [("1", true), ("2", false)] {
+        let arguments = [&with_stats[..], &[argument]].concat();
+        let outcome = Outcome::of(&mut project.command_with_lib(&arguments));
+        assert_eq!(outcome.stderr.contains("cds: started from "), is_expected);
+        assert_eq!(
+            outcome.stdout,
+            plain(&project, &["app.py", argument]).stdout
+        );
+    }
+    assert_eq!(dump(&["--with-arguments", "app.lst"]).status, 2);
+}
+
 /// What is done to a standard stream by its descriptor, and what tells of the system or the time without being opened or asked for.
 #[test]
 fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
