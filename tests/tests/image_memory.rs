@@ -111,6 +111,48 @@ made.ctypes.memset(made.chunk, 8, 100_000_000)
     );
 }
 
+/// What fills a part of the C library's heap: blocks of many sizes, between which nothing lies that lasts.
+const SMALL_BLOCKS: &str = "
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.aligned_alloc.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.aligned_alloc.argtypes = [ctypes.c_size_t], [ctypes.c_size_t] * 2
+libc.free.argtypes = [ctypes.c_void_p]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+M_MMAP_THRESHOLD, SIZE = -3, 100_000
+# A block of that size is made of what is free in the heap, if it is there.
+libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
+def filled(block, size):
+    ctypes.memset(block, ord('S'), size)
+    return block
+pages = [filled(libc.aligned_alloc(4096, 4096), 4096) for _ in range(20)]
+blocks = [filled(libc.malloc(size), size) for _ in range(60) for size in (24, 300, 1500, 4000, 9000)]
+objects = [bytearray(b'S' * size) for _ in range(60) for size in (600, 1500, 4000, 9000)]
+def forget(block, size):
+    first, last = -(-block // 4096) * 4096, (block + size) // 4096 * 4096
+    answer = libc.madvise(first, last - first, 4)
+    return answer, set(ctypes.string_at(first, last - first))
+";
+
+/// Pages of a large block are the program's own, which may advise that they are not needed. It may be made of small ones that
+/// imports have made, and the program has freed.
+#[test]
+fn freed_blocks_of_an_image_become_anonymous_memory() {
+    assert_same(
+        SMALL_BLOCKS,
+        "
+libc, size = made.libc, made.SIZE
+print([made.forget(page, 4096) for page in made.pages])
+low, high = min(made.blocks), max(made.blocks)
+for block in made.blocks: libc.free(block)
+made.objects.clear()
+large = [made.filled(libc.malloc(size), size) for _ in range(20)]
+print(any(low <= block < high for block in large))
+print([made.forget(block, size) for block in large])
+",
+    );
+}
+
 const JIT: &str = "
 import ctypes, mmap
 RETURN_42 = b'\\xb8\\x2a\\x00\\x00\\x00\\xc3'

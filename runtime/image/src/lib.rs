@@ -17,6 +17,7 @@ pub mod format;
 #[cfg(target_arch = "x86_64")]
 pub mod kernel_state;
 pub mod key;
+pub mod malloc_heap;
 #[cfg(target_arch = "x86_64")]
 mod memory;
 pub mod own_file;

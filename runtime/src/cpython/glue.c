@@ -650,6 +650,23 @@ cds_glue_use_up_free_memory(void)
     }
 }
 
+void
+cds_glue_lasting_blocks(PyObject *object, cds_glue_block visit, void *argument)
+{
+    visit((char *)object - _PyType_PreHeaderSize(Py_TYPE(object)), argument);
+    if (PyType_Check(object)
+        && PyType_HasFeature((PyTypeObject *)object, Py_TPFLAGS_HEAPTYPE)) {
+        // What type_dealloc() in Objects/typeobject.c frees.
+        PyHeapTypeObject *type = (PyHeapTypeObject *)object;
+        visit(type->ht_type.tp_doc, argument);
+        visit(type->ht_cached_keys, argument);
+        visit(type->_ht_tpname, argument);
+    }
+    else if (PyModule_Check(object)) {
+        visit(((PyModuleObject *)object)->md_state, argument);
+    }
+}
+
 int
 cds_glue_set_original_arguments(const PyWideStringList *arguments)
 {

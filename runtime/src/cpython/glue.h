@@ -216,6 +216,12 @@ PyObject **cds_glue_kept_by_states(int index);
    next get memory of their own (Objects/obmalloc.c). */
 void cds_glue_use_up_free_memory(void);
 
+/* Calls a function with the start of each block of memory that is freed when an
+   object dies, and not before: its own, and what types and modules get once. */
+typedef void (*cds_glue_block)(const void *start, void *argument);
+void cds_glue_lasting_blocks(PyObject *object, cds_glue_block visit,
+                             void *argument);
+
 /* Copies what Py_GetArgcArgv() returns, with the allocator that
    _Py_SetArgcArgv() uses for it (Python/initconfig.c); -1 without memory. */
 int cds_glue_set_original_arguments(const PyWideStringList *arguments);

@@ -7,6 +7,7 @@
 //! code that runs refer to may die at any time, and until then become noticeable, or get to hold what is: so that stays mortal, with
 //! all that can be reached from it, but for containers of plain data.
 
+use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use super::census::Census;
@@ -25,11 +26,15 @@ static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 /// of what they refer to.
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
-/// Makes objects immortal, and has the collector put them aside. `imported` is a module that C code is about to return.
+/// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never freed as
+/// these never die. `imported` is a module that C code is about to return.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
-pub fn immortalize(imported: Option<Address>, freeze: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn immortalize(
+    imported: Option<Address>,
+    freeze: impl FnOnce() -> Result<()>,
+) -> Result<Table<u64>> {
     let tracked = heap::all_tracked();
     // SAFETY: the collector knows objects that are alive, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
@@ -41,7 +46,7 @@ pub fn immortalize(imported: Option<Address>, freeze: impl FnOnce() -> Result<()
     let held = held.into_iter().filter(|&object| !census.is_marked(object));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
     // SAFETY: as above.
-    unsafe { make_others_immortal(&mut census) };
+    let lasting_blocks = unsafe { make_others_immortal(&mut census) };
     freeze()?;
     let mortal = tracked.iter().copied();
     let mortal = mortal.filter(|&object| census.is_marked(object));
@@ -50,7 +55,7 @@ pub fn immortalize(imported: Option<Address>, freeze: impl FnOnce() -> Result<()
     let _ = HELD.set(held);
     // SAFETY: as above.
     let _ = REFERENCES.set(unsafe { references(&tracked) });
-    Ok(())
+    Ok(lasting_blocks)
 }
 
 /// # Safety
@@ -255,11 +260,24 @@ impl Holders {
     }
 }
 
-/// Makes all objects immortal that are not marked, and what they and the others consist of.
+/// Makes all objects immortal that are not marked, and what they and the others consist of. Returns where blocks of memory begin
+/// that are freed when one of these dies, and not before: never.
 ///
 /// # Safety
 /// All are alive.
-unsafe fn make_others_immortal(census: &mut Census) {
+unsafe fn make_others_immortal(census: &mut Census) -> Table<u64> {
+    unsafe extern "C" fn note(start: *const c_void, blocks: *mut c_void) {
+        // SAFETY: it is the table that was given, which nobody else uses meanwhile.
+        unsafe { (*blocks.cast::<Table<u64>>()).push(start.addr() as u64) };
+    }
+    let mut blocks = Table::new();
+    let mut make_immortal = |object| {
+        // SAFETY: the caller knows that the object is alive; the function is called with the table.
+        unsafe {
+            raw::cds_glue_make_immortal(object);
+            raw::cds_glue_lasting_blocks(object, Some(note), (&raw mut blocks).cast());
+        }
+    };
     // Text, numbers and code, and what only code refers to.
     let mut parts = Table::new();
     for index in 0..census.len() {
@@ -267,7 +285,7 @@ unsafe fn make_others_immortal(census: &mut Census) {
         // SAFETY: as promised.
         unsafe {
             if !census.is_marked(object) && !heap::is_immortal(object) {
-                raw::cds_glue_make_immortal(object);
+                make_immortal(object);
             }
             heap::referents(object, &mut |referent| parts.push(referent));
         }
@@ -277,10 +295,11 @@ unsafe fn make_others_immortal(census: &mut Census) {
                 if census.index(part).is_some() || heap::is_immortal(part) {
                     continue;
                 }
-                raw::cds_glue_make_immortal(part);
+                make_immortal(part);
                 heap::parts_of_code(part, &mut |part| parts.push(part));
                 heap::referents(part, &mut |referent| parts.push(referent));
             }
         }
     }
+    blocks
 }

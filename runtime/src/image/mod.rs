@@ -25,7 +25,6 @@ mod loaded;
 #[cfg(target_arch = "x86_64")]
 mod looks;
 #[cfg(target_arch = "x86_64")]
-mod malloc_heap;
 #[cfg(target_arch = "x86_64")]
 mod memory_dump;
 #[cfg(target_arch = "x86_64")]

@@ -186,7 +186,7 @@ fn freeze(
     image::forget_audit_hooks();
     let freeze = own::module(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
-    mortality::immortalize(imported, || freeze.call(Vec::new()).map(drop))?;
+    let lasting_blocks = mortality::immortalize(imported, || freeze.call(Vec::new()).map(drop))?;
     image::use_up_free_memory();
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };
@@ -196,6 +196,7 @@ fn freeze(
     };
     Graph::record()?;
     let Some(child) = fork()? else {
+        drop(lasting_blocks);
         // SAFETY: this is the only thread of a process that was just forked, with the GIL; and later of a restored one.
         unsafe {
             trampoline::freeze(&raw mut CONTEXT);
@@ -207,7 +208,7 @@ fn freeze(
             .call(Vec::new())?;
         return Ok(None);
     };
-    let result = write(&path, child, &looked_at, &fetches);
+    let result = write(&path, child, &looked_at, &fetches, &lasting_blocks);
     // SAFETY: it is our child, and stopped.
     unsafe {
         libc::kill(child, libc::SIGKILL);
@@ -500,7 +501,13 @@ fn machine(counts_processors: bool) -> io::Result<Machine> {
 }
 
 /// Writes the memory of the child, once it has stopped.
-fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io::Result<()> {
+fn write(
+    path: &Path,
+    child: i32,
+    looked_at: &LookedAt,
+    fetches: &[Fetch],
+    lasting_blocks: &[u64],
+) -> io::Result<()> {
     const MODE: u32 = 0o600;
     let mut status = 0;
     // SAFETY: it is our child.
@@ -513,7 +520,7 @@ fn write(path: &Path, child: i32, looked_at: &LookedAt, fetches: &[Fetch]) -> io
     let mut unnamed = Unnamed::new(path, MODE)?;
     let memory = Memory::of(child)?;
     let mappings = memory_map::with_flags(&child.to_string())?;
-    let mut dump = MemoryDump::new(&memory, Writer::new(unnamed.file())?);
+    let mut dump = MemoryDump::new(&memory, Writer::new(unnamed.file())?, lasting_blocks);
     for mapping in &mappings {
         dump.add(mapping)?;
     }

@@ -8,9 +8,6 @@ from allocation.allocators import Allocator
 from inventory import native
 from inventory.native import PAGE, call
 
-# From this size on, the pages of a block are anonymous memory in a restored process.
-_LARGE = 32 << 10
-
 _DONTNEED, _FREE, _WIPEONFORK, _KEEPONFORK, _COLD, _PAGEOUT = 4, 8, 18, 19, 20, 21
 _MAYMOVE = 1
 _LARGEST = 6 << 20
@@ -80,12 +77,7 @@ class Raw:
         self.expected[:] = data
 
     def pages(self, random: Random) -> tuple[int, int] | None:
-        """Return a place and a size of whole pages of it, if there are any.
-
-        Pages of small blocks are a mapping of the image (docs/startup-image.md, "Memory").
-        """
-        if self.size < _LARGE:
-            return None
+        """Return a place and a size of whole pages of it, if there are any."""
         first = -(-self.address // PAGE)
         last = (self.address + self.size) // PAGE
         if first >= last:
