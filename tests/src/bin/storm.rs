@@ -167,7 +167,8 @@ impl Storm {
         let mut dump = self.command(&[]);
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
         let outcome = Outcome::of(dump.arg(&list).arg(&image));
-        if !startup.exists() {
+        if outcome.status != 0 {
+            // A note of why there is none may be in its place.
             return Ok(Err(outcome.stderr.trim().to_owned()));
         }
         Ok(Ok(Program { name, expected }))
