@@ -122,6 +122,58 @@ fn what_is_harmless_is_not() {
     }
 }
 
+/// Modules of the catalogue are those of the standard library and of packages, not of a program.
+#[test]
+fn another_module_of_such_a_name_is_not_harmless() {
+    let looks = [
+        (
+            "secrets",
+            "import os\nvalue = os.urandom(4)\n",
+            "random bytes",
+        ),
+        (
+            "uuid",
+            "import os\nvalue = os.uname().nodename\n",
+            "the name of the system or the host",
+        ),
+    ];
+    for (name, module, what) in looks {
+        let project = project("");
+        project.write(&format!("lib/{name}.py"), module);
+        project.write("app.lst", &format!("{name}\n"));
+        assert_eq!(said(&project), format!("{name}: {what}"));
+    }
+}
+
+/// So are those that may take random numbers.
+#[test]
+fn another_module_of_such_a_name_takes_numbers_of_its_own() {
+    let project = project("from rich.style import value\n");
+    project.write("lib/rich/__init__.py", "");
+    let style = "import random\nvalue = random.random()\n";
+    project.write("lib/rich/style.py", style);
+    project.write(
+        "app/app.py",
+        "import random, sys\nfrom rich.style import value\nprint(value)\n",
+    );
+    let auto = [
+        "-X",
+        "cds_auto=made/app.img,image",
+        "-X",
+        "cds_stats=stats.json",
+        "app/app.py",
+    ];
+    run(&project, &["app/app.py"]);
+    for _ in 0..2 {
+        run(&project, &auto);
+        settle(&project);
+    }
+    let outcomes = [0, 1].map(|_| run(&project, &auto).success());
+    let report = Report::read(&project.path("stats.json")).unwrap();
+    assert!(report.startup_image.is_some(), "{report:?}");
+    assert_ne!(outcomes[0].stdout, outcomes[1].stdout);
+}
+
 /// Runs a program until its image has made itself; then it does what it does without.
 #[track_caller]
 fn makes_itself(project: &Project, arguments: &[&str]) -> Report {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cds import interpreter
+from cds import installation, interpreter, looks
 from cds.tracelist import Entry
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
@@ -21,7 +21,7 @@ _MOST_ROUNDS = 5
 
 # The path that the process has as its request, the directory of this package, and looks that do
 # not count.
-type _Watch = tuple[str, str, list[tuple[str, str]]]
+type _Watch = tuple[str, str, list[looks.Excused]]
 
 
 class _UnobservedError(Exception):
@@ -122,7 +122,9 @@ class _Taking:
         self.lines: list[str] = []
         self._archive = "" if archive is None else os.path.abspath(archive)
         self._image = image_path(self._archive)
+        self._excused = looks.excused(installation.site_directories())
         self._request = request | {
+            "excused": self._excused,
             "lists": archive is None,
             "archive": self._archive,
             "image": self._image,
@@ -168,10 +170,7 @@ class _Taking:
         return None
 
     def _watch(self, request: str) -> "_Watch":
-        from cds.installation import site_directories
-        from cds.looks import excused
-
-        return request, os.path.dirname(__file__), excused(site_directories())
+        return request, os.path.dirname(__file__), self._excused
 
     def _run_in_rounds(
         self,

@@ -71,7 +71,8 @@ class Imports(preparing.Preparation):
         del sys.path[: len(self._wanted["path"])]
         contents = preparing.searched_paths() | self._seen | record.opened | record.searched
         missing = {name for name in self._searched if name not in sys.modules}
-        counting = looks.Counting(self.looks.looks | record.looks)
+        excused = set(self._wanted["excused"])
+        counting = looks.Counting(self.looks.looks | record.looks, excused)
         observation.reported = counting.report()
         observation.counts_system |= counting.counts_system
         if self._failed:

@@ -13,11 +13,14 @@ import sys
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
     from typing import Any
 
 # What was looked at, and the files of the modules that were being imported, the innermost first.
 Look = tuple[str, tuple[str, ...]]
+
+# What may be looked at, and the file of the module that may do so.
+Excused = tuple[str, str]
 
 ARGUMENTS = "sys.argv"
 _PATH = "sys.path[0]"
@@ -86,15 +89,11 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
     return looks
 
 
-def may_use_numbers(module: str | None) -> bool:
-    """Say whether a module takes numbers that do not matter when it is imported."""
-    return (module, NUMBERS) in _CATALOGUE
-
-
-def excused(directories: "Iterable[str]") -> list[tuple[str, str]]:
+def excused(directories: "Iterable[str]") -> "list[Excused]":
     """Return the looks of the catalogue, each with a file that such a module may be.
 
-    The modules are those of the standard library, or lie in one of these directories.
+    The modules are those of the standard library, or lie in one of these directories: a program may
+    have others of the same name.
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
@@ -294,7 +293,7 @@ def modules_being_imported() -> tuple[str, ...]:
 class Counting:
     """What counts of the looks of imports."""
 
-    def __init__(self, looks: set[Look]) -> None:
+    def __init__(self, looks: set[Look], excused: "Container[Excused]") -> None:
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
         # The name of the system is compared.
@@ -304,13 +303,12 @@ class Counting:
             if file := getattr(module, "__file__", None):
                 names.setdefault(file, name)
         for what, files in looks:
-            modules = [names.get(file, file) for file in files]
-            if (modules[0], what) in _CATALOGUE:
+            if (what, files[0]) in excused:
                 continue
             if what == _SYSTEM:
                 self.counts_system = True
             else:
-                self.found.setdefault(modules[0], set()).add(what)
+                self.found.setdefault(names.get(files[0], files[0]), set()).add(what)
 
     def report(self) -> list[str]:
         """Return a text for each module that has looked at something."""

@@ -94,7 +94,8 @@ class Program(preparing.Preparation):
     def _is_candidate(self, imported: "ModuleType | None") -> bool:
         startup.forget_system()
         if self._seed_watch.are_used():
-            if not looks.may_use_numbers(_name(imported)):
+            # An import may take numbers that do not matter.
+            if (looks.NUMBERS, _file(imported)) not in self._wanted["excused"]:
                 self._look(looks.NUMBERS)
             self._seed_watch.begin_anew()
         # Before anybody uses one that is new.
@@ -172,12 +173,12 @@ def _is_own(name: str) -> bool:
     return name in ("cds", "_cds_archive") or name.startswith("cds.")
 
 
-def _name(module: "ModuleType | None") -> str | None:
-    """Return the name of a module, without having it loaded if that is still to be done."""
+def _file(module: "ModuleType | None") -> str | None:
+    """Return the file of a module, without having it loaded if that is still to be done."""
     if not isinstance(module, type(sys)):
         return None
-    name = _variables(module).get("__name__")
-    return name if isinstance(name, str) else None
+    file = _variables(module).get("__file__")
+    return file if isinstance(file, str) else None
 
 
 def _variables(module: "ModuleType") -> "dict[str, Any]":
