@@ -417,3 +417,98 @@ fn what_is_renewed_is_not_what_somebody_has_set() {
         );
     }
 }
+
+/// What modules of packages look like that keep something, as far as it is renewed.
+const KEEPERS: [(&str, &str); 5] = [
+    (
+        "bson/objectid.py",
+        "import os\nclass ObjectId:\n    _pid = os.getpid()\n    _inc = int.from_bytes(os.urandom(3))\n    __random = os.urandom(5)\n",
+    ),
+    (
+        "fsspec/spec.py",
+        "import os\nclass AbstractFileSystem:\n    _pid = os.getpid()\n",
+    ),
+    (
+        "hypothesis/internal/conjecture/engine.py",
+        "from random import Random\n_random = Random()\n",
+    ),
+    (
+        "loguru/_logger.py",
+        "import datetime\ndef aware_now(): return datetime.datetime.now()\nstart_time = aware_now()\n",
+    ),
+    (
+        "structlog/stdlib.py",
+        "import logging\n_LOG_RECORD_KEYS = vars(logging.LogRecord('name', 0, 'pathname', 0, 'msg', (), None)).keys()\n",
+    ),
+];
+
+const KEPT: &str = "\
+import os
+import bson.objectid, fsspec.spec, hypothesis.internal.conjecture.engine, loguru._logger, multiprocessing.heap, structlog.stdlib
+class OwnFileSystem(fsspec.spec.AbstractFileSystem):
+    _pid = os.getpid()
+def processes():
+    heap = multiprocessing.heap.BufferWrapper._heap
+    return heap._lastpid, bson.objectid.ObjectId._pid, fsspec.spec.AbstractFileSystem._pid, OwnFileSystem._pid
+def others():
+    object_id = bson.objectid.ObjectId
+    record = structlog.stdlib._LOG_RECORD_KEYS.mapping
+    random = hypothesis.internal.conjecture.engine._random.random()
+    return object_id._ObjectId__random, object_id._inc, random, loguru._logger.start_time, record['created'], record['process']
+";
+
+/// Takes an image of modules that keep something, and restores two processes from it.
+fn restored(setting: &str, program: &str) -> [String; 2] {
+    let project = project(&format!("{KEPT}{setting}"));
+    for (file, text) in KEEPERS {
+        project.write(&format!("lib/{file}"), text);
+    }
+    project.write("app/app.py", program);
+    run(&project, &["app/app.py"]).success();
+    run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+    let image = [
+        "-X",
+        "cds=app.img",
+        "-X",
+        "cds_stats=stats.json",
+        "app/app.py",
+    ];
+    [(); 2].map(|()| {
+        let outcome = run(&project, &image).success();
+        let report = Report::read(&project.path("stats.json")).unwrap();
+        assert!(report.startup_image.is_some(), "{report:?}");
+        outcome.stdout
+    })
+}
+
+/// What packages keep is that of the process.
+#[test]
+fn what_packages_keep_is_renewed() {
+    let program =
+        "import kept, os\nprint({*kept.processes()} == {os.getpid()}, *kept.others(), sep='\\n')\n";
+    let [one, other] = restored("", program);
+    let (one, other) = (Vec::from_iter(one.lines()), Vec::from_iter(other.lines()));
+    assert_eq!((one[0], other[0]), ("True", "True"));
+    assert_eq!(one.len(), 7, "{one:?}");
+    for (one, other) in one.iter().zip(&other).skip(1) {
+        assert_ne!(one, other);
+    }
+    // Somebody has put something else there.
+    let setting = "multiprocessing.heap.BufferWrapper._heap._lastpid = fsspec.spec.AbstractFileSystem._pid = 7\n";
+    let program = "import kept\nprint(kept.processes().count(7))\n";
+    assert_eq!(restored(setting, program), ["2\n", "2\n"]);
+}
+
+/// The process that becomes the image is another one than that which has done the imports.
+#[test]
+fn process_ids_are_renewed_in_an_image_that_makes_itself() {
+    let project = project("");
+    let program = "import multiprocessing.heap\nimport os, sys\nprint(multiprocessing.heap.BufferWrapper._heap._lastpid == os.getpid(), sys.argv)\n";
+    project.write("app/app.py", program);
+    run(&project, &["app/app.py"]);
+    let report = makes_itself(&project, &["app/app.py", "one"]);
+    assert!(report.startup_image.is_some(), "{report:?}");
+    let inspected = run(&project, &["-m", "cds", "inspect", "made/app.img.startup"]);
+    let stopped = "stopped at          the process id, in";
+    assert!(inspected.stdout.contains(stopped), "{inspected:?}");
+}

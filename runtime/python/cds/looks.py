@@ -41,16 +41,26 @@ _SYSTEM = "the name of the system or the host"
 # Modules, what they look at when they are imported, and what becomes of it in a restored process.
 _CATALOGUE = {
     # Renewed: `startup.resumed()`.
+    ("bson.objectid", _PROCESS): "the process whose random bytes they are",
+    ("bson.objectid", _RANDOM): "what tells the ids of processes apart, and where they begin",
     ("dateutil.parser._parser", _CLOCK): "the year of dates that have none",
+    ("fsspec.spec", _PROCESS): "classes of file systems know a forked child by it",
+    ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator that has no seed",
+    ("hypothesis.internal.observability", _CLOCK): "records tell the time since then",
     ("logging", _CLOCK): "records tell the time since then",
+    ("loguru._logger", _CLOCK): "records tell the time since then",
+    ("multiprocessing.heap", _PROCESS): "it knows a forked child by it",
     ("multiprocessing.process", _PROCESS): "the child after a fork renews it",
     ("multiprocessing.process", _RANDOM): "the authentication key",
     ("multiprocessing.util", _LIMITS): "how many files may be open",
     ("numpy.random", _RANDOM): "the seed of the generator that all share",
     ("numpy.random._pickle", _RANDOM): "a generator that has no state",
+    ("pymongo.pool_options", _SYSTEM): "the release of the kernel",
     ("random", _RANDOM): "the seed of the generator that all share",
     ("rich.style", NUMBERS): "ids of links, which tell them apart within a process",
     ("pip._vendor.rich.style", NUMBERS): "the same",
+    ("structlog.stdlib", _CLOCK): "a record of which the names of its parts are used",
+    ("structlog.stdlib", _PROCESS): "a record of which the names of its parts are used",
     ("threading", _PROCESS): "the id of the main thread",
     ("secrets", _RANDOM): "a generator that has no state",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
@@ -58,8 +68,11 @@ _CATALOGUE = {
     ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
     # Only the name of the system, which is Linux, or that of the processor's kind; `platform`
     # forgets the rest.
+    ("aiohttp.helpers", _SYSTEM): "",
+    ("hypothesis.internal.compat", _SYSTEM): "",
     ("numpy", _SYSTEM): "",
     ("numpy._core._add_newdocs_scalars", _SYSTEM): "",
+    ("numpy.testing._private.utils", _SYSTEM): "",
     ("pandas.compat._constants", _SYSTEM): "",
     ("sqlalchemy.util.compat", _SYSTEM): "",
     ("uuid", _SYSTEM): "",

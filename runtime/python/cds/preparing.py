@@ -90,6 +90,7 @@ class Preparation:
         self._is_audited = False
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
+        startup.keep_process_id()
         startup.begins_with_arguments(self.is_of_program)
         self._user_site = self._environment.user_site.directory()
         if self._user_site is not None and os.path.isdir(self._user_site):

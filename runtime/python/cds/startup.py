@@ -18,10 +18,13 @@ from cds import streams
 # restored: so it is only what the interpreter has anyway.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 # The id of the process that did the imports, which libraries may have remembered.
 _pid = 0
+# And that of the process in which modules have got its own for the last time.
+_renewed_pid = 0
 
 # The state of `random`, if imports have given it a seed, and whether numpy's generator has one.
 _random_state: "Any" = None
@@ -123,16 +126,19 @@ def keep_arguments() -> None:
     _keeps_arguments = True
 
 
+def keep_process_id() -> None:
+    """Take the process for that which does the imports."""
+    global _pid
+    _pid = os.getpid()
+
+
 def begins_with() -> None:
-    """Take the process for that which did the imports."""
-    global _findings, _pid
+    """Take notice of what modules have found and kept."""
+    global _findings
     # What somebody has set to another value is to stay so.
     _findings = {
-        name: value
-        for name, (owner, value) in _find().items()
-        if getattr(owner, name, None) == value
+        name: value for name, (namespace, value) in _find().items() if namespace.get(name) == value
     }
-    _pid = os.getpid()
 
 
 def resumed(*arguments: "Any") -> None:
@@ -207,12 +213,51 @@ def _renew_memories() -> None:
         if module in sys.modules:
             _set(module, name, _working_directory() or default)
     forget_system()
+    _renew_times()
+    _renew_process_ids()
+    if _findings:
+        for name, (namespace, value) in _find().items():
+            if _findings.get(name, value) != value:
+                namespace[name] = value
+
+
+def _renew_times() -> None:
+    modules: "dict[str, Any]" = sys.modules
     # Records tell the time since then.
     _set("logging", "_startTime", time.time_ns())
-    if _findings:
-        for name, (owner, value) in _find().items():
-            if _findings.get(name, value) != value:
-                setattr(owner, name, value)
+    _set("hypothesis.internal.observability", "_imported_at", time.time())
+    if now := getattr(modules.get("loguru._logger"), "aware_now", None):
+        _set("loguru._logger", "start_time", now())
+    if hasattr(modules.get("structlog.stdlib"), "_LOG_RECORD_KEYS"):
+        # Names of what a record has; but they hold one.
+        record = modules["logging"].LogRecord("name", 0, "pathname", 0, "msg", (), None)
+        _set("structlog.stdlib", "_LOG_RECORD_KEYS", vars(record).keys())
+
+
+def _renew_process_ids() -> None:
+    """Renew what modules have kept to know a forked child by, which would begin with nothing."""
+    global _renewed_pid
+    process = os.getpid()
+    for owner, name in _process_ids():
+        # What somebody has set to another value is to stay so.
+        if vars(owner).get(name) in (_pid, _renewed_pid):
+            setattr(owner, name, process)
+    _renewed_pid = process
+
+
+def _process_ids() -> "Iterator[tuple[Any, str]]":
+    """Yield what keeps the id of the process that has imported it, and the name of the variable."""
+    modules: "dict[str, Any]" = sys.modules
+    wrapper = getattr(modules.get("multiprocessing.heap"), "BufferWrapper", None)
+    if heap := getattr(wrapper, "_heap", None):
+        yield heap, "_lastpid"
+    if object_id := getattr(modules.get("bson.objectid"), "ObjectId", None):
+        yield object_id, "_pid"
+    filesystem = getattr(modules.get("fsspec.spec"), "AbstractFileSystem", None)
+    classes = [filesystem] if isinstance(filesystem, type) else []
+    for kind in classes:
+        yield kind, "_pid"
+        classes += type.__subclasses__(kind)
 
 
 def forget_system() -> None:
@@ -227,22 +272,25 @@ def _set(module: str, name: str, value: object) -> None:
         namespace[name] = value
 
 
-def _find() -> "dict[str, tuple[Any, object]]":
-    """Return what modules would find now that keep it: the variable, its owner, and the value."""
+def _find() -> "dict[str, tuple[dict[str, Any], object]]":
+    """Return what modules would find now that keep it: the variable, what has it, and the value."""
     modules: "dict[str, Any]" = sys.modules
-    found: "dict[str, tuple[Any, object]]" = {}
+    found: "dict[str, tuple[dict[str, Any], object]]" = {}
     if util := modules.get("multiprocessing.util"):
-        found["MAXFD"] = util, _most_files()
+        found["MAXFD"] = vars(util), _most_files()
     connection = modules.get("urllib3.util.connection")
     has_ipv6 = getattr(connection, "_has_ipv6", None)
     # Not one that somebody has put there.
     if connection and getattr(has_ipv6, "__module__", None) == connection.__name__:
-        found["HAS_IPV6"] = connection, connection._has_ipv6("::1")
+        found["HAS_IPV6"] = vars(connection), connection._has_ipv6("::1")
     parser = getattr(modules.get("dateutil.parser._parser"), "DEFAULTPARSER", None)
     if information := getattr(parser, "info", None):
         year = time.localtime().tm_year
-        found["_year"] = information, year
-        found["_century"] = information, year // 100 * 100
+        found["_year"] = vars(information), year
+        found["_century"] = vars(information), year // 100 * 100
+    metadata = getattr(modules.get("pymongo.pool_options"), "_METADATA", None)
+    if metadata and isinstance(system := metadata.get("os"), dict):
+        found["version"] = system, os.uname().release
     return found
 
 
@@ -277,9 +325,16 @@ def _renew_secrets() -> None:
     generator = getattr(modules.get("numpy.random.mtrand"), "_rand", None)
     if generator is not None and not _numpy_is_seeded:
         generator.seed()
+    engine = modules.get("hypothesis.internal.conjecture.engine")
+    if generator := getattr(engine, "_random", None):
+        generator.seed()
     process: "Any" = modules.get("multiprocessing.process")
     if current := getattr(process, "_current_process", None):
         current._config["authkey"] = process.AuthenticationString(os.urandom(32))
+    object_id: "Any" = getattr(modules.get("bson.objectid"), "ObjectId", None)
+    if hasattr(object_id, "_ObjectId__random"):
+        object_id._ObjectId__random = os.urandom(5)
+        object_id._inc = int.from_bytes(os.urandom(3))
     _set("tempfile", "_name_sequence", None)
     _set("uuid", "_node", None)
     _set("uuid", "_last_timestamp", None)
