@@ -11,6 +11,7 @@ mod extensions;
 mod fetch;
 mod install;
 mod interpreter;
+mod kept;
 mod launcher;
 mod mirror;
 mod object;
@@ -46,6 +47,8 @@ enum Task {
     Fetch(fetch::Args),
     /// Install the interpreter, with pip and headers, to a directory of its own
     Install(install::Args),
+    /// Show what modules keep that differs from run to run
+    Kept(kept::Args),
     /// Work on the patch series
     #[command(subcommand)]
     Patch(patch::Command),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Fetch(args) => fetch::run(&args),
         Task::Install(args) => install::run(&args),
+        Task::Kept(args) => kept::run(&args),
         Task::Patch(command) => patch::run(&command),
         Task::Test(args) => test::run(&args),
     };

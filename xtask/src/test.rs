@@ -153,8 +153,14 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
         Profile::Dev | Profile::Release => (&[], &[]),
         Profile::Debug => (
             // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
-            // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ.
-            &["image_memory_fuzz", "image_report", "random_programs"],
+            // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ. What
+            // is kept is compared with malloc alone.
+            &[
+                "image_memory_fuzz",
+                "image_report",
+                "kept",
+                "random_programs",
+            ],
             &[
                 // Addresses are in what it prints.
                 "real_programs",
@@ -162,7 +168,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "what_libraries_do_at_the_end",
             ],
         ),
-        // AddressSanitizer takes memory that they limit, and more of the address space than an image can have.
+        // AddressSanitizer takes memory that they limit, more of the address space than an image can have, and malloc.
         Profile::Sanitize => (
             &[
                 "startup_image",
@@ -170,6 +176,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "auto_image",
                 "image_report",
                 "image_memory_fuzz",
+                "kept",
                 "random_programs",
             ],
             &[

@@ -1,0 +1,540 @@
+"""Finds out what imports keep of the clock, random bytes, the process id, the host and limits.
+
+The modules are imported by processes that differ in nothing else (`hold.py`, `other_run.c`).
+"""
+
+import argparse
+import bisect
+import marshal
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import _cds_archive
+from cds import looks
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+# Stages of `other_run.c`.
+_ALL_STAGES = -1
+_NO_STAGE, _RENEWAL = 0, 2
+
+# The bits of `other_run.c`.
+_KINDS = {
+    looks._CLOCK: 1,
+    looks._RANDOM: 2,
+    looks._PROCESS: 4,
+    looks._SYSTEM: 8,
+    looks._LIMITS: 16,
+}
+_EVERYTHING = sum(_KINDS.values())
+_CONSTANTS = {
+    value: name for name, value in vars(looks).items() if isinstance(value, str) and name[0] == "_"
+}
+
+# The standard library.
+_STANDARD = "standard"
+
+_WORD = 8
+_PAGE = 4096
+# So many differences are shown of each kind.
+_FEW = 12
+_PATIENCE = 2.0
+
+
+# What is freed is cleared, and no memory tells on which processor a thread runs.
+_TUNABLES = (
+    "glibc.malloc.tcache_count=0",
+    "glibc.malloc.perturb=85",
+    "glibc.pthread.rseq=0",
+)
+
+
+class ImportsError(Exception):
+    """The modules cannot be imported and looked at."""
+
+
+class Mapping(NamedTuple):
+    """Memory that a process may write to, and where it lies in the copy."""
+
+    start: int
+    end: int
+    offset: int
+    name: str
+
+
+class Run:
+    """What a process has told before it ended."""
+
+    def __init__(self, directory: str, number: int) -> None:
+        with open(f"{directory}/told", "rb") as file:
+            failures, names, stages, lines, places = marshal.load(file)
+        self.failures: list[str] = failures
+        # Modules by their files.
+        self.names: dict[str, str] = names
+        # In which they are imported.
+        self.stages: dict[str, int] = stages
+        self.objects: dict[str, str] = dict(lines)
+        found = sorted(
+            (start, start + size, path)
+            for (start, size), (path, _) in zip(places, lines, strict=True)
+        )
+        self._starts = [start for start, _, _ in found]
+        self._places: list[tuple[int, int, str]] = found
+        self.bases: dict[str, int] = {}
+        self.memory = f"{directory}/memory.{number}"
+        self.mappings: list[Mapping] = []
+
+    def read_maps(self, directory: str) -> None:
+        """Take the copy of its memory."""
+        os.replace(f"{directory}/memory", self.memory)
+        offset = 0
+        with open(f"{directory}/maps", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        last, is_library = Mapping(0, 0, 0, ""), False
+        for line in lines:
+            is_copied, addresses, _, _, _, _, *rest = line.split(None, 6)
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            name = rest[0] if rest else ""
+            self.bases.setdefault(name, start)
+            if not name and start == last.end and is_library:
+                # What a library has without its being in its file.
+                name = last.name
+            last = Mapping(start, end, offset, name)
+            is_library = is_copied == "+" and name.startswith("/")
+            if is_copied == "+":
+                self.mappings.append(last)
+                offset += end - start
+
+    def object_at(self, address: int) -> str | None:
+        """Return the path of the object that lies there."""
+        place = bisect.bisect_right(self._starts, address) - 1
+        if place < 0 or address >= self._places[place][1]:
+            return None
+        return self._places[place][2]
+
+
+class Comparison(NamedTuple):
+    """What differs between two runs."""
+
+    # By the path: what the first has, and the other.
+    objects: dict[str, tuple[str, str]]
+    # How many words of what memory; by the name of the library, and that of the symbol.
+    words: dict[tuple[str, str], int]
+    # How many words differ between equal runs, too.
+    unsteady: int
+
+
+class Kept:
+    """What an import keeps."""
+
+    def __init__(self, library: str, directory: str, modules: Sequence[str]) -> None:
+        self._library = library
+        self._directory = directory
+        self._modules = modules
+        self._runs = 0
+        self._symbols: dict[str, list[tuple[int, int, str]]] = {}
+        self.looks = self._find_looks()
+        self._first = self._run(0, ())
+        self.failures = self._first.failures
+        self._second = self._run(0, ())
+        # What differs between equal runs, and so cannot be judged.
+        self.unsteady: dict[str, tuple[str, str]] = {}
+        self.unsteady = self._differing_objects(self._first, self._second)
+
+    def compare(self, kinds: int, modules: Iterable[str] | None = None) -> Comparison:
+        """Have these kinds differ for some modules, or for all."""
+        stages = [_ALL_STAGES]
+        if modules is not None:
+            stages = [self._first.stages.get(module, _NO_STAGE) for module in modules]
+        other = self._run(kinds, stages)
+        objects = self._differing_objects(self._first, other)
+        words, unsteady = self._differing_words(other)
+        os.remove(other.memory)
+        # These are told already.
+        words = {owner: count for owner, count in words.items() if owner[1] not in objects}
+        return Comparison(objects, words, unsteady)
+
+    def renewed(self) -> set[str]:
+        """Return the paths of what a restored process renews."""
+        other = self._run(_EVERYTHING, [_RENEWAL], "renew")
+        os.remove(other.memory)
+        differing = self._differing_objects(self._first, other)
+        return {
+            path
+            for path in differing
+            # What is there no more is not renewed if it may have got another path only.
+            if path in other.objects or any(above in differing for above in _above(path))
+        }
+
+    def end(self) -> None:
+        os.remove(self._first.memory)
+        os.remove(self._second.memory)
+
+    def _command(self) -> list[str]:
+        script = os.path.join(_HERE, "hold.py")
+        options = ["-P", "-X", "cds=off"]
+        return [sys.executable, *options, script, self._directory, *self._modules]
+
+    def _variables(self) -> dict[str, str]:
+        kept = {
+            name: os.environ[name] for name in ("HOME", "PATH", "PYTHONPATH") if name in os.environ
+        }
+        # All memory is malloc's: what differs then is kept.
+        return kept | {
+            "LANG": "C.UTF-8",
+            "PYTHONHASHSEED": "0",
+            "PYTHONMALLOC": "malloc",
+            "GLIBC_TUNABLES": ":".join(_TUNABLES),
+        }
+
+    def _settle(self, kinds: int, stages: Iterable[int], task: str) -> None:
+        settings = " ".join(map(str, [kinds, *stages]))
+        for name, text in (("settings", settings), ("task", task)):
+            with open(f"{self._directory}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+
+    def _find_looks(self) -> dict[tuple[str, str], None]:
+        """Return modules, and what they look at when they are imported, in their order."""
+        self._settle(0, (), "looks")
+        record = f"{self._directory}/record"
+        open(record, "wb").close()
+        status, _ = _cds_archive.run_observed(
+            [*map(os.fsencode, self._command())],
+            [os.fsencode(f"{name}={value}") for name, value in self._variables().items()],
+            record,
+            0,
+            None,
+        )
+        if status != 0:
+            raise ImportsError(f"the imports ended the process with status {status}")
+        with open(record, "rb") as file:
+            items = file.read().split(b"\0")
+        names = Run(self._directory, 0).names
+        found: dict[tuple[str, str], None] = {}
+        for item in items:
+            if item[:1] == b"x":
+                for what, files in looks.of_record([item[1:]]):
+                    if files[0] in names and files[0] != os.path.join(_HERE, "hold.py"):
+                        found[names[files[0]], what] = None
+        return found
+
+    def _run(self, kinds: int, stages: Iterable[int], task: str = "holds") -> Run:
+        self._settle(kinds, stages, task)
+        self._runs += 1
+        result = subprocess.run(
+            self._command(),
+            env=self._variables() | {"LD_PRELOAD": self._library},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if result.returncode != 0:
+            told = result.stderr.decode(errors="replace")
+            raise ImportsError(f"the imports ended with status {result.returncode}:\n{told}")
+        run = Run(self._directory, self._runs)
+        run.read_maps(self._directory)
+        return run
+
+    def _differing_objects(self, one: Run, other: Run) -> dict[str, tuple[str, str]]:
+        differing = {}
+        for path, text in one.objects.items():
+            if (found := other.objects.get(path, "nothing")) != text:
+                differing[path] = text, found
+        for path, found in other.objects.items():
+            if path not in one.objects:
+                differing[path] = "nothing", found
+        return {path: texts for path, texts in differing.items() if path not in self.unsteady}
+
+    def _differing_words(self, other: Run) -> tuple[dict[tuple[str, str], int], int]:
+        """Return in how many words the other run differs from both of the equal ones."""
+        found: dict[tuple[str, str], int] = {}
+        unsteady = 0
+        places = {(one.start, one.end): one for one in self._second.mappings}
+        others = {(one.start, one.end): one for one in other.mappings}
+        with (
+            open(self._first.memory, "rb") as first_file,
+            open(self._second.memory, "rb") as second_file,
+            open(other.memory, "rb") as other_file,
+        ):
+            for mapping in self._first.mappings:
+                key = mapping.start, mapping.end
+                if key not in places or key not in others:
+                    name = os.path.basename(mapping.name) or "other memory"
+                    found[name, "mapped elsewhere, or grown"] = 1
+                    continue
+                for offset in range(0, mapping.end - mapping.start, _PAGE):
+                    pages = []
+                    for file, at in (
+                        (first_file, mapping),
+                        (second_file, places[key]),
+                        (other_file, others[key]),
+                    ):
+                        file.seek(at.offset + offset)
+                        pages.append(file.read(_PAGE))
+                    if pages[0] == pages[1] == pages[2]:
+                        continue
+                    for word in range(0, _PAGE, _WORD):
+                        one, same, differing = (page[word : word + _WORD] for page in pages)
+                        if one != same:
+                            unsteady += 1
+                        elif one != differing and mapping.name != self._library:
+                            owner = self._owner(mapping, mapping.start + offset + word)
+                            found[owner] = found.get(owner, 0) + 1
+        return found, unsteady
+
+    def _owner(self, mapping: Mapping, address: int) -> tuple[str, str]:
+        """Say what has a word: the library, or so, and the symbol or the path of the object."""
+        if (path := self._first.object_at(address)) is not None:
+            return "objects", path
+        if not mapping.name.startswith("/"):
+            return mapping.name or "other memory", ""
+        if mapping.name not in self._symbols:
+            self._symbols[mapping.name] = _symbols_of(mapping.name)
+        symbols = self._symbols[mapping.name]
+        base = 0 if mapping.name == _PROGRAM else self._first.bases[mapping.name]
+        place = bisect.bisect_right(symbols, (address - base, sys.maxsize, "")) - 1
+        start, size, symbol = symbols[place] if place >= 0 else (0, 0, "")
+        is_of_symbol = address - base < start + size
+        return os.path.basename(mapping.name), symbol if is_of_symbol else ""
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the paths of what holds an object."""
+    for place in range(len(path) - 1, 0, -1):
+        if path[place] in ".[{":
+            yield path[:place]
+
+
+# It lies where its file says.
+_PROGRAM = os.path.realpath("/proc/self/exe")
+
+
+def _symbols_of(library: str) -> list[tuple[int, int, str]]:
+    """Return the symbols of a library: where they lie, their size and name."""
+    for option in ("--defined-only", "--dynamic"):
+        try:
+            result = subprocess.run(
+                ["nm", "--print-size", option, library], capture_output=True, text=True, check=False
+            )
+        except OSError:
+            return []
+        lines = (line.split() for line in result.stdout.splitlines())
+        found = [(int(line[0], 16), int(line[1], 16), line[3]) for line in lines if len(line) == 4]
+        if found:
+            return sorted(found)
+    return []
+
+
+def _catalogue_entry(module: str, what: str, reason: str) -> str:
+    constant = _CONSTANTS.get(what, repr(what))
+    return f'("{module}", {constant}): "{reason}",'
+
+
+class Progress:
+    """Says what is being done, if it takes longer than a moment."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        passed = time.monotonic() - self._start
+        if passed > _PATIENCE:
+            print(f"  {passed:5.0f} s  {self._subject}: {text}", file=sys.stderr, flush=True)
+
+
+def _shown(differing: dict[str, tuple[str, str]], renewed: set[str], most: int) -> Iterator[str]:
+    """Yield lines about objects, without what follows from a part that has another name then."""
+    for path, (one, other) in [*differing.items()][:most]:
+        remark = "  (renewed)" if path in renewed else ""
+        yield f"{path}: {one} != {other}{remark}"
+    if len(differing) > most:
+        yield f"and {len(differing) - most} others"
+
+
+def _memory_shown(words: dict[tuple[str, str], int], most: int) -> Iterator[str]:
+    """Yield lines about memory, by library."""
+    libraries: dict[str, dict[str, int]] = {}
+    for (library, symbol), count in words.items():
+        libraries.setdefault(library, {})[symbol] = count
+    for library, symbols in libraries.items():
+        few = sorted(symbols.items(), key=lambda item: -item[1])[:most]
+        names = ", ".join(f"{name} {count}" for name, count in few if name)
+        yield f"{library}: {_words(sum(symbols.values()))}{f' ({names})' if names else ''}"
+
+
+def _words(count: int) -> str:
+    return "1 word" if count == 1 else f"{count} words"
+
+
+def _in_catalogue(module: str, what: str) -> bool:
+    return (module, what) in looks._CATALOGUE
+
+
+def _is_excused(path: str) -> bool:
+    """Say whether an object is a number of which the catalogue says that it does not matter."""
+    return any((above, looks.NUMBERS) in looks._CATALOGUE for above in _above(path))
+
+
+class Verdict(NamedTuple):
+    """What a module keeps of what it looks at."""
+
+    module: str
+    what: str
+    comparison: Comparison | None
+    stale: list[str]
+
+
+def _judge(
+    kept: Kept, progress: Progress, is_known: Callable[[str, str], bool]
+) -> tuple[list[Verdict], set[str]]:
+    """Find out for each look what is kept, but for those that are known."""
+    progress("another run in all respects")
+    whole = kept.compare(_EVERYTHING)
+    renewed: set[str] = set()
+    if whole.objects:
+        progress("what is renewed")
+        renewed = kept.renewed()
+    looked = [(module, what) for module, what in kept.looks if what in _KINDS]
+    asked = [look for look in looked if not is_known(*look)]
+    together = whole
+    if asked and (whole.objects or whole.words) and len(looked) > 1:
+        progress("another run for all modules that look")
+        modules = dict.fromkeys(module for module, _ in asked)
+        # What these modules look at besides is not asked for.
+        kinds = sum({_KINDS[what] for _, what in asked})
+        together = kept.compare(kinds, modules)
+    verdicts = []
+    for module, what in kept.looks:
+        if (module, what) not in asked:
+            verdicts.append(Verdict(module, what, None, []))
+            continue
+        comparison = together
+        if len(asked) > 1 and (together.objects or together.words):
+            progress(f"another run for {module}: {what}")
+            comparison = kept.compare(_KINDS[what], [module])
+        stale = [path for path in comparison.objects if not (path in renewed or _is_excused(path))]
+        verdicts.append(Verdict(module, what, comparison, stale))
+    if not looked and (whole.objects or whole.words):
+        # Values that nobody is known to have looked for.
+        verdicts.append(Verdict("?", "nothing that is known", whole, [*whole.objects]))
+    return verdicts, renewed
+
+
+def _report(kept: Kept, verdicts: list[Verdict], renewed: set[str], most: int) -> None:
+    for failure in kept.failures:
+        print(f"not imported: {failure}")
+    if kept.unsteady:
+        print("differs between equal runs, too:")
+        for line in _shown(kept.unsteady, set(), most):
+            print(f"  {line}")
+    for module, what, comparison, stale in verdicts:
+        remark = ", in the catalogue" if _in_catalogue(module, what) else ""
+        print(f"{module}: {what}{remark}")
+        if comparison is None:
+            if not remark:
+                print("  cannot be made to differ here")
+            continue
+        for line in _shown(comparison.objects, renewed, most):
+            print(f"  {line}")
+        for line in _memory_shown(comparison.words, most):
+            print(f"  memory: {line}")
+        if comparison.objects and stale:
+            print("  keeps what is not renewed")
+        elif comparison.objects:
+            print("  keeps what is renewed")
+        else:
+            print("  keeps nothing" + (", but in C code" if comparison.words else ""))
+        is_clear = not (stale or kept.unsteady or comparison.words)
+        if is_clear and not remark:
+            reason = "renewed" if comparison.objects else "not kept"
+            print(f"  suggestion: {_catalogue_entry(module, what, reason)}")
+    if not verdicts:
+        print("looks at nothing that differs from run to run")
+
+
+def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
+    """Look at each entry of the catalogue again; say whether they are right.
+
+    The modules of a package are imported by one process, as are those of the standard library;
+    others are left alone if it `is_standard`.
+    """
+    packages: dict[str, list[str]] = {}
+    for module in dict.fromkeys(module for module, what in looks._CATALOGUE if what in _KINDS):
+        package = module.partition(".")[0]
+        package = _STANDARD if package in sys.stdlib_module_names else package
+        if package == _STANDARD or not is_standard:
+            packages.setdefault(package, []).append(module)
+    is_right = True
+    for package, modules in packages.items():
+        try:
+            kept = Kept(library, directory, modules)
+            verdicts, _ = _judge(kept, Progress(package), lambda *_: False)
+        except ImportsError as error:
+            print(f"{package}: {error}")
+            continue
+        for failure in kept.failures:
+            print(f"not imported: {failure}")
+        for line in _shown(kept.unsteady, set(), _FEW):
+            is_right = False
+            print(f"{package}: WRONG, this differs between equal runs, too: {line}")
+        found = {(verdict.module, verdict.what): verdict for verdict in verdicts}
+        for module, what in looks._CATALOGUE:
+            if module in modules and what in _KINDS:
+                is_right &= _is_right(module, what, found.get((module, what)))
+        kept.end()
+    return is_right
+
+
+def _is_right(module: str, what: str, verdict: Verdict | None) -> bool:
+    if verdict is None or verdict.comparison is None:
+        print(f"{module}: {what}: not looked at")
+        return True
+    objects, words, _ = verdict.comparison
+    if not verdict.stale:
+        print(f"{module}: {what}: {'renewed' if objects else 'not kept'}")
+    else:
+        print(f"{module}: {what}: WRONG, it keeps")
+        for line in _shown({path: objects[path] for path in verdict.stale}, set(), _FEW):
+            print(f"  {line}")
+    for line in _memory_shown(words, _FEW):
+        print(f"  memory: {line}")
+    return not verdict.stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--directory", required=True)
+    parser.add_argument("--catalogue", choices=(_STANDARD, "all"))
+    parser.add_argument("--each", action="store_true")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("modules", nargs="*")
+    arguments = parser.parse_args()
+    place = arguments.library, arguments.directory
+    if arguments.catalogue:
+        is_right = _of_catalogue(*place, arguments.catalogue == _STANDARD)
+        return 0 if is_right else 1
+    modules = arguments.modules
+    # What the catalogue has is not looked at again, unless one wants to see all.
+    is_known = (lambda *_: False) if arguments.all else _in_catalogue
+    for together in [[name] for name in modules] if arguments.each else [modules]:
+        if arguments.each:
+            print(f"== {together[0]}", flush=True)
+        try:
+            kept = Kept(*place, together)
+            verdicts, renewed = _judge(kept, Progress(" ".join(together[:3])), is_known)
+        except ImportsError as error:
+            print(error)
+            continue
+        _report(kept, verdicts, renewed, sys.maxsize if arguments.all else _FEW)
+        kept.end()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
