@@ -157,6 +157,12 @@ class Kept:
         words = {owner: count for owner, count in words.items() if owner[1] not in objects}
         return Comparison(objects, words, unsteady)
 
+    def look_again(self) -> None:
+        """Look for what changes as time passes, though nobody has asked the clock."""
+        other = self._run(0, ())
+        os.remove(other.memory)
+        self.unsteady |= self._differing_objects(self._first, other)
+
     def renewed(self) -> set[str]:
         """Return the paths of what a restored process renews."""
         other = self._run(_EVERYTHING, [_RENEWAL], "renew")
@@ -408,16 +414,23 @@ def _judge(
         # What these modules look at besides is not asked for.
         kinds = sum({_KINDS[what] for _, what in asked})
         together = kept.compare(kinds, modules)
-    verdicts = []
-    for module, what in kept.looks:
-        if (module, what) not in asked:
-            verdicts.append(Verdict(module, what, None, []))
-            continue
-        comparison = together
+    comparisons: dict[tuple[str, str], Comparison] = {}
+    for module, what in asked:
+        comparisons[module, what] = together
         if len(asked) > 1 and (together.objects or together.words):
             progress(f"another run for {module}: {what}")
-            comparison = kept.compare(_KINDS[what], [module])
-        stale = [path for path in comparison.objects if not (path in renewed or _is_excused(path))]
+            comparisons[module, what] = kept.compare(_KINDS[what], [module])
+    if whole.objects:
+        progress("another equal run")
+        kept.look_again()
+    verdicts = []
+    for module, what in kept.looks:
+        comparison = comparisons.get((module, what))
+        stale = []
+        if comparison is not None:
+            for path in kept.unsteady.keys() & comparison.objects.keys():
+                del comparison.objects[path]
+            stale = [it for it in comparison.objects if not (it in renewed or _is_excused(it))]
         verdicts.append(Verdict(module, what, comparison, stale))
     if not looked and (whole.objects or whole.words):
         # Values that nobody is known to have looked for.

@@ -208,6 +208,7 @@ int uname(struct utsname *names) {
     int result = REAL(uname)(names);
     strcpy(names->nodename, differs & SYSTEM ? "other-host" : "first-host");
     strcpy(names->release, differs & SYSTEM ? "9.8.7-other" : "6.5.4-first");
+    strcpy(names->version, differs & SYSTEM ? "#9 SMP Tue Aug 5" : "#1 SMP Mon Jul 1");
     return result;
 }
 
