@@ -703,3 +703,37 @@ print(terminals, size, sys.argv[1:])
         "it was made where standard input was a terminal with other modes (stty)"
     );
 }
+
+/// Whoever takes an image, and a restored process, asks no module for anything that may be loaded only then.
+#[test]
+fn modules_that_are_loaded_late_are_loaded_by_the_program_that_is_restored() {
+    let project = project(&[
+        (
+            "app.py",
+            "import importlib.util, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name not in LAZY:
+            return None
+        for finder in sys.meta_path[1:]:
+            if (spec := finder.find_spec(name, path, target)) is not None:
+                spec.loader = importlib.util.LazyLoader(spec.loader)
+                return spec
+
+LAZY = {'late', 'random', 'logging', 'platform', 'tempfile', 'uuid', 'threading', 'dateutil'}
+sys.meta_path.insert(0, Finder())
+import late, random, logging, platform, tempfile, uuid, threading
+import csv
+print(sorted(name for name in LAZY if 'Lazy' in str(type(sys.modules.get(name)))))
+print(late.value, late.order, random.Random(1).random(), platform.system())
+print(logging.getLogger().level, threading.current_thread().name, uuid.NAMESPACE_DNS)
+",
+        ),
+        (
+            "late.py",
+            "import sys\nvalue = sys.argv\norder = 'json' in sys.modules\nimport json\n",
+        ),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}

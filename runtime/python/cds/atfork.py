@@ -6,6 +6,8 @@ standard library are called, which make locks and generators new.
 
 import sys
 
+from cds import startup
+
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def _name(function: "_Handler") -> str:
 
 
 def _find(module: str, name: str) -> "_Handler | None":
-    found: object = sys.modules.get(module)
-    for part in name.split("."):
+    first, *rest = name.split(".")
+    found: object = startup.variables_of(sys.modules.get(module)).get(first)
+    for part in rest:
         found = getattr(found, part, None)
     return found if callable(found) else None

@@ -10,6 +10,8 @@ import io
 import os
 import sys
 
+from cds import startup
+
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ _CATALOGUE = {
     ("logging", _CLOCK): "records tell the time since then",
     ("loguru._logger", _CLOCK): "records tell the time since then",
     ("multiprocessing.heap", _PROCESS): "it knows a forked child by it",
+    ("billiard.process", _RANDOM): "the authentication key",
     ("multiprocessing.process", _PROCESS): "the child after a fork renews it",
     ("multiprocessing.process", _RANDOM): "the authentication key",
     ("multiprocessing.util", _LIMITS): "how many files may be open",
@@ -343,7 +346,7 @@ class Counting:
         self.counts_system = False
         names: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
-            if file := getattr(module, "__file__", None):
+            if file := startup.variables_of(module).get("__file__"):
                 names.setdefault(file, name)
         for what, files in looks:
             if (what, files[0]) in excused:

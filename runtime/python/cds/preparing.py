@@ -270,19 +270,19 @@ _PATH_FINDER = "<frozen importlib._bootstrap_external>"
 def _known_directories() -> int:
     """Count modules that have asked for the working directory, to no avail but what is renewed."""
     here = os.getcwd()
+    variables = startup.variables_of
     found = [
-        getattr(sys.modules.get(module), name, None) == here
+        variables(sys.modules.get(module)).get(name) == here
         for module, name, _ in startup.DIRECTORIES
     ]
-    if tempfile := sys.modules.get("tempfile"):
-        # It was the last resort.
-        found.append(tempfile.tempdir not in (None, here))
+    # It was the last resort.
+    found.append(variables(sys.modules.get("tempfile")).get("tempdir") not in (None, here))
     return sum(found)
 
 
 def from_files() -> "Iterator[tuple[str, str]]":
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
+        spec = startup.variables_of(module).get("__spec__")
         if spec is not None and spec.has_location and spec.origin:
             yield name, spec.origin
 
@@ -312,14 +312,16 @@ def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
     for number in range(6):
         if tool := sys.monitoring.get_tool(number):
             yield f"a tool of sys.monitoring ({tool})"
-    if (tracer := sys.modules.get("_tracemalloc")) and tracer.is_tracing():
+    tracer = startup.variables_of(sys.modules.get("_tracemalloc"))
+    if tracer and tracer["is_tracing"]():
         yield "tracemalloc"
 
 
 def _threads() -> "Iterator[str]":
     others = []
-    if threading := sys.modules.get("threading"):
-        others = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    if threading := startup.variables_of(sys.modules.get("threading")):
+        main = threading["main_thread"]()
+        others = [thread.name for thread in threading["enumerate"]() if thread is not main]
     if not others:
         yield "a thread (of the module _thread)"
     for name in others:

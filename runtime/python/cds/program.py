@@ -56,7 +56,8 @@ class Program(preparing.Preparation):
         for name in own:
             del sys.modules[name]
         # The interpreter loads them for this package only, if no other module has them.
-        others = {id(it) for module in sys.modules.values() for it in _variables(module).values()}
+        modules = map(startup.variables_of, sys.modules.values())
+        others = {id(it) for variables in modules for it in variables.values()}
         for module in (gc, startup.atexit):
             if id(module) not in others:
                 own[module.__name__] = sys.modules.pop(module.__name__)
@@ -177,14 +178,8 @@ def _file(module: "ModuleType | None") -> str | None:
     """Return the file of a module, without having it loaded if that is still to be done."""
     if not isinstance(module, type(sys)):
         return None
-    file = _variables(module).get("__file__")
+    file = startup.variables_of(module).get("__file__")
     return file if isinstance(file, str) else None
-
-
-def _variables(module: "ModuleType") -> "dict[str, Any]":
-    """Return the variables of a module without its notice."""
-    variables: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    return variables
 
 
 def _is_importing() -> bool:

@@ -5,6 +5,8 @@ Then a program's numbers follow from it, and a restored process must go on with 
 
 import sys
 
+from cds import startup
+
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,30 +20,31 @@ _NUMBERS = 624
 _MOST_ROUNDS = 1000
 
 
-def _of_random(random: "Any") -> "tuple[Any, Callable[[], Any]]":
-    clone = random.Random()
-    clone.setstate(random.getstate())
+def _of_random(random: "dict[str, Any]") -> "tuple[Any, Callable[[], Any]]":
+    clone = random["Random"]()
+    clone.setstate(random["getstate"]())
 
     def advance() -> "Any":
         clone.getrandbits(32 * _NUMBERS)
         return clone.getstate()[1][:_NUMBERS]
 
-    return random.getstate()[1][:_NUMBERS], advance
+    return random["getstate"]()[1][:_NUMBERS], advance
 
 
-def _of_numpy(mtrand: "Any") -> "tuple[Any, Callable[[], Any]]":
-    clone = mtrand.RandomState()
-    clone.set_state(mtrand.get_state())
+def _of_numpy(mtrand: "dict[str, Any]") -> "tuple[Any, Callable[[], Any]]":
+    clone = mtrand["RandomState"]()
+    clone.set_state(mtrand["get_state"]())
 
     def advance() -> "Any":
         clone.bytes(4 * _NUMBERS)
         return bytes(clone.get_state()[1])
 
-    return bytes(mtrand.get_state()[1]), advance
+    return bytes(mtrand["get_state"]()[1]), advance
 
 
 # By the name of the module: what its generator has made last, and a function that makes the
-# next of a copy, and returns it.
+# next of a copy, and returns it.  All take the variables of the module: to ask the module could
+# have it loaded.
 _GENERATORS = {"random": _of_random, "numpy.random.mtrand": _of_numpy}
 
 
@@ -58,14 +61,14 @@ class Watch:
     def look(self) -> None:
         """Take notice of generators whose modules have been loaded."""
         for name in _GENERATORS:
-            if name not in self._first and (module := sys.modules.get(name)):
-                self._note(name, module)
+            if name not in self._first and name in sys.modules:
+                self._note(name)
 
-    def _note(self, name: str, module: object) -> None:
+    def _note(self, name: str) -> None:
         try:
-            self._first[name] = _GENERATORS[name](module)
-            self._states[name] = _state(name, module)
-        except (AttributeError, TypeError, ValueError):
+            self._first[name] = _GENERATORS[name](_variables(name))
+            self._states[name] = _state(name)
+        except (AttributeError, KeyError, TypeError, ValueError):
             # It is another module of that name, or has another generator, or is not complete yet.
             self._first.pop(name, None)
 
@@ -84,7 +87,7 @@ class Watch:
     def begin_anew(self) -> None:
         """Take the generators for new that have got no seed."""
         for name in self._changed().difference(self._seeded):
-            self._note(name, sys.modules[name])
+            self._note(name)
 
     def _changed(self) -> set[str]:
         return {name for name, state in self._states.items() if _state_now(name) != state}
@@ -115,7 +118,7 @@ class FindingWatch(Watch):
         def exec_and_note(module: object) -> None:
             del loader.exec_module
             exec_module(module)
-            self._note(name, module)
+            self._note(name)
 
         try:
             loader.exec_module = exec_and_note
@@ -127,26 +130,30 @@ class FindingWatch(Watch):
 
 def _state_now(name: str) -> "Any":
     try:
-        return _state(name, sys.modules[name])
+        return _state(name)
     except (AttributeError, KeyError, TypeError, ValueError):
         # It has got another generator.
         return None
 
 
-def _state(name: str, module: "Any") -> "Any":
+def _state(name: str) -> "Any":
+    variables = _variables(name)
     if name == "random":
-        return module.getstate()
-    _, key, position, *rest = module.get_state()
+        return variables["getstate"]()
+    _, key, position, *rest = variables["get_state"]()
     return bytes(key), position, rest
 
 
+def _variables(name: str) -> "dict[str, Any]":
+    return startup.variables_of(sys.modules.get(name))
+
+
 def _is_seeded(name: str, made: "Any", advance: "Callable[[], Any]") -> bool:
-    module = sys.modules.get(name)
-    if module is None:
+    if name not in sys.modules:
         return False
     try:
-        last, _ = _GENERATORS[name](module)
-    except (AttributeError, TypeError, ValueError):
+        last, _ = _GENERATORS[name](_variables(name))
+    except (AttributeError, KeyError, TypeError, ValueError):
         # It has got another generator.
         return True
     for _ in range(_MOST_ROUNDS):

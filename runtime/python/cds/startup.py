@@ -89,7 +89,7 @@ def keep_seeds(names: list[str]) -> None:
     """Take notice of generators that have got a seed."""
     global _random_state, _numpy_is_seeded
     if "random" in names:
-        _random_state = sys.modules["random"].getstate()
+        _random_state = _of("random")["getstate"]()
     _numpy_is_seeded = "numpy.random.mtrand" in names
 
 
@@ -210,7 +210,7 @@ def _base_in(home: bytes) -> str:
 def _renew_memories() -> None:
     """Renew what modules have remembered of the process that imported them."""
     for module, name, default in DIRECTORIES:
-        if module in sys.modules:
+        if _of(module):
             _set(module, name, _working_directory() or default)
     forget_system()
     _renew_times()
@@ -222,15 +222,14 @@ def _renew_memories() -> None:
 
 
 def _renew_times() -> None:
-    modules: "dict[str, Any]" = sys.modules
     # Records tell the time since then.
     _set("logging", "_startTime", time.time_ns())
     _set("hypothesis.internal.observability", "_imported_at", time.time())
-    if now := getattr(modules.get("loguru._logger"), "aware_now", None):
+    if now := _of("loguru._logger").get("aware_now"):
         _set("loguru._logger", "start_time", now())
-    if hasattr(modules.get("structlog.stdlib"), "_LOG_RECORD_KEYS"):
+    if "_LOG_RECORD_KEYS" in _of("structlog.stdlib"):
         # Names of what a record has; but they hold one.
-        record = modules["logging"].LogRecord("name", 0, "pathname", 0, "msg", (), None)
+        record = _of("logging")["LogRecord"]("name", 0, "pathname", 0, "msg", (), None)
         _set("structlog.stdlib", "_LOG_RECORD_KEYS", vars(record).keys())
 
 
@@ -247,13 +246,12 @@ def _renew_process_ids() -> None:
 
 def _process_ids() -> "Iterator[tuple[Any, str]]":
     """Yield what keeps the id of the process that has imported it, and the name of the variable."""
-    modules: "dict[str, Any]" = sys.modules
-    wrapper = getattr(modules.get("multiprocessing.heap"), "BufferWrapper", None)
+    wrapper = _of("multiprocessing.heap").get("BufferWrapper")
     if heap := getattr(wrapper, "_heap", None):
         yield heap, "_lastpid"
-    if object_id := getattr(modules.get("bson.objectid"), "ObjectId", None):
+    if object_id := _of("bson.objectid").get("ObjectId"):
         yield object_id, "_pid"
-    filesystem = getattr(modules.get("fsspec.spec"), "AbstractFileSystem", None)
+    filesystem = _of("fsspec.spec").get("AbstractFileSystem")
     classes = [filesystem] if isinstance(filesystem, type) else []
     for kind in classes:
         yield kind, "_pid"
@@ -267,28 +265,44 @@ def forget_system() -> None:
 
 def _set(module: str, name: str, value: object) -> None:
     """Give a variable of a module another value, if there are both."""
-    namespace = getattr(sys.modules.get(module), "__dict__", {})
-    if name in namespace:
-        namespace[name] = value
+    variables = _of(module)
+    if name in variables:
+        variables[name] = value
+
+
+def _of(module: str) -> "dict[str, Any]":
+    """Return the variables of a module, if it is loaded."""
+    return variables_of(sys.modules.get(module))
+
+
+def variables_of(module: object) -> "dict[str, Any]":
+    """Return the variables of a module without its notice, or none.
+
+    There are modules that are loaded when they are asked for one (`importlib.util.LazyLoader`).
+    """
+    try:
+        variables: "dict[str, Any]" = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return variables
 
 
 def _find() -> "dict[str, tuple[dict[str, Any], object]]":
     """Return what modules would find now that keep it: the variable, what has it, and the value."""
-    modules: "dict[str, Any]" = sys.modules
     found: "dict[str, tuple[dict[str, Any], object]]" = {}
-    if util := modules.get("multiprocessing.util"):
-        found["MAXFD"] = vars(util), _most_files()
-    connection = modules.get("urllib3.util.connection")
-    has_ipv6 = getattr(connection, "_has_ipv6", None)
+    if util := _of("multiprocessing.util"):
+        found["MAXFD"] = util, _most_files()
+    connection = _of("urllib3.util.connection")
+    has_ipv6 = connection.get("_has_ipv6")
     # Not one that somebody has put there.
-    if connection and getattr(has_ipv6, "__module__", None) == connection.__name__:
-        found["HAS_IPV6"] = vars(connection), connection._has_ipv6("::1")
-    parser = getattr(modules.get("dateutil.parser._parser"), "DEFAULTPARSER", None)
+    if has_ipv6 and getattr(has_ipv6, "__module__", None) == connection["__name__"]:
+        found["HAS_IPV6"] = connection, has_ipv6("::1")
+    parser = _of("dateutil.parser._parser").get("DEFAULTPARSER")
     if information := getattr(parser, "info", None):
         year = time.localtime().tm_year
         found["_year"] = vars(information), year
         found["_century"] = vars(information), year // 100 * 100
-    metadata = getattr(modules.get("pymongo.pool_options"), "_METADATA", None)
+    metadata = _of("pymongo.pool_options").get("_METADATA")
     if metadata and isinstance(system := metadata.get("os"), dict):
         found["version"] = system, os.uname().release
     return found
@@ -315,23 +329,23 @@ def _renew_secrets() -> None:
 
     A generator that imports have given a seed goes on from there.
     """
-    modules: "dict[str, Any]" = sys.modules
-    if (ssl := modules.get("_ssl")) and os.getpid() == _pid:
+    if (ssl := _of("_ssl")) and os.getpid() == _pid:
         # OpenSSL knows a fork by the process id, which repeats in containers.
-        ssl.RAND_add(os.urandom(64), 64.0)
+        ssl["RAND_add"](os.urandom(64), 64.0)
     if _random_state is not None:
-        modules["random"].setstate(_random_state)
+        _of("random")["setstate"](_random_state)
     # A program may be in the middle of such an import.
-    generator = getattr(modules.get("numpy.random.mtrand"), "_rand", None)
+    generator = _of("numpy.random.mtrand").get("_rand")
     if generator is not None and not _numpy_is_seeded:
         generator.seed()
-    engine = modules.get("hypothesis.internal.conjecture.engine")
-    if generator := getattr(engine, "_random", None):
+    if generator := _of("hypothesis.internal.conjecture.engine").get("_random"):
         generator.seed()
-    process: "Any" = modules.get("multiprocessing.process")
-    if current := getattr(process, "_current_process", None):
-        current._config["authkey"] = process.AuthenticationString(os.urandom(32))
-    object_id: "Any" = getattr(modules.get("bson.objectid"), "ObjectId", None)
+    for module in ("billiard.process", "multiprocessing.process"):
+        variables = _of(module)
+        if current := variables.get("_current_process"):
+            key = variables["AuthenticationString"](os.urandom(32))
+            current._config["authkey"] = key
+    object_id = _of("bson.objectid").get("ObjectId")
     if hasattr(object_id, "_ObjectId__random"):
         object_id._ObjectId__random = os.urandom(5)
         object_id._inc = int.from_bytes(os.urandom(3))
