@@ -131,11 +131,7 @@ fn another_module_of_such_a_name_is_not_harmless() {
             "import os\nvalue = os.urandom(4)\n",
             "random bytes",
         ),
-        (
-            "uuid",
-            "import os\nvalue = os.uname().nodename\n",
-            "the name of the system or the host",
-        ),
+        ("ssl", "import os\nvalue = os.getpid()\n", "the process id"),
     ];
     for (name, module, what) in looks {
         let project = project("");

@@ -227,9 +227,10 @@ def _renew_times() -> None:
     _set("hypothesis.internal.observability", "_imported_at", time.time())
     if now := _of("loguru._logger").get("aware_now"):
         _set("loguru._logger", "start_time", now())
-    if "_LOG_RECORD_KEYS" in _of("structlog.stdlib"):
+    stdlib = _of("structlog.stdlib")
+    if "_LOG_RECORD_KEYS" in stdlib:
         # Names of what a record has; but they hold one.
-        record = _of("logging")["LogRecord"]("name", 0, "pathname", 0, "msg", (), None)
+        record = stdlib["logging"].LogRecord("name", 0, "pathname", 0, "msg", (), None)
         _set("structlog.stdlib", "_LOG_RECORD_KEYS", vars(record).keys())
 
 
