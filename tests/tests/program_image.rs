@@ -305,7 +305,12 @@ print(rich.style.number > 0, of_pip.number > 0)
     let in_environment = || {
         let mut command = Command::new(project.path("env/bin/python"));
         clean(&mut command);
-        let outcome = Outcome::of(command.args(AUTO).arg("app.py").current_dir(project.path("")));
+        let outcome = Outcome::of(
+            command
+                .args(AUTO)
+                .arg("app.py")
+                .current_dir(project.path("")),
+        );
         settle(&project);
         outcome.success().stdout
     };
