@@ -277,6 +277,36 @@ fn a_look_ends_what_is_restored() {
     }
 }
 
+/// What `.pth` files and `sitecustomize` find is found anew, too; there is no candidate before them.
+#[test]
+fn what_looks_before_the_program_is_not_restored() {
+    for (look, stopped) in [
+        ("import os\nvalue = os.getpid()\n", Some("the process id")),
+        ("import time\nvalue = time.time_ns()\n", Some("the clock")),
+        ("import os\nvalue = os.urandom(8)\n", Some("random bytes")),
+        ("import os\nvalue = os.environ.get('HOME')\n", None),
+    ] {
+        let program = "import beside, os, sitecustomize\nprint(sitecustomize.value)\n";
+        let project = project(&[
+            ("app.py", program),
+            ("beside.py", MODULE),
+            ("lib/sitecustomize.py", look),
+        ]);
+        let mut found: Vec<String> = (0..4).map(|_| auto(&project, &["app.py"]).stdout).collect();
+        found.sort();
+        found.dedup();
+        let Some(stopped) = stopped else {
+            assert_eq!(found.len(), 1, "{look}");
+            assert_restored_as_plain(&project, &["app.py"]);
+            continue;
+        };
+        assert_eq!(found.len(), 4, "{look}");
+        let told = note(&project);
+        let reason = format!("it cannot be frozen before this: {stopped}, in ");
+        assert!(told.contains(&reason), "{look}: {told}");
+    }
+}
+
 /// Rich tells its links apart by numbers that begin at random, also where pip has it in itself.
 #[test]
 fn numbers_that_do_not_matter_are_restored() {

@@ -163,13 +163,14 @@ impl<'a> Program<'a> {
         found.map(|(_, what)| *what)
     }
 
-    /// Whether the program is to be stopped that looks at something, from code in these files.
+    /// Whether the program is to be stopped that looks at something, from code in these files. What the interpreter does before it
+    /// begins is done at each start, too; what `.pth` files and `sitecustomize` do then is not.
     pub fn counts(&self, what: &str, files: &Files) -> bool {
         let is_excused = |file: &String| {
             let look = (what.to_owned(), file.clone());
             self.watch.excused.contains(&look)
         };
-        self.has_begun
+        (self.has_begun || !files.modules.is_empty())
             && !self.is_forking
             && !files.functions.iter().any(|file| self.is_own(file))
             && !files.modules.first().is_some_and(is_excused)
