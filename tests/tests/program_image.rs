@@ -284,6 +284,7 @@ fn what_looks_before_the_program_is_not_restored() {
         ("import os\nvalue = os.getpid()\n", Some("the process id")),
         ("import time\nvalue = time.time_ns()\n", Some("the clock")),
         ("import os\nvalue = os.urandom(8)\n", Some("random bytes")),
+        ("import sys\nvalue = sys.argv[1:]\n", Some("sys.argv")),
         ("import os\nvalue = os.environ.get('HOME')\n", None),
     ] {
         let program = "import beside, os, sitecustomize\nprint(sitecustomize.value)\n";
@@ -292,7 +293,8 @@ fn what_looks_before_the_program_is_not_restored() {
             ("beside.py", MODULE),
             ("lib/sitecustomize.py", look),
         ]);
-        let mut found: Vec<String> = (0..4).map(|_| auto(&project, &["app.py"]).stdout).collect();
+        let run = |number: i32| auto(&project, &["app.py", &number.to_string()]).stdout;
+        let mut found: Vec<String> = (0..4).map(run).collect();
         found.sort();
         found.dedup();
         let Some(stopped) = stopped else {

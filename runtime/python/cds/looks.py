@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from cds import startup
+from cds import startup, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -237,6 +237,28 @@ class ArgumentWatch:
             (sys.argv, _watched(note, [*names, "__radd__"])),
             (sys.orig_argv, _watched(lambda name, key: look(ARGUMENTS), [*names, "__radd__"])),
         ]
+
+
+# What a path has behind that of the request, for a look before the program begins: see `point.rs`.
+_EARLY = ".early."
+
+
+_early: list[ArgumentWatch] = []
+
+
+def watch_early(request: str) -> ArgumentWatch:
+    """Watch what `site` does with the arguments; what comes then has a watch of its own."""
+
+    def look(what: str) -> None:
+        variables.look_for(os.fsencode(request + _EARLY + what))
+
+    _early.append(ArgumentWatch(look, lambda: look(_ARGUMENTS)))
+    return _early[0]
+
+
+def end_early() -> ArgumentWatch:
+    """Forget that watch; the caller takes it from the arguments."""
+    return _early.pop()
 
 
 class SignalWatch:

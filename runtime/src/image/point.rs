@@ -21,6 +21,8 @@ pub const KEEPS: &str = ".keeps";
 pub const LEAVES: &str = ".leaves";
 /// It is about to look at what the name says that follows.
 pub const LOOKS: &str = ".looks.";
+/// The same before the program begins.
+pub const EARLY: &str = ".early.";
 
 /// System calls that a program is stopped at, though `looks.rs` has most of them as harmless: with these it ends, becomes another
 /// program, waits for children, or gets memory that no image can have.
@@ -102,6 +104,9 @@ impl<'a> Program<'a> {
             } else {
                 Told::Mark
             };
+        }
+        if let Some(what) = mark.strip_prefix(EARLY) {
+            return Told::Look(what.to_owned());
         }
         match &*mark {
             BEGINS => self.has_begun = true,

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use cds_image::key;
 
+use super::looks;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::cpython::own;
@@ -16,14 +17,16 @@ use crate::options::Options;
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
 /// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.variables`).
+/// on (`cds.variables`), and so do the arguments (`cds.looks`).
 pub fn begin(options: &Options) -> Result<()> {
     options.image.as_deref().map_or(Ok(()), watch)
 }
 
 fn watch(request: &Path) -> Result<()> {
     let variables = Object::import(c"cds.variables")?;
+    let early = Object::import(c"cds.looks")?.attribute(c"watch_early")?;
     let request = Object::str(&request.to_string_lossy())?;
+    looks::watch(&early.call(vec![request.clone()])?)?;
     let environ = variables.attribute(c"watch")?.call(vec![request])?;
     // SAFETY: the class is one of dicts without slots of its own.
     unsafe { image::set_type(&environ, &variables.attribute(c"Watched")?) };
