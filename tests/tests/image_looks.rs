@@ -8,7 +8,7 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 /// Modules, and what is said of them.
-const LOOKS: [(&str, &str); 18] = [
+const LOOKS: [(&str, &str); 20] = [
     ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
     ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
     ("from sys import argv\nvalue = [*argv]\n", "sys.argv"),
@@ -29,6 +29,11 @@ const LOOKS: [(&str, &str); 18] = [
         "the clock",
     ),
     ("import os\nvalue = os.urandom(4)\n", "random bytes"),
+    ("import os\nvalue = os.getrandom(4, 4)\n", "random bytes"),
+    (
+        "import os\nvalue = os.sysconf('SC_PHYS_PAGES')\n",
+        "the load and memory of the machine",
+    ),
     ("import random\nvalue = random.Random()\n", "random bytes"),
     (
         "import os\nvalue = os.getgroups()\n",
@@ -54,10 +59,11 @@ const LOOKS: [(&str, &str); 18] = [
 ];
 
 /// What is compared, renewed or nobody's business.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 11] = [
     "import os\nvalue = os.uname().nodename\n",
     "import os\nvalue = os.environ.get('HOME')\n",
     "import os\nvalue = os.getcwd()\n",
+    "import time\ntime.tzset()\n",
     "import os\nvalue = os.cpu_count()\n",
     "import sys\nvalue = sys.stdout.isatty()\n",
     "import threading\nvalue = threading.Lock()\nwith value: pass\n",

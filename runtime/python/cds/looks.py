@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from cds import startup, variables
+from cds import arguments, startup
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -24,7 +24,6 @@ Look = tuple[str, tuple[str, ...]]
 # What may be looked at, and the file of the module that may do so.
 Excused = tuple[str, str]
 
-ARGUMENTS = "sys.argv"
 _PATH = "sys.path[0]"
 _PROGRAM = "__main__"
 
@@ -158,8 +157,8 @@ class Watch:
         note = self._note
         # Whoever takes the image gives these lists these types, and takes them away.
         self.lists = [
-            (sys.argv, _watched(lambda name, key: note(ARGUMENTS), _READING)),
-            (sys.path, _watched(self._path_read, ("__getitem__",))),
+            (sys.argv, arguments.watched(lambda name, key: note(arguments.NAME), _READING)),
+            (sys.path, arguments.watched(self._path_read, ("__getitem__",))),
         ]
         self._program = sys.modules["__main__"]
         self._program_type = type(self._program)
@@ -208,59 +207,6 @@ class Watch:
             self.looks.add((what, files))
 
 
-class ArgumentWatch:
-    """What a program does with its arguments.
-
-    Its own name is the same in each start.  How many there are is compared, and perhaps what they
-    are; what the interpreter has got is not.
-    """
-
-    def __init__(
-        self,
-        look: "Callable[[str], None]",
-        count: "Callable[[], None]",
-        look_at_arguments: "Callable[[], None]",
-    ) -> None:
-        def note(name: str, key: "Any") -> None:
-            if name == "__len__":
-                count()
-            elif not (name in ("__getitem__", "__setitem__") and type(key) is int and key == 0):
-                look_at_arguments()
-
-        names = [
-            name
-            for name, method in vars(list).items()
-            if callable(method) and name not in _ABOUT_TYPE
-        ]
-        # Whoever takes the image gives these lists these types, and takes them away.
-        self.lists = [
-            (sys.argv, _watched(note, [*names, "__radd__"])),
-            (sys.orig_argv, _watched(lambda name, key: look(ARGUMENTS), [*names, "__radd__"])),
-        ]
-
-
-# What a path has behind that of the request, for a look before the program begins: see `point.rs`.
-_EARLY = ".early."
-
-
-_early: list[ArgumentWatch] = []
-
-
-def watch_early(request: str) -> ArgumentWatch:
-    """Watch what `site` does with the arguments; what comes then has a watch of its own."""
-
-    def look(what: str) -> None:
-        variables.look_for(os.fsencode(request + _EARLY + what))
-
-    _early.append(ArgumentWatch(look, lambda: look(_ARGUMENTS)))
-    return _early[0]
-
-
-def end_early() -> ArgumentWatch:
-    """Forget that watch; the caller takes it from the arguments."""
-    return _early.pop()
-
-
 class SignalWatch:
     """Whether somebody asks what is done at a signal: Python knows without a call."""
 
@@ -305,15 +251,6 @@ class StreamWatch:
 
 _OF_KIND = ("seek", "seekable", "tell", "truncate")
 
-# Methods that do not say what is in a list.
-_ABOUT_TYPE = (
-    "__class_getitem__",
-    "__getattribute__",
-    "__init__",
-    "__init_subclass__",
-    "__new__",
-)
-
 _READING = (
     "__contains__",
     "__eq__",
@@ -327,24 +264,6 @@ _READING = (
     "pop",
     "remove",
 )
-
-
-def _watched(note: "Callable[[str, Any], None]", names: "Iterable[str]") -> type:
-    """Return a class of lists that tell when one of these methods is called."""
-
-    def telling(name: str) -> "Callable[..., Any]":
-        plain = getattr(list, name, None)
-
-        def method(self: "Any", *arguments: "Any", **keywords: "Any") -> "Any":
-            note(name, arguments[0] if arguments else None)
-            if plain is None:
-                return NotImplemented
-            return plain(self, *arguments, **keywords)
-
-        return method
-
-    namespace: dict[str, Any] = {name: telling(name) for name in names}
-    return type("list", (list,), namespace | {"__slots__": ()})
 
 
 def modules_being_imported() -> tuple[str, ...]:

@@ -95,7 +95,7 @@ class Preparation:
         self._user_site = self._environment.user_site.directory()
         if self._user_site is not None and os.path.isdir(self._user_site):
             # It is in `sys.path`.
-            self._environment.read(usersite.HOME)
+            self._environment.ask(usersite.HOME)
         self._signal_watch = looks.SignalWatch(self._ask_for_signals)
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
@@ -250,6 +250,7 @@ class Preparation:
 
 # Those that processes which are restored have no use for.
 _OWN_MODULES = (
+    "arguments",
     "atfork",
     "creations",
     "imports",

@@ -10,7 +10,7 @@ import os
 import sys
 
 import cds
-from cds import hooks, looks, observed, preparing, seeds, startup, variables
+from cds import arguments, hooks, looks, observed, preparing, seeds, startup, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ class Program(preparing.Preparation):
         self._modules = sys.modules
         self._loaded = 0
         self._seed_watch = seeds.Watch()
-        self.looks = looks.ArgumentWatch(self._look, self._count, self._look_at_arguments)
+        self.looks = arguments.ArgumentWatch(self._look, self._count, self._look_at_arguments)
         self._stream_watch = looks.StreamWatch(self._look)
 
     def hide(self) -> "dict[str, ModuleType]":
@@ -79,7 +79,7 @@ class Program(preparing.Preparation):
     def _look_at_arguments(self) -> None:
         """Take notice that the program looks at its arguments."""
         if self._wanted["is_for_any_arguments"]:
-            self._look(looks.ARGUMENTS)
+            self._look(arguments.NAME)
         else:
             startup.keep_arguments()
             variables.look_for(os.fsencode(self._request + observed.ARGUMENTS))

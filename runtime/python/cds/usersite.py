@@ -71,12 +71,12 @@ class Watch:
     def _begin(self, site: "Any") -> None:
         if self.has_begun:
             return
-        ask = self._ask
+        watch = self
 
         class Site(self._type):  # type: ignore[misc, name-defined]
             def __getattribute__(self, name: str) -> "Any":
                 if name in _TELLING:
-                    ask()
+                    watch._ask()
                 return super().__getattribute__(name)
 
         Site.__name__ = Site.__qualname__ = "module"

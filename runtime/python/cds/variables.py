@@ -69,7 +69,8 @@ class Watch:
         self._request = request
         self.environ = environ
         self.started = started
-        self.user_site = usersite.Watch(lambda: self._ask(usersite.HOME))
+        # It does not refer to this object: nothing would free it.
+        self.user_site = usersite.Watch(_ask_for_home)
         # Locale coercion (PEP 538) has come before.
         self.changes = Changes.between(started, dict(dict.items(environ)))
         self._process = posix.getpid()
@@ -93,13 +94,14 @@ class Watch:
             self._end_walk()
         if name == usersite.HOME and self._is_start_of_site():
             return
-        self._ask(name)
+        self.ask(name)
 
     def _is_start_of_site(self) -> bool:
         # Without it, the directory comes from the database of users.
         return usersite.HOME in self.started and self.user_site.is_start(sys._getframe())
 
-    def _ask(self, name: bytes) -> None:
+    def ask(self, name: bytes) -> None:
+        """Take notice that somebody knows of a variable."""
         self._asked.add(name)
         self._tell(ASKED.encode() + name)
 
@@ -260,6 +262,10 @@ class Watched(dict[bytes, bytes]):
 
 
 current: Watch
+
+
+def _ask_for_home() -> None:
+    current.ask(usersite.HOME)
 
 
 def watch(request: str) -> dict[bytes, bytes]:

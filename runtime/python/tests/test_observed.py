@@ -81,8 +81,9 @@ class TheRecord(ObservedTestCase):
     def test_of_terminals_what_imports_have_asked(self) -> None:
         before, after = (b"t1", b"s2"), (b"t2",)
         found = self.record(*before, b"o/request", b"t0", b"l/request.imported", *after)
-        self.assertEqual(found.terminals, [(0, False)])
-        self.assertEqual(self.imports(b"t1", b"s1", b"s0").terminals, [(0, True), (1, True)])
+        self.assertEqual(found.terminals, [(0, False, False)])
+        asked = self.imports(b"t1", b"s1", b"s0", b"h2").terminals
+        self.assertEqual(asked, [(0, False, True), (1, False, True), (2, True, False)])
         self.assertEqual(self.imports().terminals, [])
 
     def test_whether_the_working_directory_counts(self) -> None:
@@ -160,5 +161,5 @@ class TheRecord(ObservedTestCase):
         self.assertEqual((found.opened, found.looked_at, found.variables), (set(), set(), set()))
         self.assertTrue(found.counts_processors)
         self.assertTrue(found.walks_environment and found.is_blind)
-        self.assertEqual([number for number, _ in found.terminals], [0, 1, 2])
+        self.assertEqual([number for number, *_ in found.terminals], [0, 1, 2])
         self.assertIsNone(found.asked_for_directory)

@@ -45,6 +45,22 @@ impl Raised {
         unsafe { raw::PyErr_WriteUnraisable(std::ptr::null_mut()) }
     }
 
+    /// Shows the exception on stderr as well, and returns it as text, for a caller that tells of it elsewhere.
+    pub fn report_as_text(self) -> String {
+        // SAFETY: an exception is set; it is alive as long as the object.
+        let text = unsafe {
+            let exception = Object::from_new(raw::PyErr_GetRaisedException());
+            exception.and_then(|exception| {
+                let text = Object::from_new(raw::PyObject_Repr(exception.as_ptr()));
+                raw::PyErr_SetRaisedException(exception.into_ptr());
+                text
+            })
+        };
+        let text = text.and_then(|text| Ok(text.to_str()?.to_owned()));
+        Self.report();
+        text.unwrap_or_else(|_| "an exception".to_owned())
+    }
+
     /// Drops the exception, for a caller that can do without.
     pub fn clear(self) {
         // SAFETY: needs only the GIL.

@@ -29,8 +29,8 @@ pub const CLEARED: u8 = b'C';
 /// Not for the record: it is up to the observer what that means.
 pub const CLOCK_READ: u8 = b'T';
 const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
-/// Not for the record: what is read of the clock in this call is renewed.
-const RENEWED: u8 = b'R';
+/// Not for the record: what is asked for in this call does not count.
+const HARMLESS_CALL: u8 = b'H';
 /// With the number of a standard stream: somebody asks for the modes of the terminal.
 pub const TERMINAL_MODES: u8 = b'h';
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
@@ -47,7 +47,7 @@ pub type Entry = (u8, Vec<u8>);
 type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
-const FUNCTIONS: [(&CStr, Told); 12] = [
+const FUNCTIONS: [(&CStr, Told); 13] = [
     // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait no longer, calls
     // others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
@@ -66,6 +66,11 @@ const FUNCTIONS: [(&CStr, Told); 12] = [
         let is_stream = (0..=2).contains(&number);
         let entry = || (TERMINAL_MODES, number.to_string().into_bytes());
         Ok((is_stream && !is_called_from_library(pid, registers)?).then(entry))
+    }),
+    // `qsort()` asks how much memory there is, to choose between two ways.
+    (c"sysconf", |pid, registers| {
+        let is_internal = is_called_from_library(pid, registers)?;
+        Ok(is_internal.then(|| (HARMLESS_CALL, Vec::new())))
     }),
     (c"getenv", |pid, registers| {
         Ok(text(pid, registers.rdi)?.map(|name| (VARIABLE, name)))
@@ -224,8 +229,8 @@ pub struct Breakpoints {
     library: Vec<Range<u64>>,
     /// Threads that have the watchpoint, or cannot have it.
     watched: BTreeSet<i32>,
-    /// The last call of a function that reads the clock for what is renewed.
-    renewed: Option<Call>,
+    /// The last call of a function that asks for what does not count.
+    harmless: Option<Call>,
 }
 
 /// A call of a function by a thread: where its return address lies, and that.
@@ -242,7 +247,7 @@ impl Breakpoints {
         let named = FUNCTIONS.map(|(name, told)| (address_of(name), told));
         let telling = clock.telling.iter();
         let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
-        let renewed: Told = |_, _| Ok(Some((RENEWED, Vec::new())));
+        let renewed: Told = |_, _| Ok(Some((HARMLESS_CALL, Vec::new())));
         let functions = named
             .into_iter()
             .chain(telling)
@@ -255,7 +260,7 @@ impl Breakpoints {
             set: Vec::new(),
             library: Vec::new(),
             watched: BTreeSet::new(),
-            renewed: None,
+            harmless: None,
         })
     }
 
@@ -264,23 +269,23 @@ impl Breakpoints {
         let registers = registers(pid)?;
         let told = (breakpoint.told)(pid, &registers)?;
         match told {
-            Some((RENEWED, _)) => {
+            Some((HARMLESS_CALL, _)) => {
                 let place = registers.rsp;
-                self.renewed = Some(Call {
+                self.harmless = Some(Call {
                     pid,
                     place,
                     caller: word(pid, place)?,
                 });
                 Ok(None)
             }
-            Some((CLOCK_READ, _)) if self.is_renewed(pid, registers.rsp)? => Ok(None),
+            Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp)? => Ok(None),
             told => Ok(told),
         }
     }
 
-    /// Whether the call in which the clock is renewed has not returned yet, for a function with its return address here.
-    fn is_renewed(&self, pid: i32, stack: u64) -> io::Result<bool> {
-        Ok(match &self.renewed {
+    /// Whether a call in which nothing counts has not returned yet, where the stack of the process ends here.
+    pub fn is_harmless(&self, pid: i32, stack: u64) -> io::Result<bool> {
+        Ok(match &self.harmless {
             Some(call) => {
                 call.pid == pid && stack < call.place && word(pid, call.place)? == call.caller
             }

@@ -31,7 +31,10 @@ impl Failure {
                 // Without it, the reason is not kept.
                 let _ = std::fs::write(request, text);
             }
-            Self::Raised(raised) => raised.report(),
+            Self::Raised(raised) => {
+                let text = format!("an error in taking it: {}", raised.report_as_text());
+                let _ = std::fs::write(request, text);
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let path = Object::str(&request.to_string_lossy())?;
     let preparation = module.attribute(c"prepare")?.call(vec![path])?;
     drop(module);
-    let early = Object::import(c"cds.looks")?.attribute(c"end_early")?;
+    let early = Object::import(c"cds.arguments")?.attribute(c"end_early")?;
     looks::end_watch(&early.call(Vec::new())?)?;
     looks::watch(&preparation.attribute(c"looks")?)?;
     if preparation.attribute(c"is_of_program")?.is_true() {

@@ -17,14 +17,14 @@ use crate::options::Options;
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
 /// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.variables`), and so do the arguments (`cds.looks`).
+/// on (`cds.variables`), and so do the arguments (`cds.arguments`).
 pub fn begin(options: &Options) -> Result<()> {
     options.image.as_deref().map_or(Ok(()), watch)
 }
 
 fn watch(request: &Path) -> Result<()> {
     let variables = Object::import(c"cds.variables")?;
-    let early = Object::import(c"cds.looks")?.attribute(c"watch_early")?;
+    let early = Object::import(c"cds.arguments")?.attribute(c"watch_early")?;
     let request = Object::str(&request.to_string_lossy())?;
     looks::watch(&early.call(vec![request.clone()])?)?;
     let environ = variables.attribute(c"watch")?.call(vec![request])?;
