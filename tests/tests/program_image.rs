@@ -3,7 +3,6 @@
 //! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;

@@ -305,8 +305,13 @@ impl Observer<'_> {
     fn ended(&mut self, pid: i32, status: c_int) -> io::Result<()> {
         self.forget(pid);
         if pid == self.leader && self.program.is_some() {
-            // A signal has killed it, and it is waited for already.
-            self.go_on_without(point::ITS_END.to_owned())?;
+            // It was not stopped at its end, which is waited for already.
+            let how = if libc::WIFSIGNALED(status) {
+                format!("by signal {}", libc::WTERMSIG(status))
+            } else {
+                format!("with status {}", libc::WEXITSTATUS(status))
+            };
+            self.go_on_without(format!("{} {how}", point::ITS_END))?;
         }
         if pid == self.leader {
             self.end = Some(status);
