@@ -210,6 +210,7 @@ class Kept:
         status, _ = _cds_archive.run_observed(
             [*map(os.fsencode, self._command())],
             [os.fsencode(f"{name}={value}") for name, value in self._variables().items()],
+            None,
             record,
             0,
             None,

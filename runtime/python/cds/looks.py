@@ -109,7 +109,6 @@ _CATALOGUE = {
     ("truststore._api", _SYSTEM): "",
     ("uuid", _SYSTEM): "",
     # Not kept, or it follows from what is compared.
-    ("_strptime", _CLOCK): "names of time zones: TZ and its files are compared",
     ("pandas._libs.tslibs", _CLOCK): "names of time zones: TZ and its files are compared",
     ("readline", _CLOCK): "the time of a line of its history, which is removed",
     ("rlcompleter", _CLOCK): "the time of a line of readline's history, which is removed",
