@@ -502,3 +502,35 @@ fn many_at_once_are_restored_in_the_end() {
     let mode = fs::metadata(project.path(IMAGE)).expect("there is one");
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
 }
+
+/// Whoever takes the image finds no working directory, and the program needs none.
+#[test]
+fn a_program_whose_directory_was_removed_is_restored() {
+    let project = project();
+    let script = project.path("app.py").display().to_string();
+    let archive = project.path("made/app.img").display().to_string();
+    let in_vain = |option: &str| {
+        let mut command = Command::new("sh");
+        clean(&mut command);
+        let enter = "mkdir gone; cd gone; rmdir ../gone; exec \"$0\" \"$@\"";
+        command.current_dir(project.path("")).args(["-c", enter]);
+        command.env("PYTHONPATH", project.path("lib"));
+        command
+            .arg(python())
+            .args(["-X", option, "-X", "cds_stats"]);
+        let outcome = Outcome::of(command.arg(&script));
+        settle(&project);
+        outcome
+    };
+    let plain = in_vain("cds=off");
+    let auto = format!("cds_auto={archive},image");
+    for _ in 0..2 {
+        assert_eq!(in_vain(&auto).stdout, plain.stdout);
+    }
+    let last = in_vain(&auto);
+    assert_eq!(
+        told(&last),
+        (plain.stdout.trim_end(), "restored"),
+        "{last:?}"
+    );
+}

@@ -292,7 +292,8 @@ fn host_of(system: &[u8]) -> &[u8] {
 }
 
 fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
-    let here = rustix::process::getcwd(Vec::new()).ok()?;
+    // It may have been removed.
+    let here = rustix::process::getcwd(Vec::new()).unwrap_or_default();
     program.identity(here.to_bytes())
 }
 
@@ -619,10 +620,11 @@ fn is_plain_file(path: &[u8]) -> Option<bool> {
 /// What the interpreter takes for its own path (Modules/getpath.py, `program_full_path`).
 fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
     if name.contains(&b'/') {
-        let here = rustix::process::getcwd(Vec::new()).ok()?;
-        let path = match name {
-            [b'/', ..] => name.to_vec(),
-            _ => [here.to_bytes(), b"/", name].concat(),
+        let path = if name.starts_with(b"/") {
+            name.to_vec()
+        } else {
+            let here = rustix::process::getcwd(Vec::new()).ok()?;
+            [here.to_bytes(), b"/", name].concat()
         };
         return Some(normalized(&path));
     }

@@ -54,6 +54,7 @@ def _renew(archive: str, record: str) -> None:
     from _cds_archive import ended_runs, wake
 
     os.nice(_NICENESS)
+    _leave_what_is_gone()
     directory = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,6 +77,14 @@ def _renew(archive: str, record: str) -> None:
                 os.rmdir(os.path.dirname(runs[0].record))
     os.close(directory)
     wake(archive)
+
+
+def _leave_what_is_gone() -> None:
+    """Have a working directory, if that of the run was removed: the program may do without it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir("/")
 
 
 def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:

@@ -270,7 +270,7 @@ _PATH_FINDER = "<frozen importlib._bootstrap_external>"
 
 def _known_directories() -> int:
     """Count modules that have asked for the working directory, to no avail but what is renewed."""
-    here = os.getcwd()
+    here = startup.working_directory()
     variables = startup.variables_of
     found = [
         variables(sys.modules.get(module)).get(name) == here

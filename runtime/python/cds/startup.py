@@ -211,7 +211,7 @@ def _renew_memories() -> None:
     """Renew what modules have remembered of the process that imported them."""
     for module, name, default in DIRECTORIES:
         if _of(module):
-            _set(module, name, _working_directory() or default)
+            _set(module, name, working_directory() or default)
     forget_system()
     _renew_times()
     _renew_process_ids()
@@ -317,7 +317,7 @@ def _most_files() -> int:
         return 256
 
 
-def _working_directory() -> str | None:
+def working_directory() -> str | None:
     try:
         return os.path.abspath(os.getcwd())
     except OSError:
