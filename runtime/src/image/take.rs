@@ -318,8 +318,8 @@ struct UserSite {
 }
 
 fn program_identity(line: &CommandLine) -> Result<Vec<u8>, Failure> {
-    let here =
-        std::env::current_dir().map_err(|_| Failure::from("there is no working directory"))?;
+    // It may have been removed; then no relative path leads to a program.
+    let here = std::env::current_dir().unwrap_or_default();
     let identity = line.program.identity(here.as_os_str().as_bytes());
     identity.ok_or_else(|| Failure::from("a program that is read from standard input has no image"))
 }
