@@ -748,6 +748,35 @@ print(terminals, size, sys.argv[1:])
     );
 }
 
+/// eventlet replaces locks, and complains of those that are left.
+#[test]
+fn locks_that_a_restored_program_replaces_are_gone() {
+    let project = project(&[
+        (
+            "app.py",
+            "import gc, threading, kept
+import csv
+locks = type(threading.RLock()), type(threading.Lock())
+def count(): return [sum(type(it) is kind for it in gc.get_objects()) for kind in locks]
+before = count()
+kept.holder.lock = kept.holder.other = kept.locks[0] = kept.locks[1] = None
+after = count()
+print([before[index] - after[index] for index in (0, 1)])
+",
+        ),
+        (
+            "kept.py",
+            "import threading
+class Holder: pass
+holder = Holder()
+holder.lock, holder.other = threading.RLock(), threading.Lock()
+locks = [threading.RLock(), threading.Lock()]
+",
+        ),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
 /// Whoever takes an image, and a restored process, asks no module for anything that may be loaded only then.
 #[test]
 fn modules_that_are_loaded_late_are_loaded_by_the_program_that_is_restored() {

@@ -7,7 +7,7 @@
 //! code that runs refer to may die at any time, and until then become noticeable, or get to hold what is: so that stays mortal, with
 //! all that can be reached from it, but for containers of plain data.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
 use super::census::Census;
@@ -167,6 +167,24 @@ fn mark_mortal(census: &mut Census, locals: &[Address]) {
             }
         }
     }
+    for index in 0..census.len() {
+        let object = census.object(index);
+        // SAFETY: it is alive.
+        if unsafe { is_lock(object) } {
+            census.mark_alone(object);
+        }
+    }
+}
+
+/// Whether an object is a lock of the module `_thread`. eventlet replaces all that there are, and searches for others, which it then
+/// complains of: those that it has replaced have to be gone. What holds one may be immortal; whoever takes a lock writes to it anyway.
+///
+/// # Safety
+/// The object is alive.
+unsafe fn is_lock(object: Address) -> bool {
+    // SAFETY: as promised; the name ends with NUL.
+    let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
+    name == c"_thread.RLock" || name == c"_thread.lock"
 }
 
 /// What a program has: what its variables refer to, and what can be reached from there that is no plain data.
