@@ -47,7 +47,7 @@ pub type Entry = (u8, Vec<u8>);
 type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
-const FUNCTIONS: [(&CStr, Told); 13] = [
+const FUNCTIONS: [(&CStr, Told); 12] = [
     // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait no longer, calls
     // others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
@@ -66,11 +66,6 @@ const FUNCTIONS: [(&CStr, Told); 13] = [
         let is_stream = (0..=2).contains(&number);
         let entry = || (TERMINAL_MODES, number.to_string().into_bytes());
         Ok((is_stream && !is_called_from_library(pid, registers)?).then(entry))
-    }),
-    // `qsort()` asks how much memory there is, to choose between two ways.
-    (c"sysconf", |pid, registers| {
-        let is_internal = is_called_from_library(pid, registers)?;
-        Ok(is_internal.then(|| (HARMLESS_CALL, Vec::new())))
     }),
     (c"getenv", |pid, registers| {
         Ok(text(pid, registers.rdi)?.map(|name| (VARIABLE, name)))
@@ -118,6 +113,8 @@ const INT3: u8 = 0xcc;
 
 /// `siginfo_t.si_code` of a stop at a watchpoint (asm-generic/siginfo.h).
 const TRAP_HWBKPT: i32 = 4;
+/// The same of a single step.
+const TRAP_TRACE: i32 = 2;
 
 /// Bits of the debug register 7: the first address is watched, for reading and writing, with its eight bytes.
 const WATCHES: u64 = 1 | 0b11 << 16 | 0b10 << 18;
@@ -214,6 +211,8 @@ pub enum Trap {
     Breakpoint(Breakpoint),
     /// With what is to be recorded, unless the C library has read the variable.
     Watchpoint(Option<Entry>),
+    /// A single step that a signal has come before.
+    Step,
     Other,
 }
 
@@ -284,7 +283,7 @@ impl Breakpoints {
     }
 
     /// Whether a call in which nothing counts has not returned yet, where the stack of the process ends here.
-    pub fn is_harmless(&self, pid: i32, stack: u64) -> io::Result<bool> {
+    fn is_harmless(&self, pid: i32, stack: u64) -> io::Result<bool> {
         Ok(match &self.harmless {
             Some(call) => {
                 call.pid == pid && stack < call.place && word(pid, call.place)? == call.caller
@@ -351,7 +350,11 @@ impl Breakpoints {
     pub fn met(&self, pid: i32) -> io::Result<Trap> {
         let registers = registers(pid)?;
         let next = registers.rip;
-        if code_of_signal(pid)? == TRAP_HWBKPT {
+        let code = code_of_signal(pid)?;
+        if code == TRAP_TRACE {
+            return Ok(Trap::Step);
+        }
+        if code == TRAP_HWBKPT {
             // It stops behind the instruction.
             let is_in_library = self.library.iter().any(|code| code.contains(&next));
             let is_known = is_in_library || is_in_mimalloc(pid, &registers)?;

@@ -440,11 +440,6 @@ impl Observer<'_> {
             let what = match ending {
                 Some(what) => Some(what.to_owned()),
                 None if self.is_mark(pid, number, arguments[0])? => None,
-                None if number == libc::SYS_sysinfo
-                    && self.breakpoints.is_harmless(pid, registers(pid)?.rsp)? =>
-                {
-                    None
-                }
                 None => looks::of_system_call(pid, number, arguments)?,
             };
             if let Some(what) = what
@@ -651,6 +646,7 @@ impl Observer<'_> {
                 }
                 go_on(pid, 0)
             }
+            Trap::Step => go_on(pid, 0),
             Trap::Other => go_on(pid, libc::SIGTRAP),
         }
     }
@@ -724,7 +720,7 @@ impl Observer<'_> {
                     breakpoint.step_back(pid)?;
                     signal = 0;
                 }
-                Trap::Watchpoint(_) => signal = 0,
+                Trap::Watchpoint(_) | Trap::Step => signal = 0,
                 Trap::Other => {}
             }
         }
