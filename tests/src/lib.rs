@@ -253,7 +253,8 @@ pub fn is_reachable_by_others() -> bool {
 /// Removes whatever the environment says to Python.
 pub fn clean(command: &mut Command) {
     command.env_clear();
-    for name in ["PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS"] {
+    command.env("HOME", home());
+    for name in ["PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -261,6 +262,16 @@ pub fn clean(command: &mut Command) {
     command.env("LANG", "C.UTF-8");
     // Debug builds do without them unless told.
     command.env("PYTHON_FROZEN_MODULES", "on");
+}
+
+/// A home with nothing in it: in the tester's own may be a directory of modules (`site.USER_SITE`).
+fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home = repository().join("target/workloads/home");
+        fs::create_dir_all(&home).expect("a directory can be made");
+        home.canonicalize().expect("it was made")
+    })
 }
 
 /// Makes a command run where the addresses that archives ask for are taken by something else.
