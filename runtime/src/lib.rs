@@ -19,6 +19,7 @@ mod fault;
 mod ffi;
 mod fingerprint;
 mod image;
+mod inherited;
 mod inspect;
 mod intern;
 mod layers;

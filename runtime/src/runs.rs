@@ -27,6 +27,8 @@ use cds_image::streams::OwnTerminal;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::inherited::inherited;
+
 /// More files are not left in a directory, by processes that are killed one after the other with whoever should read them.
 const MOST_RECORDS: usize = 64;
 /// Nor more bytes in a file.
@@ -83,6 +85,8 @@ struct Open {
     lock: Option<Lock>,
     bytes: usize,
     missed: BTreeSet<String>,
+    /// What processes would inherit that were started then.
+    inherited: Vec<u8>,
 }
 
 impl Recorder {
@@ -125,12 +129,14 @@ impl Recorder {
         }
     }
 
-    /// Ends the record of this process, and tells where it is, if there is one.
+    /// Ends the record of this process, and tells where it is, if there is one from which a child can renew the archive now: not if
+    /// the program has changed what a child would inherit, for the next start of the program is without that change. That start
+    /// has the archive renewed then.
     pub fn end(&self) -> Option<PathBuf> {
         let mut open = self.open.lock().ok()?;
         let own = open.as_mut().filter(|open| open.is_of_this_process())?;
         own.lock.take()?.release();
-        Some(own.path.clone())
+        (own.inherited == inherited()).then(|| own.path.clone())
     }
 }
 
@@ -145,6 +151,7 @@ impl Open {
             lock: Some(lock),
             bytes: 0,
             missed: BTreeSet::new(),
+            inherited: inherited(),
         };
         own.write(&file, &events())?;
         Ok(Some(own))

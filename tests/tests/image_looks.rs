@@ -8,7 +8,7 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 /// Modules, and what is said of them.
-const LOOKS: [(&str, &str); 20] = [
+const LOOKS: [(&str, &str); 18] = [
     ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
     ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
     ("from sys import argv\nvalue = [*argv]\n", "sys.argv"),
@@ -36,14 +36,6 @@ const LOOKS: [(&str, &str); 20] = [
     ),
     ("import random\nvalue = random.Random()\n", "random bytes"),
     (
-        "import os\nvalue = os.getgroups()\n",
-        "the groups of the user",
-    ),
-    (
-        "import os\nvalue = os.sched_getaffinity(0)\n",
-        "the processors that it may use",
-    ),
-    (
         "import sys\nvalue = sys.stdin.read()\n",
         "the kind of a standard stream, the standard input",
     ),
@@ -59,8 +51,12 @@ const LOOKS: [(&str, &str); 20] = [
 ];
 
 /// What is compared, renewed or nobody's business.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 15] = [
     "import os\nvalue = os.uname().nodename\n",
+    "import os\nvalue = os.umask(0)\nos.umask(value)\n",
+    "import os\nvalue = os.getgroups()\n",
+    "import os\nvalue = os.sched_getaffinity(0)\n",
+    "import resource\nvalue = resource.getrlimit(resource.RLIMIT_NOFILE)\n",
     "import os\nvalue = os.environ.get('HOME')\n",
     "import os\nvalue = os.getcwd()\n",
     "import time\ntime.tzset()\n",

@@ -80,7 +80,7 @@ fn what_is_kept_is_found() {
         ),
         (
             "import resource\nmost = resource.getrlimit(resource.RLIMIT_NOFILE)[0]\n",
-            "its limits",
+            "the set of resource limits",
             "most",
         ),
     ];

@@ -432,6 +432,70 @@ fn what_a_restored_program_inherits_is_as_in_a_plain_run() {
     }
 }
 
+/// What the kernel tells of a process is compared where the program has asked.
+#[test]
+fn what_the_kernel_tells_is_compared_with_what_is_restored() {
+    const ASKED_FOR_UMASK: &str = "[mask := os.umask(0), os.umask(mask)]";
+    for (question, change, refusal) in [
+        (ASKED_FOR_UMASK, "os.umask(0o77)", "the umask was different"),
+        (
+            "resource.getrlimit(resource.RLIMIT_NOFILE)",
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))",
+            "the set of resource limits was different",
+        ),
+        (
+            "os.sched_getaffinity(0)",
+            "os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])",
+            // How many there are is compared first.
+            "processors could be used, here it is 1",
+        ),
+        (
+            "os.getgroups()",
+            "os.geteuid() == 0 and os.setgroups([7, 8, 9])",
+            "the list of the user's groups was different",
+        ),
+    ] {
+        let program = format!(
+            "import os, resource, beside\nfirst = {question}\nimport html\nprint(first, {question})\n"
+        );
+        let project = project(&[("app.py", &program), ("beside.py", MODULE)]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        let told = stopped_at(&project);
+        assert!(
+            told.starts_with("the standard output"),
+            "{question}: {told}"
+        );
+        let python = python().display().to_string();
+        let started = |options: &[&str]| {
+            let words = [&[&*python], options, &["app.py"]].concat();
+            let start = format!("import os, resource\n{change}\nos.execv({python:?}, {words:?})");
+            plain(&project, &["-c", &start])
+        };
+        let without = started(&["-X", "cds=off"]);
+        // It may change nothing: who is not root has the same groups, and there may be one processor.
+        if without == plain(&project, &["app.py"]) {
+            continue;
+        }
+        let with = started(&["-X", "cds=made/app.img", "-X", "cds_stats"]);
+        assert_eq!(with.stdout, without.stdout, "{question}");
+        assert!(with.stderr.contains(refusal), "{question}: {with:?}");
+    }
+}
+
+/// What is changed for a process alone, and is not as it was, ends what is restored.
+#[test]
+fn another_umask_is_not_in_what_is_restored() {
+    let project = project(&[
+        (
+            "app.py",
+            "import os, beside\nmask = os.umask(0o77)\nimport html\nopen('made/private', 'w').close()\n\
+             print(oct(mask), oct(os.stat('made/private').st_mode))\nos.unlink('made/private')\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
 /// An image is taken by processes that fork others: the program does not hear of them.
 #[test]
 fn a_restored_program_has_not_been_told_of_children() {

@@ -4,17 +4,16 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use rustix::fs::{Access, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use rustix::system::uname;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::command_line::{self, CommandLine};
+use crate::facts::Fact;
 use crate::format::{changed_ns, modified_ns};
 use crate::start::Start;
 use crate::streams::Terminal;
@@ -82,9 +81,9 @@ pub struct Key<'a> {
     /// The working directory, if that counts.
     #[serde(borrow)]
     pub directory: Option<&'a [u8]>,
-    /// The names of the host and of the system, if they count.
+    /// What was asked for that the kernel tells, and what it was.
     #[serde(borrow)]
-    pub system: Option<&'a [u8]>,
+    pub facts: Vec<(Fact, &'a [u8])>,
     /// Whether it counts that no signal is ignored, but those that the interpreter ignores by itself.
     pub counts_signals: bool,
     /// What imports have asked of the standard streams.
@@ -273,24 +272,6 @@ pub fn counts_in_whole(name: &[u8]) -> bool {
     !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
-/// What uname(2) tells: the name of the host first, and a NUL behind it.
-pub fn system() -> Vec<u8> {
-    let names = uname();
-    let names = [
-        names.nodename(),
-        names.sysname(),
-        names.release(),
-        names.version(),
-        names.machine(),
-        names.domainname(),
-    ];
-    names.map(CStr::to_bytes_with_nul).concat()
-}
-
-fn host_of(system: &[u8]) -> &[u8] {
-    system.split(|&byte| byte == 0).next().unwrap_or_default()
-}
-
 fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
     // It may have been removed.
     let here = rustix::process::getcwd(Vec::new()).unwrap_or_default();
@@ -394,14 +375,9 @@ impl Key<'_> {
                 return Some(format!("it was made in {}", shown(directory)));
             }
         }
-        if let Some(then) = self.system {
-            let now = system();
-            if host_of(&now) != host_of(then) {
-                return Some(format!("it was made on the host {}", shown(host_of(then))));
-            }
-            if now != then {
-                return Some("it was made on another system (uname)".to_owned());
-            }
+        let mut facts = self.facts.iter();
+        if let Some(reason) = facts.find_map(|(fact, then)| fact.mismatch(then)) {
+            return Some(reason);
         }
         if self.counts_signals && ignores_signals() {
             return Some(

@@ -13,6 +13,7 @@ mod arguments;
 pub mod bounds;
 pub mod command_line;
 pub mod elf;
+pub mod facts;
 pub mod format;
 #[cfg(target_arch = "x86_64")]
 pub mod kernel_state;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cds_image::bounds::{HIGHEST, LOWEST};
+use cds_image::facts::Fact;
 use cds_image::format::{
     Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
     Source, Vdso, encode, hash,
@@ -75,7 +76,7 @@ fn image() -> Image<'static> {
                 (b"/d", Stamp::Link { ctime_ns: 7 }),
             ],
             directory: Some(b"/"),
-            system: Some(b"localhost\0Linux\0"),
+            facts: vec![(Fact::System, b"localhost\0Linux\0"), (Fact::Umask, &[])],
             counts_signals: true,
             terminals: vec![Terminal::of(0, false, false), Terminal::of(2, true, true)],
             has_safe_path: false,

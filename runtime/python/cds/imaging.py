@@ -119,12 +119,15 @@ class _Taking:
         # What it runs.
         subject: str = "the program",
     ) -> None:
+        from _cds_archive import compared_facts
+
         self.lines: list[str] = []
         self._archive = "" if archive is None else os.path.abspath(archive)
         self._image = image_path(self._archive)
         self._excused = looks.excused(installation.site_directories())
         self._request = request | {
             "excused": self._excused,
+            "facts": compared_facts(),
             "lists": archive is None,
             "archive": self._archive,
             "image": self._image,

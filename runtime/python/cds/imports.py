@@ -72,9 +72,10 @@ class Imports(preparing.Preparation):
         contents = preparing.searched_paths() | self._seen | record.opened | record.searched
         missing = {name for name in self._searched if name not in sys.modules}
         excused = set(self._wanted["excused"])
-        counting = looks.Counting(self.looks.looks | record.looks, excused)
+        found = self.looks.looks | record.looks
+        counting = looks.Counting(found, excused, self._wanted["facts"])
         observation.reported = counting.report()
-        observation.counts_system |= counting.counts_system
+        observation.facts |= counting.facts
         if self._failed:
             observation.problem = self._what_failed()
         if observation.problem is None:
@@ -82,8 +83,8 @@ class Imports(preparing.Preparation):
         if observation.problem is None:
             observation.problem = self._what_was_looked_at(observation.reported)
         # A program could have others beside it.
-        found = {name.partition(".")[0] for name, _ in preparing.from_files()}
-        observation.names = sorted(found | missing)
+        names = {name.partition(".")[0] for name, _ in preparing.from_files()}
+        observation.names = sorted(names | missing)
         observation.paths = self._compared(record, contents, record.looked_at)
 
     def _forget(self) -> None:

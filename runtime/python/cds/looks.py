@@ -28,7 +28,7 @@ _PATH = "sys.path[0]"
 _PROGRAM = "__main__"
 
 _CLOCK = "the clock"
-_LIMITS = "its limits"
+_LIMITS = "the set of resource limits"
 _NETWORK = "the network"
 _OUTPUT = "the standard output"
 _ERRORS = "the standard error stream"
@@ -279,11 +279,13 @@ def modules_being_imported() -> tuple[str, ...]:
 class Counting:
     """What counts of the looks of imports."""
 
-    def __init__(self, looks: set[Look], excused: "Container[Excused]") -> None:
+    def __init__(
+        self, looks: set[Look], excused: "Container[Excused]", compared: "Container[str]"
+    ) -> None:
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
-        # The name of the system is compared.
-        self.counts_system = False
+        # What of it is compared (`facts.rs`).
+        self.facts: set[str] = set()
         names: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             if file := startup.variables_of(module).get("__file__"):
@@ -291,8 +293,8 @@ class Counting:
         for what, files in looks:
             if (what, files[0]) in excused:
                 continue
-            if what == _SYSTEM:
-                self.counts_system = True
+            if what in compared:
+                self.facts.add(what)
             else:
                 self.found.setdefault(names.get(files[0], files[0]), set()).add(what)
 

@@ -76,8 +76,8 @@ class Record:
         self.compares_arguments = False
         # Whether it was asked, or changed, what is done at signals.
         self.counts_signals = True
-        # Whether a program has asked for the name of the system or the host.
-        self.counts_system = True
+        # What of `facts.rs` a program has asked for, by name; none if that is not known.
+        self.facts: set[str] | None = None
         # Standard streams of which it counts whether they are terminals, and whether their modes and
         # their size do.
         self.terminals = [(number, True, True) for number in range(3)]
@@ -137,7 +137,7 @@ def read(name: str, start: str) -> Record:
             of_libraries = {*found[b"v"][asked_before:]}
             record.looks = looks.of_record(found[b"x"])
             record.counts_signals = bool(found[b"g"])
-            record.counts_system = bool(found[b"n"])
+            record.facts = {os.fsdecode(name) for name in found[b"n"]}
             record.asked_for_status = _absolute(found[b"a"])
             modes, sizes = found[b"h"], found[b"s"]
             record.terminals = [

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Observation:
     """What the imports have looked at: what the image's key compares, and what it cannot."""
 
-    def __init__(self, image: str, record: observed.Record) -> None:
+    def __init__(self, image: str, record: observed.Record, facts: set[str]) -> None:
         self.image = image
         # Whether it is the program itself, which has asked how many arguments it has; where it
         # finds its own modules, and what is there that could be taken for one.
@@ -47,7 +47,8 @@ class Observation:
         self.terminals = record.terminals
         asked = record.asked_for_directory
         self.counts_directory = asked is None or asked > _known_directories()
-        self.counts_system = record.counts_system
+        # What of `facts.rs` was asked for, by name.
+        self.facts = facts if record.facts is None else record.facts
         self.counts_signals = record.counts_signals
         self.environment: "_Environment | None" = None
         # Whether HOME is only the beginning of names that `site` keeps; what follows it in that of
@@ -84,7 +85,6 @@ class Preparation:
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
-        self._counts_system = False
         # First parts of the names of modules that were searched for.
         self._searched: set[str] = set()
         self._is_audited = False
@@ -109,8 +109,6 @@ class Preparation:
             self._searched.add(str(arguments[0]).partition(".")[0])
         if event == "sys.addaudithook":
             self._is_audited = True
-        if event == "socket.gethostname":
-            self._counts_system = True
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
             is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
@@ -199,8 +197,8 @@ class Preparation:
         left = self._left()
         # The observer lets this process go, and writes the record, when it is opened.
         record = observed.read(self._wanted["record"], self._request)
-        observation = Observation(self._wanted["image"], record)
-        observation.counts_system |= self._counts_system
+        facts = set(self._wanted["facts"])
+        observation = Observation(self._wanted["image"], record, facts)
         observation.environment = self._looked_at_environment(record)
         self._observe_user_site(observation)
         problem = self._what_is_missing() or _what_depends_on_the_directory()

@@ -2,8 +2,15 @@
 
 use std::path::Path;
 
+use cds_image::facts::Fact;
+
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::image;
+
+pub fn compared_facts([]: [Object; 0]) -> Result<Object> {
+    let names = Fact::ALL.map(Fact::name);
+    Object::tuple(names.into_iter().map(Object::str).collect::<Result<_>>()?)
+}
 
 pub fn image_options([]: [Object; 0]) -> Result<Object> {
     match image::options_of_process()? {

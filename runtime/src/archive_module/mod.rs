@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    do_arguments_vary, image_note, image_options, inspect_image, needs_renewal, write_image_note,
+    compared_facts, do_arguments_vary, image_note, image_options, inspect_image, needs_renewal,
+    write_image_note,
 };
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -108,6 +109,11 @@ pub fn init() -> *mut PyObject {
                 c"run_observed",
                 run_observed,
                 c"run_observed(arguments, environment, terminal, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
+            ),
+            method!(
+                c"compared_facts",
+                compared_facts,
+                c"compared_facts()\n--\n\nThe names of what images compare that the kernel tells of a process.",
             ),
             method!(
                 c"image_options",

@@ -12,6 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use cds_image::facts::Fact;
+
 use super::memory_dump;
 use super::observe::{absolute, registers, text, word};
 use crate::cpython::image;
@@ -142,7 +144,7 @@ const HARMLESS: [c_long; 85] = [
     libc::SYS_waitid,
 ];
 
-/// Calls whose number says it all.
+/// Calls whose number says it all. Facts are compared, unless the module is known not to keep them.
 const COUNTING: [(c_long, &str); 29] = [
     (libc::SYS_bind, NETWORK),
     (libc::SYS_clock_gettime, CLOCK),
@@ -150,7 +152,7 @@ const COUNTING: [(c_long, &str); 29] = [
     (libc::SYS_close_range, DESCRIPTOR),
     (libc::SYS_connect, NETWORK),
     (libc::SYS_fstatfs, "the free space of a file system"),
-    (libc::SYS_getgroups, "the groups of the user"),
+    (libc::SYS_getgroups, Fact::Groups.name()),
     (libc::SYS_getpgid, "its process group"),
     (libc::SYS_getpgrp, "its process group"),
     (libc::SYS_getpid, "the process id"),
@@ -171,8 +173,8 @@ const COUNTING: [(c_long, &str); 29] = [
     (libc::SYS_sysinfo, "the load and memory of the machine"),
     (libc::SYS_time, CLOCK),
     (libc::SYS_times, "what it has used of the machine"),
-    (libc::SYS_umask, "its mask of file modes"),
-    (libc::SYS_uname, SYSTEM),
+    (libc::SYS_umask, Fact::Umask.name()),
+    (libc::SYS_uname, Fact::System.name()),
 ];
 
 /// Calls that change something in the file system, and which of their arguments is the path.
@@ -213,8 +215,6 @@ const LOOKING: [(c_long, Option<usize>, usize); 11] = [
 ];
 
 pub const CLOCK: &str = "the clock";
-/// It is compared, unless the module is known not to keep it.
-pub const SYSTEM: &str = "the name of the system or the host";
 const NETWORK: &str = "the network";
 const SLEEP: &str = "time that passes";
 const DESCRIPTOR: &str = "a descriptor that it has not opened";
@@ -296,6 +296,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev => {
             of_writing(pid, first)
         }
+        libc::SYS_prlimit64 if ![0, pid].contains(&(first as i32)) => is(true, PROCESS),
         libc::SYS_prlimit64 => is(second as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_getrlimit => is(first as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_clone => is(first as c_int & libc::CLONE_THREAD == 0, PROCESS),
@@ -316,12 +317,10 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_fstat | libc::SYS_lseek => None,
         libc::SYS_newfstatat => None,
         // Libraries want to know how many there are, which is compared; Python code gets to know which.
+        libc::SYS_sched_getaffinity if ![0, pid].contains(&(first as i32)) => is(true, PROCESS),
         libc::SYS_sched_getaffinity => {
             let caller = word(pid, registers(pid)?.rsp)?;
-            is(
-                memory_dump::is_in_program(caller),
-                "the processors that it may use",
-            )
+            is(memory_dump::is_in_program(caller), Fact::Processors.name())
         }
         libc::SYS_prctl => is(!HARMLESS_OPTIONS.contains(&(first as c_int)), ATTRIBUTE),
         libc::SYS_ioprio_set
@@ -392,7 +391,7 @@ fn is_no_time(pid: i32, place: u64) -> io::Result<bool> {
 
 const SHARED: &str = "memory that others may share";
 const STREAM: &str = "the kind of a standard stream";
-const LIMITS: &str = "its limits";
+const LIMITS: &str = Fact::Limits.name();
 const PROCESS: &str = "another process";
 
 const ATTRIBUTE: &str = "what children inherit of the process (prctl(2), sched(7))";

@@ -19,6 +19,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cds_image::PAGE;
+use cds_image::facts::Fact;
 use cds_image::key::counts_in_whole;
 
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
@@ -49,8 +50,8 @@ const SIGNALS: u8 = b'g';
 /// Without a name: the working directory was asked for, or a path was relative to it.
 const DIRECTORY: u8 = b'd';
 const RELATIVE: u8 = b'r';
-/// Without a name: the name of the system, or of the host, was asked for by a program.
-const SYSTEM: u8 = b'n';
+/// The name of a fact that a program has asked for.
+const FACT: u8 = b'n';
 
 /// What differs from run to run, or can be seen by others; two lines follow, of files with tabs
 /// between them: of the functions that did so, and of the modules that were being imported then.
@@ -547,8 +548,8 @@ impl Observer<'_> {
         if let Some(program) = &self.program {
             let files = frames::files_of(pid).unwrap_or_default();
             let counts = program.counts(what, &files);
-            if counts && what == looks::SYSTEM {
-                self.add(SYSTEM, b"");
+            if counts && Fact::of_name(what).is_some() {
+                self.add(FACT, what.as_bytes());
                 return Ok(false);
             }
             if counts {

@@ -5,7 +5,8 @@
 
 use std::ffi::c_int;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+
+use crate::inherited::{lines, link, proc_file};
 
 /// From `linux/prctl.h` and `asm/prctl.h`.
 const PR_GET_IO_FLUSHER: c_int = 58;
@@ -201,28 +202,6 @@ impl Source {
             Call(function) => function(),
         }
     }
-}
-
-/// The lines of `/proc/self/status` that begin with one of the names.
-fn lines(status: &[u8], names: &[&str]) -> Vec<u8> {
-    let is_wanted = |line: &&[u8]| {
-        let mut names = names.iter();
-        names.any(|name| {
-            line.strip_prefix(name.as_bytes())
-                .is_some_and(|rest| rest.starts_with(b":"))
-        })
-    };
-    let lines = status.split(|&byte| byte == b'\n').filter(is_wanted);
-    lines.collect::<Vec<_>>().join(&b'\n')
-}
-
-fn proc_file(name: &str) -> Vec<u8> {
-    fs::read(format!("/proc/self/{name}")).unwrap_or_default()
-}
-
-fn link(name: &str) -> Vec<u8> {
-    let target = fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
-    target.as_os_str().as_bytes().to_vec()
 }
 
 /// Calls a system call that only asks.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cds_image::command_line::CommandLine;
+use cds_image::facts::Fact;
 use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
 use cds_image::kernel_state::ignored_signals;
 use cds_image::key::{self, Key, Machine, Modules, Stamp};
@@ -294,7 +295,7 @@ struct LookedAt {
     terminals: Vec<Terminal>,
     counts_signals: bool,
     directory: Option<Vec<u8>>,
-    system: Option<Vec<u8>>,
+    facts: Vec<(Fact, Vec<u8>)>,
     has_safe_path: bool,
     names: Vec<String>,
     reported: Vec<String>,
@@ -406,6 +407,9 @@ impl LookedAt {
                     .collect::<Result<_, Raised>>()?,
             }),
         };
+        let facts_asked = texts(c"facts")?;
+        let facts = Fact::ALL.into_iter();
+        let facts = facts.filter(|fact| facts_asked.iter().any(|name| name == fact.name()));
         let user_site = if is_true(c"renews_user_site")? {
             let missing = observation.attribute(c"missing_user_site")?;
             let is_looked_for = !missing.is_none();
@@ -430,7 +434,7 @@ impl LookedAt {
             terminals: asked,
             counts_signals: is_true(c"counts_signals")?,
             directory: here,
-            system: is_true(c"counts_system")?.then(key::system),
+            facts: facts.map(|fact| (fact, fact.now())).collect(),
             has_safe_path: runtime.config.has_safe_path(),
             names: texts(c"names")?,
             reported: texts(c"reported")?,
@@ -443,6 +447,7 @@ impl LookedAt {
     fn key(&self) -> Key<'_> {
         let environment = self.environment.iter();
         let paths = self.paths.iter();
+        let facts = self.facts.iter();
         Key {
             build_id: &self.build_id,
             executable: &self.executable,
@@ -477,7 +482,7 @@ impl LookedAt {
             terminals: self.terminals.clone(),
             counts_signals: self.counts_signals,
             directory: self.directory.as_deref(),
-            system: self.system.as_deref(),
+            facts: facts.map(|(fact, then)| (*fact, then.as_slice())).collect(),
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             modules: &self.modules,
