@@ -812,6 +812,25 @@ print(terminals, size, sys.argv[1:])
     );
 }
 
+/// The hook of a program hears what the program does, and nothing of how an image is taken and restored.
+#[test]
+fn audit_hooks_of_a_restored_program_hear_what_it_does() {
+    let project = project(&[
+        (
+            "app.py",
+            "import sys, hooks, csv\nimport html\nsys.audit('app.ends', 1)\nprint(len(hooks.events), hooks.events)\n",
+        ),
+        (
+            "hooks.py",
+            "import sys\nevents = []\n\
+             def hook(event, arguments):\n    if event not in ('open', 'marshal.loads', 'os.listdir'): events.append((event, str(arguments[0])[:12]))\n\
+             sys.addaudithook(hook)\n",
+        ),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+    assert!(stopped_at(&project).starts_with("the standard output"));
+}
+
 /// eventlet replaces locks, and complains of those that are left.
 #[test]
 fn locks_that_a_restored_program_replaces_are_gone() {

@@ -379,7 +379,14 @@ def _words(count: int) -> str:
 
 
 def _in_catalogue(module: str, what: str) -> bool:
-    return (module, what) in looks._CATALOGUE
+    entries = (module, *(f"{package}.*" for package in (module, *_packages(module))))
+    return any((entry, what) in looks._CATALOGUE for entry in entries)
+
+
+def _packages(module: str) -> Iterator[str]:
+    """Yield the packages that a module lies in."""
+    while module := module.rpartition(".")[0]:
+        yield module
 
 
 def _is_excused(path: str) -> bool:
@@ -478,7 +485,8 @@ def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
     others are left alone if it `is_standard`.
     """
     packages: dict[str, list[str]] = {}
-    for module in dict.fromkeys(module for module, what in looks._CATALOGUE if what in _KINDS):
+    for entry in dict.fromkeys(entry for entry, what in looks._CATALOGUE if what in _KINDS):
+        module = entry.removesuffix(".*")
         package = module.partition(".")[0]
         package = _STANDARD if package in sys.stdlib_module_names else package
         if package == _STANDARD or not is_standard:
@@ -496,16 +504,30 @@ def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
         for line in _shown(kept.unsteady, set(), _FEW):
             is_right = False
             print(f"{package}: WRONG, this differs between equal runs, too: {line}")
-        found = {(verdict.module, verdict.what): verdict for verdict in verdicts}
-        for module, what in looks._CATALOGUE:
-            if module in modules and what in _KINDS:
-                is_right &= _is_right(module, what, found.get((module, what)))
+        for entry, what in looks._CATALOGUE:
+            module = entry.removesuffix(".*")
+            if module not in modules or what not in _KINDS:
+                continue
+            found = [
+                verdict
+                for verdict in verdicts
+                if verdict.what == what
+                and (verdict.module == module or (module != entry and _is_in(verdict.module, module)))
+            ]
+            if not found:
+                print(f"{entry}: {what}: not looked at")
+            is_right &= all([_is_right(verdict) for verdict in found])
         kept.end()
     return is_right
 
 
-def _is_right(module: str, what: str, verdict: Verdict | None) -> bool:
-    if verdict is None or verdict.comparison is None:
+def _is_in(module: str, package: str) -> bool:
+    return module.startswith(f"{package}.")
+
+
+def _is_right(verdict: Verdict) -> bool:
+    module, what = verdict.module, verdict.what
+    if verdict.comparison is None:
         print(f"{module}: {what}: not looked at")
         return True
     objects, words, _ = verdict.comparison

@@ -18,6 +18,7 @@ class Imports(preparing.Preparation):
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
         self._creations = creations.Creations()
+        self._is_audited = False
         super().__init__(request, wanted)
         # `-c` needs it for its tracebacks, and `-i` more.
         __import__("linecache")
@@ -40,6 +41,8 @@ class Imports(preparing.Preparation):
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         self._creations.note(event, arguments)
+        if event == "sys.addaudithook":
+            self._is_audited = True
         super()._audit(event, arguments)
 
     def _import(self, name: str, origin: str | None) -> None:
@@ -56,12 +59,14 @@ class Imports(preparing.Preparation):
 
     def _note_makers(self, what_was_done: str) -> list[str]:
         things = super()._left()
+        if self._is_audited:
+            things.append("an audit hook")
         for thing in things:
             self._makers.setdefault(thing, what_was_done)
         return things
 
     def is_restorable(self) -> bool:
-        return super().is_restorable() and not self._failed
+        return super().is_restorable() and not (self._failed or self._is_audited)
 
     def _left(self) -> list[str]:
         things = self._note_makers("a start was practised")

@@ -38,42 +38,18 @@ NUMBERS = "random numbers"
 _STREAM = "the kind of a standard stream"
 _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
+_NAMESPACE = "/proc/self/ns/pid, which tells of the system"
 
-# Modules, what they look at when they are imported, and what becomes of it in a restored process.
+# Modules, or all of a package (`.*`), what they look at when they are imported, and what becomes of it
+# in a restored process.
 _CATALOGUE = {
     # Renewed: `startup.resumed()`.
     ("bson.objectid", _PROCESS): "the process whose random bytes they are",
     ("bson.objectid", _RANDOM): "what tells the ids of processes apart, and where they begin",
     ("dateutil.parser._parser", _CLOCK): "the year of dates that have none",
-    ("fsspec.archive", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.asyn", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.generic", _PROCESS): "classes of file systems know a forked child by it",
-    (
-        "fsspec.implementations.asyn_wrapper",
-        _PROCESS,
-    ): "classes of file systems know a forked child by it",
-    (
-        "fsspec.implementations.cached",
-        _PROCESS,
-    ): "classes of file systems know a forked child by it",
-    (
-        "fsspec.implementations.chained",
-        _PROCESS,
-    ): "classes of file systems know a forked child by it",
-    ("fsspec.implementations.dirfs", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.implementations.http", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.implementations.local", _PROCESS): "classes of file systems know a forked child by it",
-    (
-        "fsspec.implementations.memory",
-        _PROCESS,
-    ): "classes of file systems know a forked child by it",
-    (
-        "fsspec.implementations.reference",
-        _PROCESS,
-    ): "classes of file systems know a forked child by it",
-    ("fsspec.implementations.tar", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.implementations.zip", _PROCESS): "classes of file systems know a forked child by it",
-    ("fsspec.spec", _PROCESS): "classes of file systems know a forked child by it",
+    ("filelock.*", _PROCESS): "it knows a forked child by it",
+    ("filelock.*", _NAMESPACE): "it knows a forked child by it",
+    ("fsspec.*", _PROCESS): "classes of file systems know a forked child by it",
     ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator that has no seed",
     ("hypothesis.internal.observability", _CLOCK): "records tell the time since then",
     ("logging", _CLOCK): "records tell the time since then",
@@ -92,8 +68,9 @@ _CATALOGUE = {
     ("structlog.stdlib", _CLOCK): "a record of which the names of its parts are used",
     ("structlog.stdlib", _PROCESS): "a record of which the names of its parts are used",
     ("threading", _PROCESS): "the id of the main thread",
-    ("s3fs.core", _PROCESS): "classes of file systems know a forked child by it",
+    ("s3fs.core", _PROCESS): "its class of file systems knows a forked child by it",
     ("secrets", _RANDOM): "a generator that has no state",
+    ("sqlfluff.core.helpers.identity", _RANDOM): "what tells keys of processes apart",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
     ("ssl", _RANDOM): "OpenSSL's generator gets more random bytes",
     ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
@@ -136,16 +113,28 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
 def excused(directories: "Iterable[str]") -> "list[Excused]":
     """Return the looks of the catalogue, each with a file that such a module may be.
 
-    The modules are those of the standard library, or lie in one of these directories: a program may
-    have others of the same name.
+    Of a package it is the directory, with a slash behind it.  The modules are those of the standard
+    library, or lie in one of these directories: a program may have others of the same name.
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
-        (what, os.path.join(place, *name.split(".")) + end)
+        (what, os.path.join(place, *name.removesuffix(".*").split(".")) + end)
         for name, what in _CATALOGUE
         for place in places
-        for end in (".py", "/__init__.py")
+        for end in (("/",) if name.endswith(".*") else (".py", "/__init__.py"))
     ]
+
+
+def is_excused(what: str, file: str, excused: "Container[Excused]") -> bool:
+    """Say whether a module, by its file, may look at something: `Watch` in watch.rs does the same."""
+    if (what, file) in excused:
+        return True
+    directory = os.path.dirname(file)
+    while directory not in ("", "/"):
+        if (what, directory + "/") in excused:
+            return True
+        directory = os.path.dirname(directory)
+    return False
 
 
 class Watch:
@@ -291,7 +280,7 @@ class Counting:
             if file := startup.variables_of(module).get("__file__"):
                 names.setdefault(file, name)
         for what, files in looks:
-            if (what, files[0]) in excused:
+            if is_excused(what, files[0], excused):
                 continue
             if what in compared:
                 self.facts.add(what)

@@ -87,7 +87,6 @@ class Preparation:
         self._seen: set[str] = set()
         # First parts of the names of modules that were searched for.
         self._searched: set[str] = set()
-        self._is_audited = False
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
         startup.keep_process_id()
@@ -107,8 +106,6 @@ class Preparation:
             # What a module of the catalogue has asked it, no other is to find.
             startup.forget_system()
             self._searched.add(str(arguments[0]).partition(".")[0])
-        if event == "sys.addaudithook":
-            self._is_audited = True
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
             is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
@@ -190,7 +187,7 @@ class Preparation:
     def is_restorable(self) -> bool:
         """Say whether nothing is left that cannot be restored."""
         left = any(what_cannot_be_restored(self._inherited))
-        return not (self._missing_stream or left or self._is_audited)
+        return not (self._missing_stream or left)
 
     def conclude(self) -> Observation:
         """Return what was looked at."""
@@ -224,8 +221,7 @@ class Preparation:
 
     def _left(self) -> list[str]:
         """Name what cannot be restored."""
-        left = list(what_cannot_be_restored(self._inherited))
-        return [*left, "an audit hook"] if self._is_audited else left
+        return list(what_cannot_be_restored(self._inherited))
 
     def _begin_anew(self, reason: str, names: list[str]) -> bool:
         """Have another process do all of this, if that is wanted for such a reason."""

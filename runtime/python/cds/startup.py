@@ -242,6 +242,10 @@ def _renew_process_ids() -> None:
         # What somebody has set to another value is to stay so.
         if vars(owner).get(name) in (_pid, _renewed_pid):
             setattr(owner, name, process)
+    of_locks = _of("filelock._core._fork")
+    if state := of_locks.get("_FORK_STATE"):
+        if state.process_identity[0] in (_pid, _renewed_pid):
+            state.process_identity = process, of_locks["_pid_namespace"]()
     _renewed_pid = process
 
 
@@ -252,6 +256,8 @@ def _process_ids() -> "Iterator[tuple[Any, str]]":
         yield heap, "_lastpid"
     if object_id := _of("bson.objectid").get("ObjectId"):
         yield object_id, "_pid"
+    for lock in _of("filelock._core._fork").get("_FORK_CLASSES", {}).values():
+        yield lock, "_instances_pid"
     filesystem = _of("fsspec.spec").get("AbstractFileSystem")
     classes = [filesystem] if isinstance(filesystem, type) else []
     for kind in classes:
@@ -350,6 +356,7 @@ def _renew_secrets() -> None:
     if hasattr(object_id, "_ObjectId__random"):
         object_id._ObjectId__random = os.urandom(5)
         object_id._inc = int.from_bytes(os.urandom(3))
+    _set("sqlfluff.core.helpers.identity", "_cache_key_prefix", os.urandom(8).hex())
     _set("tempfile", "_name_sequence", None)
     _set("uuid", "_node", None)
     _set("uuid", "_last_timestamp", None)

@@ -711,17 +711,22 @@ cds_glue_set_type(PyObject *object, PyObject *type)
     Py_DECREF(old);
 }
 
-void
-cds_glue_forget_audit_hooks(void)
+PyObject *
+cds_glue_swap_audit_hooks(PyObject *hooks)
 {
-    Py_CLEAR(_PyInterpreterState_GET()->audit_hooks);
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    PyObject *former = interp->audit_hooks;
+    if (hooks != NULL && _PyObject_GC_IS_TRACKED(hooks)) {
+        PyObject_GC_UnTrack(hooks);
+    }
+    interp->audit_hooks = hooks;
+    return former;
 }
 
 int
-cds_glue_has_audit_hooks(void)
+cds_glue_has_native_audit_hooks(void)
 {
-    return _PyRuntime.audit_hooks.head != NULL
-        || _PyInterpreterState_GET()->audit_hooks != NULL;
+    return _PyRuntime.audit_hooks.head != NULL;
 }
 
 int

@@ -241,11 +241,12 @@ size_t cds_glue_arena(unsigned int index);
 /* Gives an object another type, whose instances have the same layout. */
 void cds_glue_set_type(PyObject *object, PyObject *type);
 
-/* Removes the hooks that sys.addaudithook() has added to the interpreter. */
-void cds_glue_forget_audit_hooks(void);
+/* Gives the interpreter another list of the hooks that sys.addaudithook() has added, or NULL, and returns the former one.
+   Both references change hands. The collector does not know of the list (Python/sysmodule.c, sys_addaudithook_impl()). */
+PyObject *cds_glue_swap_audit_hooks(PyObject *hooks);
 
-/* Whether there is an audit hook, of Python code or of C code. */
-int cds_glue_has_audit_hooks(void);
+/* Whether there is an audit hook of C code (PySys_AddAuditHook()). */
+int cds_glue_has_native_audit_hooks(void);
 
 /* Whether tracemalloc notes each allocation. */
 int cds_glue_traces_memory(void);

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::ops::Range;
+use std::ptr;
 
 use super::object::{Object, Raised, Result};
 use super::raw;
@@ -72,16 +73,68 @@ pub fn address_of_function(function: &Object) -> Result<u64> {
     code.map(|code| code as usize as u64).ok_or(Raised)
 }
 
-/// Removes the hooks that `sys.addaudithook()` has added.
-pub fn forget_audit_hooks() {
+/// The hooks that `sys.addaudithook()` has added, while they are set aside.
+pub struct AuditHooks(Option<Object>);
+
+impl AuditHooks {
+    /// Has none of them called.
+    pub fn set_aside() -> Self {
+        Self::swapped(None)
+    }
+
+    /// Has only the first one called, which was added by whoever takes an image. None if there is no other: then nothing changes.
+    pub fn set_aside_but_first() -> Result<Option<Self>> {
+        let hooks = Self::set_aside();
+        let items = hooks.items()?;
+        let (first, others) = items.split_at(items.len().min(1));
+        if others.is_empty() {
+            hooks.put_back();
+            return Ok(None);
+        }
+        Self::swapped(Some(Object::list(first.iter().cloned())?));
+        Ok(Some(hooks))
+    }
+
+    /// Those but the first.
+    pub fn but_first(self) -> Result<Self> {
+        let hooks = Object::list(self.items()?.into_iter().skip(1))?;
+        Ok(Self(Some(hooks)))
+    }
+
+    /// Has them called again, and those that are called now no more.
+    pub fn put_back(self) {
+        Self::swapped(self.0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn items(&self) -> Result<Vec<Object>> {
+        self.0.as_ref().map_or(Ok(Vec::new()), Object::to_items)
+    }
+
+    fn swapped(hooks: Option<Object>) -> Self {
+        let hooks = hooks.map_or(ptr::null_mut(), Object::into_ptr);
+        // SAFETY: NULL or a list, whose reference changes hands, as that of the former one does; the caller of the hook holds the GIL.
+        unsafe {
+            Self(Object::from_new(raw::cds_glue_swap_audit_hooks(hooks)).ok())
+        }
+    }
+}
+
+/// Whether C code has added an audit hook.
+pub fn has_native_audit_hooks() -> bool {
     // SAFETY: the caller of the hook holds the GIL.
-    unsafe { raw::cds_glue_forget_audit_hooks() }
+    unsafe { raw::cds_glue_has_native_audit_hooks() != 0 }
 }
 
 /// Whether somebody has added an audit hook, in Python or in C.
 pub fn has_audit_hooks() -> bool {
-    // SAFETY: the caller of the hook holds the GIL.
-    unsafe { raw::cds_glue_has_audit_hooks() != 0 }
+    let hooks = AuditHooks::set_aside();
+    let has_hooks = !hooks.is_empty();
+    hooks.put_back();
+    has_hooks || has_native_audit_hooks()
 }
 
 /// Whether tracemalloc is on.

@@ -171,10 +171,7 @@ impl<'a> Program<'a> {
     /// Whether the program is to be stopped that looks at something, from code in these files. What the interpreter does before it
     /// begins is done at each start, too; what `.pth` files and `sitecustomize` do then is not.
     pub fn counts(&self, what: &str, files: &Files) -> bool {
-        let is_excused = |file: &String| {
-            let look = (what.to_owned(), file.clone());
-            self.watch.excused.contains(&look)
-        };
+        let is_excused = |file: &String| self.watch.is_excused(what, file);
         (self.has_begun || !files.modules.is_empty())
             && !self.is_forking
             && !files.functions.iter().any(|file| self.is_own(file))

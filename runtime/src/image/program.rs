@@ -13,7 +13,7 @@ use super::point::{BEGINS, FORKS, KEEPS, LEAVES};
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
 use crate::cpython::bindings::PyObject;
-use crate::cpython::image::{self, AtForkHandlers};
+use crate::cpython::image::{self, AtForkHandlers, AuditHooks};
 use crate::cpython::object::{self, Object, Raised};
 use crate::cpython::{is_main_interpreter, own};
 
@@ -60,18 +60,38 @@ pub fn request() -> Option<&'static Path> {
     REQUEST.get().map(PathBuf::as_path)
 }
 
-/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns the
-/// preparation in the candidate, once it is chosen, and none in the program.
-pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
+/// A process that was chosen to become the image.
+pub struct Chosen {
+    pub preparation: Object,
+    /// The program's audit hooks, which are not to hear of what is done until it goes on.
+    pub audit_hooks: Option<AuditHooks>,
+}
+
+/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns none in the
+/// program, and in the candidate once it is chosen.
+pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
-    let chosen = chosen(imported);
-    if !matches!(chosen, Ok(Some(_))) {
-        IS_RUNNING.store(true, Ordering::Release);
+    let hooks = AuditHooks::set_aside_but_first()?;
+    let result = chosen(imported);
+    if let Ok(Some(preparation)) = result {
+        let audit_hooks = hooks.map(AuditHooks::but_first).transpose()?;
+        return Ok(Some(Chosen {
+            preparation,
+            audit_hooks,
+        }));
     }
-    chosen
+    if let Some(hooks) = hooks {
+        hooks.put_back();
+    }
+    IS_RUNNING.store(true, Ordering::Release);
+    result.map(|_| None)
 }
 
 fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
+    // C code cannot be told that a hook of its own is set aside.
+    if image::has_native_audit_hooks() {
+        return Ok(None);
+    }
     let preparation = PREPARATION.load(Ordering::Acquire);
     if preparation.is_null() {
         return Ok(None);

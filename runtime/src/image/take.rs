@@ -26,7 +26,7 @@ use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
 use super::process_attributes::ProcessAttributes;
-use super::program;
+use super::program::{self, Chosen};
 use super::rehearse::{self, Rehearsal, Unheard};
 use super::resume::{self, RESTORED};
 use super::threads::{self, thread_pointer};
@@ -36,7 +36,7 @@ use crate::cpython::bindings::PyObject;
 use crate::cpython::ending::Ending;
 use crate::cpython::extension_suffixes;
 use crate::cpython::graph::Graph;
-use crate::cpython::image::{self, AtForkHandlers, Collections};
+use crate::cpython::image::{self, AtForkHandlers, AuditHooks, Collections};
 use crate::cpython::mortality;
 use crate::cpython::object::{Object, Raised};
 use crate::cpython::own;
@@ -113,12 +113,22 @@ fn fork_candidate(
     runtime: &Runtime,
     imported: Option<*mut PyObject>,
 ) -> Result<Option<i32>, Failure> {
-    let Some(preparation) = program::fork_candidate(imported)? else {
+    let Some(Chosen {
+        preparation,
+        audit_hooks,
+    }) = program::fork_candidate(imported)?
+    else {
         return Ok(None);
     };
     preparation.attribute(c"end_program")?.call(Vec::new())?;
     let left = left_in_memory()?;
-    freeze(runtime, preparation, left, imported)
+    let frozen = freeze(runtime, preparation, left, imported);
+    if let Ok(None) = frozen
+        && let Some(hooks) = audit_hooks
+    {
+        hooks.put_back();
+    }
+    frozen
 }
 
 /// Takes the image of this process. `left` names what it cannot have.
@@ -186,7 +196,7 @@ fn freeze(
     }
     // A restored process returns from here, too, and freeing this would cost it a page for each.
     let (looked_at, path) = (ManuallyDrop::new(looked_at), ManuallyDrop::new(path));
-    image::forget_audit_hooks();
+    drop(AuditHooks::set_aside());
     let freeze = own::module(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
     let lasting_blocks = mortality::immortalize(imported, || freeze.call(Vec::new()).map(drop))?;

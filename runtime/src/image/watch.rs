@@ -28,10 +28,22 @@ pub struct ClockFunctions {
 pub struct Watch<'a> {
     /// The path that the process has as its request.
     pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module.
+    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module, or the directory
+    /// of its package with a slash behind it.
     pub excused: &'a BTreeSet<(String, String)>,
     /// Where the package `cds` lies: what its code looks at does not count.
     pub own_directory: &'a Path,
+}
+
+impl Watch<'_> {
+    /// Whether a module, by its file, may look at something: `is_excused()` in looks.py does the same.
+    pub fn is_excused(&self, what: &str, file: &str) -> bool {
+        let is_known = |file: &str| self.excused.contains(&(what.to_owned(), file.to_owned()));
+        is_known(file)
+            || file
+                .rmatch_indices('/')
+                .any(|(slash, _)| is_known(&file[..=slash]))
+    }
 }
 
 /// In the place of the process that is waited for: nobody waits any more, and none shall go on.
