@@ -22,7 +22,9 @@ const KNOWN_TO_DIFFER: [(Way, &[&str]); 3] = [
 ];
 
 /// What imports of an image do not see, since they have run before the program has changed it, or are the first to do.
-const BEFORE_THE_PROGRAM: [&str; 32] = [
+const BEFORE_THE_PROGRAM: [&str; 34] = [
+    "descriptors of streams",
+    "what the kernel tells",
     "time zone",
     "path",
     "import hooks",

@@ -92,6 +92,18 @@ LIFETIMES = (
         looks=("sorted(saw.WATCHED)",),
     ),
     Kind(
+        "locks",
+        "threading, weakref",
+        in_main=(
+            (
+                "lock@N = threading.Lock()\nreference@N = weakref.ref(lock@N)\nimport @M\n"
+                "del lock@N\nsaw.note(reference@N() is None)"
+            ),
+            "lock@N = threading.RLock()\nwith lock@N:\n    import @M\nsaw.note(lock@N.acquire(timeout=0))",
+        ),
+        at_import=("lock = threading.Lock()\nsaw.at_end('lock', lambda: lock.acquire(timeout=0))",),
+    ),
+    Kind(
         "suspended",
         in_main=(_GENERATOR, _GENERATOR + "steps@N.close()", _CONTEXT, _ASYNC),
         at_import=(

@@ -49,6 +49,36 @@ LOOKS = (
         looks=("sys.stdin.read()", "stat.S_ISREG(os.fstat(0).st_mode)", "sys.stdin.closed"),
     ),
     Kind(
+        "descriptors of streams",
+        "fcntl, os, select, stat",
+        looks=(
+            "[stat.S_IFMT(os.fstat(stream).st_mode) for stream in range(3)]",
+            "os.get_blocking(1)",
+            "[fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_ACCMODE for stream in range(3)]",
+            "select.select([], [1], [], 0)[1]",
+        ),
+        in_main=(
+            "duplicate@N = os.dup(1); os.write(duplicate@N, b'duplicate @N\\n')",
+            (
+                "duplicate@N = os.dup(1); os.dup2(2, 1); os.write(1, b'elsewhere @N\\n'); "
+                "os.dup2(duplicate@N, 1)"
+            ),
+        ),
+    ),
+    Kind(
+        "what the kernel tells",
+        "os, resource",
+        looks=(
+            "[mask := os.umask(0), os.umask(mask)]",
+            "os.getgroups()",
+            "os.sched_getaffinity(0)",
+            "resource.getrlimit(resource.RLIMIT_NOFILE)",
+            "saw.keep('proc', os.readlink('/proc/self')) == str(os.getpid())",
+            "saw.keep('status', os.stat('/proc/self').st_ino) == os.stat('/proc/self').st_ino",
+            "os.path.exists(f'/proc/{os.getpid()}')",
+        ),
+    ),
+    Kind(
         "host",
         "os, platform, socket",
         looks=(

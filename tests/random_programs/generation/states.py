@@ -116,6 +116,17 @@ STATES = (
         ),
     ),
     Kind(
+        "audit hooks",
+        "sys",
+        (
+            (
+                "sys.addaudithook(lambda event, arguments, note=saw.note: "
+                "note('audited @N', event, *arguments) if event == 'gen.event' else None)"
+            ),
+        ),
+        in_main=("sys.audit('gen.event', @N)",),
+    ),
+    Kind(
         "warnings",
         "warnings",
         (
