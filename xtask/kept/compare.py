@@ -223,7 +223,7 @@ class Kept:
         found: dict[tuple[str, str], None] = {}
         for item in items:
             if item[:1] == b"x":
-                for what, files in looks.of_record([item[1:]]):
+                for what, _, files in looks.of_record([item[1:]]):
                     if files[0] in names and files[0] != os.path.join(_HERE, "hold.py"):
                         found[names[files[0]], what] = None
         return found
@@ -486,7 +486,7 @@ def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
     """
     packages: dict[str, list[str]] = {}
     for entry in dict.fromkeys(entry for entry, what in looks._CATALOGUE if what in _KINDS):
-        module = entry.removesuffix(".*")
+        module = _module_of(entry)
         package = module.partition(".")[0]
         package = _STANDARD if package in sys.stdlib_module_names else package
         if package == _STANDARD or not is_standard:
@@ -505,7 +505,7 @@ def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
             is_right = False
             print(f"{package}: WRONG, this differs between equal runs, too: {line}")
         for entry, what in looks._CATALOGUE:
-            module = entry.removesuffix(".*")
+            module = _module_of(entry)
             if module not in modules or what not in _KINDS:
                 continue
             found = [
@@ -519,6 +519,10 @@ def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
             is_right &= all([_is_right(verdict) for verdict in found])
         kept.end()
     return is_right
+
+
+def _module_of(entry: str) -> str:
+    return entry.removesuffix(".*").removesuffix("()")
 
 
 def _is_in(module: str, package: str) -> bool:

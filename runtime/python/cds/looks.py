@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
     from typing import Any
 
-# What was looked at, and the files of the modules that were being imported, the innermost first.
-Look = tuple[str, tuple[str, ...]]
+# What was looked at, the file of the function that did it, and those of the modules that were being
+# imported, the innermost first.
+Look = tuple[str, str, tuple[str, ...]]
 
-# What may be looked at, and the file of the module that may do so.
+# What may be looked at, and the file of the module that may do so (`excused()`).
 Excused = tuple[str, str]
 
 _PATH = "sys.path[0]"
@@ -41,14 +42,15 @@ _SYSTEM = "the name of the system or the host"
 _NAMESPACE = "/proc/self/ns/pid, which tells of the system"
 
 # Modules, or all of a package (`.*`), what they look at when they are imported, and what becomes of it
-# in a restored process.
+# in a restored process.  With `()` behind it, it is the functions of a module, whoever calls them.
 _CATALOGUE = {
     # Renewed: `startup.resumed()`.
     ("bson.objectid", _PROCESS): "the process whose random bytes they are",
     ("bson.objectid", _RANDOM): "what tells the ids of processes apart, and where they begin",
     ("dateutil.parser._parser", _CLOCK): "the year of dates that have none",
     ("filelock.*", _PROCESS): "it knows a forked child by it",
-    ("filelock.*", _NAMESPACE): "it knows a forked child by it",
+    ("filelock._core._fork", _NAMESPACE): "it knows a forked child by it",
+    ("filelock._core._fork()", _PROCESS): "it knows a forked child by it",
     ("fsspec.*", _PROCESS): "classes of file systems know a forked child by it",
     ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator that has no seed",
     ("hypothesis.internal.observability", _CLOCK): "records tell the time since then",
@@ -106,23 +108,34 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
         what, *lines = os.fsdecode(item).split("\n")
         functions, modules = (line.split("\t") for line in lines)
         if own not in map(os.path.dirname, functions):
-            looks.add((what, tuple(modules)))
+            looks.add((what, functions[0], tuple(modules)))
     return looks
 
 
 def excused(directories: "Iterable[str]") -> "list[Excused]":
     """Return the looks of the catalogue, each with a file that such a module may be.
 
-    Of a package it is the directory, with a slash behind it.  The modules are those of the standard
-    library, or lie in one of these directories: a program may have others of the same name.
+    Of a package it is the directory, with a slash behind it, and of functions the file with `()`
+    behind it.  The modules are those of the standard library, or lie in one of these directories: a
+    program may have others of the same name.
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
-        (what, os.path.join(place, *name.removesuffix(".*").split(".")) + end)
+        (what, os.path.join(place, *name.removesuffix(suffix).split(".")) + end)
         for name, what in _CATALOGUE
+        for suffix, ends in _ENDS.items()
+        if name.endswith(suffix) and (suffix or name[-1] not in "*)")
         for place in places
-        for end in (("/",) if name.endswith(".*") else (".py", "/__init__.py"))
+        for end in ends
     ]
+
+
+# How names of the catalogue end, and the files or directories then.
+_ENDS = {
+    ".*": ("/",),
+    "()": (".py()", "/__init__.py()"),
+    "": (".py", "/__init__.py"),
+}
 
 
 def is_excused(what: str, file: str, excused: "Container[Excused]") -> bool:
@@ -192,7 +205,7 @@ class Watch:
     def _note(self, what: str) -> None:
         files = modules_being_imported()
         if files:
-            self.looks.add((what, files))
+            self.looks.add((what, sys._getframe(2).f_code.co_filename, files))
 
 
 class SignalWatch:
@@ -279,8 +292,8 @@ class Counting:
         for name, module in list(sys.modules.items()):
             if file := startup.variables_of(module).get("__file__"):
                 names.setdefault(file, name)
-        for what, files in looks:
-            if is_excused(what, files[0], excused):
+        for what, function, files in looks:
+            if is_excused(what, files[0], excused) or (what, f"{function}()") in excused:
                 continue
             if what in compared:
                 self.facts.add(what)

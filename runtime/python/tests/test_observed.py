@@ -103,7 +103,7 @@ class TheRecord(ObservedTestCase):
             b"xthe clock\n/a.py\n/a.py\t/b.py",
             b"xthe process id\n" + own + b"\t/a.py\n/a.py",
         )
-        self.assertEqual(found.looks, {("the clock", ("/a.py", "/b.py"))})
+        self.assertEqual(found.looks, {("the clock", "/a.py", ("/a.py", "/b.py"))})
 
     def test_what_was_created_and_removed(self) -> None:
         kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))

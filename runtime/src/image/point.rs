@@ -172,10 +172,12 @@ impl<'a> Program<'a> {
     /// begins is done at each start, too; what `.pth` files and `sitecustomize` do then is not.
     pub fn counts(&self, what: &str, files: &Files) -> bool {
         let is_excused = |file: &String| self.watch.is_excused(what, file);
+        let are_excused = |file: &String| self.watch.are_excused(what, file);
         (self.has_begun || !files.modules.is_empty())
             && !self.is_forking
             && !files.functions.iter().any(|file| self.is_own(file))
             && !files.modules.first().is_some_and(is_excused)
+            && !files.functions.first().is_some_and(are_excused)
     }
 
     /// What it has looked at, and where, for messages.

@@ -28,8 +28,8 @@ pub struct ClockFunctions {
 pub struct Watch<'a> {
     /// The path that the process has as its request.
     pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module, or the directory
-    /// of its package with a slash behind it.
+    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module; or the directory
+    /// of its package with a slash behind it, or the file of functions with `()` behind it.
     pub excused: &'a BTreeSet<(String, String)>,
     /// Where the package `cds` lies: what its code looks at does not count.
     pub own_directory: &'a Path,
@@ -43,6 +43,12 @@ impl Watch<'_> {
             || file
                 .rmatch_indices('/')
                 .any(|(slash, _)| is_known(&file[..=slash]))
+    }
+
+    /// Whether functions in a file may look at something, whoever calls them.
+    pub fn are_excused(&self, what: &str, file: &str) -> bool {
+        let look = (what.to_owned(), format!("{file}()"));
+        self.excused.contains(&look)
     }
 }
 
