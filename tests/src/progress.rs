@@ -1,15 +1,21 @@
 //! What the user sees while something takes its time.
 
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A spinner with what is being done, or, where stderr is no terminal, a line at the beginning.
+/// Seconds between two lines where stderr is no terminal.
+const BETWEEN_LINES: u64 = 30;
+
+/// A spinner with what is being done, or, where stderr is no terminal, a line at the beginning and now and then.
 pub struct Progress {
     title: String,
     bar: Option<ProgressBar>,
     start: Instant,
+    /// When the last line was written, in seconds since the start.
+    told: AtomicU64,
 }
 
 impl Progress {
@@ -30,6 +36,7 @@ impl Progress {
             title,
             bar,
             start: Instant::now(),
+            told: AtomicU64::new(0),
         }
     }
 
@@ -37,6 +44,15 @@ impl Progress {
     pub fn say(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
+            return;
+        }
+        let now = self.start.elapsed().as_secs();
+        let told = self.told.load(Ordering::Relaxed);
+        let order = Ordering::Relaxed;
+        if now >= told + BETWEEN_LINES
+            && self.told.compare_exchange(told, now, order, order).is_ok()
+        {
+            eprintln!("{}: {what}", self.title);
         }
     }
 

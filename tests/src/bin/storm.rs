@@ -46,7 +46,7 @@ struct Args {
     /// How many processes are restored, of all programs together
     restores: u64,
     /// Only these programs [default: all]
-    #[arg(long, value_name = "NAME", num_args = 1..)]
+    #[arg(long, value_name = "NAME", num_args = 1.., value_parser = PROGRAMS.map(|(name, _)| name))]
     program: Vec<String>,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use cpython_cds_tests::environment::{self, succeed};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::report::Report;
@@ -143,14 +144,19 @@ const SUITES: [Suite; 7] = [
     },
 ];
 
+/// Run the test suites of packages: with a stock interpreter, archived, and restored from startup images
+#[derive(Parser)]
+struct Args {
+    /// The interpreter without patches
+    stock: PathBuf,
+    /// Only these packages [default: all]
+    #[arg(value_name = "PACKAGE")]
+    names: Vec<String>,
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let stock = arguments.next().map(PathBuf::from);
-    let names = Vec::from_iter(arguments);
-    let result = stock
-        .context("started by cargo xtask test --packages only")
-        .and_then(|stock| run(&stock, &names));
-    exit_code(result)
+    let args = Args::parse();
+    exit_code(run(&args.stock, &args.names))
 }
 
 /// Whether all suites, or those of packages with these names, give the same results.
