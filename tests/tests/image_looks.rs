@@ -115,6 +115,38 @@ fn what_imports_look_at_is_reported() {
     }
 }
 
+/// `sitecustomize` and `.pth` files run before the imports, and what they find is in the image, too.
+#[test]
+fn what_comes_before_the_imports_is_reported() {
+    const USER_SITE: &str = "home/.local/lib/python3.13/site-packages/early.pth";
+    for (file, text, told) in [
+        (
+            "lib/sitecustomize.py",
+            "import os\nvalue = os.getpid()\n",
+            "sitecustomize: the process id",
+        ),
+        (
+            "lib/sitecustomize.py",
+            "import sys\nvalue = sys.argv[1:]\n",
+            "sitecustomize or a .pth file: sys.argv",
+        ),
+        (
+            USER_SITE,
+            "import os, sys; sys.process = os.getpid()\n",
+            "sitecustomize or a .pth file: the process id",
+        ),
+    ] {
+        let project = project("exec('import os; value = os.getppid()')\n");
+        project.write(file, text);
+        let mut dump = project.command_with_lib([&TAKE[..], &["app.img"]].concat());
+        let said = Outcome::of(dump.env("HOME", project.path("home"))).success();
+        assert!(said.stderr.contains(told), "{text}: {said:?}");
+        // Code without a file is told by the module that runs it.
+        let of_module = "kept: the process id of the parent";
+        assert!(said.stderr.contains(of_module), "{text}: {said:?}");
+    }
+}
+
 #[test]
 fn what_is_harmless_is_not() {
     for module in HARMLESS {

@@ -75,7 +75,7 @@ def watched(note: "Callable[[str, Any], None]", names: "Iterable[str]") -> type:
 
 
 # What a path has behind that of the request, for a look before the program begins: see `point.rs`.
-_EARLY = ".early."
+EARLY = ".early."
 
 _early: list[ArgumentWatch] = []
 
@@ -84,7 +84,7 @@ def watch_early(request: str) -> ArgumentWatch:
     """Watch what `site` does with the arguments; what comes then has a watch of its own."""
 
     def look(what: str) -> None:
-        variables.look_for((request + _EARLY + what).encode("utf-8", "surrogateescape"))
+        variables.look_for((request + EARLY + what).encode("utf-8", "surrogateescape"))
 
     _early.append(ArgumentWatch(look, lambda: look(NAME), lambda: look(NAME)))
     return _early[0]

@@ -39,6 +39,8 @@ NUMBERS = "random numbers"
 _STREAM = "the kind of a standard stream"
 _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
+# In the place of a file of what comes before all imports.
+BEFORE = "sitecustomize or a .pth file"
 _NAMESPACE = "/proc/self/ns/pid, which tells of the system"
 
 # Modules, or all of a package (`.*`), what they look at when they are imported, and what becomes of it
@@ -298,7 +300,9 @@ class Counting:
             if what in compared:
                 self.facts.add(what)
             else:
-                self.found.setdefault(names.get(files[0], files[0]), set()).add(what)
+                # A line of a `.pth` file is code by itself, as what a module gives to `exec()`.
+                file = next((file for file in files if file[0] != "<"), BEFORE)
+                self.found.setdefault(names.get(file, file), set()).add(what)
 
     def report(self) -> list[str]:
         """Return a text for each module that has looked at something."""

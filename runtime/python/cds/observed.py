@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 
-from cds import looks, variables
+from cds import arguments, looks, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -122,6 +122,7 @@ def read(name: str, start: str) -> Record:
     environment = _Environment()
     asked_before = 0
     of_libraries: set[bytes] | None = None
+    early: set[looks.Look] = set()
     for item in items:
         if environment.notices(item, start):
             continue
@@ -130,12 +131,14 @@ def read(name: str, start: str) -> Record:
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
         elif item == b"o" + os.fsencode(start):
             found[b"l"] += found.pop(b"a")
+            # What `.pth` files and `sitecustomize` do is in the image, too.
+            early |= looks.of_record(found[b"x"])
             for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"n", b"x"):
                 found[kind] = []
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}
-            record.looks = looks.of_record(found[b"x"])
+            record.looks = early | looks.of_record(found[b"x"])
             record.counts_signals = bool(found[b"g"])
             record.facts = {os.fsdecode(name) for name in found[b"n"]}
             record.asked_for_status = _absolute(found[b"a"])
@@ -145,6 +148,9 @@ def read(name: str, start: str) -> Record:
                 for number in sorted({*found[b"t"], *modes, *sizes})
             ]
             record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
+        elif item.startswith(b"l" + os.fsencode(start + arguments.EARLY)):
+            what = os.fsdecode(item).rpartition(arguments.EARLY)[2]
+            early.add((what, looks.BEFORE, (looks.BEFORE,)))
         elif item == b"l" + os.fsencode(start + COUNT):
             record.counts_arguments = True
         elif item == b"l" + os.fsencode(start + ARGUMENTS):
