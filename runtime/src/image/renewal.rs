@@ -51,7 +51,7 @@ fn is_of_no_use(path: &Path) -> bool {
         Err(_) => return is_replaceable(path),
     };
     if note::is_note(&own) {
-        return false;
+        return note::is_old(&own);
     }
     let Ok(file) = ImageFile::of(own) else {
         return true;

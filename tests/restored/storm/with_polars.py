@@ -5,6 +5,8 @@ What needs a pool of threads comes after: with one, there would be no image.
 
 import polars
 
+_SIZES = (50_000, 100_000, 400_000, 1_000_000, 2_000_000)
+
 FRAMES = [
     polars.DataFrame({"group": [number % 7 for number in range(size)], "value": list(range(size))})
     for size in (10, 1000, 50_000)
@@ -13,7 +15,7 @@ FRAMES = [
 
 def _work() -> None:
     """Leave memory to the allocator, which takes it for zeros when it has given it back."""
-    for size in (50_000, 100_000, 400_000, 1_000_000, 2_000_000):
+    for size in _SIZES:
         numbers = polars.Series(range(1, size + 1), dtype=polars.Int64)
         _ = numbers + 1
 
@@ -27,12 +29,11 @@ def run() -> None:
         groups = frame.group_by("group").agg(polars.col("value").sum()).sort("group")
         print(groups["value"].to_list(), frame["value"].sum())
     kept = []
-    for size in (50_000, 100_000, 400_000, 1_000_000, 2_000_000):
-        for _ in range(3):
-            kept.append(polars.zeros(size, dtype=polars.Int64, eager=True))
-            kept.append(polars.Series([None] * size, dtype=polars.Int64).fill_null(strategy="zero"))
-            kept.append(polars.repeat(0, size, eager=True, dtype=polars.Int64))
-            kept.append(polars.repeat(False, size * 64, eager=True, dtype=polars.Boolean))
+    for size in _SIZES:
+        kept.append(polars.zeros(size, dtype=polars.Int64, eager=True))
+        missing = polars.repeat(None, size, eager=True, dtype=polars.Int64)
+        kept.append(missing.fill_null(strategy="zero"))
+        kept.append(polars.repeat(False, size * 64, eager=True, dtype=polars.Boolean))
     print([int(column.sum()) for column in kept])
     longer = polars.concat(FRAMES * 5)
     print(

@@ -1,8 +1,8 @@
 """A model that is fitted after the freeze."""
 
 import numpy
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 
 POINTS = numpy.array([[number % 13, number % 7] for number in range(300)], dtype=float)
 KINDS = (POINTS.sum(axis=1) > 9).astype(int)
@@ -12,5 +12,5 @@ def run() -> None:
     """Fit two, and ask them."""
     model = LogisticRegression().fit(POINTS, KINDS)
     print(float(model.score(POINTS, KINDS)).__round__(6), model.predict(POINTS[:10]).tolist())
-    forest = RandomForestClassifier(n_estimators=5, random_state=1).fit(POINTS, KINDS)
-    print(float(forest.score(POINTS, KINDS)).__round__(6), forest.predict(POINTS[:10]).tolist())
+    tree = DecisionTreeClassifier(random_state=1).fit(POINTS, KINDS)
+    print(float(tree.score(POINTS, KINDS)).__round__(6), tree.predict(POINTS[:10]).tolist())
