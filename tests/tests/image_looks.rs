@@ -8,11 +8,20 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 /// Modules, and what is said of them.
-const LOOKS: [(&str, &str); 18] = [
+const LOOKS: [(&str, &str); 21] = [
     ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
     ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
     ("from sys import argv\nvalue = [*argv]\n", "sys.argv"),
     ("import sys\nvalue = sys.path[0]\n", "sys.path[0]"),
+    ("import sys\nsys.path.insert(0, '/')\n", "sys.path[0]"),
+    (
+        "import sys\nvalue = sys.stdin.seekable()\n",
+        "the kind of a standard stream",
+    ),
+    (
+        "import sys\nvalue = sys.stdout.buffer.raw.tell\ntry: value()\nexcept OSError: pass\n",
+        "the kind of a standard stream",
+    ),
     (
         "import __main__\nvalue = hasattr(__main__, '__file__')\n",
         "__main__",

@@ -161,7 +161,7 @@ class Watch:
         # Whoever takes the image gives these lists these types, and takes them away.
         self.lists = [
             (sys.argv, arguments.watched(lambda name, key: note(arguments.NAME), _READING)),
-            (sys.path, arguments.watched(self._path_read, ("__getitem__",))),
+            (sys.path, arguments.watched(self._path_used, ("__getitem__", "__setitem__", "insert"))),
         ]
         self._program = sys.modules["__main__"]
         self._program_type = type(self._program)
@@ -184,14 +184,16 @@ class Watch:
         ]
         for stream, what in self._streams:
             stream.write = self._telling(stream.write, what)  # type: ignore[method-assign]
+        self._stream_watch = StreamWatch(note)
 
     def end(self) -> None:
         """Watch `__main__` and the streams no longer."""
+        self._stream_watch.end()
         self._program.__class__ = self._program_type
         for stream, _ in self._streams:
             vars(stream).pop("write", None)
         # Nothing is to hold them when the image is taken.
-        del self._program, self._streams
+        del self._program, self._streams, self._stream_watch
 
     def _telling(self, plain: "Callable[[str], int]", what: str) -> "Callable[[str], int]":
         def write(text: str) -> int:
@@ -200,7 +202,8 @@ class Watch:
 
         return write
 
-    def _path_read(self, name: str, key: "Any") -> None:
+    def _path_used(self, name: str, key: "Any") -> None:
+        # The directory of the program is put before all that imports have put there.
         if isinstance(key, slice) or key in (0, -len(sys.path)):
             self._note(_PATH)
 
