@@ -458,10 +458,18 @@ fn what_is_renewed_is_not_what_somebody_has_set() {
 }
 
 /// What modules of packages look like that keep something, as far as it is renewed.
-const KEEPERS: [(&str, &str); 5] = [
+const KEEPERS: [(&str, &str); 7] = [
     (
         "bson/objectid.py",
         "import os\nclass ObjectId:\n    _pid = os.getpid()\n    _inc = int.from_bytes(os.urandom(3))\n    __random = os.urandom(5)\n",
+    ),
+    (
+        "filelock/_core/_fork.py",
+        "import os, weakref\n\
+         def _pid_namespace(): return os.stat('/proc/self/ns/pid').st_ino\n\
+         class _State: process_identity = os.getpid(), _pid_namespace()\n\
+         class Lock: _instances_pid = os.getpid()\n\
+         _FORK_STATE = _State()\n_FORK_CLASSES = weakref.WeakValueDictionary({1: Lock})\n",
     ),
     (
         "fsspec/spec.py",
@@ -476,6 +484,10 @@ const KEEPERS: [(&str, &str); 5] = [
         "import datetime\ndef aware_now(): return datetime.datetime.now()\nstart_time = aware_now()\n",
     ),
     (
+        "sqlfluff/core/helpers/identity.py",
+        "import os\n_cache_key_prefix = os.urandom(8).hex()\n",
+    ),
+    (
         "structlog/stdlib.py",
         "import logging\n_LOG_RECORD_KEYS = vars(logging.LogRecord('name', 0, 'pathname', 0, 'msg', (), None)).keys()\n",
     ),
@@ -483,17 +495,19 @@ const KEEPERS: [(&str, &str); 5] = [
 
 const KEPT: &str = "\
 import os
-import bson.objectid, fsspec.spec, hypothesis.internal.conjecture.engine, loguru._logger, multiprocessing.heap, structlog.stdlib
+import bson.objectid, filelock._core._fork, fsspec.spec, hypothesis.internal.conjecture.engine, loguru._logger, multiprocessing.heap
+import sqlfluff.core.helpers.identity, structlog.stdlib
 class OwnFileSystem(fsspec.spec.AbstractFileSystem):
     _pid = os.getpid()
 def processes():
     heap = multiprocessing.heap.BufferWrapper._heap
-    return heap._lastpid, bson.objectid.ObjectId._pid, fsspec.spec.AbstractFileSystem._pid, OwnFileSystem._pid
+    fork = filelock._core._fork
+    return fork._FORK_STATE.process_identity[0], fork.Lock._instances_pid, heap._lastpid, bson.objectid.ObjectId._pid, fsspec.spec.AbstractFileSystem._pid, OwnFileSystem._pid
 def others():
     object_id = bson.objectid.ObjectId
     record = structlog.stdlib._LOG_RECORD_KEYS.mapping
     random = hypothesis.internal.conjecture.engine._random.random()
-    return object_id._ObjectId__random, object_id._inc, random, loguru._logger.start_time, record['created'], record['process']
+    return sqlfluff.core.helpers.identity._cache_key_prefix, object_id._ObjectId__random, object_id._inc, random, loguru._logger.start_time, record['created'], record['process']
 ";
 
 /// Takes an image of modules that keep something, and restores two processes from it.
@@ -528,7 +542,7 @@ fn what_packages_keep_is_renewed() {
     let [one, other] = restored("", program);
     let (one, other) = (Vec::from_iter(one.lines()), Vec::from_iter(other.lines()));
     assert_eq!((one[0], other[0]), ("True", "True"));
-    assert_eq!(one.len(), 7, "{one:?}");
+    assert_eq!(one.len(), 8, "{one:?}");
     for (one, other) in one.iter().zip(&other).skip(1) {
         assert_ne!(one, other);
     }

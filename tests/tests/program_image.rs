@@ -482,6 +482,38 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
     }
 }
 
+/// What `sitecustomize` asks of what is compared is compared, too: it runs before the program, and not again.
+#[test]
+fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
+    for (question, change) in [
+        ("mask = os.umask(0); os.umask(mask); os.found = mask", "os.umask(0o77)"),
+        (
+            "import signal; os.found = signal.signal(signal.SIGHUP, signal.SIG_DFL)",
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+        ),
+        (
+            "os.found = os.isatty(1)",
+            "master, slave = os.openpty(); os.set_inheritable(master, True); os.dup2(slave, 1)",
+        ),
+    ] {
+        let project = project(&[
+            ("app.py", "import os, beside\nos.write(2, str(os.found).encode())\n"),
+            ("beside.py", MODULE),
+            ("lib/sitecustomize.py", &format!("import os\n{question}\n")),
+        ]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        let python = python().display().to_string();
+        let started = |options: &[&str]| {
+            let words = [&[&*python], options, &["app.py"]].concat();
+            let start = format!("import os, signal\n{change}\nos.execv({python:?}, {words:?})");
+            plain(&project, &["-c", &start]).stderr
+        };
+        let without = started(&["-X", "cds=off"]);
+        assert_ne!(without, plain(&project, &["app.py"]).stderr, "{question}");
+        assert_eq!(started(&["-X", "cds=made/app.img"]), without, "{question}");
+    }
+}
+
 /// What is changed for a process alone, and is not as it was, ends what is restored.
 #[test]
 fn another_umask_is_not_in_what_is_restored() {

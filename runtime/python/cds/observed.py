@@ -129,12 +129,11 @@ def read(name: str, start: str) -> Record:
         if item == b"l" + os.fsencode(start + variables.START):
             # With it the interpreter finds itself, and what it found is compared.
             found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
-        elif item == b"o" + os.fsencode(start):
+            # So far each start does the same; what `.pth` files and `sitecustomize` do is in the image.
             found[b"l"] += found.pop(b"a")
-            # What `.pth` files and `sitecustomize` do is in the image, too.
-            early |= looks.of_record(found[b"x"])
             for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"n", b"x"):
                 found[kind] = []
+        elif item == b"o" + os.fsencode(start):
             asked_before = len(found[b"v"])
         elif item == b"l" + os.fsencode(start + _END):
             of_libraries = {*found[b"v"][asked_before:]}

@@ -80,14 +80,14 @@ class TheRecord(ObservedTestCase):
 
     def test_of_terminals_what_imports_have_asked(self) -> None:
         before, after = (b"t1", b"s2"), (b"t2",)
-        found = self.record(*before, b"o/request", b"t0", b"l/request.imported", *after)
+        found = self.record(*before, b"l/request.start", b"o/request", b"t0", b"l/request.imported", *after)
         self.assertEqual(found.terminals, [(0, False, False)])
         asked = self.imports(b"t1", b"s1", b"s0", b"h2").terminals
         self.assertEqual(asked, [(0, False, True), (1, False, True), (2, True, False)])
         self.assertEqual(self.imports().terminals, [])
 
     def test_whether_the_working_directory_counts(self) -> None:
-        found = self.record(b"d", b"r", b"o/request", b"d", b"l/request.imported", b"d", b"r")
+        found = self.record(b"d", b"r", b"l/request.start", b"d", b"l/request.imported", b"d", b"r")
         self.assertEqual(found.asked_for_directory, 1)
         self.assertIsNone(self.imports(b"d", b"r").asked_for_directory)
         self.assertEqual(self.imports().asked_for_directory, 0)
