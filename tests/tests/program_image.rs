@@ -486,7 +486,10 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
 #[test]
 fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
     for (question, change) in [
-        ("mask = os.umask(0); os.umask(mask); os.found = mask", "os.umask(0o77)"),
+        (
+            "mask = os.umask(0); os.umask(mask); os.found = mask",
+            "os.umask(0o77)",
+        ),
         (
             "import signal; os.found = signal.signal(signal.SIGHUP, signal.SIG_DFL)",
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
@@ -497,7 +500,10 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
         ),
     ] {
         let project = project(&[
-            ("app.py", "import os, beside\nos.write(2, str(os.found).encode())\n"),
+            (
+                "app.py",
+                "import os, beside\nos.write(2, str(os.found).encode())\n",
+            ),
             ("beside.py", MODULE),
             ("lib/sitecustomize.py", &format!("import os\n{question}\n")),
         ]);
