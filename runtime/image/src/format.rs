@@ -19,7 +19,7 @@ use crate::{PAGE, bounds};
 
 /// The first bytes; no text file has them.
 const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const WORD: usize = size_of::<u64>();
@@ -47,6 +47,8 @@ pub struct Image<'a> {
     /// What processes may find that differs from what a plain start finds: modules, and what they looked at.
     #[serde(borrow)]
     pub reported: Vec<&'a str>,
+    /// How many images before it, one after the other, were out of date soon.
+    pub short_lived: u32,
     /// Of all pages in the image file.
     pub pages_hash: u64,
 }

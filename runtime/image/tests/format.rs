@@ -124,6 +124,7 @@ fn image() -> Image<'static> {
             advice: 14,
         }],
         reported: vec!["module: the clock"],
+        short_lived: 2,
         fetches: vec![Fetch {
             start: STATE,
             end: STATE + PAGE,

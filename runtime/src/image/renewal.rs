@@ -12,7 +12,7 @@ use cds_image::own_file::OwnFile;
 use cds_image::streams::OwnTerminal;
 
 use super::describe::changed;
-use super::{note, refusal};
+use super::{note, patience, refusal};
 use crate::cpython::object::{Object, Result};
 use crate::runs::Subject;
 
@@ -57,7 +57,8 @@ fn is_of_no_use(path: &Path) -> bool {
         return true;
     };
     file.image().map_or(true, |image| {
-        !is_of_this_kernel(&image.process.vdso) || changed(&image).next().is_some()
+        let is_stale = || changed(&image).next().is_some();
+        !is_of_this_kernel(&image.process.vdso) || patience::is_over(&file, &image) && is_stale()
     })
 }
 
