@@ -209,6 +209,42 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
+/// C code holds the namespace of a module while that is imported, and frames hold what expressions have found: not for ever.
+#[test]
+fn what_was_in_use_when_it_was_restored_is_let_go() {
+    // Within an import, candidates are forked only where many modules have been loaded.
+    const MODULE_IN_USE: &str = "import keeper, os\nimport argparse, csv, decimal\nos.getpid()\n";
+    for import in [
+        "import middle",
+        "def steps():\n    import middle\n    yield 1\nsteps = steps()\nnext(steps)",
+        "with keeper.context(): import middle",
+        "class Class:\n    import middle",
+    ] {
+        let program = format!(
+            "import os, keeper\nclass Resource:\n    def __del__(self): os.write(1, b'it ends')\n\
+             {import}\nresource = Resource()\nkeeper.kept.append(lambda: 1)\n"
+        );
+        let project = project(&[
+            ("app.py", &program),
+            (
+                "keeper.py",
+                "kept = []\nclass context:\n    def __enter__(self): kept.append(self)\n    def __exit__(self, *_): kept.pop()\n",
+            ),
+            ("middle.py", MODULE_IN_USE),
+        ]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        assert_eq!(plain(&project, &["app.py"]).stdout, "it ends", "{import}");
+        let stopped = stopped_at(&project);
+        assert!(stopped.starts_with("the process id"), "{stopped}");
+        let report = project.path("stats.json");
+        let stats = fs::read_to_string(report).expect("it was written");
+        assert!(
+            !stats.contains("\"csv\""),
+            "{import}: it was loaded after all: {stats}"
+        );
+    }
+}
+
 /// Only what may be seen to die has a count of its own: the rest is shared, and nothing looks at it at exit.
 #[test]
 fn most_of_what_is_restored_is_immortal() {

@@ -51,6 +51,13 @@ cds_glue_stack_frame_code(_PyInterpreterFrame *frame)
     return frame->owner == FRAME_OWNED_BY_THREAD ? _PyFrame_GetCode(frame) : NULL;
 }
 
+PyCodeObject *
+cds_glue_running_generator_code(_PyInterpreterFrame *frame)
+{
+    int is_untold = frame->owner == FRAME_OWNED_BY_GENERATOR && frame->stacktop < 0;
+    return is_untold ? _PyFrame_GetCode(frame) : NULL;
+}
+
 PyObject **
 cds_glue_frame_locals(_PyInterpreterFrame *frame)
 {
@@ -73,6 +80,12 @@ int
 cds_glue_local_count(PyCodeObject *code)
 {
     return code->co_nlocalsplus;
+}
+
+int
+cds_glue_stack_size(PyCodeObject *code)
+{
+    return code->co_stacksize;
 }
 
 int

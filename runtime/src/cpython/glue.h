@@ -54,6 +54,11 @@ PyObject *cds_glue_find_interned(PyObject *string);
 struct _PyInterpreterFrame *cds_glue_frame_below(struct _PyInterpreterFrame *frame);
 PyCodeObject *cds_glue_stack_frame_code(struct _PyInterpreterFrame *frame);
 PyObject **cds_glue_frame_locals(struct _PyInterpreterFrame *frame);
+/* The code object of a frame that a generator has, if it runs and has called C code:
+   then the generator does not tell of its local variables (_PyFrame_Traverse()). */
+PyCodeObject *cds_glue_running_generator_code(struct _PyInterpreterFrame *frame);
+/* How many places there are for what expressions have found, behind the variables. */
+int cds_glue_stack_size(PyCodeObject *code);
 PyObject *cds_glue_frame_namespace(struct _PyInterpreterFrame *frame);
 PyObject *cds_glue_frame_function(struct _PyInterpreterFrame *frame);
 int cds_glue_local_count(PyCodeObject *code);

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use super::census::Census;
 use super::heap::{self, Address};
-use super::live_frames;
+use super::live_frames::References;
 use super::object::Result;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
@@ -38,10 +38,11 @@ pub fn immortalize(
     let tracked = heap::all_tracked();
     // SAFETY: the collector knows objects that are alive, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
-    let locals = live_frames::references();
-    let known: Vec<Address> = locals.iter().copied().chain(imported).collect();
+    let References { certain, possible } = References::of_this_thread();
+    let known = certain.iter().chain(&possible).copied().chain(imported);
+    let known: Vec<Address> = known.collect();
     let held: Vec<Address> = census.held_besides(&known).collect();
-    mark_mortal(&mut census, &locals);
+    mark_mortal(&mut census, &certain);
     // Counts tell of the others, also when the code has ended that runs now.
     let held = held.into_iter().filter(|&object| !census.is_marked(object));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
