@@ -35,8 +35,6 @@ mod note;
 #[cfg(target_arch = "x86_64")]
 mod observe;
 #[cfg(target_arch = "x86_64")]
-mod patience;
-#[cfg(target_arch = "x86_64")]
 mod point;
 #[cfg(target_arch = "x86_64")]
 mod process_attributes;

@@ -3,16 +3,12 @@
 use std::io::{Result, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
-use cds_image::format::modified_ns;
 use cds_image::own_file::OwnFile;
 
 use crate::sealed::Unnamed;
 
 const MODE: u32 = 0o600;
-/// For how long nobody tries again.
-const LONGEST: Duration = Duration::from_hours(24);
 /// How every note begins.
 const START: &str = "no startup image could be taken";
 /// How its first line ends; the reason follows.
@@ -45,11 +41,4 @@ pub fn read(path: &Path) -> Option<String> {
 pub fn is_note(own: &OwnFile) -> bool {
     own.read(0, START.len() as u64)
         .is_ok_and(|start| start == START.as_bytes())
-}
-
-/// Whether a note is so old that its reason may have passed: a full disk, a process that was killed.
-pub fn is_old(note: &OwnFile) -> bool {
-    let written = u64::try_from(modified_ns(&note.status)).unwrap_or_default();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.is_ok_and(|now| now > Duration::from_nanos(written) + LONGEST)
 }

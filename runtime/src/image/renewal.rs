@@ -4,15 +4,18 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use cds_image::command_line::CommandLine;
-use cds_image::format::{ImageFile, Vdso};
+use cds_image::format::{ImageFile, Vdso, modified_ns};
 use cds_image::key::{OTHER_ARGUMENTS, Program};
 use cds_image::own_file::OwnFile;
+use cds_image::patience;
 use cds_image::streams::OwnTerminal;
+use rustix::fs::{Stat, fstat};
 
 use super::describe::changed;
-use super::{note, patience, refusal};
+use super::{note, refusal};
 use crate::cpython::object::{Object, Result};
 use crate::runs::Subject;
 
@@ -51,15 +54,36 @@ fn is_of_no_use(path: &Path) -> bool {
         Err(_) => return is_replaceable(path),
     };
     if note::is_note(&own) {
-        return note::is_old(&own);
+        return age(&own.status) > patience::OF_NOTES;
     }
     let Ok(file) = ImageFile::of(own) else {
         return true;
     };
     file.image().map_or(true, |image| {
+        let is_due = || age_of_image(&file) >= patience::of_image(image.short_lived);
         let is_stale = || changed(&image).next().is_some();
-        !is_of_this_kernel(&image.process.vdso) || patience::is_over(&file, &image) && is_stale()
+        !is_of_this_kernel(&image.process.vdso) || is_due() && is_stale()
     })
+}
+
+/// How many images there have been in a row that were out of date soon, before the one that is about to be written to a path.
+pub fn short_lived_before(path: &Path) -> u32 {
+    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+        return 0;
+    };
+    let before = file.image().map_or(0, |image| image.short_lived);
+    patience::short_lived_with(age_of_image(&file), before)
+}
+
+fn age_of_image(file: &ImageFile) -> Duration {
+    fstat(&file.file).map_or(Duration::MAX, |status| age(&status))
+}
+
+/// How long ago a file was written; forever if that is in the future.
+fn age(status: &Stat) -> Duration {
+    let written = u64::try_from(modified_ns(status)).unwrap_or_default();
+    let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(written);
+    written.elapsed().unwrap_or(Duration::MAX)
 }
 
 /// Whether a file that is not used is one's own all the same, as a copy is that others may read.

@@ -25,10 +25,10 @@ use super::looks;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
-use super::patience;
 use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
 use super::rehearse::{self, Rehearsal, Unheard};
+use super::renewal;
 use super::resume::{self, RESTORED};
 use super::threads::{self, thread_pointer};
 use super::variables::{self, Compared, Variable};
@@ -560,7 +560,7 @@ fn write(
     let seal_ns = writer.finish(Image {
         key: looked_at.key(),
         reported: looked_at.reported.iter().map(String::as_str).collect(),
-        short_lived: patience::short_lived_before(path),
+        short_lived: renewal::short_lived_before(path),
         process: process(child, &mappings, &memory, &vdso)?,
         fetches: prefault,
         regions,
