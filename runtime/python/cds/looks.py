@@ -123,21 +123,21 @@ def excused(directories: "Iterable[str]") -> "list[Excused]":
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
-        (what, os.path.join(place, *name.removesuffix(suffix).split(".")) + end)
+        (what, os.path.join(place, *module.split(".")) + end)
         for name, what in _CATALOGUE
-        for suffix, ends in _ENDS.items()
-        if name.endswith(suffix) and (suffix or name[-1] not in "*)")
+        for module, ends in [_parted(name)]
         for place in places
         for end in ends
     ]
 
 
-# How names of the catalogue end, and the files or directories then.
-_ENDS = {
-    ".*": ("/",),
-    "()": (".py()", "/__init__.py()"),
-    "": (".py", "/__init__.py"),
-}
+def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the module or package that a name of the catalogue has, and how its files end."""
+    if name.endswith(".*"):
+        return name.removesuffix(".*"), ("/",)
+    if name.endswith("()"):
+        return name.removesuffix("()"), (".py()", "/__init__.py()")
+    return name, (".py", "/__init__.py")
 
 
 def is_excused(what: str, file: str, excused: "Container[Excused]") -> bool:

@@ -296,7 +296,11 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev => {
             of_writing(pid, first)
         }
-        libc::SYS_prlimit64 if ![0, pid].contains(&(first as i32)) => is(true, PROCESS),
+        libc::SYS_prlimit64 | libc::SYS_sched_getaffinity
+            if ![0, pid].contains(&(first as i32)) =>
+        {
+            is(true, PROCESS)
+        }
         libc::SYS_prlimit64 => is(second as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_getrlimit => is(first as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_clone => is(first as c_int & libc::CLONE_THREAD == 0, PROCESS),
@@ -317,7 +321,6 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_fstat | libc::SYS_lseek => None,
         libc::SYS_newfstatat => None,
         // Libraries want to know how many there are, which is compared; Python code gets to know which.
-        libc::SYS_sched_getaffinity if ![0, pid].contains(&(first as i32)) => is(true, PROCESS),
         libc::SYS_sched_getaffinity => {
             let caller = word(pid, registers(pid)?.rsp)?;
             is(memory_dump::is_in_program(caller), Fact::Processors.name())
