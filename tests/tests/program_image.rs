@@ -219,6 +219,7 @@ fn what_was_in_use_when_it_was_restored_is_let_go() {
         "def steps():\n    import middle\n    yield 1\nsteps = steps()\nnext(steps)",
         "with keeper.context(): import middle",
         "class Class:\n    import middle",
+        "modules = list(map(__import__, ['middle']))",
     ] {
         let program = format!(
             "import os, keeper\nclass Resource:\n    def __del__(self): os.write(1, b'it ends')\n\

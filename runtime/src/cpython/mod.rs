@@ -14,6 +14,7 @@
 //! - [`graph`]: the references between the objects of an image, and which of them may have changed since,
 //! - [`sight`]: of which objects the end can be seen, [`closing`]: that of files, sockets and databases, and [`idle`]: which
 //!   Python code does nothing that can be,
+//! - [`live_frames`] and [`native_stack`]: what Python code and C code refer to while they run,
 //! - [`mortality`]: which objects of an image are immortal,
 //! - [`ending`]: the end of an interpreter with immortal objects,
 //! - [`image`]: what a frozen or restored process asks of it,
@@ -37,6 +38,7 @@ pub mod linked;
 mod live_frames;
 pub mod modules;
 pub mod mortality;
+pub mod native_stack;
 pub mod object;
 pub mod own;
 pub mod sight;

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use super::census::Census;
 use super::heap::{self, Address};
 use super::live_frames::References;
+use super::native_stack::NativeStack;
 use super::object::Result;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
@@ -27,12 +28,13 @@ static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
 /// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never freed as
-/// these never die. `imported` is a module that C code is about to return.
+/// these never die. `imported` is a module that C code is about to return, `stack` what C code has that is running.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
 pub fn immortalize(
     imported: Option<Address>,
+    stack: &NativeStack,
     freeze: impl FnOnce() -> Result<()>,
 ) -> Result<Table<u64>> {
     let tracked = heap::all_tracked();
@@ -42,7 +44,9 @@ pub fn immortalize(
     let known = certain.iter().chain(&possible).copied().chain(imported);
     let known: Vec<Address> = known.collect();
     let held: Vec<Address> = census.held_besides(&known).collect();
-    mark_mortal(&mut census, &certain);
+    let (running, held): (Vec<Address>, Vec<Address>) =
+        held.into_iter().partition(|&object| stack.has(object));
+    mark_mortal(&mut census, &certain, &running);
     // Counts tell of the others, also when the code has ended that runs now.
     let held = held.into_iter().filter(|&object| !census.is_marked(object));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
@@ -100,8 +104,8 @@ pub fn held() -> impl Iterator<Item = Address> {
         .map(|&address| std::ptr::with_exposed_provenance_mut(address))
 }
 
-/// Marks what stays mortal; `locals` are what the code refers to that runs.
-fn mark_mortal(census: &mut Census, locals: &[Address]) {
+/// Marks what stays mortal; `locals` are what the code refers to that runs, `running` what C code does.
+fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();
     for index in 0..census.len() {
@@ -132,6 +136,16 @@ fn mark_mortal(census: &mut Census, locals: &[Address]) {
     let of_program = of_program(census, locals, &is_barrier);
     for &index in of_program.iter() {
         if census.mark_alone(census.object(index)) {
+            pending.push(index);
+        }
+    }
+    // C code lets go of this when it is done, and may change it before: `list()` is making a list from an iterator that imports.
+    for &object in running {
+        let index = census.index(object);
+        if let Some(index) = index
+            && !is_barrier[index]
+            && census.mark_alone(object)
+        {
             pending.push(index);
         }
     }

@@ -39,6 +39,7 @@ use crate::cpython::extension_suffixes;
 use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks, Collections};
 use crate::cpython::mortality;
+use crate::cpython::native_stack::NativeStack;
 use crate::cpython::object::{Object, Raised};
 use crate::cpython::own;
 use crate::runtime::{self, Runtime};
@@ -200,7 +201,14 @@ fn freeze(
     drop(AuditHooks::set_aside());
     let freeze = own::module(c"gc")?.attribute(c"freeze")?;
     IS_IMMORTAL.store(true, Ordering::Relaxed);
-    let lasting_blocks = mortality::immortalize(imported, || freeze.call(Vec::new()).map(drop))?;
+    let stack = NativeStack::of_this_thread().map_err(|error| {
+        Failure::Told(format!(
+            "cannot find out where the stack of this thread ends: {error}"
+        ))
+    })?;
+    let freeze = || freeze.call(Vec::new()).map(drop);
+    let lasting_blocks = mortality::immortalize(imported, &stack, freeze)?;
+    drop(stack);
     image::use_up_free_memory();
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };
