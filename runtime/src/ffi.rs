@@ -13,6 +13,7 @@ use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::is_main_interpreter;
 use crate::cpython::linked::Init;
 use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::image::searches;
 use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
 use crate::stats::{Activity, Origin};
@@ -216,6 +217,21 @@ fn counted(
     }
 }
 
+/// Takes notice of what is searched for while an image is made.
+fn note_search([directory, name, loaders]: [Object; 3]) {
+    let standard = loaders::standard(&loaders);
+    let (Ok(directory), name) = (directory.to_str(), name.to_str()) else {
+        // Without a name that can be noted, its time is compared.
+        Raised.clear();
+        return;
+    };
+    // Other loaders find files with other suffixes.
+    let is_standard = matches!(standard, Ok(Some(_)));
+    let name = name.ok().filter(|name| is_standard && !name.contains('\0'));
+    searches::note(directory, name);
+    Raised.clear();
+}
+
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
@@ -225,6 +241,10 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
     count: Py_ssize_t,
 ) -> *mut PyObject {
     fenced_question("find_module", || {
+        if runtime::current().is_some_and(|runtime| runtime.options.image.is_some()) {
+            // SAFETY: the calling convention METH_FASTCALL.
+            note_search(unsafe { arguments(args, count) }?);
+        }
         let runtime = runtime::current()
             // With -vv `importlib` says which files it tries.
             .filter(|runtime| runtime.config.verbosity() < 2 && !runtime.layers.is_empty());

@@ -361,19 +361,15 @@ fn what_cannot_be_restored_is_tried_once() {
 #[test]
 fn what_cannot_be_restored_for_where_it_lies_is_tried_once() {
     let project = project();
-    let path = format!(
-        "{}:{}",
-        project.path("lib").display(),
-        project.path("made").display()
+    project.write("lib/data.txt", "data");
+    project.write(
+        "lib/tool.py",
+        "import os\nx, data = 1, sorted(os.listdir('made'))\n",
     );
-    let run = || {
-        let mut command = project.command(AUTO);
-        Outcome::of(command.env("PYTHONPATH", &path).arg("app.py"))
-    };
-    run();
+    auto(&project, &["app.py"]);
     settle(&project);
     let refused = format!("{NOT_TAKEN}changed while it was taken, perhaps by that: ");
-    let noted = run();
+    let noted = auto(&project, &["app.py"]);
     assert!(told(&noted).1.starts_with(&refused), "{noted:?}");
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
     let reason = format!("by that: {}\n", project.path("made").display());

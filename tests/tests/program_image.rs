@@ -246,6 +246,28 @@ fn what_was_in_use_when_it_was_restored_is_let_go() {
     }
 }
 
+/// A program that searches for a module without importing it finds what a plain start does.
+#[test]
+fn modules_that_were_searched_for_are_compared_with_what_is_restored() {
+    let project = project(&[(
+        "app.py",
+        "import argparse, csv, importlib.util, json\nfound = [importlib.util.find_spec(name) is not None \
+         for name in ('optional', 'namespace')]\nimport html\nprint(found)\n",
+    )]);
+    fs::create_dir(project.path("namespace")).expect("it can be made");
+    assert_restored_as_plain(&project, &["app.py"]);
+    project.write("other.txt", "");
+    assert!(is_restored(&project, &["app.py"]), "{}", note(&project));
+    project.write("optional.log", "");
+    assert!(is_restored(&project, &["app.py"]), "{}", note(&project));
+    project.write("optional.py", "");
+    assert_eq!(auto(&project, &["app.py"]), plain(&project, &["app.py"]));
+    fs::remove_file(project.path("optional.py")).expect("it can be removed");
+    assert_eq!(auto(&project, &["app.py"]), plain(&project, &["app.py"]));
+    fs::remove_dir(project.path("namespace")).expect("it can be removed");
+    assert_eq!(auto(&project, &["app.py"]), plain(&project, &["app.py"]));
+}
+
 /// Only what may be seen to die has a count of its own: the rest is shared, and nothing looks at it at exit.
 #[test]
 fn most_of_what_is_restored_is_immortal() {

@@ -422,7 +422,7 @@ fn what_does_not_match_is_named() {
         ("app.py", &program),
         (
             "lib/lib_a.py",
-            "import os\ndef read(name='data.txt'): return open(__file__.replace('lib_a.py', name)).read()\nvalue = os.environ.get('LIB_A'), read()\n",
+            "import importlib.util, os\ndef read(name='data.txt'): return open(__file__.replace('lib_a.py', name)).read()\nvalue = os.environ.get('LIB_A'), read(), importlib.util.find_spec('optional') is None\n",
         ),
         ("lib/data.txt", "data"),
     ]);
@@ -485,6 +485,9 @@ fn what_does_not_match_is_named() {
     project.write("json.py", "dumps = loads = None\n");
     check("a module beside the program", &[], &silent);
     fs::remove_file(project.path("json.py")).unwrap();
+    project.write("optional.py", "");
+    check("a module that imports have searched for", &[], &silent);
+    fs::remove_file(project.path("optional.py")).unwrap();
     fs::create_dir(project.path("json")).unwrap();
     check("a directory beside the program", &[], &silent);
     project.write("json/__init__.py", "");
@@ -517,8 +520,11 @@ fn what_does_not_match_is_named() {
     check("a source", &[], &silent);
     run(&dump, &silent).success();
     project.write("lib/new.txt", "");
-    check("a directory", &[], &silent);
-    run(&dump, &silent).success();
+    check("a new file in a directory of its path", &[], &silent);
+    project.write("lib/json.py", "dumps = loads = None\n");
+    check("a module in a directory of its path", &[], &silent);
+    fs::remove_file(project.path("lib/json.py")).unwrap();
+    check("no module there any more", &[], &silent);
     changed(&project.path("app.img"));
     check("the archive", &[], &silent);
     fs::remove_file(&image).unwrap();

@@ -19,7 +19,7 @@ use crate::{PAGE, bounds};
 
 /// The first bytes; no text file has them.
 const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 7;
+const VERSION: u64 = 8;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const WORD: usize = size_of::<u64>();

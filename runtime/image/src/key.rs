@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::command_line::{self, CommandLine};
 use crate::facts::Fact;
 use crate::format::{changed_ns, modified_ns};
+use crate::searched::Searched;
 use crate::start::Start;
 use crate::streams::Terminal;
 
@@ -78,6 +79,9 @@ pub struct Key<'a> {
     /// Files and directories that were looked at, or for.
     #[serde(borrow)]
     pub paths: Vec<(&'a [u8], Stamp)>,
+    /// Directories that modules were searched in.
+    #[serde(borrow)]
+    pub searched: Vec<Searched<'a>>,
     /// The working directory, if that counts.
     #[serde(borrow)]
     pub directory: Option<&'a [u8]>,
@@ -111,10 +115,6 @@ pub struct Program<'a> {
     pub arguments: Option<Vec<&'a [u8]>>,
     /// Whether it was stopped before it would have looked at one, since its runs have had different ones.
     pub is_for_any_arguments: bool,
-    pub modules: Modules,
-    /// What its directory had then that has the name of a module of the image, or of one that was not found.
-    #[serde(borrow)]
-    pub own_entries: Vec<&'a [u8]>,
 }
 
 /// Where `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). There were none, and a restored process gets
@@ -123,17 +123,6 @@ pub struct Program<'a> {
 pub struct UserSite<'a> {
     /// What follows HOME in the name of a directory that must not be there; none if it is not looked for.
     pub missing: Option<&'a [u8]>,
-}
-
-/// Where a program finds its own modules. Its script is compared, so that it is still of that kind.
-#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
-pub enum Modules {
-    /// In the directory that its script lies in, or in the working directory.
-    Beside,
-    /// In itself, which is a directory.
-    InDirectory,
-    /// In itself, which is an archive; or nowhere, by an option.
-    Nowhere,
 }
 
 /// What tells that a path leads to what it has led to.
@@ -396,10 +385,14 @@ impl Key<'_> {
         self.shadowed(&line.program)
     }
 
-    /// The first file or directory that is not as it was.
-    pub fn changed(&self) -> Option<&[u8]> {
-        let changed = self.paths.iter().find(|(path, then)| !then.is_of(path));
-        changed.map(|(path, _)| *path)
+    /// Files and directories that are not as they were.
+    pub fn changed(&self) -> impl Iterator<Item = &[u8]> {
+        let paths = self.paths.iter();
+        let paths = paths.filter(|(path, then)| !then.is_of(path));
+        let searched = self.searched.iter();
+        let searched = searched.filter(|directory| !directory.is_as_it_was(&self.suffixes));
+        let searched = searched.map(|directory| directory.path);
+        paths.map(|(path, _)| *path).chain(searched)
     }
 
     /// What `-m` would run, if imports have run it already: it would be run twice, and say so.
@@ -410,26 +403,21 @@ impl Key<'_> {
         Some(shown(found))
     }
 
-    /// Whether a module of the image would be found in the program's directory, which comes first.
+    /// Whether a module of the image would be found in the program's directory, which comes first. Where the program has searched
+    /// itself, that is known.
     fn shadowed(&self, program: &command_line::Program) -> Option<String> {
-        if self.has_safe_path {
+        if self.has_safe_path || self.program.is_some() {
             return None;
         }
         let directory = match program {
-            command_line::Program::Script(script) => match self.place_of_modules(script) {
-                Ok(Some(directory)) => directory,
-                Ok(None) => return None,
+            command_line::Program::Script(script) => match place_of_modules(script) {
+                Ok(directory) => directory,
                 Err(reason) => return Some(reason),
             },
             command_line::Program::Command(_)
             | command_line::Program::Module(_)
             | command_line::Program::Stdin => b".".to_vec(),
         };
-        let own_entries = self
-            .program
-            .as_ref()
-            .map(|program| &program.own_entries[..]);
-        let own_entries = own_entries.unwrap_or_default();
         let unlisted = || Some(format!("{} cannot be listed", shown(&directory)));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::openat(CWD, &directory[..], flags, Mode::empty()) else {
@@ -442,7 +430,7 @@ impl Key<'_> {
                 return unlisted();
             };
             let name = entry.file_name().to_bytes();
-            if !own_entries.contains(&name) && self.has_module(&directory, name) {
+            if self.has_module(&directory, name) {
                 return Some(format!(
                     "{} in {} comes before a module of the image",
                     shown(name),
@@ -451,25 +439,6 @@ impl Key<'_> {
             }
         }
         None
-    }
-
-    /// The directory in which a script finds its modules; none if it has them in itself, as an archive.
-    ///
-    /// # Errors
-    /// A text that says why an image cannot stand for it.
-    fn place_of_modules(&self, script: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        match self.program.as_ref().map(|program| program.modules) {
-            Some(Modules::Nowhere) => return Ok(None),
-            Some(Modules::InDirectory) => return Ok(Some(script.to_vec())),
-            Some(Modules::Beside) | None => {}
-        }
-        let path = end_of_links(script)?;
-        // Other images are frozen before it is known what kind of script it is.
-        if self.program.is_none() && !is_plain_file(&path).ok_or_else(|| missing(script))? {
-            let shown = shown(script);
-            return Err(format!("{shown} is not a file of source code"));
-        }
-        Ok(Some(directory_of(&path)))
     }
 
     /// Whether an entry of a directory is a module of a name that the image has, too.
@@ -531,6 +500,19 @@ fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
         || "the variables have another order".to_owned(),
         |(name, _)| format!("the variable {} is new", shown(name)),
     ))
+}
+
+/// The directory in which a script finds its modules.
+///
+/// # Errors
+/// A text that says why an image that was frozen before it was known what kind of script it is cannot stand for it.
+fn place_of_modules(script: &[u8]) -> Result<Vec<u8>, String> {
+    let path = end_of_links(script)?;
+    if !is_plain_file(&path).ok_or_else(|| missing(script))? {
+        let shown = shown(script);
+        return Err(format!("{shown} is not a file of source code"));
+    }
+    Ok(directory_of(&path))
 }
 
 /// Where the symbolic links end that a script may be: `sys.path[0]` is the directory of that (Python/pathconfig.c,

@@ -26,6 +26,7 @@ pub mod patience;
 pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;
+pub mod searched;
 pub mod start;
 #[cfg(target_arch = "x86_64")]
 mod steps;

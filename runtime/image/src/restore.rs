@@ -124,7 +124,7 @@ fn check<'a>(
     if let Some(reason) = image.key.mismatch(start, line) {
         return Err(Refusal::of_this(reason));
     }
-    if let Some(path) = image.key.changed() {
+    if let Some(path) = image.key.changed().next() {
         let path = String::from_utf8_lossy(path);
         return Err(Refusal::of_everybody(format!("{path} has changed")));
     }

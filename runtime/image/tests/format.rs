@@ -12,7 +12,8 @@ use cds_image::format::{
     Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
     Source, Vdso, encode, hash,
 };
-use cds_image::key::{Key, Machine, Modules, Program, Stamp, UserSite};
+use cds_image::key::{Key, Machine, Program, Stamp, UserSite};
+use cds_image::searched::{Searched, State};
 use cds_image::streams::Terminal;
 use cds_image::{PAGE, places};
 use proptest::prelude::*;
@@ -52,8 +53,6 @@ fn image() -> Image<'static> {
                 argument_count: Some(2),
                 arguments: Some(vec![b"-v", b"a b"]),
                 is_for_any_arguments: false,
-                modules: Modules::Beside,
-                own_entries: vec![b"helper.py"],
             }),
             machine: Machine::current(|kind| kind),
             environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
@@ -75,6 +74,11 @@ fn image() -> Image<'static> {
                 (b"/c", Stamp::Directory),
                 (b"/d", Stamp::Link { ctime_ns: 7 }),
             ],
+            searched: vec![Searched {
+                path: b"/",
+                names: b"etc\0",
+                state: State::now(b"/", b"etc\0", [".py"].into_iter()).expect("it can be listed"),
+            }],
             directory: Some(b"/"),
             facts: vec![(Fact::System, b"localhost\0Linux\0"), (Fact::Umask, &[])],
             counts_signals: true,

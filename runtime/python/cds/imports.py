@@ -74,7 +74,6 @@ class Imports(preparing.Preparation):
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
         del sys.path[: len(self._wanted["path"])]
-        contents = preparing.searched_paths() | self._seen | record.opened | record.searched
         missing = {name for name in self._searched if name not in sys.modules}
         excused = set(self._wanted["excused"])
         found = self.looks.looks | record.looks
@@ -89,8 +88,10 @@ class Imports(preparing.Preparation):
             observation.problem = self._what_was_looked_at(observation.reported)
         # A program could have others beside it.
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
+        searches = self._compare(observation, record)
+        for path in sys.path:
+            names |= searches.get(path) or set()
         observation.names = sorted(names | missing)
-        observation.paths = self._compared(record, contents, record.looked_at)
 
     def _forget(self) -> None:
         super()._forget()

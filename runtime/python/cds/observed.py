@@ -13,7 +13,7 @@ from cds import arguments, looks, variables
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
 # A path, its kind (`Stamp` in key.rs), when it was modified and when its status was changed, its
 # inode and its size, as far as the kind has them.
@@ -21,6 +21,7 @@ Looked = tuple[bytes, str, int, int, int, int]
 
 # They tell of the kernel and its devices, not of files.
 _NO_FILES = ("/proc", "/sys", "/dev")
+_NOTHING: "Mapping[str, Iterable[str]]" = {}
 
 # What a path has behind that of the request, by which the end of the imports is told; and that a
 # program has asked how many arguments it has.
@@ -255,21 +256,25 @@ def compared(
     looked_at: "Iterable[str]",
     own: "Iterable[str]",
     status: "Container[str]" = (),
-) -> list[Looked]:
+    searched: "Mapping[str, Iterable[str]]" = _NOTHING,
+) -> tuple[list[Looked], dict[str, set[str]]]:
     """Return what to compare at each start, which costs a system call for each path.
 
     `contents` are files that were read, and directories that were listed; of what was only
-    looked at, directories need not stay the same, but be there, unless `status` has them. What is
-    below `own` is left out.
+    looked at, directories need not stay the same, but be there, unless `status` has them. Of
+    directories that were only searched count entries of the names that were searched for; these
+    come second, with names. What is below `own` is left out.
     """
     own = (*_NO_FILES, *own)
     devices = _devices(_NO_FILES) - _devices(["/"])
     mapped = _mapped_files()
     entries: dict[str, Looked] = {}
+    names: dict[str, set[str]] = {}
     directories = []
     missing = []
     read = {path for path in contents if not _is_below(path, own) and path not in mapped}
-    others = {path for path in looked_at if not _is_below(path, own) and path not in mapped}
+    others = {*looked_at, *searched}
+    others = {path for path in others if not _is_below(path, own) and path not in mapped}
     for path in read | others:
         try:
             found = os.stat(path)
@@ -287,15 +292,22 @@ def compared(
         elif path in read:
             identity = found.st_mtime_ns, 0, found.st_ino, 0
             entries[path] = os.fsencode(path), "contents", *identity
+        elif path in searched:
+            names[path] = {*searched[path]}
         else:
             directories.append(path)
     for path in missing:
         highest = _highest_missing(path)
+        above_it, name = os.path.split(highest)
+        if above_it in names:
+            names[above_it].add(name)
         # A directory's time changes when something is created in it.
-        if os.path.dirname(highest) not in entries:
+        elif above_it not in entries:
             entries[highest] = os.fsencode(highest), "missing", 0, 0, 0, 0
     # What is there has directories above it.
-    above = {"/"}
+    above = {"/", *names}
+    for path in names:
+        _add_parents(path, above)
     for path, entry in entries.items():
         _add_parents(os.path.dirname(path) if entry[1] == "missing" else path, above)
     for path in sorted(directories, reverse=True):
@@ -304,7 +316,7 @@ def compared(
         elif path not in above:
             entries[path] = os.fsencode(path), "directory", 0, 0, 0, 0
         _add_parents(path, above)
-    return sorted(entries.values())
+    return sorted(entries.values()), names
 
 
 def _devices(directories: "Iterable[str]") -> set[int]:

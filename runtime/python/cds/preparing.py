@@ -18,9 +18,12 @@ from cds import atfork, looks, observed, startup, streams, usersite, variables
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
     from types import ModuleType
     from typing import Any
+
+    _Searches = dict[str, AbstractSet[str] | None]
 
     # Variables that the process was started with, names that were read, whether all count, and
     # what C code finds changed: values, or None for what is removed first.
@@ -34,14 +37,11 @@ class Observation:
 
     def __init__(self, image: str, record: observed.Record, facts: set[str]) -> None:
         self.image = image
-        # Whether it is the program itself, which has asked how many arguments it has; where it
-        # finds its own modules, and what is there that could be taken for one.
+        # Whether it is the program itself, which has asked how many arguments it has.
         self.is_of_program = False
-        self.modules = "nowhere"
         self.counts_arguments = record.counts_arguments
         self.compares_arguments = record.compares_arguments
         self.is_for_any_arguments = False
-        self.own_entries: list[bytes] = []
         self.counts_processors = record.counts_processors
         # Standard streams that were asked whether they are terminals.
         self.terminals = record.terminals
@@ -57,6 +57,8 @@ class Observation:
         self.missing_user_site: bytes | None = None
         # Files and directories.
         self.paths: list[observed.Looked] = []
+        # Directories that modules were searched in, and names that were searched for.
+        self.searched: list[tuple[bytes, bytes]] = []
         # The first parts of the names of modules that come from files, or were not found.
         self.names: list[str] = []
         # Modules, and what they looked at that cannot be compared.
@@ -76,6 +78,9 @@ class Preparation:
     called_at_forks = staticmethod(atfork.known)
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
+        from _cds_archive import searches
+
+        self._take_searches = searches
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._request = request
@@ -210,14 +215,30 @@ class Preparation:
         self._own_builtins.__exit__()
         return observation
 
-    def _compared(
-        self, record: observed.Record, contents: set[str], looked_at: set[str]
-    ) -> list[observed.Looked]:
+    def _compare(self, observation: Observation, record: observed.Record) -> "_Searches":
+        """Add the files and directories that are compared; return what was searched for."""
         wanted = self._wanted
         own = [os.path.dirname(self._request), wanted["archive"], wanted["image"]]
         if startup.renews_user_site() and self._user_site is not None:
             own.append(self._user_site)
-        return observed.compared(contents, looked_at, own, record.asked_for_status)
+        listed = self._seen | record.opened
+        searches = _searches(self._take_searches(), record.searched)
+        contents = listed | {origin for _, origin in from_files()}
+        contents |= {path for path, names in searches.items() if names is None}
+        contents.add(os.path.join(sys.prefix, "pyvenv.cfg"))
+        only_searched = {
+            path: names
+            for path, names in searches.items()
+            if names is not None and path not in listed
+        }
+        observation.paths, names = observed.compared(
+            contents, record.looked_at, own, record.asked_for_status, only_searched
+        )
+        observation.searched = [
+            (os.fsencode(path), b"".join(os.fsencode(name) + b"\0" for name in sorted(of_path)))
+            for path, of_path in names.items()
+        ]
+        return searches
 
     def _left(self) -> list[str]:
         """Name what cannot be restored."""
@@ -282,12 +303,28 @@ def from_files() -> "Iterator[tuple[str, str]]":
             yield name, spec.origin
 
 
-def searched_paths() -> set[str]:
-    """Return the sources of modules, and all directories that were searched for modules."""
-    paths = {origin for _, origin in from_files()}
-    paths.update(path for path in [*sys.path, *sys.path_importer_cache] if path)
-    paths.add(os.path.join(sys.prefix, "pyvenv.cfg"))
-    return {os.path.abspath(path) for path in paths}
+def _search_path() -> set[str]:
+    return {os.path.abspath(path) for path in [*sys.path, *sys.path_importer_cache] if path}
+
+
+def _searches(
+    searched: "Iterable[tuple[str, tuple[str, ...] | None]]", listed: set[str]
+) -> "_Searches":
+    """Return which names were searched for in directories; None where others may have been.
+
+    `listed` are directories that finders have listed.
+    """
+    noted: "_Searches" = {}
+    for place, names in searched:
+        path = os.path.abspath(place)
+        known = noted.setdefault(path, set())
+        noted[path] = None if known is None or names is None else known.union(names)
+    # A finder of another class does not say what it searches for.
+    unknown = dict.fromkeys(listed)
+    found: "_Searches" = {**dict.fromkeys(_search_path(), frozenset()), **unknown, **noted}
+    for place in cds.__path__:
+        found.pop(place, None)
+    return found
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

@@ -137,32 +137,21 @@ class Program(preparing.Preparation):
         observation.reported = [record.ended_by]
         if observation.problem is None and not record.is_traced:
             observation.problem = "the program cannot be watched (ptrace)"
-        observation.modules, place = _place_of_modules(*self._wanted["program"])
-        names = self._searched
-        if place is not None:
-            observation.own_entries = [
-                os.fsencode(entry)
-                for entry in sorted(os.listdir(place))
-                if entry.partition(".")[0] in names
-            ]
-        observation.names = sorted(names)
-        contents = preparing.searched_paths() | record.searched
-        looked_at = set(record.looked_at)
-        if place is not None:
-            # What it has besides these does not count.
-            contents.discard(place)
-            looked_at.add(place)
-        contents |= self._seen | record.opened
-        observation.paths = self._compared(record, contents, looked_at)
+        self._compare(observation, record)
         if observation.problem is None:
-            observation.problem = self._what_has_changed(observation.paths, place)
+            observation.problem = self._what_has_changed(observation)
 
-    def _what_has_changed(self, paths: "list[observed.Looked]", place: str | None) -> str | None:
+    def _what_has_changed(self, observation: preparing.Observation) -> str | None:
         """Have the image be taken anew if files may have been read before they were changed."""
         since = self._wanted["started"] - _CLOCK_TICK
-        changed = [os.fsdecode(path) for path, _, *times, _, _ in paths if max(times) >= since]
-        if place is not None and os.stat(place).st_mtime_ns >= since:
-            changed.append(place)
+        changed = [
+            os.fsdecode(path) for path, _, *times, _, _ in observation.paths if max(times) >= since
+        ]
+        changed += [
+            os.fsdecode(path)
+            for path, _ in observation.searched
+            if os.stat(path).st_mtime_ns >= since
+        ]
         if not changed:
             return None
         if self._begin_anew("changed", changed):
@@ -190,16 +179,3 @@ def _is_importing() -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
-
-
-def _place_of_modules(kind: str, name: str) -> tuple[str, str | None]:
-    """Say where a program finds its own modules (`Modules` in key.rs), and in which directory."""
-    if sys.flags.safe_path:
-        return "nowhere", None
-    if kind:
-        return "beside", os.getcwd()
-    script = os.path.realpath(name)
-    if os.path.isdir(script):
-        return "in directory", script
-    # An archive has them in itself.
-    return ("nowhere", None) if name in sys.path else ("beside", os.path.dirname(script))

@@ -24,7 +24,7 @@ class ObservedTestCase(unittest.TestCase):
     def compared(self, contents: str = "", looked_at: str = "") -> dict[str, str]:
         """Return how each path is compared."""
         groups = [map(self.path, names.split()) for names in (contents, looked_at)]
-        entries = observed.compared(*groups, own=[self.path("ours")])
+        entries, _ = observed.compared(*groups, own=[self.path("ours")])
         return {os.path.relpath(os.fsdecode(path), self.top): kind for path, kind, *_ in entries}
 
 
@@ -50,17 +50,35 @@ class WhatIsCompared(ObservedTestCase):
             self.compared("searched", "searched/a searched/b/c"), {"searched": "contents"}
         )
 
+    def test_of_a_directory_that_was_only_searched_the_names(self) -> None:
+        searched = {self.path("searched"): {"module"}, self.path("tree"): {"below", "leaf"}}
+        looked_at = [self.path(name) for name in ("searched/absent/a", "tree/below/leaf", "tree")]
+        entries, names = observed.compared([], looked_at, [], (), searched)
+        self.assertEqual([path for path, *_ in entries], [os.fsencode(looked_at[1])])
+        expected = {"searched": {"module", "absent"}, "tree": {"below", "leaf"}}
+        self.assertEqual(names, {self.path(path): found for path, found in expected.items()})
+
+    def test_of_a_directory_that_was_searched_and_listed_the_time(self) -> None:
+        path = self.path("searched")
+        entries, names = observed.compared([path], [], [], (), {path: {"module"}})
+        self.assertEqual(([kind for _, kind, *_ in entries], names), (["contents"], {}))
+
+    def test_of_a_file_that_was_searched_all(self) -> None:
+        path = self.path("file")
+        entries, names = observed.compared([], [], [], (), {path: set()})
+        self.assertEqual(([kind for _, kind, *_ in entries], names), (["contents"], {}))
+
     def test_not_what_belongs_to_the_dump(self) -> None:
         self.assertEqual(self.compared("ours/request", "ours ours/other"), {})
 
     def test_not_what_is_no_file(self) -> None:
         os.symlink("/proc/self/mounts", self.path("mounts"))
         paths = ["/proc/stat", "/sys", "/dev/null", self.path("mounts")]
-        self.assertEqual(observed.compared(paths, paths, []), [])
+        self.assertEqual(observed.compared(paths, paths, []), ([], {}))
 
     def test_not_what_is_mapped(self) -> None:
         executable = os.path.realpath(sys.executable)
-        self.assertEqual(observed.compared([executable], [], []), [])
+        self.assertEqual(observed.compared([executable], [], []), ([], {}))
 
 
 class TheRecord(ObservedTestCase):

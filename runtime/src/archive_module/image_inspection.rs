@@ -12,6 +12,21 @@ pub fn compared_facts([]: [Object; 0]) -> Result<Object> {
     Object::tuple(names.into_iter().map(Object::str).collect::<Result<_>>()?)
 }
 
+pub fn searches([]: [Object; 0]) -> Result<Object> {
+    let searches = image::searches::take();
+    let searches = searches.into_iter().map(|(directory, names)| {
+        let names = match names {
+            Some(names) => {
+                let names = names.iter().map(|name| Object::str(name));
+                Object::tuple(names.collect::<Result<_>>()?)?
+            }
+            None => Object::none(),
+        };
+        Object::tuple(vec![Object::str(&directory)?, names])
+    });
+    Object::tuple(searches.collect::<Result<_>>()?)
+}
+
 pub fn image_options([]: [Object; 0]) -> Result<Object> {
     match image::options_of_process()? {
         Some(options) => texts(&options),

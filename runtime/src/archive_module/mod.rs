@@ -17,7 +17,7 @@ use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
     compared_facts, do_arguments_vary, image_note, image_options, inspect_image, needs_renewal,
-    write_image_note,
+    searches, write_image_note,
 };
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -114,6 +114,11 @@ pub fn init() -> *mut PyObject {
                 c"compared_facts",
                 compared_facts,
                 c"compared_facts()\n--\n\nThe names of what images compare that the kernel tells of a process.",
+            ),
+            method!(
+                c"searches",
+                searches,
+                c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, and for which; None where that is not known. They are forgotten.",
             ),
             method!(
                 c"image_options",

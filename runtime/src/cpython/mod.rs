@@ -83,7 +83,7 @@ pub fn has_code_watchers() -> bool {
 }
 
 /// File name suffixes of extension modules (`_PyImport_DynLoadFiletab` in Python/dynload_shlib.c).
-pub fn extension_suffixes() -> impl Iterator<Item = &'static str> {
+pub fn extension_suffixes() -> impl Iterator<Item = &'static str> + Clone {
     // SAFETY: a static array of NUL-terminated strings that ends with NULL.
     unsafe {
         let table = (&raw const raw::_PyImport_DynLoadFiletab).cast::<*const std::ffi::c_char>();

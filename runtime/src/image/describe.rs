@@ -39,14 +39,14 @@ pub struct Description {
 
 /// Files and directories that imports looked at, and mapped files, that are not as they were.
 pub fn changed<'a>(image: &'a Image) -> impl Iterator<Item = &'a [u8]> {
-    let looked_at = image.key.paths.iter();
-    let looked_at = looked_at.filter(|(path, then)| !then.is_of(path));
     let mapped = image.files.iter().filter(|backing| {
         let now = rustix::fs::stat(backing.path).ok();
         now.as_ref().map(FileIdentity::of) != Some(backing.identity)
     });
-    let looked_at = looked_at.map(|(path, _)| *path);
-    looked_at.chain(mapped.map(|backing| backing.path))
+    image
+        .key
+        .changed()
+        .chain(mapped.map(|backing| backing.path))
 }
 
 /// Reads an image file.
@@ -104,7 +104,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
             .map(|terminal| terminal.stream().to_owned())
             .collect(),
         names: key.names.iter().map(|name| (*name).to_owned()).collect(),
-        paths: key.paths.len(),
+        paths: key.paths.len() + key.searched.len(),
         stopped_at,
         reported,
         changed,

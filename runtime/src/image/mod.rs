@@ -25,7 +25,6 @@ mod loaded;
 #[cfg(target_arch = "x86_64")]
 mod looks;
 #[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
 mod memory_dump;
 #[cfg(target_arch = "x86_64")]
 mod memory_flags;
@@ -49,6 +48,7 @@ mod rehearse;
 mod renewal;
 #[cfg(target_arch = "x86_64")]
 mod resume;
+pub mod searches;
 #[cfg(target_arch = "x86_64")]
 mod take;
 #[cfg(target_arch = "x86_64")]

@@ -14,7 +14,8 @@ use cds_image::command_line::CommandLine;
 use cds_image::facts::Fact;
 use cds_image::format::{BackingFile, Fetch, Image, Process, Vdso};
 use cds_image::kernel_state::ignored_signals;
-use cds_image::key::{self, Key, Machine, Modules, Stamp};
+use cds_image::key::{self, Key, Machine, Stamp};
+use cds_image::searched::{self, Searched};
 use cds_image::streams::Terminal;
 use cds_image::trampoline::{self, Context};
 
@@ -311,6 +312,7 @@ struct LookedAt {
     whole_environment: Option<Vec<Variable>>,
     user_site: Option<UserSite>,
     paths: Vec<(Vec<u8>, Stamp)>,
+    searched: Vec<SearchedDirectory>,
     terminals: Vec<Terminal>,
     counts_signals: bool,
     directory: Option<Vec<u8>>,
@@ -322,14 +324,37 @@ struct LookedAt {
     machine: Machine,
 }
 
+/// A directory, and what was searched for there.
+struct SearchedDirectory {
+    path: Vec<u8>,
+    names: Vec<u8>,
+    state: searched::State,
+}
+
+impl SearchedDirectory {
+    fn now(path: &[u8], names: &[u8]) -> Result<Self, Failure> {
+        let state = searched::State::now(path, names, suffixes()).ok_or_else(|| {
+            Failure::Told(format!("cannot list {}", String::from_utf8_lossy(path)))
+        })?;
+        Ok(Self {
+            path: path.to_vec(),
+            names: names.to_vec(),
+            state,
+        })
+    }
+}
+
+/// How the names of files end that can be imported.
+fn suffixes() -> impl Iterator<Item = &'static str> + Clone {
+    extension_suffixes().chain([".py", ".pyc"])
+}
+
 /// The only program that an image is of.
 struct Program {
     identity: Vec<u8>,
     argument_count: Option<u64>,
     arguments: Option<Vec<Vec<u8>>>,
     is_for_any_arguments: bool,
-    modules: Modules,
-    own_entries: Vec<Vec<u8>>,
 }
 
 /// What counts of HOME, if only `site` knows of it.
@@ -384,6 +409,14 @@ impl LookedAt {
             };
             files.push((path.to_bytes()?.to_vec(), stamp));
         }
+        let mut searched = Vec::new();
+        for item in items(c"searched")? {
+            let fields = item.to_items()?;
+            let [path, names] = fields.as_slice() else {
+                return Err("the package cds is another one".into());
+            };
+            searched.push(SearchedDirectory::now(path.to_bytes()?, names.to_bytes()?)?);
+        }
         let texts = |name| -> Result<Vec<String>, Raised> {
             let texts = items(name)?.into_iter();
             texts.map(|text| Ok(text.to_str()?.to_owned())).collect()
@@ -415,15 +448,6 @@ impl LookedAt {
                 arguments: is_true(c"compares_arguments")?
                     .then(|| own.iter().map(|argument| argument.to_vec()).collect()),
                 is_for_any_arguments: is_true(c"is_for_any_arguments")?,
-                modules: match observation.attribute(c"modules")?.to_str()? {
-                    "beside" => Modules::Beside,
-                    "in directory" => Modules::InDirectory,
-                    _ => Modules::Nowhere,
-                },
-                own_entries: items(c"own_entries")?
-                    .iter()
-                    .map(|entry| Ok(entry.to_bytes()?.to_vec()))
-                    .collect::<Result<_, Raised>>()?,
             }),
         };
         let facts_asked = texts(c"facts")?;
@@ -450,6 +474,7 @@ impl LookedAt {
             whole_environment,
             user_site,
             paths: files,
+            searched,
             terminals: asked,
             counts_signals: is_true(c"counts_signals")?,
             directory: here,
@@ -479,8 +504,6 @@ impl LookedAt {
                     arguments.map(Vec::as_slice).collect()
                 }),
                 is_for_any_arguments: program.is_for_any_arguments,
-                modules: program.modules,
-                own_entries: program.own_entries.iter().map(Vec::as_slice).collect(),
             }),
             machine: self.machine.clone(),
             environment: environment
@@ -498,6 +521,15 @@ impl LookedAt {
             paths: paths
                 .map(|(path, stamp)| (path.as_slice(), *stamp))
                 .collect(),
+            searched: self
+                .searched
+                .iter()
+                .map(|directory| Searched {
+                    path: &directory.path,
+                    names: &directory.names,
+                    state: directory.state.clone(),
+                })
+                .collect(),
             terminals: self.terminals.clone(),
             counts_signals: self.counts_signals,
             directory: self.directory.as_deref(),
@@ -505,7 +537,7 @@ impl LookedAt {
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             modules: &self.modules,
-            suffixes: extension_suffixes().chain([".py", ".pyc"]).collect(),
+            suffixes: suffixes().collect(),
         }
     }
 }
