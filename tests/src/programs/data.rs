@@ -30,6 +30,10 @@ pub struct Program {
     /// Commands that are run there once.
     #[serde(default)]
     pub setup: Vec<Vec<String>>,
+    /// Each run finds what the one before has left, as it does for users, since it depends on what it writes itself. Each way
+    /// begins with the same.
+    #[serde(default)]
+    pub keeps_files: bool,
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
     pub port: Option<u16>,
