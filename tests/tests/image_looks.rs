@@ -40,7 +40,7 @@ const LOOKS: [(&str, &str); 21] = [
     ("import os\nvalue = os.urandom(4)\n", "random bytes"),
     ("import os\nvalue = os.getrandom(4, 4)\n", "random bytes"),
     (
-        "import os\nvalue = os.sysconf('SC_PHYS_PAGES')\n",
+        "import os\nvalue = os.sysconf('SC_AVPHYS_PAGES')\n",
         "the load and memory of the machine",
     ),
     ("import random\nvalue = random.Random()\n", "random bytes"),

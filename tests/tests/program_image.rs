@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project, clean, python, repository, settle};
+use cpython_cds_tests::{Outcome, Project, clean, compile, python, repository, settle};
 
 const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.img,image"];
 const IMAGE: &str = "made/app.img.startup";
@@ -410,6 +410,76 @@ print(rich.style.number > 0, of_pip.number > 0)
     assert!(stopped_at(&project).starts_with("the standard output"));
 }
 
+/// psutil keeps what the processors have done, flake8 when it was started, IPython the year.
+#[test]
+fn what_modules_of_the_catalogue_keep_is_renewed_in_what_is_restored() {
+    let project = project(&[(
+        "app.py",
+        "import psutil, flake8.main.application, IPython.core.tips\n\
+         application = flake8.main.application.Application()\nimport csv, html\nimport os, time\n\
+         first = sum(psutil._last_cpu_times['main']), sum(psutil._last_per_cpu_times_2['main'][0])\n\
+         now = time.time()\nimages = [os.stat(f'made/{name}').st_mtime for name in os.listdir('made')]\n\
+         last = eval(open('last').read()) if os.path.exists('last') else [0, 0]\n\
+         print([a >= b for a, b in zip(first, last)], max(images, default=0) < application.start_time <= now)\n\
+         print(IPython.core.tips.year == time.localtime().tm_year)\n\
+         open('last', 'w').write(repr([sum(psutil.cpu_times()), sum(psutil.cpu_times(True)[0])]))\n",
+    )]);
+    plain(&project, &["-m", "venv", "--without-pip", "env"]).success();
+    const TIMES: &str = "from psutil._pslinux import *\n\
+        def cpu_times(percpu=False): return [numbers()] if percpu else numbers()\n\
+        _last_cpu_times = {'main': cpu_times()}\n_last_per_cpu_times = {'main': cpu_times(True)}\n\
+        _last_cpu_times_2, _last_per_cpu_times_2 = _last_cpu_times.copy(), _last_per_cpu_times.copy()\n";
+    const NUMBERS: &str = "import os\nhas_file = os.path.exists(f'/proc/{os.getpid()}/smaps')\n\
+        def numbers():\n with open('/proc/stat') as file: return [*map(int, file.readline().split()[1:])]\nnumbers()\n";
+    for (name, text) in [
+        ("psutil/__init__", TIMES),
+        ("psutil/_pslinux", NUMBERS),
+        ("flake8/__init__", ""),
+        ("flake8/main/__init__", ""),
+        (
+            "flake8/main/application",
+            "import time\nclass Application:\n def __init__(self): self.start_time = time.time()\n",
+        ),
+        ("IPython/__init__", ""),
+        ("IPython/core/__init__", ""),
+        (
+            "IPython/core/tips",
+            "import datetime\nyear = datetime.datetime.now().year\n",
+        ),
+    ] {
+        let path = format!("env/lib/python3.13/site-packages/{name}.py");
+        project.write(&path, text);
+    }
+    for _ in 0..4 {
+        let mut command = Command::new(project.path("env/bin/python"));
+        clean(&mut command);
+        command.args(AUTO).arg("app.py");
+        let outcome = Outcome::of(command.current_dir(project.path("")));
+        settle(&project);
+        assert_eq!(outcome.success().stdout, "[True, True] True\nTrue\n");
+    }
+    let stopped = stopped_at(&project);
+    assert!(stopped.starts_with("the clock"), "{stopped}");
+    assert!(!stopped.contains("site-packages"), "{stopped}");
+}
+
+/// An extension module, or a library, is named that asks for random bytes.
+#[test]
+fn nothing_that_a_library_draws_is_restored() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    const SOURCE: &str =
+        "#include <sys/random.h>\nint draw(void) { char byte; return getrandom(&byte, 1, 0); }\n";
+    let library = compile(&directory, "drawer", SOURCE, &["-shared", "-fPIC"]);
+    let program = format!(
+        "import ctypes, csv\nprint(ctypes.CDLL({:?}).draw())\n",
+        library.display()
+    );
+    let project = project(&[("app.py", &program)]);
+    assert_restored_as_plain(&project, &["app.py"]);
+    let expected = format!("random bytes, in {}, called by", library.display());
+    assert!(stopped_at(&project).starts_with(&expected));
+}
+
 /// An effect comes once in each run, and none when an image is taken.
 #[test]
 fn an_effect_ends_what_is_restored() {
@@ -513,6 +583,9 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
             "os.geteuid() == 0 and os.setgroups([7, 8, 9])",
             "the list of the user's groups was different",
         ),
+        ("open('/proc/self/cgroup').read()", "", ""),
+        ("os.listdir('/sys/fs/cgroup')", "", ""),
+        ("os.sysconf('SC_PHYS_PAGES')", "", ""),
     ] {
         let program = format!(
             "import os, resource, beside\nfirst = {question}\nimport html\nprint(first, {question})\n"

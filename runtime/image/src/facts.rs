@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getgroups, getrlimit, umask};
-use rustix::system::uname;
+use rustix::system::{sysinfo, uname};
 use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy, Debug)]
@@ -23,15 +24,24 @@ pub enum Fact {
     Limits,
     /// sched_getaffinity(2)
     Processors,
+    /// cgroups(7): where the process belongs, and what it may use there of processors and memory.
+    ControlGroup,
+    /// sysinfo(2): how much memory the machine has, not how much of it is free.
+    Memory,
+    /// clock_gettime(2)
+    Year,
 }
 
 impl Fact {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::System,
         Self::Umask,
         Self::Groups,
         Self::Limits,
         Self::Processors,
+        Self::ControlGroup,
+        Self::Memory,
+        Self::Year,
     ];
 
     /// Its name in messages, and by which looks at it are known.
@@ -42,6 +52,9 @@ impl Fact {
             Self::Groups => "the list of the user's groups",
             Self::Limits => "the set of resource limits",
             Self::Processors => "the set of processors that it may use",
+            Self::ControlGroup => "the control group",
+            Self::Memory => "the amount of memory",
+            Self::Year => "the year",
         }
     }
 
@@ -66,6 +79,13 @@ impl Fact {
             }
             Self::Limits => LIMITS.into_iter().flat_map(limit).collect(),
             Self::Processors => processors(),
+            Self::ControlGroup => control_group(),
+            Self::Memory => {
+                let system = sysinfo();
+                let bytes = system.totalram as u64 * u64::from(system.mem_unit);
+                bytes.to_ne_bytes().to_vec()
+            }
+            Self::Year => year(),
         }
     }
 
@@ -112,12 +132,98 @@ fn limit(resource: Resource) -> Vec<u8> {
     values.into_iter().flat_map(u64::to_ne_bytes).collect()
 }
 
+/// The year, in whatever time zone. While it is not the same in all of them, no time is as any other.
+fn year() -> Vec<u8> {
+    /// Seconds; zones are at most 14 hours away from UTC.
+    const FARTHEST: i64 = 14 * 3600;
+
+    let now = clock_gettime(ClockId::Realtime);
+    let years = [now.tv_sec - FARTHEST, now.tv_sec + FARTHEST].map(year_of);
+    let is_same = years[0] == years[1];
+    let moment = if is_same {
+        [0, 0]
+    } else {
+        [now.tv_sec, now.tv_nsec]
+    };
+    let numbers = years.into_iter().chain(moment);
+    numbers.flat_map(i64::to_ne_bytes).collect()
+}
+
+/// The year of a time of UTC, in seconds since 1970.
+fn year_of(seconds: i64) -> i64 {
+    const OF_400_YEARS: i64 = 400 * 365 + 97;
+    /// From the first of March of the year 0 to 1970.
+    const BEFORE: i64 = 719_468;
+
+    // The years begin with March here, so that the leap day is the last of its year.
+    let days = seconds.div_euclid(24 * 3600) + BEFORE;
+    let day = days.rem_euclid(OF_400_YEARS);
+    let year = (day - day / 1460 + day / 36_524 - day / (OF_400_YEARS - 1)) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // January is the 306th day and later.
+    days.div_euclid(OF_400_YEARS) * 400 + year + i64::from(day_of_year >= 306)
+}
+
 fn processors() -> Vec<u8> {
     let Ok(set) = sched_getaffinity(None) else {
         return Vec::new();
     };
     let numbers = (0..CpuSet::MAX_CPU).filter(|&number| set.is_set(number));
     numbers.flat_map(usize::to_ne_bytes).collect()
+}
+
+/// The groups of the process, and the limits of these and those above them, as far as there are any; NUL behind each.
+fn control_group() -> Vec<u8> {
+    let groups = contents(b"/proc/self/cgroup");
+    let mut found = groups.clone();
+    found.push(0);
+    for line in groups.split(|&byte| byte == b'\n') {
+        // `hierarchy-ID:controller-list:cgroup-path`; of version 2, the list is empty.
+        let mut fields = line.splitn(3, |&byte| byte == b':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let separator: &[u8] = if controllers.is_empty() { b"" } else { b"/" };
+        let mut group = [b"/sys/fs/cgroup", separator, controllers, path].concat();
+        let top = group.len() - path.len();
+        while group.len() >= top {
+            for file in LIMITS_OF_GROUPS {
+                found.extend(contents(&[&group, &b"/"[..], file].concat()));
+                found.push(0);
+            }
+            let parent = group.iter().rposition(|&byte| byte == b'/');
+            group.truncate(parent.unwrap_or(0));
+        }
+    }
+    found
+}
+
+/// Of version 2, and of version 1.
+const LIMITS_OF_GROUPS: [&[u8]; 8] = [
+    b"cpu.max",
+    b"memory.high",
+    b"memory.low",
+    b"memory.max",
+    b"cpu.cfs_period_us",
+    b"cpu.cfs_quota_us",
+    b"memory.limit_in_bytes",
+    b"memory.soft_limit_in_bytes",
+];
+
+/// What the kernel says in a file; nothing if there is none.
+fn contents(path: &[u8]) -> Vec<u8> {
+    let mut found = Vec::new();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else {
+        return found;
+    };
+    let mut buffer = [0; crate::PAGE as usize];
+    while let Ok(bytes @ 1..) = rustix::io::read(&file, &mut buffer) {
+        found.extend_from_slice(&buffer[..bytes]);
+    }
+    found
 }
 
 /// The name of the host first, and a NUL behind it.
@@ -136,4 +242,21 @@ fn system() -> Vec<u8> {
 
 fn host_of(system: &[u8]) -> &[u8] {
     system.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::year_of;
+
+    #[test]
+    fn years_begin_and_end() {
+        const DAY: i64 = 24 * 3600;
+        let mut begin = 0;
+        for year in 1970..2500 {
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let end = begin + if is_leap { 366 } else { 365 } * DAY;
+            assert_eq!([begin, end - 1].map(year_of), [year, year]);
+            begin = end;
+        }
+    }
 }

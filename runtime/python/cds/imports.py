@@ -75,9 +75,8 @@ class Imports(preparing.Preparation):
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
         del sys.path[: len(self._wanted["path"])]
         missing = {name for name in self._searched if name not in sys.modules}
-        excused = set(self._wanted["excused"])
         found = self.looks.looks | record.looks
-        counting = looks.Counting(found, excused, self._wanted["facts"])
+        counting = looks.Counting(found, self._wanted["excused"], self._wanted["facts"])
         observation.reported = counting.report()
         observation.facts |= counting.facts
         if self._failed:

@@ -5,6 +5,7 @@ compares is no such look (`looks.rs` has the system calls), nor what `_CATALOGUE
 renewed, or not to be kept.
 """
 
+import _imp
 import _signal
 import io
 import os
@@ -15,15 +16,16 @@ from cds import arguments, startup
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
     from typing import Any
 
 # What was looked at, the file of the function that did it, and those of the modules that were being
 # imported, the innermost first.
 Look = tuple[str, str, tuple[str, ...]]
 
-# What may be looked at, and the file of the module that may do so (`excused()`).
-Excused = tuple[str, str]
+# What may be looked at, the file of the module that may do so, and what is compared instead, if
+# anything is (`excused()`).
+Excused = tuple[str, str, str]
 
 _PATH = "sys.path[0]"
 _PROGRAM = "__main__"
@@ -41,11 +43,16 @@ _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
 # In the place of a file of what comes before all imports.
 BEFORE = "sitecustomize or a .pth file"
-_NAMESPACE = "/proc/self/ns/pid, which tells of the system"
+_OF_SYSTEM = ", which tells of the system"
+_NAMESPACE = f"/proc/self/ns/pid{_OF_SYSTEM}"
+_MEMORY = f"/proc/meminfo{_OF_SYSTEM}"
+_PROCESSORS = f"/proc/stat{_OF_SYSTEM}"
 
 # Modules, or all of a package (`.*`), what they look at when they are imported, and what becomes of it
 # in a restored process.  With `()` behind it, it is the functions of a module, whoever calls them.
 _CATALOGUE = {
+    # As the secret of Python's hashes, it is the same in all processes of an image.
+    ("lxml.etree()", _RANDOM): "the secret of libxml2's hashes",
     # Renewed: `startup.resumed()`.
     ("bson.objectid", _PROCESS): "the process whose random bytes they are",
     ("bson.objectid", _RANDOM): "what tells the ids of processes apart, and where they begin",
@@ -55,6 +62,7 @@ _CATALOGUE = {
     ("filelock._core._fork()", _PROCESS): "it knows a forked child by it",
     ("fsspec.*", _PROCESS): "classes of file systems know a forked child by it",
     ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator that has no seed",
+    ("flake8.main.application()", _CLOCK): "statistics tell the time since then",
     ("hypothesis.internal.observability", _CLOCK): "records tell the time since then",
     ("logging", _CLOCK): "records tell the time since then",
     ("loguru._logger", _CLOCK): "records tell the time since then",
@@ -78,6 +86,7 @@ _CATALOGUE = {
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
     ("ssl", _RANDOM): "OpenSSL's generator gets more random bytes",
     ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
+    ("psutil", _PROCESSORS): "what it has used of the processors by then",
     # Only the name of the system, which is Linux, or that of the processor's kind; `platform`
     # forgets the rest.
     ("aiohttp.helpers", _SYSTEM): "",
@@ -89,12 +98,29 @@ _CATALOGUE = {
     ("sqlalchemy.util.compat", _SYSTEM): "",
     ("truststore._api", _SYSTEM): "",
     ("uuid", _SYSTEM): "",
+    # Of it is only kept what is compared instead: `_FACTS`.
+    ("IPython.core.tips", _CLOCK): "how old things are, in years",
+    ("distributed.system", _MEMORY): "how much there is",
     # Not kept, or it follows from what is compared.
+    ("dask.system", _PROCESS): "how many processors may be used",
+    ("dask.system", f"/proc/self/stat{_OF_SYSTEM}"): "when the process was started",
     ("pandas._libs.tslibs", _CLOCK): "names of time zones: TZ and its files are compared",
+    ("psutil._pslinux", _PROCESS): "whether the kernel has certain files",
+    ("psutil._pslinux", f"/proc/self/io{_OF_SYSTEM}"): "whether it is there",
+    ("psutil._pslinux", f"/proc/self/smaps{_OF_SYSTEM}"): "whether it is there",
+    ("psutil._pslinux", f"/proc/self/smaps_rollup{_OF_SYSTEM}"): "whether it is there",
+    ("psutil._pslinux", _PROCESSORS): "how many numbers it has: the kernel is compared",
     ("readline", _CLOCK): "the time of a line of its history, which is removed",
     ("rlcompleter", _CLOCK): "the time of a line of readline's history, which is removed",
     ("hashlib", _PROCESS): "OpenSSL's generator is not used by it",
     ("hashlib", _RANDOM): "OpenSSL's generator is not used by it",
+}
+
+
+# What is compared where a module has looked at something: names of `facts.rs`.
+_FACTS = {
+    ("IPython.core.tips", _CLOCK): "the year",
+    ("distributed.system", _MEMORY): "the amount of memory",
 }
 
 
@@ -123,7 +149,7 @@ def excused(directories: "Iterable[str]") -> "list[Excused]":
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
-        (what, os.path.join(place, *module.split(".")) + end)
+        (what, os.path.join(place, *module.split(".")) + end, _FACTS.get((name, what), ""))
         for name, what in _CATALOGUE
         for module, ends in [_parted(name)]
         for place in places
@@ -136,20 +162,23 @@ def _parted(name: str) -> tuple[str, tuple[str, ...]]:
     if name.endswith(".*"):
         return name.removesuffix(".*"), ("/",)
     if name.endswith("()"):
-        return name.removesuffix("()"), (".py()", "/__init__.py()")
+        suffixes = (".py", "/__init__.py", *_imp.extension_suffixes())
+        return name.removesuffix("()"), tuple(f"{suffix}()" for suffix in suffixes)
     return name, (".py", "/__init__.py")
 
 
-def is_excused(what: str, file: str, excused: "Container[Excused]") -> bool:
-    """Say whether a module, by its file, may look at something: `Watch` in watch.rs does the same."""
-    if (what, file) in excused:
-        return True
+def excuse(what: str, file: str, excused: "Mapping[tuple[str, str], str]") -> str | None:
+    """Return what is compared instead where a module, by its file, looks at something.
+
+    It is nothing for a look that is harmless, and None if there is no such entry. `Watch` in watch.rs
+    does the same.
+    """
+    found = excused.get((what, file))
     directory = os.path.dirname(file)
-    while directory not in ("", "/"):
-        if (what, directory + "/") in excused:
-            return True
+    while found is None and directory not in ("", "/"):
+        found = excused.get((what, directory + "/"))
         directory = os.path.dirname(directory)
-    return False
+    return found
 
 
 class Watch:
@@ -287,8 +316,9 @@ class Counting:
     """What counts of the looks of imports."""
 
     def __init__(
-        self, looks: set[Look], excused: "Container[Excused]", compared: "Container[str]"
+        self, looks: set[Look], excused: "Iterable[Excused]", compared: "Container[str]"
     ) -> None:
+        excuses = {(what, file): fact for what, file, fact in excused}
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
         # What of it is compared (`facts.rs`).
@@ -298,10 +328,11 @@ class Counting:
             if file := startup.variables_of(module).get("__file__"):
                 names.setdefault(file, name)
         for what, function, files in looks:
-            if is_excused(what, files[0], excused) or (what, f"{function}()") in excused:
-                continue
-            if what in compared:
-                self.facts.add(what)
+            fact = excuse(what, files[0], excuses)
+            if fact is None:
+                fact = excuses.get((what, f"{function}()"), what if what in compared else None)
+            if fact is not None:
+                self.facts.update([fact] if fact else [])
             else:
                 # A line of a `.pth` file is code by itself, as what a module gives to `exec()`.
                 file = next((file for file in files if file[0] != "<"), BEFORE)

@@ -96,7 +96,7 @@ class Program(preparing.Preparation):
         startup.forget_system()
         if self._seed_watch.are_used():
             # An import may take numbers that do not matter.
-            if (looks.NUMBERS, _file(imported)) not in self._wanted["excused"]:
+            if (looks.NUMBERS, _file(imported), "") not in self._wanted["excused"]:
                 self._look(looks.NUMBERS)
             self._seed_watch.begin_anew()
         # Before anybody uses one that is new.

@@ -4,6 +4,7 @@
 """
 
 import _signal
+import _weakref
 import atexit
 import builtins
 import gc
@@ -32,6 +33,8 @@ _numpy_is_seeded = False
 
 # What modules have found and kept, by the name of the variable.
 _findings: "dict[str, object]" = {}
+# Objects that know when a program was started.
+_applications: "list[_weakref.ref[Any]]" = []
 
 # `sys.argv`, `sys.orig_argv`, `sys._xoptions`, and whether the first of `sys.argv` stays.
 _arguments: list[str] = []
@@ -134,7 +137,10 @@ def keep_process_id() -> None:
 
 def begins_with() -> None:
     """Take notice of what modules have found and kept."""
-    global _findings
+    global _findings, _applications
+    application = _of("flake8.main.application").get("Application")
+    objects = gc.get_objects() if application else ()
+    _applications = [_weakref.ref(thing) for thing in objects if type(thing) is application]
     # What somebody has set to another value is to stay so.
     _findings = {
         name: value for name, (namespace, value) in _find().items() if namespace.get(name) == value
@@ -214,6 +220,7 @@ def _renew_memories() -> None:
             _set(module, name, working_directory() or default)
     forget_system()
     _renew_times()
+    _renew_processor_times()
     _renew_process_ids()
     if _findings:
         for name, (namespace, value) in _find().items():
@@ -227,11 +234,30 @@ def _renew_times() -> None:
     _set("hypothesis.internal.observability", "_imported_at", time.time())
     if now := _of("loguru._logger").get("aware_now"):
         _set("loguru._logger", "start_time", now())
+    for reference in _applications:
+        application = reference()
+        for name in ("start_time", "end_time"):
+            if getattr(application, name, None) is not None:
+                setattr(application, name, time.time())
     stdlib = _of("structlog.stdlib")
     if "_LOG_RECORD_KEYS" in stdlib:
         # Names of what a record has; but they hold one.
         record = stdlib["logging"].LogRecord("name", 0, "pathname", 0, "msg", (), None)
         _set("structlog.stdlib", "_LOG_RECORD_KEYS", vars(record).keys())
+
+
+def _renew_processor_times() -> None:
+    """Have psutil begin to count what the processors do."""
+    psutil = _of("psutil")
+    cpu_times = psutil.get("cpu_times")
+    for name, arguments in (("_last_cpu_times", {}), ("_last_per_cpu_times", {"percpu": True})):
+        for kept in (psutil.get(name), psutil.get(f"{name}_2")):
+            # By threads; it has none where they cannot be read.
+            for thread in [*kept] if isinstance(kept, dict) else []:
+                try:
+                    kept[thread] = cpu_times(**arguments)
+                except Exception:
+                    del kept[thread]
 
 
 def _renew_process_ids() -> None:

@@ -1,6 +1,5 @@
 //! `run_observed()`: running an interpreter while what its imports look at is recorded.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -8,11 +7,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cds_image::facts::Fact;
 use cds_image::streams::OwnTerminal;
 
 use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
-use crate::image::{self, ABANDONED, Command, Watch};
+use crate::image::{self, ABANDONED, Command, Excused, Watch};
 
 /// How soon a signal for this process is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Returns the status, and what the program has looked at before an image could be taken of it, or None.
 ///
 /// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the package
-/// `cds`, and pairs of what is looked at and the file of a module that may do so. The command may take so many seconds, or any
+/// `cds`, and what is looked at, the file of a module that may do so, and what is
+/// compared instead. The command may take so many seconds, or any
 /// number for zero; then it is killed, and the status is None. A program is stopped then, and its image may take as long. It gets a
 /// terminal, as a record of a run has it, or None.
 pub fn run_observed(
@@ -117,7 +118,7 @@ fn terminal_of(object: &Object) -> Result<Option<OwnTerminal>> {
 struct Watched {
     request: Vec<u8>,
     own_directory: PathBuf,
-    excused: BTreeSet<(String, String)>,
+    excused: Excused,
 }
 
 impl Watched {
@@ -129,8 +130,11 @@ impl Watched {
             .map_err(|_| Raised::new(Exception::Value, "a watch has three parts"))?;
         let looks = looks.to_items()?;
         let excused = looks.iter().map(|look| match look.to_items()?.as_slice() {
-            [what, file] => Ok((what.to_str()?.to_owned(), file.to_str()?.to_owned())),
-            _ => Err(Raised::new(Exception::Value, "a look has two parts")),
+            [what, file, fact] => {
+                let look = (what.to_str()?.to_owned(), file.to_str()?.to_owned());
+                Ok((look, Fact::of_name(fact.to_str()?)))
+            }
+            _ => Err(Raised::new(Exception::Value, "a look has three parts")),
         });
         Ok(Some(Self {
             request: request.to_str()?.as_bytes().to_vec(),

@@ -168,6 +168,18 @@ impl Place {
     }
 }
 
+/// Whether an address in another process is one of a function of a library, which has so many bytes at most.
+pub fn is_within(pid: i32, address: u64, function: &CStr, bytes: u64) -> io::Result<bool> {
+    let own = memory_map::of_process("self")?;
+    let others = memory_map::of_process(&pid.to_string())?;
+    let function = Place::of(address_of(function), &own);
+    let place = Place::of(address, &others);
+    Ok(function.zip(place).is_some_and(|(function, place)| {
+        let distance = place.offset.checked_sub(function.offset);
+        function.inode == place.inode && distance.is_some_and(|distance| distance < bytes)
+    }))
+}
+
 fn address_of(symbol: &CStr) -> u64 {
     // SAFETY: only looks the name up.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) as u64 }

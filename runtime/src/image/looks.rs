@@ -14,7 +14,9 @@ use std::sync::LazyLock;
 
 use cds_image::facts::Fact;
 
+use super::breakpoints;
 use super::memory_dump;
+use super::memory_map;
 use super::observe::{absolute, registers, text, word};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
@@ -145,7 +147,7 @@ const HARMLESS: [c_long; 85] = [
 ];
 
 /// Calls whose number says it all. Facts are compared, unless the module is known not to keep them.
-const COUNTING: [(c_long, &str); 29] = [
+const COUNTING: [(c_long, &str); 28] = [
     (libc::SYS_bind, NETWORK),
     (libc::SYS_clock_gettime, CLOCK),
     (libc::SYS_clock_nanosleep, SLEEP),
@@ -170,7 +172,6 @@ const COUNTING: [(c_long, &str); 29] = [
     (libc::SYS_sendto, NETWORK),
     (libc::SYS_socket, NETWORK),
     (libc::SYS_statfs, "the free space of a file system"),
-    (libc::SYS_sysinfo, "the load and memory of the machine"),
     (libc::SYS_time, CLOCK),
     (libc::SYS_times, "what it has used of the machine"),
     (libc::SYS_umask, Fact::Umask.name()),
@@ -247,7 +248,7 @@ const OF_DESCRIPTORS: [c_long; 25] = [
     libc::SYS_write,
     libc::SYS_writev,
 ];
-const RANDOM: &str = "random bytes";
+pub const RANDOM: &str = "random bytes";
 
 /// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
 ///
@@ -266,7 +267,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     if let Some((_, directory, path)) = LOOKING.iter().find(|(looking, ..)| *looking == number) {
         let directory = directory.map_or(libc::AT_FDCWD, |place| arguments[place] as c_int);
         let path = text(pid, arguments[*path])?.and_then(|path| absolute(pid, directory, path));
-        if let Some(what) = path.and_then(|path| of_kernel(&path)) {
+        if let Some(what) = path.and_then(|path| of_kernel(pid, &path)) {
             return Ok(Some(what));
         }
     }
@@ -320,6 +321,13 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_fcntl => is(LOCKS.contains(&(second as c_int)), "a lock of a file"),
         libc::SYS_fstat | libc::SYS_lseek => None,
         libc::SYS_newfstatat => None,
+        // sysconf(_SC_PHYS_PAGES), and qsort(3) with that.
+        libc::SYS_sysinfo => {
+            let caller = word(pid, registers(pid)?.rsp)?;
+            let is_total = breakpoints::is_within(pid, caller, c"get_phys_pages", 0x80)?;
+            let load = "the load and memory of the machine";
+            is(true, if is_total { Fact::Memory.name() } else { load })
+        }
         // Libraries want to know how many there are, which is compared; Python code gets to know which.
         libc::SYS_sched_getaffinity => {
             let caller = word(pid, registers(pid)?.rsp)?;
@@ -340,6 +348,23 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
         _ => Some(format!("the system call {number}")),
     })
+}
+
+/// The file of an extension module, or another library, that is making a system call by a function of the C library.
+///
+/// # Errors
+/// The process has ended.
+pub fn calling_library(pid: i32) -> io::Result<Option<String>> {
+    let caller = word(pid, registers(pid)?.rsp)?;
+    if memory_dump::is_in_program(caller) {
+        return Ok(None);
+    }
+    let mappings = memory_map::of_process(&pid.to_string())?;
+    let mapping = mappings
+        .into_iter()
+        .find(|mapping| (mapping.start..mapping.end).contains(&caller));
+    let name = mapping.map(|mapping| mapping.name);
+    Ok(name.filter(|name| name.starts_with('/')))
 }
 
 /// Whether a call is about the descriptor of a standard stream, which is another one in each process. What is read from it and
@@ -443,28 +468,29 @@ fn of_opening(pid: i32, directory: c_int, path: Option<Vec<u8>>, flags: u64) -> 
     }
     let is_read = flags as c_int & libc::O_ACCMODE == libc::O_RDONLY;
     if is_read {
-        of_reading(&absolute(pid, directory, path)?)
+        of_reading(pid, &absolute(pid, directory, path)?)
     } else {
         of_change(&path)
     }
 }
 
 /// Where the kernel tells of the system, its processes and devices; and what of it is compared, or does not change: the number
-/// and kinds of processors, control groups, and what allocators ask for.
+/// and kinds of processors, and what allocators ask for.
 const OF_KERNEL: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
-const COMPARED: [&[u8]; 7] = [
+const COMPARED: [&[u8]; 6] = [
     b"/proc/cpuinfo",
     b"/proc/filesystems",
     b"/proc/self/exe",
     // Allocators ask for it.
     b"/proc/sys/vm/overcommit_memory",
     b"/sys/devices/system/",
-    b"/sys/fs/cgroup",
     b"/sys/kernel/mm/",
 ];
+/// What tells of control groups.
+const OF_CONTROL_GROUPS: [&[u8]; 2] = [b"/proc/self/cgroup", b"/sys/fs/cgroup"];
 
-fn of_reading(path: &[u8]) -> Option<String> {
-    if let Some(what) = of_kernel(path) {
+fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
+    if let Some(what) = of_kernel(pid, path) {
         return Some(what);
     }
     // What is read of a pipe, nobody else reads.
@@ -473,17 +499,20 @@ fn of_reading(path: &[u8]) -> Option<String> {
     (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
 }
 
-/// What a file tells by which the kernel tells of the system.
-fn of_kernel(path: &[u8]) -> Option<String> {
+/// What a file tells a process by which the kernel tells of the system.
+fn of_kernel(pid: i32, path: &[u8]) -> Option<String> {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
     let tells = || {
-        format!(
-            "{}, which tells of the system",
-            String::from_utf8_lossy(path)
-        )
+        let path = String::from_utf8_lossy(path);
+        let own = path.strip_prefix(&format!("/proc/{pid}/"));
+        let path = own.map_or(path.as_ref().into(), |rest| format!("/proc/self/{rest}"));
+        format!("{path}, which tells of the system")
     };
     if path == b"/dev/null" {
         return None;
+    }
+    if begins(&OF_CONTROL_GROUPS) || path == format!("/proc/{pid}/cgroup").as_bytes() {
+        return Some(Fact::ControlGroup.name().to_owned());
     }
     if begins(&OF_KERNEL) {
         return (!begins(&COMPARED)).then(tells);

@@ -84,4 +84,4 @@ pub use unsupported::{
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;
-pub use watch::{ABANDONED, Command, Watch};
+pub use watch::{ABANDONED, Command, Excused, Watch};

@@ -19,13 +19,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cds_image::PAGE;
-use cds_image::facts::Fact;
 use cds_image::key::counts_in_whole;
 
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
 use super::looks;
-use super::point::{self, Candidate, Program, Told};
+use super::point::{self, Candidate, Program, Told, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
@@ -546,20 +545,22 @@ impl Observer<'_> {
     /// Takes notice of a look. Returns whether the process, which is stopped, does not go on.
     fn note_look(&mut self, pid: i32, what: &str) -> io::Result<bool> {
         if let Some(program) = &self.program {
-            let files = frames::files_of(pid).unwrap_or_default();
-            let counts = program.counts(what, &files);
-            if counts && Fact::of_name(what).is_some() {
-                self.add(FACT, what.as_bytes());
-                return Ok(false);
+            let files = files_of(pid, what).unwrap_or_default();
+            match program.judge(what, &files) {
+                Verdict::Harmless => return Ok(false),
+                Verdict::Compared(fact) => {
+                    self.add(FACT, fact.name().as_bytes());
+                    return Ok(false);
+                }
+                Verdict::Counts => {
+                    self.stop_program(what, &files)?;
+                    return Ok(true);
+                }
             }
-            if counts {
-                self.stop_program(what, &files)?;
-            }
-            return Ok(counts);
         }
         // Another process that was forked is one look itself.
         if self.is_thread(pid)
-            && let Ok(Files { functions, modules }) = frames::files_of(pid)
+            && let Ok(Files { functions, modules }) = files_of(pid, what)
             && !modules.is_empty()
         {
             let line = |texts: &[String]| {
@@ -773,6 +774,10 @@ pub fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
         number => format!("/proc/{pid}/fd/{number}"),
     };
     let base = fs::read_link(base).ok().filter(|base| base.is_absolute())?;
+    if path.is_empty() {
+        // The descriptor itself (AT_EMPTY_PATH).
+        return Some(base.into_os_string().into_vec());
+    }
     let joined = base.join(OsStr::from_bytes(&path));
     Some(joined.into_os_string().into_vec())
 }
@@ -867,4 +872,16 @@ fn wait_for(pid: i32, options: c_int) -> io::Result<(i32, c_int)> {
             return Err(error);
         }
     }
+}
+
+/// The files of what a stopped thread runs that looks at something. Random bytes may be asked for by an extension module, which
+/// comes first then.
+fn files_of(pid: i32, what: &str) -> io::Result<Files> {
+    let mut files = frames::files_of(pid)?;
+    if what == looks::RANDOM
+        && let Ok(Some(library)) = looks::calling_library(pid)
+    {
+        files.functions.insert(0, library);
+    }
+    Ok(files)
 }

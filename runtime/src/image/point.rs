@@ -8,8 +8,19 @@ use std::collections::BTreeSet;
 use std::ffi::c_long;
 use std::path::Path;
 
+use cds_image::facts::Fact;
+
 use super::watch::Watch;
 use crate::cpython::frames::Files;
+
+/// What becomes of what a program looks at.
+pub enum Verdict {
+    Harmless,
+    /// The key of the image has it.
+    Compared(Fact),
+    /// The program is stopped.
+    Counts,
+}
 
 /// What the process that runs the program tells by a system call for a path: that of its request, with one of these behind it.
 pub const BEGINS: &str = ".begins";
@@ -168,16 +179,24 @@ impl<'a> Program<'a> {
         found.map(|(_, what)| *what)
     }
 
-    /// Whether the program is to be stopped that looks at something, from code in these files. What the interpreter does before it
-    /// begins is done at each start, too; what `.pth` files and `sitecustomize` do then is not.
-    pub fn counts(&self, what: &str, files: &Files) -> bool {
-        let is_excused = |file: &String| self.watch.is_excused(what, file);
-        let are_excused = |file: &String| self.watch.are_excused(what, file);
-        (self.has_begun || !files.modules.is_empty())
-            && !self.is_forking
-            && !files.functions.iter().any(|file| self.is_own(file))
-            && !files.modules.first().is_some_and(is_excused)
-            && !files.functions.first().is_some_and(are_excused)
+    /// What becomes of a look from code in these files. What the interpreter does before the program begins is done at each start, too;
+    /// what `.pth` files and `sitecustomize` do then is not.
+    pub fn judge(&self, what: &str, files: &Files) -> Verdict {
+        let is_of_program = self.has_begun || !files.modules.is_empty();
+        let is_own = files.functions.iter().any(|file| self.is_own(file));
+        if !is_of_program || is_own || self.is_forking {
+            return Verdict::Harmless;
+        }
+        let module = files.modules.first();
+        let function = files.functions.first();
+        let excuse = module.and_then(|file| self.watch.excuse(what, file));
+        let excuse =
+            excuse.or_else(|| function.and_then(|file| self.watch.excuse_of_functions(what, file)));
+        match excuse {
+            Some(None) => Verdict::Harmless,
+            Some(Some(fact)) => Verdict::Compared(fact),
+            None => Fact::of_name(what).map_or(Verdict::Counts, Verdict::Compared),
+        }
     }
 
     /// What it has looked at, and where, for messages.

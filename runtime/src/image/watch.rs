@@ -1,9 +1,10 @@
 //! A process that is watched: how it is started, what it is watched for, and how it has ended.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::Path;
 
+use cds_image::facts::Fact;
 use cds_image::streams::OwnTerminal;
 
 /// What is run, and how.
@@ -30,25 +31,29 @@ pub struct Watch<'a> {
     pub request: &'a [u8],
     /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module; or the directory
     /// of its package with a slash behind it, or the file of functions with `()` behind it.
-    pub excused: &'a BTreeSet<(String, String)>,
+    pub excused: &'a Excused,
     /// Where the package `cds` lies: what its code looks at does not count.
     pub own_directory: &'a Path,
 }
 
+/// Looks, and what is compared instead, if anything is.
+pub type Excused = BTreeMap<(String, String), Option<Fact>>;
+
 impl Watch<'_> {
-    /// Whether a module, by its file, may look at something: `is_excused()` in looks.py does the same.
-    pub fn is_excused(&self, what: &str, file: &str) -> bool {
-        let is_known = |file: &str| self.excused.contains(&(what.to_owned(), file.to_owned()));
-        is_known(file)
-            || file
-                .rmatch_indices('/')
-                .any(|(slash, _)| is_known(&file[..=slash]))
+    /// What is compared instead, if anything is, where a module, by its file, looks at something; none if it is not excused. `excuse()`
+    /// in looks.py does the same.
+    pub fn excuse(&self, what: &str, file: &str) -> Option<Option<Fact>> {
+        let known = |file: &str| self.excused.get(&(what.to_owned(), file.to_owned()));
+        let mut slashes = file.rmatch_indices('/');
+        known(file)
+            .or_else(|| slashes.find_map(|(slash, _)| known(&file[..=slash])))
+            .copied()
     }
 
-    /// Whether functions in a file may look at something, whoever calls them.
-    pub fn are_excused(&self, what: &str, file: &str) -> bool {
+    /// The same where functions in a file look at something, whoever calls them.
+    pub fn excuse_of_functions(&self, what: &str, file: &str) -> Option<Option<Fact>> {
         let look = (what.to_owned(), format!("{file}()"));
-        self.excused.contains(&look)
+        self.excused.get(&look).copied()
     }
 }
 
