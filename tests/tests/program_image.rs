@@ -627,6 +627,10 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
         ),
         (
+            "import signal; os.found = signal.getsignal(signal.SIGHUP)",
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+        ),
+        (
             "os.found = os.isatty(1)",
             "master, slave = os.openpty(); os.set_inheritable(master, True); os.dup2(slave, 1)",
         ),

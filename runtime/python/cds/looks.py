@@ -6,7 +6,6 @@ renewed, or not to be kept.
 """
 
 import _imp
-import _signal
 import io
 import os
 import sys
@@ -190,7 +189,10 @@ class Watch:
         # Whoever takes the image gives these lists these types, and takes them away.
         self.lists = [
             (sys.argv, arguments.watched(lambda name, key: note(arguments.NAME), _READING)),
-            (sys.path, arguments.watched(self._path_used, ("__getitem__", "__setitem__", "insert"))),
+            (
+                sys.path,
+                arguments.watched(self._path_used, ("__getitem__", "__setitem__", "insert")),
+            ),
         ]
         self._program = sys.modules["__main__"]
         self._program_type = type(self._program)
@@ -240,22 +242,6 @@ class Watch:
         files = modules_being_imported()
         if files:
             self.looks.add((what, sys._getframe(2).f_code.co_filename, files))
-
-
-class SignalWatch:
-    """Whether somebody asks what is done at a signal: Python knows without a call."""
-
-    def __init__(self, ask: "Callable[[], None]") -> None:
-        self._plain = plain = _signal.getsignal
-
-        def getsignal(*arguments: "Any") -> "Any":
-            ask()
-            return plain(*arguments)
-
-        _signal.getsignal = getsignal
-
-    def end(self) -> None:
-        _signal.getsignal = self._plain
 
 
 class StreamWatch:

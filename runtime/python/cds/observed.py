@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 
-from cds import arguments, looks, variables
+from cds import arguments, looks, signals, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -29,8 +29,6 @@ _END = ".imported"
 COUNT = ".count"
 # And that it has looked at one.
 ARGUMENTS = ".arguments"
-# And that it was asked what is done at a signal.
-SIGNALS = ".signals"
 
 # There it says how many processors there are.
 _ABOUT_PROCESSORS = (
@@ -155,7 +153,7 @@ def read(name: str, start: str) -> Record:
             record.counts_arguments = True
         elif item == b"l" + os.fsencode(start + ARGUMENTS):
             record.compares_arguments = True
-        elif item == b"l" + os.fsencode(start + SIGNALS):
+        elif item == b"l" + os.fsencode(start + signals.ASKED):
             found[b"g"].append(b"")
         elif item:
             found[item[:1]].append(item[1:])

@@ -13,7 +13,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, looks, observed, startup, streams, usersite, variables
+from cds import atfork, observed, signals, startup, streams, usersite, variables
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -100,7 +100,6 @@ class Preparation:
         if self._user_site is not None and os.path.isdir(self._user_site):
             # It is in `sys.path`.
             self._environment.ask(usersite.HOME)
-        self._signal_watch = looks.SignalWatch(self._ask_for_signals)
         # Whoever takes the image removes this hook. There is no other.
         sys.addaudithook(self._audit)
 
@@ -117,13 +116,9 @@ class Preparation:
             if not is_search and (event != "open" or observed.is_read(arguments[2])):
                 self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
-    def _ask_for_signals(self) -> None:
-        """Take notice that somebody asks what is done at a signal."""
-        variables.look_for(os.fsencode(self._request + observed.SIGNALS))
-
     def _end(self) -> None:
         """Take notice that what comes now is done again in each restored process."""
-        self._signal_watch.end()
+        signals.end()
         self._environment.user_site.end()
         self._own_builtins = startup.OwnBuiltins()
         self._own_builtins.__enter__()
@@ -274,6 +269,7 @@ _OWN_MODULES = (
     "preparing",
     "program",
     "seeds",
+    "signals",
     "taking",
     "usersite",
     "variables",
@@ -318,7 +314,7 @@ def _searches(
     for place, names in searched:
         path = os.path.abspath(place)
         known = noted.setdefault(path, set())
-        noted[path] = None if known is None or names is None else known.union(names)
+        noted[path] = None if known is None or names is None else {*known, *names}
     # A finder of another class does not say what it searches for.
     unknown = dict.fromkeys(listed)
     found: "_Searches" = {**dict.fromkeys(_search_path(), frozenset()), **unknown, **noted}

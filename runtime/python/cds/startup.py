@@ -249,13 +249,13 @@ def _renew_times() -> None:
 def _renew_processor_times() -> None:
     """Have psutil begin to count what the processors do."""
     psutil = _of("psutil")
-    cpu_times = psutil.get("cpu_times")
     for name, arguments in (("_last_cpu_times", {}), ("_last_per_cpu_times", {"percpu": True})):
-        for kept in (psutil.get(name), psutil.get(f"{name}_2")):
+        for variable in (name, f"{name}_2"):
+            kept = psutil.get(variable)
             # By threads; it has none where they cannot be read.
             for thread in [*kept] if isinstance(kept, dict) else []:
                 try:
-                    kept[thread] = cpu_times(**arguments)
+                    kept[thread] = psutil["cpu_times"](**arguments)
                 except Exception:
                     del kept[thread]
 

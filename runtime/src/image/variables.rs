@@ -17,7 +17,7 @@ use crate::options::Options;
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
 /// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.variables`), and so do the arguments (`cds.arguments`).
+/// on (`cds.variables`), and so do the arguments (`cds.arguments`) and the handlers of signals (`cds.signals`).
 pub fn begin(options: &Options) -> Result<()> {
     options.image.as_deref().map_or(Ok(()), watch)
 }
@@ -27,6 +27,8 @@ fn watch(request: &Path) -> Result<()> {
     let early = Object::import(c"cds.arguments")?.attribute(c"watch_early")?;
     let request = Object::str(&request.to_string_lossy())?;
     looks::watch(&early.call(vec![request.clone()])?)?;
+    let signals = Object::import(c"cds.signals")?.attribute(c"watch")?;
+    signals.call(vec![request.clone()])?;
     let environ = variables.attribute(c"watch")?.call(vec![request])?;
     // SAFETY: the class is one of dicts without slots of its own.
     unsafe { image::set_type(&environ, &variables.attribute(c"Watched")?) };

@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use cpython_cds_tests::exit_code;
+use cpython_cds_tests::measure::median;
 use cpython_cds_tests::programs::data::Unsteady;
 use cpython_cds_tests::programs::{Context, Findings, Program, Scratch, data, ways};
 use cpython_cds_tests::python;
@@ -90,6 +91,13 @@ fn run(args: &Args) -> Result<bool> {
         "{} programs and contexts: {} the same, {} restored, {} of them with {MUCH} % of their modules or more",
         totals.all, totals.same, totals.restored, totals.with_much
     );
+    if !totals.ratios.is_empty() {
+        println!(
+            "those {} of them that are no servers are {:.1} times faster until their first output (median)",
+            totals.ratios.len(),
+            median(&totals.ratios)
+        );
+    }
     // Programs of which none is restored prove nothing.
     Ok(totals.same == totals.all && totals.restored > 0)
 }
@@ -128,6 +136,8 @@ struct Totals {
     same: usize,
     restored: usize,
     with_much: usize,
+    /// Of those.
+    ratios: Vec<f64>,
 }
 
 impl Totals {
@@ -136,7 +146,11 @@ impl Totals {
         self.same += usize::from(findings.differences.is_empty());
         self.restored += usize::from(findings.restored.is_ok());
         let modules = findings.point.modules;
-        self.with_much += usize::from(modules.is_some_and(|modules| modules.share() >= MUCH));
+        if modules.is_some_and(|modules| modules.share() >= MUCH) {
+            self.with_much += 1;
+            self.ratios
+                .extend(findings.startup.map(|startup| startup.ratio()));
+        }
     }
 }
 
@@ -163,6 +177,14 @@ fn describe(name: &str, findings: &Findings) -> String {
         None => "how many modules is not known".to_owned(),
     };
     text += &format!("    {share}, up to: {}\n", findings.point.stopped_at);
+    if let Some(startup) = findings.startup {
+        text += &format!(
+            "    first output after {:.1} ms plainly, after {:.1} ms restored: {:.1} times faster\n",
+            startup.plain,
+            startup.restored,
+            startup.ratio()
+        );
+    }
     if findings.is_unsteady {
         text += "    two plain runs differ, for which its entry has to have a reason\n";
     }

@@ -5,6 +5,7 @@ pub mod data;
 pub mod normal;
 pub mod point;
 pub mod scratch;
+pub mod startup;
 pub mod ways;
 
 pub use contexts::Context;

@@ -14,6 +14,7 @@ use super::data::Program;
 use super::normal::Normal;
 use super::point::Point;
 use super::scratch::Scratch;
+use super::startup::Startup;
 use crate::report::Report;
 use crate::{Outcome, are_settled};
 
@@ -51,6 +52,7 @@ pub struct Findings {
     pub point: Point,
     /// Processor time of the last runs: plainly, with the archive, with the image.
     pub cpu_ms: [f64; 3],
+    pub startup: Option<Startup>,
 }
 
 /// What one run has left, as text for comparison.
@@ -103,6 +105,10 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
     let [archived, image] = [Way::Archive, Way::Image].map(|way| Files::new(scratch, context, way));
     let point = Point::of(&image.startup, &archived.stats, &image.stats, scratch);
     let restored = runs.pop().map_or(Err(String::new()), |run| run.restored);
+    let startup = match restored {
+        Ok(()) => Startup::of(program, scratch, context)?,
+        Err(_) => None,
+    };
     Ok(Findings {
         context,
         differences,
@@ -110,6 +116,7 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
         restored,
         point,
         cpu_ms,
+        startup,
     })
 }
 
@@ -135,6 +142,17 @@ impl Files {
     }
 }
 
+/// The options of the interpreter for a way.
+pub fn options(scratch: &Scratch, context: Context, way: Way) -> Vec<String> {
+    let archive = Files::new(scratch, context, way).archive;
+    let option = match way {
+        Way::Plain => "cds=off".to_owned(),
+        Way::Archive => format!("cds_auto={}", archive.display()),
+        Way::Image => format!("cds_auto={},image", archive.display()),
+    };
+    vec![format!("-X{option}")]
+}
+
 fn run(
     program: &Program,
     scratch: &mut Scratch,
@@ -142,18 +160,8 @@ fn run(
     way: Way,
     normal: &Normal,
 ) -> Result<Run> {
-    let Files {
-        archive,
-        stats,
-        seen,
-        ..
-    } = Files::new(scratch, context, way);
-    let option = match way {
-        Way::Plain => "cds=off".to_owned(),
-        Way::Archive => format!("cds_auto={}", archive.display()),
-        Way::Image => format!("cds_auto={},image", archive.display()),
-    };
-    let mut options = vec![format!("-X{option}")];
+    let Files { stats, seen, .. } = Files::new(scratch, context, way);
+    let mut options = options(scratch, context, way);
     if way != Way::Plain {
         options.push(format!("-Xcds_stats={}", stats.display()));
         let _ = fs::remove_file(&stats);
