@@ -3,7 +3,11 @@
 //! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, compile, python, repository, settle};
@@ -729,6 +733,33 @@ fn files_beside_a_restored_script_may_come_and_go() {
     fs::remove_file(project.path("optional.py")).expect("it is there");
     project.write("csv.py", "");
     assert!(!is_restored(&project, &["app.py"]));
+}
+
+/// Other programs may write to the directory of a program while its image is taken, unless a module comes or goes that was searched for.
+#[test]
+fn files_that_come_meanwhile_are_no_obstacle_to_what_is_restored() {
+    let project = project(&[
+        (
+            "app.py",
+            "import beside, html, os\nprint(os.getpid() > 0)\n",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                project.write("output.txt", "");
+                fs::remove_file(project.path("output.txt")).expect("it is there");
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            (0..4).any(|_| is_restored(&project, &["app.py"]))
+        }));
+        is_done.store(true, Ordering::Relaxed);
+        assert!(found.is_ok_and(|found| found), "{}", note(&project));
+    });
 }
 
 /// Who knows the program can have its image taken at once, and is told where it ends.

@@ -87,9 +87,9 @@ class Imports(preparing.Preparation):
             observation.problem = self._what_was_looked_at(observation.reported)
         # A program could have others beside it.
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
-        searches = self._compare(observation, record)
+        self._compare(observation, record)
         for path in sys.path:
-            names |= searches.get(path) or set()
+            names |= self._searches.names.get(path) or set()
         observation.names = sorted(names | missing)
 
     def _forget(self) -> None:

@@ -14,16 +14,14 @@ import sys
 
 import cds
 from cds import atfork, observed, signals, startup, streams, usersite, variables
+from cds.searched import Searches
 
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
-
-    _Searches = dict[str, AbstractSet[str] | None]
 
     # Variables that the process was started with, names that were read, whether all count, and
     # what C code finds changed: values, or None for what is removed first.
@@ -58,9 +56,11 @@ class Observation:
         # Files and directories.
         self.paths: list[observed.Looked] = []
         # Directories that modules were searched in, and names that were searched for.
-        self.searched: list[tuple[bytes, bytes]] = []
+        self.searched: dict[str, set[str]] = {}
         # The first parts of the names of modules that come from files, or were not found.
         self.names: list[str] = []
+        # The same, as bytes.
+        self.searched_directories: list[tuple[bytes, bytes]] = []
         # Modules, and what they looked at that cannot be compared.
         self.reported: list[str] = []
         # What makes an image impossible; nothing that is to be said, if it is to be taken anew.
@@ -210,30 +210,29 @@ class Preparation:
         self._own_builtins.__exit__()
         return observation
 
-    def _compare(self, observation: Observation, record: observed.Record) -> "_Searches":
-        """Add the files and directories that are compared; return what was searched for."""
+    def _compare(self, observation: Observation, record: observed.Record) -> None:
+        """Add the files and directories that are compared."""
         wanted = self._wanted
         own = [os.path.dirname(self._request), wanted["archive"], wanted["image"]]
         if startup.renews_user_site() and self._user_site is not None:
             own.append(self._user_site)
         listed = self._seen | record.opened
-        searches = _searches(self._take_searches(), record.searched)
+        self._searches = Searches(self._take_searches(), record.searched)
         contents = listed | {origin for _, origin in from_files()}
-        contents |= {path for path, names in searches.items() if names is None}
+        contents |= self._searches.with_unknown_names()
         contents.add(os.path.join(sys.prefix, "pyvenv.cfg"))
-        only_searched = {
-            path: names
-            for path, names in searches.items()
-            if names is not None and path not in listed
-        }
-        observation.paths, names = observed.compared(
-            contents, record.looked_at, own, record.asked_for_status, only_searched
+        searched = self._searches.with_known_names()
+        observation.paths, observation.searched = observed.compared(
+            contents,
+            record.looked_at,
+            own,
+            record.asked_for_status,
+            {path: searched[path] for path in searched.keys() - listed},
         )
-        observation.searched = [
-            (os.fsencode(path), b"".join(os.fsencode(name) + b"\0" for name in sorted(of_path)))
-            for path, of_path in names.items()
+        observation.searched_directories = [
+            (os.fsencode(path), b"".join(name + b"\0" for name in sorted(map(os.fsencode, names))))
+            for path, names in sorted(observation.searched.items())
         ]
-        return searches
 
     def _left(self) -> list[str]:
         """Name what cannot be restored."""
@@ -268,6 +267,7 @@ _OWN_MODULES = (
     "observed",
     "preparing",
     "program",
+    "searched",
     "seeds",
     "signals",
     "taking",
@@ -297,30 +297,6 @@ def from_files() -> "Iterator[tuple[str, str]]":
         spec = startup.variables_of(module).get("__spec__")
         if spec is not None and spec.has_location and spec.origin:
             yield name, spec.origin
-
-
-def _search_path() -> set[str]:
-    return {os.path.abspath(path) for path in [*sys.path, *sys.path_importer_cache] if path}
-
-
-def _searches(
-    searched: "Iterable[tuple[str, tuple[str, ...] | None]]", listed: set[str]
-) -> "_Searches":
-    """Return which names were searched for in directories; None where others may have been.
-
-    `listed` are directories that finders have listed.
-    """
-    noted: "_Searches" = {}
-    for place, names in searched:
-        path = os.path.abspath(place)
-        known = noted.setdefault(path, set())
-        noted[path] = None if known is None or names is None else {*known, *names}
-    # A finder of another class does not say what it searches for.
-    unknown = dict.fromkeys(listed)
-    found: "_Searches" = {**dict.fromkeys(_search_path(), frozenset()), **unknown, **noted}
-    for place in cds.__path__:
-        found.pop(place, None)
-    return found
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

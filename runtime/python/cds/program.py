@@ -147,11 +147,7 @@ class Program(preparing.Preparation):
         changed = [
             os.fsdecode(path) for path, _, *times, _, _ in observation.paths if max(times) >= since
         ]
-        changed += [
-            os.fsdecode(path)
-            for path, _ in observation.searched
-            if os.stat(path).st_mtime_ns >= since
-        ]
+        changed += self._searches.changed(observation.searched, since)
         if not changed:
             return None
         if self._begin_anew("changed", changed):

@@ -1,5 +1,6 @@
 //! Startup images for Python code: what is in one, what one of this process would have, and the note in its place.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cds_image::facts::Fact;
@@ -14,15 +15,18 @@ pub fn compared_facts([]: [Object; 0]) -> Result<Object> {
 
 pub fn searches([]: [Object; 0]) -> Result<Object> {
     let searches = image::searches::take();
-    let searches = searches.into_iter().map(|(directory, names)| {
-        let names = match names {
+    let searches = searches.into_iter().map(|(directory, search)| {
+        let names = match search.names {
             Some(names) => {
                 let names = names.iter().map(|name| Object::str(name));
                 Object::tuple(names.collect::<Result<_>>()?)?
             }
             None => Object::none(),
         };
-        Object::tuple(vec![Object::str(&directory)?, names])
+        let entries = search.entries.iter();
+        let entries = entries.map(|entry| Object::from_bytes(entry.as_bytes()));
+        let entries = Object::tuple(entries.collect::<Result<_>>()?)?;
+        Object::tuple(vec![Object::str(&directory)?, names, entries])
     });
     Object::tuple(searches.collect::<Result<_>>()?)
 }

@@ -118,7 +118,7 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"searches",
                 searches,
-                c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, and for which; None where that is not known. They are forgotten.",
+                c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, for which, None where that is not known, and what was there before. All is forgotten.",
             ),
             method!(
                 c"image_options",

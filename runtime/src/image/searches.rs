@@ -1,27 +1,42 @@
 //! Where the process that an image is taken of has searched for modules: directories, and names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
 use std::sync::Mutex;
 
-/// None of the names where others may have been searched for, too.
-pub type Searches = BTreeMap<String, Option<BTreeSet<String>>>;
+/// What was searched for in a directory.
+pub struct Search {
+    /// None if others may have been searched for, too.
+    pub names: Option<BTreeSet<String>>,
+    /// What was there before.
+    pub entries: Vec<OsString>,
+}
+
+type Searches = BTreeMap<String, Search>;
 
 static SEARCHES: Mutex<Searches> = Mutex::new(BTreeMap::new());
 
-/// Takes notice of a search; without a name, it is not known what was searched for.
+/// Takes notice of a search that is about to be made; without a name, it is not known what is searched for.
 pub fn note(directory: &str, name: Option<&str>) {
     let Ok(mut searches) = SEARCHES.lock() else {
         return;
     };
-    let names = searches.entry(directory.to_owned());
-    let names = names.or_insert_with(|| Some(BTreeSet::new()));
+    let first = || {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        Search {
+            names: Some(BTreeSet::new()),
+            entries: entries.map(|entry| entry.file_name()).collect(),
+        }
+    };
+    let search = searches.entry(directory.to_owned()).or_insert_with(first);
     match name {
         Some(name) => {
-            if let Some(names) = names {
+            if let Some(names) = &mut search.names {
                 names.insert(name.to_owned());
             }
         }
-        None => *names = None,
+        None => search.names = None,
     }
 }
 

@@ -410,7 +410,7 @@ impl LookedAt {
             files.push((path.to_bytes()?.to_vec(), stamp));
         }
         let mut searched = Vec::new();
-        for item in items(c"searched")? {
+        for item in items(c"searched_directories")? {
             let fields = item.to_items()?;
             let [path, names] = fields.as_slice() else {
                 return Err("the package cds is another one".into());

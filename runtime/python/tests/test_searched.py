@@ -1,0 +1,58 @@
+"""What counts of directories that were searched for modules."""
+
+import os
+import tempfile
+import unittest
+
+from cds.searched import Searches
+
+
+class Changes(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.top = directory.name
+
+    def make(self, name: str) -> None:
+        with open(os.path.join(self.top, name), "w", encoding="utf-8"):
+            pass
+
+    def changed(self, since: int = 0) -> bool:
+        """Say whether a search for `module` has found something else than when there was `old.py`."""
+        searches = Searches([(self.top, ("module",), (b"old.py",))], set())
+        return searches.changed({self.top: {"module"}}, since) == [self.top]
+
+    def test_other_files_come_and_go(self) -> None:
+        self.assertFalse(self.changed())
+        for name in ("module.txt", "module2.py", "new.py"):
+            self.make(name)
+        self.assertFalse(self.changed())
+
+    def test_a_module_comes(self) -> None:
+        self.make("module.py")
+        self.assertTrue(self.changed())
+        self.assertFalse(self.changed(os.stat(self.top).st_mtime_ns + 1))
+
+    def test_a_directory_comes(self) -> None:
+        os.mkdir(os.path.join(self.top, "module"))
+        self.assertTrue(self.changed())
+
+    def test_a_module_goes(self) -> None:
+        searches = Searches([(self.top, ("module",), (b"module.py",))], set())
+        self.assertEqual(searches.changed({self.top: {"module"}}, 0), [self.top])
+
+
+class Names(unittest.TestCase):
+    def test_names_of_several_searches(self) -> None:
+        searches = Searches([("/a", ("x", "y"), ()), ("/a/", ("z",), ()), ("/b", None, ())], set())
+        self.assertEqual(searches.with_known_names()["/a"], {"x", "y", "z"})
+        self.assertIn("/b", searches.with_unknown_names())
+
+    def test_a_finder_that_does_not_say_what_it_searches_for(self) -> None:
+        searches = Searches([("/a", ("x",), ())], {"/a", "/b"})
+        self.assertEqual(searches.with_known_names()["/a"], {"x"})
+        self.assertIn("/b", searches.with_unknown_names())
+
+
+if __name__ == "__main__":
+    unittest.main()
