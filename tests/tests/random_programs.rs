@@ -10,6 +10,7 @@ use std::env;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::random_programs::{Kinds, Program, Verdict, Way, shrink};
 
 /// Kinds of statements with which an image of a list, whose imports run before the program, gives another program. They are left
@@ -110,8 +111,10 @@ fn kinds(way: Way) -> Kinds {
 
 fn check(way: Way, seeds: std::ops::Range<u64>) -> Sum {
     let kinds = kinds(way);
+    let wanted = seeds.end - seeds.start;
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
+    let progress = Progress::start(format!("random programs, {}", way.name()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -125,7 +128,10 @@ fn check(way: Way, seeds: std::ops::Range<u64>) -> Sum {
                     if verdict.difference.is_some() {
                         println!("{} of {seed}: {}", way.name(), program.kinds());
                     }
-                    sum.lock().expect("nobody has panicked").add(seed, &verdict);
+                    let mut sum = sum.lock().expect("nobody has panicked");
+                    sum.add(seed, &verdict);
+                    let (done, different) = (sum.programs, sum.different.len());
+                    progress.say(&format!("{done} of {wanted}, {different} different"));
                 }
             });
         }
