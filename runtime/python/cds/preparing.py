@@ -19,9 +19,11 @@ from cds.searched import Searches
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
     from typing import Any
+
+    from cds.searched import Search
 
     # Variables that the process was started with, names that were read, whether all count, and
     # what C code finds changed: values, or None for what is removed first.
@@ -78,9 +80,7 @@ class Preparation:
     called_at_forks = staticmethod(atfork.known)
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
-        from _cds_archive import searches
-
-        self._take_searches = searches
+        self._take_searches = _searches()
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._request = request
@@ -297,6 +297,16 @@ def from_files() -> "Iterator[tuple[str, str]]":
         spec = startup.variables_of(module).get("__spec__")
         if spec is not None and spec.has_location and spec.origin:
             yield name, spec.origin
+
+
+def _searches() -> "Callable[[], Iterable[Search]]":
+    """Return the function that tells what was searched for; programs do not find its module."""
+    is_loaded = "_cds_archive" in sys.modules
+    from _cds_archive import searches
+
+    if not is_loaded:
+        del sys.modules["_cds_archive"]
+    return searches
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

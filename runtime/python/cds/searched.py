@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     # A directory, names that were searched for, if they are known, and what was there before.
-    _Search = tuple[str, tuple[str, ...] | None, tuple[bytes, ...]]
+    Search = tuple[str, tuple[str, ...] | None, tuple[bytes, ...]]
 
 # As in Lib/importlib/_bootstrap_external.py.
 _SUFFIXES = (*_imp.extension_suffixes(), ".py", ".pyc")
@@ -22,7 +22,7 @@ _SUFFIXES = (*_imp.extension_suffixes(), ".py", ".pyc")
 class Searches:
     """What was searched for, and where."""
 
-    def __init__(self, noted: "Iterable[_Search]", listed: set[str]) -> None:
+    def __init__(self, noted: "Iterable[Search]", listed: set[str]) -> None:
         """`listed` are directories that finders have listed."""
         # None where others may have been searched for, too.
         self.names: "dict[str, AbstractSet[str] | None]" = dict.fromkeys(
