@@ -47,7 +47,7 @@ class Imports(preparing.Preparation):
 
     def _import(self, name: str, origin: str | None) -> None:
         try:
-            _import(name, origin)
+            self._import_found(name, origin)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -56,6 +56,28 @@ class Imports(preparing.Preparation):
             if self._wanted["verbose"]:
                 _tell_failure(name, error)
         self._note_makers(f"{name} was imported")
+
+    def _import_found(self, name: str, origin: str | None) -> None:
+        """Import a module, if it comes from the file that it should come from."""
+        if name not in sys.modules:
+            spec = self._find(name)
+            # What lies beside a script is found by the script only.
+            if spec is not None and origin in (None, spec.origin):
+                __import__(name)
+
+    def _find(self, name: str) -> "ModuleSpec | None":
+        """Find a module, as `importlib.util.find_spec()` does."""
+        parent = name.rpartition(".")[0]
+        if parent:
+            __import__(parent)
+        path = sys.modules[parent].__path__ if parent else None
+        # No import has searched for it so far.
+        self._ignore_searches(True)
+        try:
+            specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+            return next((spec for spec in specs if spec is not None), None)
+        finally:
+            self._ignore_searches(False)
 
     def _note_makers(self, what_was_done: str) -> list[str]:
         things = super()._left()
@@ -124,25 +146,6 @@ class Imports(preparing.Preparation):
         if not (report and self._wanted["strict"]):
             return None
         return f"imports look at, or change, what differs from run to run: {'; '.join(report)}"
-
-
-def _import(name: str, origin: str | None) -> None:
-    """Import a module, if it comes from the file that it should come from."""
-    if name not in sys.modules:
-        spec = _find(name)
-        # What lies beside a script is found by the script only.
-        if spec is not None and origin in (None, spec.origin):
-            __import__(name)
-
-
-def _find(name: str) -> "ModuleSpec | None":
-    """Find a module, as `importlib.util.find_spec()` does."""
-    parent = name.rpartition(".")[0]
-    if parent:
-        __import__(parent)
-    path = sys.modules[parent].__path__ if parent else None
-    specs = (finder.find_spec(name, path) for finder in sys.meta_path)
-    return next((spec for spec in specs if spec is not None), None)
 
 
 def _tell_failure(name: str, error: BaseException) -> None:

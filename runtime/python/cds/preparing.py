@@ -80,7 +80,7 @@ class Preparation:
     called_at_forks = staticmethod(atfork.known)
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
-        self._take_searches = _searches()
+        self._take_searches, self._ignore_searches = _of_searches()
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._request = request
@@ -299,14 +299,14 @@ def from_files() -> "Iterator[tuple[str, str]]":
             yield name, spec.origin
 
 
-def _searches() -> "Callable[[], Iterable[Search]]":
-    """Return the function that tells what was searched for; programs do not find its module."""
+def _of_searches() -> "tuple[Callable[[], Iterable[Search]], Callable[[bool], None]]":
+    """Return the functions that are about what is searched for; programs do not find their module."""
     is_loaded = "_cds_archive" in sys.modules
-    from _cds_archive import searches
+    from _cds_archive import ignore_searches, searches
 
     if not is_loaded:
         del sys.modules["_cds_archive"]
-    return searches
+    return searches, ignore_searches
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

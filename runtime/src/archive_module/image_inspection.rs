@@ -31,6 +31,11 @@ pub fn searches([]: [Object; 0]) -> Result<Object> {
     Object::tuple(searches.collect::<Result<_>>()?)
 }
 
+pub fn ignore_searches([are_ignored]: [Object; 1]) -> Result<Object> {
+    image::searches::ignore(are_ignored.is_true());
+    Ok(Object::none())
+}
+
 pub fn image_options([]: [Object; 0]) -> Result<Object> {
     match image::options_of_process()? {
         Some(options) => texts(&options),

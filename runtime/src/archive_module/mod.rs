@@ -16,8 +16,8 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    compared_facts, do_arguments_vary, image_note, image_options, inspect_image, needs_renewal,
-    searches, write_image_note,
+    compared_facts, do_arguments_vary, ignore_searches, image_note, image_options, inspect_image,
+    needs_renewal, searches, write_image_note,
 };
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -119,6 +119,11 @@ pub fn init() -> *mut PyObject {
                 c"searches",
                 searches,
                 c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, for which, None where that is not known, and what was there before. All is forgotten.",
+            ),
+            method!(
+                c"ignore_searches",
+                ignore_searches,
+                c"ignore_searches(are_ignored)\n--\n\nHave `searches()` not tell of those that are made until this is called again.",
             ),
             method!(
                 c"image_options",

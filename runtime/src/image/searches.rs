@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What was searched for in a directory.
 pub struct Search {
@@ -17,8 +18,19 @@ type Searches = BTreeMap<String, Search>;
 
 static SEARCHES: Mutex<Searches> = Mutex::new(BTreeMap::new());
 
+/// Whether those that are made now do not count.
+static ARE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Has searches not count until it is called again: whoever makes an image looks for modules, too.
+pub fn ignore(are_ignored: bool) {
+    ARE_IGNORED.store(are_ignored, Ordering::Relaxed);
+}
+
 /// Takes notice of a search that is about to be made; without a name, it is not known what is searched for.
 pub fn note(directory: &str, name: Option<&str>) {
+    if ARE_IGNORED.load(Ordering::Relaxed) {
+        return;
+    }
     let Ok(mut searches) = SEARCHES.lock() else {
         return;
     };
