@@ -225,7 +225,10 @@ pub enum Trap {
     Watchpoint(Option<Entry>),
     /// A single step that a signal has come before.
     Step,
-    Other,
+    /// A process has sent the signal.
+    Sent,
+    /// Nothing that is known: what the kernel says of it, and where the process is.
+    Unknown(String),
 }
 
 /// Breakpoints and watchpoint of all that are traced.
@@ -381,7 +384,12 @@ impl Breakpoints {
         }
         let mut set = self.set.iter();
         let found = set.find(|breakpoint| next == breakpoint.address + 1);
-        Ok(found.map_or(Trap::Other, |found| Trap::Breakpoint(*found)))
+        Ok(match found {
+            Some(found) => Trap::Breakpoint(*found),
+            // The codes of the kernel are positive (sigaction(2)).
+            None if code <= 0 => Trap::Sent,
+            None => Trap::Unknown(format!("code {code} at {next:#x}")),
+        })
     }
 
     /// Whether an array of variables, by its address, is the environment of the process.

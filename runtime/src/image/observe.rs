@@ -649,7 +649,10 @@ impl Observer<'_> {
                 go_on(pid, 0)
             }
             Trap::Step => go_on(pid, 0),
-            Trap::Other => go_on(pid, libc::SIGTRAP),
+            Trap::Sent => go_on(pid, libc::SIGTRAP),
+            Trap::Unknown(what) => Err(Error::other(format!(
+                "it was stopped by a trap that nobody has set ({what})"
+            ))),
         }
     }
 
@@ -723,7 +726,7 @@ impl Observer<'_> {
                     signal = 0;
                 }
                 Trap::Watchpoint(_) | Trap::Step => signal = 0,
-                Trap::Other => {}
+                Trap::Sent | Trap::Unknown(_) => {}
             }
         }
         self.breakpoints.remove(pid)?;
