@@ -587,12 +587,12 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
             "os.geteuid() == 0 and os.setgroups([7, 8, 9])",
             "the list of the user's groups was different",
         ),
-        ("open('/proc/self/cgroup').read()", "", ""),
+        ("pathlib.Path('/proc/self/cgroup').read_text()", "", ""),
         ("os.listdir('/sys/fs/cgroup')", "", ""),
         ("os.sysconf('SC_PHYS_PAGES')", "", ""),
     ] {
         let program = format!(
-            "import os, resource, beside\nfirst = {question}\nimport html\nprint(first, {question})\n"
+            "import os, pathlib, resource, beside\nfirst = {question}\nimport html\nprint(first, {question})\n"
         );
         let project = project(&[("app.py", &program), ("beside.py", MODULE)]);
         assert_restored_as_plain(&project, &["app.py"]);
