@@ -8,7 +8,7 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 /// Modules, and what is said of them.
-const LOOKS: [(&str, &str); 21] = [
+const LOOKS: [(&str, &str); 22] = [
     ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
     ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
     ("from sys import argv\nvalue = [*argv]\n", "sys.argv"),
@@ -42,6 +42,10 @@ const LOOKS: [(&str, &str); 21] = [
     (
         "import os\nvalue = os.sysconf('SC_AVPHYS_PAGES')\n",
         "the load and memory of the machine",
+    ),
+    (
+        "import os\nvalue = os.listdir('/sys/fs/cgroup')\n",
+        "/sys/fs/cgroup, which tells of the system",
     ),
     ("import random\nvalue = random.Random()\n", "random bytes"),
     (

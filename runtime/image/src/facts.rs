@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
+use core::iter::successors;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getgroups, getrlimit, umask};
@@ -177,27 +178,44 @@ fn control_group() -> Vec<u8> {
     let groups = contents(b"/proc/self/cgroup");
     let mut found = groups.clone();
     found.push(0);
-    for line in groups.split(|&byte| byte == b'\n') {
-        // `hierarchy-ID:controller-list:cgroup-path`; of version 2, the list is empty.
-        let mut fields = line.splitn(3, |&byte| byte == b':');
-        let (Some(_), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        let separator: &[u8] = if controllers.is_empty() { b"" } else { b"/" };
-        let mut group = [b"/sys/fs/cgroup", separator, controllers, path].concat();
-        let top = group.len() - path.len();
-        while group.len() >= top {
-            for file in LIMITS_OF_GROUPS {
-                found.extend(contents(&[&group, &b"/"[..], file].concat()));
-                found.push(0);
-            }
-            let parent = group.iter().rposition(|&byte| byte == b'/');
-            group.truncate(parent.unwrap_or(0));
+    for directory in directories_of_groups(&groups) {
+        for file in LIMITS_OF_GROUPS {
+            found.extend(contents(&[&directory, &b"/"[..], file].concat()));
+            found.push(0);
         }
     }
     found
+}
+
+/// Whether a file tells of a limit of one of these groups, or of a group above them; `groups` is what `/proc/PID/cgroup` says.
+pub fn is_limit(path: &[u8], groups: &[u8]) -> bool {
+    let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
+        return false;
+    };
+    LIMITS_OF_GROUPS.contains(&&path[slash + 1..])
+        && directories_of_groups(groups).any(|directory| directory == path[..slash])
+}
+
+/// Where the kernel tells of groups, and of those above them.
+fn directories_of_groups(groups: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let lines = groups.split(|&byte| byte == b'\n');
+    lines.filter_map(place_of_group).flat_map(|(top, group)| {
+        successors(Some(group), move |group| {
+            let parent = group.iter().rposition(|&byte| byte == b'/')?;
+            (group.len() > top.len()).then(|| group[..parent].to_vec())
+        })
+    })
+}
+
+/// The directories of the highest group and of one, by a line of `/proc/PID/cgroup`.
+fn place_of_group(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    // `hierarchy-ID:controller-list:cgroup-path`; of version 2, the list is empty.
+    let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+    let (controllers, path) = (fields.next()?, fields.next()?);
+    let separator: &[u8] = if controllers.is_empty() { b"" } else { b"/" };
+    let top = [b"/sys/fs/cgroup", separator, controllers].concat();
+    let group = [&top, path.strip_suffix(b"/").unwrap_or(path)].concat();
+    Some((top, group))
 }
 
 /// Of version 2, and of version 1.
@@ -246,7 +264,34 @@ fn host_of(system: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::year_of;
+    use alloc::vec::Vec;
+
+    use super::{directories_of_groups, is_limit, year_of};
+
+    #[test]
+    fn groups_and_those_above_them() {
+        const GROUPS: &[u8] = b"3:cpu,cpuacct:/user/one\n2:memory:/\n0::/user.slice/app\n";
+        let found: Vec<_> = directories_of_groups(GROUPS).collect();
+        let expected = [
+            "/sys/fs/cgroup/cpu,cpuacct/user/one",
+            "/sys/fs/cgroup/cpu,cpuacct/user",
+            "/sys/fs/cgroup/cpu,cpuacct",
+            "/sys/fs/cgroup/memory",
+            "/sys/fs/cgroup/user.slice/app",
+            "/sys/fs/cgroup/user.slice",
+            "/sys/fs/cgroup",
+        ];
+        assert_eq!(found, expected.map(|path| path.as_bytes().to_vec()));
+        for (path, expected) in [
+            ("/sys/fs/cgroup/user.slice/cpu.max", true),
+            ("/sys/fs/cgroup/cpu.max", true),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", true),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", false),
+            ("/sys/fs/cgroup/system.slice/cpu.max", false),
+        ] {
+            assert_eq!(is_limit(path.as_bytes(), GROUPS), expected, "{path}");
+        }
+    }
 
     #[test]
     fn years_begin_and_end() {

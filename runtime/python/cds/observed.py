@@ -297,7 +297,10 @@ def compared(
     for path in missing:
         highest = _highest_missing(path)
         above_it, name = os.path.split(highest)
-        if above_it in names:
+        if os.path.lexists(highest):
+            # A symbolic link that leads nowhere: no directory tells when it does.
+            entries[highest] = os.fsencode(highest), "missing", 0, 0, 0, 0
+        elif above_it in names:
             names[above_it].add(name)
         # A directory's time changes when something is created in it.
         elif above_it not in entries:

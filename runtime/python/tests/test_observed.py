@@ -50,6 +50,14 @@ class WhatIsCompared(ObservedTestCase):
             self.compared("searched", "searched/a searched/b/c"), {"searched": "contents"}
         )
 
+    def test_a_link_that_leads_nowhere(self) -> None:
+        os.symlink(self.path("target"), self.path("searched/dangling"))
+        directory, link = self.path("searched"), self.path("searched/dangling")
+        searched: dict[str, set[str]]
+        for listed, searched in (([], {directory: {"x"}}), ([directory], {})):
+            entries, _ = observed.compared(listed, [link], [], (), searched)
+            self.assertIn((os.fsencode(link), "missing"), [entry[:2] for entry in entries])
+
     def test_of_a_directory_that_was_only_searched_the_names(self) -> None:
         searched = {self.path("searched"): {"module"}, self.path("tree"): {"below", "leaf"}}
         looked_at = [self.path(name) for name in ("searched/absent/a", "tree/below/leaf", "tree")]

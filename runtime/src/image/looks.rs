@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use cds_image::facts::Fact;
+use cds_image::facts::{self, Fact};
 
 use super::breakpoints;
 use super::memory_dump;
@@ -267,7 +267,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     if let Some((_, directory, path)) = LOOKING.iter().find(|(looking, ..)| *looking == number) {
         let directory = directory.map_or(libc::AT_FDCWD, |place| arguments[place] as c_int);
         let path = text(pid, arguments[*path])?.and_then(|path| absolute(pid, directory, path));
-        if let Some(what) = path.and_then(|path| of_kernel(pid, &path)) {
+        if let Some(what) = path.and_then(|path| of_kernel(pid, &path, false)) {
             return Ok(Some(what));
         }
     }
@@ -487,10 +487,10 @@ const COMPARED: [&[u8]; 6] = [
     b"/sys/kernel/mm/",
 ];
 /// What tells of control groups.
-const OF_CONTROL_GROUPS: [&[u8]; 2] = [b"/proc/self/cgroup", b"/sys/fs/cgroup"];
+const CONTROL_GROUPS: &[u8] = b"/sys/fs/cgroup";
 
 fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
-    if let Some(what) = of_kernel(pid, path) {
+    if let Some(what) = of_kernel(pid, path, true) {
         return Some(what);
     }
     // What is read of a pipe, nobody else reads.
@@ -499,19 +499,36 @@ fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
     (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
 }
 
-/// What a file tells a process by which the kernel tells of the system.
-fn of_kernel(pid: i32, path: &[u8]) -> Option<String> {
+/// Whether a file, if it is opened, or a question about it, tells no more of control groups than is compared: not what they have used, nor
+/// which others there are.
+fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
+    if path == b"/proc/self/cgroup" {
+        return true;
+    }
+    if !path.starts_with(CONTROL_GROUPS) {
+        return false;
+    }
+    let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    if facts::is_limit(path, &groups) {
+        return true;
+    }
+    let status = fs::metadata(OsStr::from_bytes(path));
+    status.map_or(true, |status| status.is_dir() && !is_opened)
+}
+
+/// What a file tells a process by which the kernel tells of the system, if it is opened or asked about.
+fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
+    let own = path.strip_prefix(format!("/proc/{pid}/").as_bytes());
+    let path = &own.map_or(path.to_vec(), |rest| [b"/proc/self/", rest].concat())[..];
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
     let tells = || {
         let path = String::from_utf8_lossy(path);
-        let own = path.strip_prefix(&format!("/proc/{pid}/"));
-        let path = own.map_or(path.as_ref().into(), |rest| format!("/proc/self/{rest}"));
         format!("{path}, which tells of the system")
     };
     if path == b"/dev/null" {
         return None;
     }
-    if begins(&OF_CONTROL_GROUPS) || path == format!("/proc/{pid}/cgroup").as_bytes() {
+    if tells_of_control_group(pid, path, is_opened) {
         return Some(Fact::ControlGroup.name().to_owned());
     }
     if begins(&OF_KERNEL) {
