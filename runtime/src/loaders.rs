@@ -1,6 +1,6 @@
 //! Which loader a file name's suffix stands for.
 
-use crate::cpython::extension_suffixes;
+use crate::cpython::module_suffixes;
 use crate::cpython::object::{Object, Result};
 
 /// The loaders of a `FileFinder`: suffix and class in the order in which it tries them. `None` if the suffixes
@@ -14,9 +14,7 @@ pub fn standard(loaders: &Object) -> Result<Option<Vec<(String, Object)>>> {
         };
         found.push((suffix.to_str()?.to_owned(), loader.clone()));
     }
-    // SOURCE_SUFFIXES and BYTECODE_SUFFIXES in Lib/importlib/_bootstrap_external.py.
-    let expected = extension_suffixes().chain([".py", ".pyc"]);
-    Ok(expected
+    Ok(module_suffixes()
         .eq(found.iter().map(|(suffix, _)| suffix.as_str()))
         .then_some(found))
 }

@@ -37,30 +37,39 @@ impl State {
     ) -> Option<Self> {
         // Whoever changes it while it is listed gives it another time than this one.
         let (mtime_ns, inode) = identity(path)?;
-        let names: Vec<&[u8]> = parts(names).collect();
-        let is_searched = |name: &[u8]| names.binary_search(&name).is_ok();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
         let mut buffer = [MaybeUninit::uninit(); PAGE as usize];
         let mut listed = RawDir::new(opened, &mut buffer);
-        let mut found = Vec::new();
+        let mut entries = Vec::new();
         while let Some(entry) = listed.next() {
-            let entry = entry.ok()?;
-            let name = entry.file_name().to_bytes();
-            let mut stems = suffixes
-                .clone()
-                .filter_map(|suffix| name.strip_suffix(suffix.as_bytes()));
-            if is_searched(name) || stems.any(is_searched) {
-                found.push(entry.file_name().to_bytes_with_nul().to_vec());
-            }
+            entries.push(entry.ok()?.file_name().to_bytes().to_vec());
         }
-        found.sort_unstable();
+        let entries = entries.iter().map(Vec::as_slice);
         Some(Self {
             mtime_ns,
             inode,
-            entries: found.concat(),
+            entries: found(entries, names, suffixes),
         })
     }
+}
+
+/// What a search for these names finds among the entries of a directory, in their order; NUL behind each, as behind the names.
+pub fn found<'e, 's>(
+    entries: impl Iterator<Item = &'e [u8]>,
+    names: &[u8],
+    suffixes: impl Iterator<Item = &'s str> + Clone,
+) -> Vec<u8> {
+    let names: Vec<&[u8]> = parts(names).collect();
+    let is_searched = |name: &[u8]| names.binary_search(&name).is_ok();
+    let is_found = |entry: &&[u8]| {
+        let stem = |suffix: &'s str| entry.strip_suffix(suffix.as_bytes());
+        is_searched(entry) || suffixes.clone().filter_map(stem).any(is_searched)
+    };
+    let mut found: Vec<&[u8]> = entries.filter(is_found).collect();
+    found.sort_unstable();
+    let with_end = found.into_iter().flat_map(|entry| [entry, b"\0"]);
+    with_end.flatten().copied().collect()
 }
 
 impl Searched<'_> {

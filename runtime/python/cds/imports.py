@@ -72,12 +72,12 @@ class Imports(preparing.Preparation):
             __import__(parent)
         path = sys.modules[parent].__path__ if parent else None
         # No import has searched for it so far.
-        self._ignore_searches(True)
+        self._archive.ignore_searches(True)
         try:
             specs = (finder.find_spec(name, path) for finder in sys.meta_path)
             return next((spec for spec in specs if spec is not None), None)
         finally:
-            self._ignore_searches(False)
+            self._archive.ignore_searches(False)
 
     def _note_makers(self, what_was_done: str) -> list[str]:
         things = super()._left()
@@ -96,7 +96,7 @@ class Imports(preparing.Preparation):
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
         del sys.path[: len(self._wanted["path"])]
-        missing = {name for name in self._searched if name not in sys.modules}
+        missing = {name for name in self._imported if name not in sys.modules}
         found = self.looks.looks | record.looks
         counting = looks.Counting(found, self._wanted["excused"], self._wanted["facts"])
         observation.reported = counting.report()

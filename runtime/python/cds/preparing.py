@@ -14,16 +14,14 @@ import sys
 
 import cds
 from cds import atfork, observed, signals, startup, streams, usersite, variables
-from cds.searched import Searches
+from cds.searched import Searches, in_one
 
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
-
-    from cds.searched import Search
 
     # Variables that the process was started with, names that were read, whether all count, and
     # what C code finds changed: values, or None for what is removed first.
@@ -57,12 +55,10 @@ class Observation:
         self.missing_user_site: bytes | None = None
         # Files and directories.
         self.paths: list[observed.Looked] = []
-        # Directories that modules were searched in, and names that were searched for.
-        self.searched: dict[str, set[str]] = {}
+        # Directories that modules were searched in, and names that were searched for (`in_one()`).
+        self.searched: dict[bytes, bytes] = {}
         # The first parts of the names of modules that come from files, or were not found.
         self.names: list[str] = []
-        # The same, as bytes.
-        self.searched_directories: list[tuple[bytes, bytes]] = []
         # Modules, and what they looked at that cannot be compared.
         self.reported: list[str] = []
         # What makes an image impossible; nothing that is to be said, if it is to be taken anew.
@@ -80,7 +76,7 @@ class Preparation:
     called_at_forks = staticmethod(atfork.known)
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
-        self._take_searches, self._ignore_searches = _of_searches()
+        self._archive = _archive_module()
         self._missing_stream = streams.watch()
         self._inherited = _open_files()
         self._request = request
@@ -90,8 +86,8 @@ class Preparation:
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
-        # First parts of the names of modules that were searched for.
-        self._searched: set[str] = set()
+        # First parts of the names of modules that were to be imported and were not loaded yet.
+        self._imported: set[str] = set()
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
         startup.keep_process_id()
@@ -109,7 +105,7 @@ class Preparation:
         if event == "import":
             # What a module of the catalogue has asked it, no other is to find.
             startup.forget_system()
-            self._searched.add(str(arguments[0]).partition(".")[0])
+            self._imported.add(str(arguments[0]).partition(".")[0])
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
             is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
@@ -217,22 +213,22 @@ class Preparation:
         if startup.renews_user_site() and self._user_site is not None:
             own.append(self._user_site)
         listed = self._seen | record.opened
-        self._searches = Searches(self._take_searches(), record.searched)
+        noted = self._archive.searches()
+        self._searches = Searches(noted, record.searched, self._archive.found_by_search)
         contents = listed | {origin for _, origin in from_files()}
         contents |= self._searches.with_unknown_names()
         contents.add(os.path.join(sys.prefix, "pyvenv.cfg"))
         searched = self._searches.with_known_names()
-        observation.paths, observation.searched = observed.compared(
+        observation.paths, names = observed.compared(
             contents,
             record.looked_at,
             own,
             record.asked_for_status,
             {path: searched[path] for path in searched.keys() - listed},
         )
-        observation.searched_directories = [
-            (os.fsencode(path), b"".join(name + b"\0" for name in sorted(map(os.fsencode, names))))
-            for path, names in sorted(observation.searched.items())
-        ]
+        observation.searched = {
+            os.fsencode(path): in_one(of_path) for path, of_path in sorted(names.items())
+        }
 
     def _left(self) -> list[str]:
         """Name what cannot be restored."""
@@ -299,14 +295,14 @@ def from_files() -> "Iterator[tuple[str, str]]":
             yield name, spec.origin
 
 
-def _of_searches() -> "tuple[Callable[[], Iterable[Search]], Callable[[bool], None]]":
-    """Return the functions that are about what is searched for; programs do not find their module."""
+def _archive_module() -> "Any":
+    """Return `_cds_archive`, which programs do not find unless they import it themselves."""
     is_loaded = "_cds_archive" in sys.modules
-    from _cds_archive import ignore_searches, searches
+    import _cds_archive
 
     if not is_loaded:
         del sys.modules["_cds_archive"]
-    return searches, ignore_searches
+    return _cds_archive
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":

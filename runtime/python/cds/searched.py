@@ -1,6 +1,5 @@
 """Directories that were searched for modules while an image was made: what of them counts."""
 
-import _imp
 import os
 import sys
 
@@ -9,21 +8,24 @@ import cds
 # As in `startup`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     # A directory, names that were searched for, if they are known, and what was there before.
     Search = tuple[str, tuple[str, ...] | None, tuple[bytes, ...]]
 
-# As in Lib/importlib/_bootstrap_external.py.
-_SUFFIXES = (*_imp.extension_suffixes(), ".py", ".pyc")
-
 
 class Searches:
     """What was searched for, and where."""
 
-    def __init__(self, noted: "Iterable[Search]", listed: set[str]) -> None:
+    def __init__(
+        self,
+        noted: "Iterable[Search]",
+        listed: set[str],
+        found_by_search: "Callable[[Sequence[bytes], bytes], bytes]",
+    ) -> None:
         """`listed` are directories that finders have listed."""
+        self._found_by_search = found_by_search
         # None where others may have been searched for, too.
         self.names: "dict[str, AbstractSet[str] | None]" = dict.fromkeys(
             _search_path(), frozenset()
@@ -47,28 +49,23 @@ class Searches:
     def with_known_names(self) -> "dict[str, AbstractSet[str]]":
         return {path: names for path, names in self.names.items() if names is not None}
 
-    def changed(self, compared: "Mapping[str, AbstractSet[str]]", since: int) -> list[str]:
-        """Return directories that have got or lost entries with these names while the image was made.
+    def changed(self, compared: "Mapping[bytes, bytes]", since: int) -> list[str]:
+        """Return directories that have got or lost entries with names while the image was made.
 
         `since` is a time in nanoseconds; what has not changed since then is as it was.
         """
         return [
-            path
+            os.fsdecode(path)
             for path, names in compared.items()
             if os.stat(path).st_mtime_ns >= since
-            and _with(names, map(os.fsdecode, self._before.get(path, ())))
-            != _with(names, os.listdir(path))
+            and self._found_by_search(self._before.get(os.fsdecode(path), ()), names)
+            != self._found_by_search(os.listdir(path), names)
         ]
 
 
-def _with(names: "AbstractSet[str]", entries: "Iterable[str]") -> set[str]:
-    """Return the entries that a search for these names looks at."""
-    return {
-        entry
-        for entry in entries
-        if entry in names
-        or any(entry.endswith(end) and entry[: -len(end)] in names for end in _SUFFIXES)
-    }
+def in_one(names: "Iterable[str]") -> bytes:
+    """Return names as `Searched` in searched.rs has them."""
+    return b"".join(name + b"\0" for name in sorted(map(os.fsencode, names)))
 
 
 def _search_path() -> set[str]:

@@ -4,7 +4,9 @@ import os
 import tempfile
 import unittest
 
-from cds.searched import Searches
+from _cds_archive import found_by_search
+
+from cds.searched import Searches, in_one
 
 
 class Changes(unittest.TestCase):
@@ -19,8 +21,11 @@ class Changes(unittest.TestCase):
 
     def changed(self, since: int = 0) -> bool:
         """Say whether a search for `module` has found something else than when there was `old.py`."""
-        searches = Searches([(self.top, ("module",), (b"old.py",))], set())
-        return searches.changed({self.top: {"module"}}, since) == [self.top]
+        return self.changed_from(b"old.py", since) == [self.top]
+
+    def changed_from(self, before: bytes, since: int) -> list[str]:
+        searches = Searches([(self.top, ("module",), (before,))], set(), found_by_search)
+        return searches.changed({os.fsencode(self.top): in_one({"module"})}, since)
 
     def test_other_files_come_and_go(self) -> None:
         self.assertFalse(self.changed())
@@ -38,18 +43,19 @@ class Changes(unittest.TestCase):
         self.assertTrue(self.changed())
 
     def test_a_module_goes(self) -> None:
-        searches = Searches([(self.top, ("module",), (b"module.py",))], set())
-        self.assertEqual(searches.changed({self.top: {"module"}}, 0), [self.top])
+        self.assertEqual(self.changed_from(b"module.py", 0), [self.top])
 
 
 class Names(unittest.TestCase):
     def test_names_of_several_searches(self) -> None:
-        searches = Searches([("/a", ("x", "y"), ()), ("/a/", ("z",), ()), ("/b", None, ())], set())
+        searches = Searches(
+            [("/a", ("x", "y"), ()), ("/a/", ("z",), ()), ("/b", None, ())], set(), found_by_search
+        )
         self.assertEqual(searches.with_known_names()["/a"], {"x", "y", "z"})
         self.assertIn("/b", searches.with_unknown_names())
 
     def test_a_finder_that_does_not_say_what_it_searches_for(self) -> None:
-        searches = Searches([("/a", ("x",), ())], {"/a", "/b"})
+        searches = Searches([("/a", ("x",), ())], {"/a", "/b"}, found_by_search)
         self.assertEqual(searches.with_known_names()["/a"], {"x"})
         self.assertIn("/b", searches.with_unknown_names())
 

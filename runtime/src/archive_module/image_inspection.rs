@@ -4,7 +4,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cds_image::facts::Fact;
+use cds_image::searched;
 
+use crate::cpython::module_suffixes;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::image;
 
@@ -29,6 +31,16 @@ pub fn searches([]: [Object; 0]) -> Result<Object> {
         Object::tuple(vec![Object::str(&directory)?, names, entries])
     });
     Object::tuple(searches.collect::<Result<_>>()?)
+}
+
+pub fn found_by_search([entries, names]: [Object; 2]) -> Result<Object> {
+    let entries = entries.to_items()?;
+    let entries: Vec<&[u8]> = entries
+        .iter()
+        .map(Object::to_bytes)
+        .collect::<Result<_>>()?;
+    let found = searched::found(entries.into_iter(), names.to_bytes()?, module_suffixes());
+    Object::from_bytes(&found)
 }
 
 pub fn ignore_searches([are_ignored]: [Object; 1]) -> Result<Object> {

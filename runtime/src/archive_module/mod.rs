@@ -16,8 +16,8 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    compared_facts, do_arguments_vary, ignore_searches, image_note, image_options, inspect_image,
-    needs_renewal, searches, write_image_note,
+    compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note, image_options,
+    inspect_image, needs_renewal, searches, write_image_note,
 };
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -119,6 +119,11 @@ pub fn init() -> *mut PyObject {
                 c"searches",
                 searches,
                 c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, for which, None where that is not known, and what was there before. All is forgotten.",
+            ),
+            method!(
+                c"found_by_search",
+                found_by_search,
+                c"found_by_search(entries, names)\n--\n\nWhich entries of a directory a search for names finds; NUL behind each, as behind the names, which are sorted.",
             ),
             method!(
                 c"ignore_searches",

@@ -36,9 +36,9 @@ use super::variables::{self, Compared, Variable};
 use super::writer::Writer;
 use crate::cpython::bindings::PyObject;
 use crate::cpython::ending::Ending;
-use crate::cpython::extension_suffixes;
 use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks, Collections};
+use crate::cpython::module_suffixes;
 use crate::cpython::mortality;
 use crate::cpython::native_stack::NativeStack;
 use crate::cpython::object::{Object, Raised};
@@ -333,7 +333,7 @@ struct SearchedDirectory {
 
 impl SearchedDirectory {
     fn now(path: &[u8], names: &[u8]) -> Result<Self, Failure> {
-        let state = searched::State::now(path, names, suffixes()).ok_or_else(|| {
+        let state = searched::State::now(path, names, module_suffixes()).ok_or_else(|| {
             Failure::Told(format!("cannot list {}", String::from_utf8_lossy(path)))
         })?;
         Ok(Self {
@@ -342,11 +342,6 @@ impl SearchedDirectory {
             state,
         })
     }
-}
-
-/// How the names of files end that can be imported.
-fn suffixes() -> impl Iterator<Item = &'static str> + Clone {
-    extension_suffixes().chain([".py", ".pyc"])
 }
 
 /// The only program that an image is of.
@@ -410,7 +405,12 @@ impl LookedAt {
             files.push((path.to_bytes()?.to_vec(), stamp));
         }
         let mut searched = Vec::new();
-        for item in items(c"searched_directories")? {
+        let directories = observation.attribute(c"searched")?;
+        for item in directories
+            .attribute(c"items")?
+            .call(Vec::new())?
+            .to_items()?
+        {
             let fields = item.to_items()?;
             let [path, names] = fields.as_slice() else {
                 return Err("the package cds is another one".into());
@@ -537,7 +537,7 @@ impl LookedAt {
             has_safe_path: self.has_safe_path,
             names: self.names.iter().map(String::as_str).collect(),
             modules: &self.modules,
-            suffixes: suffixes().collect(),
+            suffixes: module_suffixes().collect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How long a program takes until it says something, plainly and restored.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,12 +54,7 @@ impl Startup {
 
 fn first_output(command: &mut Command) -> Result<Duration> {
     let start = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {command:?}"))?;
+    let mut child = ways::started(command)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let first = thread::scope(|scope| {
         let readers = [

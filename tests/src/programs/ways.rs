@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use similar::{ChangeTag, TextDiff};
@@ -210,15 +210,20 @@ fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(),
         .to_owned())
 }
 
-/// Runs a command to its end; returns its processor time, with that of its children, as well.
-fn measured(command: &mut Command) -> Result<(Outcome, f64)> {
-    use std::os::unix::process::ExitStatusExt;
-    let mut child = command
+/// Starts a command that reads nothing, and whose output is to be read.
+pub fn started(command: &mut Command) -> Result<Child> {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot run {command:?}"))?;
+        .with_context(|| format!("cannot run {command:?}"))
+}
+
+/// Runs a command to its end; returns its processor time, with that of its children, as well.
+fn measured(command: &mut Command) -> Result<(Outcome, f64)> {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = started(command)?;
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let reader = std::thread::spawn(move || read(err.as_mut()));
     let stdout = read(out.as_mut());
