@@ -84,22 +84,16 @@ def take_program_image(
     terminal that is like that of a recorded run, and may take so many seconds.  Return what went
     wrong, if something did.
     """
-    request = _request_of(program) | {"is_for_any_arguments": is_for_any_arguments}
+    request = {"is_of_program": True, "is_for_any_arguments": is_for_any_arguments}
     return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
 
 
 def list_program(program: Sequence[str]) -> list[str] | Problem:
     """Return the lines of a trace list for what a program loads until it is stopped."""
-    taking = _Taking(None, _request_of(program), program)
+    request = {"is_of_program": True, "is_for_any_arguments": True}
+    taking = _Taking(None, request, program)
     problem = taking.take(None)
     return taking.lines if problem is None else problem
-
-
-def _request_of(program: Sequence[str]) -> dict[str, object]:
-    has_option = program[0] in ("-c", "-m") and len(program) > 1
-    # `-c` or `-m`, or nothing for a script, and what follows.
-    name = (program[0], program[1]) if has_option else ("", program[0])
-    return {"is_of_program": True, "program": name, "is_for_any_arguments": True}
 
 
 class _Taking:

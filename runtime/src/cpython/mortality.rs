@@ -28,7 +28,7 @@ static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
 /// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never freed as
-/// these never die. `imported` is a module that C code is about to return, `stack` what C code has that is running.
+/// these never die. `imported` is a module that C code is about to return, `stack` what C code refers to that has not returned yet.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
@@ -104,7 +104,7 @@ pub fn held() -> impl Iterator<Item = Address> {
         .map(|&address| std::ptr::with_exposed_provenance_mut(address))
 }
 
-/// Marks what stays mortal; `locals` are what the code refers to that runs, `running` what C code does.
+/// Marks what stays mortal. Python code that runs refers to `locals`, and C code that has not returned yet to `running`.
 fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();

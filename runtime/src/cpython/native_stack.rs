@@ -17,15 +17,14 @@ impl NativeStack {
         let end = end_of_stack()?;
         // The stack grows towards lower addresses, so this lies below what the callers have there.
         let lowest = 0_usize;
-        let mut place = &raw const lowest;
-        let mut words = HashSet::new();
-        while place.addr() < end {
+        let start = (&raw const lowest).expose_provenance();
+        let words = (start..end).step_by(size_of::<usize>()).map(|address| {
+            let place: *const usize = ptr::with_exposed_provenance(address);
             // SAFETY: the place lies between a variable of this function and the end of its stack, which is mapped; nobody
             // else writes there meanwhile.
-            words.insert(unsafe { place.read_volatile() });
-            place = place.wrapping_add(1);
-        }
-        Ok(Self(words))
+            unsafe { place.read_volatile() }
+        });
+        Ok(Self(words.collect()))
     }
 
     pub fn has(&self, object: Address) -> bool {

@@ -350,12 +350,17 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     })
 }
 
-/// The file of an extension module, or another library, that is making a system call by a function of the C library.
+/// The file of the library that is asking for random bytes by `getrandom(3)`; none if it is the interpreter, or asks in another way.
 ///
 /// # Errors
 /// The process has ended.
-pub fn calling_library(pid: i32) -> io::Result<Option<String>> {
-    let caller = word(pid, registers(pid)?.rsp)?;
+pub fn library_that_draws(pid: i32) -> io::Result<Option<String>> {
+    let registers = registers(pid)?;
+    // Other functions of the C library have more on the stack than where they return to.
+    if registers.orig_rax as c_long != libc::SYS_getrandom {
+        return Ok(None);
+    }
+    let caller = word(pid, registers.rsp)?;
     if memory_dump::is_in_program(caller) {
         return Ok(None);
     }
@@ -499,8 +504,8 @@ fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
     (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
 }
 
-/// Whether a file, if it is opened, or a question about it, tells no more of control groups than is compared: not what they have used, nor
-/// which others there are.
+/// Whether opening a file, or a question about it, tells of control groups what is compared. What groups have used, and which groups there
+/// are, is not.
 fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
     if path == b"/proc/self/cgroup" {
         return true;

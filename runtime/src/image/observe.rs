@@ -882,7 +882,7 @@ fn wait_for(pid: i32, options: c_int) -> io::Result<(i32, c_int)> {
 fn files_of(pid: i32, what: &str) -> io::Result<Files> {
     let mut files = frames::files_of(pid)?;
     if what == looks::RANDOM
-        && let Ok(Some(library)) = looks::calling_library(pid)
+        && let Ok(Some(library)) = looks::library_that_draws(pid)
     {
         files.functions.insert(0, library);
     }

@@ -76,6 +76,7 @@ def in_child(question: "Callable[[], object]") -> str:
 
 def _clean(value: str) -> str:
     value = _CHOICE.sub("cds=…", value)
-    value = re.sub(rf"(?<!\d){os.getpid()}(?!\d)", "<pid>", value)
+    # Between letters the same digits are part of something else, such as a digest.
+    value = re.sub(rf"(?<![0-9A-Za-z]){os.getpid()}(?![0-9A-Za-z])", "<pid>", value)
     value = _ADDRESS.sub("<address>", value)
     return value.replace("\0", "\\0").replace("\n", "\\n").replace("\r", "\\r")
