@@ -13,6 +13,7 @@ use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::is_main_interpreter;
 use crate::cpython::linked::Init;
 use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::image::postponed::{self, SetUp};
 use crate::image::searches;
 use crate::patterns::Key;
 use crate::runtime::{self, Runtime};
@@ -359,6 +360,16 @@ pub unsafe extern "C" fn _PyCDS_ModuleImported(
     module: *mut PyObject,
 ) {
     fenced("module_imported", (), || image::module_imported(module));
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
+    fenced("set_up_or_wait", -1, || {
+        // SAFETY: as the header says.
+        unsafe { postponed::set_up_or_wait(module, set_up) }
+    })
 }
 
 /// # Safety

@@ -660,6 +660,88 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
     }
 }
 
+/// Programs that load readline and do not use it: it is set up for the terminal and the user that they are started for.
+#[test]
+fn readline_is_set_up_for_the_process_that_is_restored() {
+    const TELLS: &str = "
+print('ready')
+import ctypes, readline
+library = ctypes.CDLL(readline.__file__)
+library.rl_variable_value.restype = ctypes.c_char_p
+rows, columns = ctypes.c_int(), ctypes.c_int()
+library.rl_get_screen_size(ctypes.byref(rows), ctypes.byref(columns))
+print(library.rl_variable_value(b'bell-style'), rows.value, columns.value, repr(readline.get_completer_delims()))
+print(ctypes.c_char_p.in_dll(library, 'rl_readline_name').value, readline.get_completer() is None, type(readline))
+import os, signal
+os.kill(os.getpid(), signal.SIGWINCH)
+";
+    const HANDLER: &str =
+        "import readline, signal\nsignal.signal(signal.SIGWINCH, lambda *_: print('resized'))\n";
+    let of = |home: &str, columns: &str| {
+        [
+            ("HOME", home),
+            ("TERM", if home == "first" { "xterm" } else { "vt100" }),
+            ("COLUMNS", columns),
+            ("LINES", "30"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let variables = [
+        of("first", "60"),
+        of("second", "60"),
+        of("first", "70"),
+        of("third", "80"),
+    ];
+    for (program, is_free) in [
+        ("import json", true),
+        ("import readline", true),
+        ("import pdb, rlcompleter, json\nimport readline", true),
+        ("import readline, os\nos.environ['COLUMNS'] = '50'", false),
+        ("import readline\nreadline.set_completer_delims(' ')", false),
+        ("import use_of_readline\nimport readline", false),
+        (HANDLER, true),
+    ] {
+        let project = project(&[
+            (
+                "app.py",
+                &format!("{program}\nimport html, beside\n{TELLS}"),
+            ),
+            ("beside.py", MODULE),
+            (
+                "lib/use_of_readline.py",
+                "import readline\nreadline.parse_and_bind('set bell-style none')\n",
+            ),
+            ("second/.inputrc", "set bell-style visible\n"),
+            ("third/.inputrc", "set bell-style none\n"),
+        ]);
+        let run = |options: &[&str], variables: &[(String, String)]| {
+            let arguments = [options, &["app.py"]].concat();
+            let mut command = project.command_with_lib(&arguments);
+            command.envs(variables.iter().cloned());
+            command.env("HOME", project.path(&variables[0].1));
+            let outcome = Outcome::of(&mut command);
+            settle(&project);
+            outcome
+        };
+        for _ in 0..3 {
+            let plain = run(&["-X", "cds=off"], &variables[0]);
+            assert_eq!(run(&AUTO, &variables[0]), plain, "{program}");
+        }
+        for (number, variables) in variables.iter().enumerate() {
+            let plain = run(&["-X", "cds=off"], variables);
+            let stats = project.path("stats.json").display().to_string();
+            let option = format!("cds_stats={stats}");
+            let options = ["-X", "cds=made/app.img", "-X", &option];
+            assert_eq!(run(&options, variables), plain, "{program}");
+            let stats: serde_json::Value =
+                serde_json::from_slice(&fs::read(stats).expect("it was written"))
+                    .expect("it is JSON");
+            let is_restored = !stats["startup_image"].is_null();
+            assert_eq!(is_restored, number == 0 || is_free, "{program}: {stats}");
+        }
+    }
+}
+
 /// What is changed for a process alone, and is not as it was, ends what is restored.
 #[test]
 fn another_umask_is_not_in_what_is_restored() {

@@ -109,8 +109,6 @@ _CATALOGUE = {
     ("psutil._pslinux", f"/proc/self/smaps{_OF_SYSTEM}"): "whether it is there",
     ("psutil._pslinux", f"/proc/self/smaps_rollup{_OF_SYSTEM}"): "whether it is there",
     ("psutil._pslinux", _PROCESSORS): "how many numbers it has: the kernel is compared",
-    ("readline", _CLOCK): "the time of a line of its history, which is removed",
-    ("rlcompleter", _CLOCK): "the time of a line of readline's history, which is removed",
     ("hashlib", _PROCESS): "OpenSSL's generator is not used by it",
     ("hashlib", _RANDOM): "OpenSSL's generator is not used by it",
 }

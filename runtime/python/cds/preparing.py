@@ -13,7 +13,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, observed, signals, startup, streams, usersite, variables
+from cds import atfork, observed, postponed, signals, startup, streams, usersite, variables
 from cds.searched import Searches, in_one
 
 # As in `startup`.
@@ -90,6 +90,9 @@ class Preparation:
         self._imported: set[str] = set()
         # Whether what is looked at now is looked at again in each restored process.
         self._has_ended = False
+        # Whether readline is to be set up when the image is restored.
+        self._is_set_up_later = False
+        postponed.begin(self._archive.set_up)
         startup.keep_process_id()
         startup.begins_with_arguments(self.is_of_program)
         self._user_site = self._environment.user_site.directory()
@@ -106,6 +109,9 @@ class Preparation:
             # What a module of the catalogue has asked it, no other is to find.
             startup.forget_system()
             self._imported.add(str(arguments[0]).partition(".")[0])
+        if event in ("os.putenv", "os.unsetenv"):
+            # A start has done it before.
+            postponed.finish()
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
             is_search = caller is not None and caller.f_code.co_filename == _PATH_FINDER
@@ -116,6 +122,8 @@ class Preparation:
         """Take notice that what comes now is done again in each restored process."""
         signals.end()
         self._environment.user_site.end()
+        self._is_set_up_later = postponed.is_waiting()
+        postponed.end()
         self._own_builtins = startup.OwnBuiltins()
         self._own_builtins.__enter__()
         streams.leave_alone()
@@ -180,6 +188,13 @@ class Preparation:
             return None
         return f"it needs all standard streams, and {self._missing_stream} is closed"
 
+    def _what_depends_on_variables(self) -> str | None:
+        changed = postponed.changed_by_c(dict(dict.items(self._environment.environ)), self._of_c)
+        if name := next(iter(changed), None):
+            shown = os.fsdecode(name)
+            return f"it loads readline, and C code has changed the variable {shown}, which readline uses"
+        return None
+
     def is_restorable(self) -> bool:
         """Say whether nothing is left that cannot be restored."""
         left = any(what_cannot_be_restored(self._inherited))
@@ -195,6 +210,8 @@ class Preparation:
         observation.environment = self._looked_at_environment(record)
         self._observe_user_site(observation)
         problem = self._what_is_missing() or _what_depends_on_the_directory()
+        if problem is None and self._is_set_up_later:
+            problem = self._what_depends_on_variables()
         if left:
             problem = f"imports have left what cannot be restored: {'; '.join(left)}"
         observation.problem = problem
@@ -261,6 +278,7 @@ _OWN_MODULES = (
     "imports",
     "looks",
     "observed",
+    "postponed",
     "preparing",
     "program",
     "searched",

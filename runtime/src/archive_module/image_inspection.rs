@@ -48,6 +48,11 @@ pub fn ignore_searches([are_ignored]: [Object; 1]) -> Result<Object> {
     Ok(Object::none())
 }
 
+pub fn set_up([]: [Object; 0]) -> Result<Object> {
+    image::postponed::finish()?;
+    Ok(Object::none())
+}
+
 pub fn image_options([]: [Object; 0]) -> Result<Object> {
     match image::options_of_process()? {
         Some(options) => texts(&options),

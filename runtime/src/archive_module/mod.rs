@@ -17,7 +17,7 @@ use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
     compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note, image_options,
-    inspect_image, needs_renewal, searches, write_image_note,
+    inspect_image, needs_renewal, searches, set_up, write_image_note,
 };
 use inspection::{command_of, hash_file, inspect, rehearse, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
@@ -129,6 +129,11 @@ pub fn init() -> *mut PyObject {
                 c"ignore_searches",
                 ignore_searches,
                 c"ignore_searches(are_ignored)\n--\n\nHave `searches()` not tell of those that are made until this is called again.",
+            ),
+            method!(
+                c"set_up",
+                set_up,
+                c"set_up()\n--\n\nSet up what waits for that while an image is made of this process.",
             ),
             method!(
                 c"image_options",

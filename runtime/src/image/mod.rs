@@ -35,6 +35,7 @@ mod note;
 mod observe;
 #[cfg(target_arch = "x86_64")]
 mod point;
+pub mod postponed;
 #[cfg(target_arch = "x86_64")]
 mod process_attributes;
 #[cfg(target_arch = "x86_64")]

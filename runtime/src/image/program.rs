@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use super::failure::Failure;
 use super::fork::fork;
 use super::point::{BEGINS, FORKS, KEEPS, LEAVES};
+use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
 use crate::cpython::bindings::PyObject;
@@ -89,7 +90,7 @@ pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>,
 
 fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     // C code cannot be told that a hook of its own is set aside.
-    if image::has_native_audit_hooks() {
+    if image::has_native_audit_hooks() || !postponed::is_as_before() {
         return Ok(None);
     }
     let preparation = PREPARATION.load(Ordering::Acquire);

@@ -26,6 +26,7 @@ use super::looks;
 use super::memory_dump::{Dumped, Memory, MemoryDump};
 use super::memory_flags;
 use super::memory_map::{self, Mapping};
+use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
 use super::rehearse::{self, Rehearsal, Unheard};
@@ -98,6 +99,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     let path = Object::str(&request.to_string_lossy())?;
     let preparation = module.attribute(c"prepare")?.call(vec![path])?;
     drop(module);
+    postponed::begin();
     let early = Object::import(c"cds.arguments")?.attribute(c"end_early")?;
     looks::end_watch(&early.call(Vec::new())?)?;
     looks::watch(&preparation.attribute(c"looks")?)?;
@@ -141,6 +143,7 @@ fn freeze(
     left: Vec<String>,
     imported: Option<*mut PyObject>,
 ) -> Result<Option<i32>, Failure> {
+    postponed::end();
     let looks = preparation.attribute(c"looks")?;
     looks::end_watch(&looks)?;
     let collections = Collections::now();
@@ -225,6 +228,8 @@ fn freeze(
             trampoline::freeze(&raw mut CONTEXT);
             resume::resume()?;
         }
+        // Not in a rehearsal: what that looks at is noted.
+        postponed::finish()?;
         at_fork.put_back();
         own::module(c"cds.hooks")?
             .attribute(c"run_after_restore")?
@@ -266,6 +271,9 @@ fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
             "imports have changed what each process has of its own: {}",
             changed.join(", ")
         ));
+    }
+    if !postponed::is_as_before() {
+        left.push("imports have loaded readline, and then changed what it depends on: LC_CTYPE, or the handler of SIGWINCH".to_owned());
     }
     left.extend(left_in_memory()?);
     Ok(left)

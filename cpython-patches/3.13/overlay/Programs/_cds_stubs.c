@@ -95,6 +95,12 @@ _PyCDS_ModuleImported(PyInterpreterState *Py_UNUSED(interp),
 }
 
 int
+_PyCDS_SetUpOrWait(PyObject *module, int (*set_up)(PyObject *module))
+{
+    return set_up(module);
+}
+
+int
 _PyCDS_FinalizeRestored(PyInterpreterState *Py_UNUSED(interp))
 {
     return 0;

@@ -102,6 +102,12 @@ extern int _PyCDS_TakeImage(int *exitcode);
 extern void _PyCDS_ModuleImported(PyInterpreterState *interp,
                                   PyObject *module);
 
+/* Call set_up(module) while the module is being imported, which is initialized in a
+   single phase.  In a process that an image is to be taken of, that may wait until
+   somebody uses the module, or the image is restored.  Return what set_up has
+   returned, or 0: it is negative if the module cannot be set up. */
+extern int _PyCDS_SetUpOrWait(PyObject *module, int (*set_up)(PyObject *module));
+
 /* Called before garbage is collected and modules are destroyed.  Return 1 if the
    process was restored from an image: everything is finalized then whose end can
    be seen, and the rest shall stay. */
