@@ -660,6 +660,31 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
     }
 }
 
+/// Whoever changes TZ and does not call `time.tzset()` has the time zone that it was before.
+#[test]
+fn a_restored_program_has_the_time_zone_that_was_set_last() {
+    for changes in [
+        "os.environ['TZ'] = 'XYZ-3'",
+        "os.environ['TZ'] = 'XYZ-3'; time.tzset()",
+        "os.environ['TZ'] = 'XYZ-3'; time.tzset(); del os.environ['TZ']",
+        "os.environ['TZ'] = 'XYZ-3'; time.mktime(time.gmtime(0)); os.environ['TZ'] = 'UTC'",
+        "os.environ['TZ'] = 'XYZ-3'; time.tzset(); os.environ['TZ'] = 'ABC-5'; time.tzset()",
+        "os.putenv('TZ', 'XYZ-3')",
+    ] {
+        let project = project(&[
+            (
+                "app.py",
+                &format!(
+                    "import os, time\n{changes}\nimport beside\n\
+                     print(time.localtime(0).tm_hour, time.tzname, time.timezone, os.environ.get('TZ'), time.strftime('%Z'), time.localtime(0).tm_hour)\n"
+                ),
+            ),
+            ("beside.py", MODULE),
+        ]);
+        assert_restored_as_plain(&project, &["app.py"]);
+    }
+}
+
 /// Programs that load readline and do not use it: it is set up for the terminal and the user that they are started for.
 #[test]
 fn readline_is_set_up_for_the_process_that_is_restored() {

@@ -40,6 +40,7 @@ NUMBERS = "random numbers"
 _STREAM = "the kind of a standard stream"
 _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
+YEAR = "the year"
 # In the place of a file of what comes before all imports.
 BEFORE = "sitecustomize or a .pth file"
 _OF_SYSTEM = ", which tells of the system"
@@ -116,7 +117,7 @@ _CATALOGUE = {
 
 # What is compared where a module has looked at something: names of `facts.rs`.
 _FACTS = {
-    ("IPython.core.tips", _CLOCK): "the year",
+    ("IPython.core.tips", _CLOCK): YEAR,
     ("distributed.system", _MEMORY): "the amount of memory",
 }
 

@@ -59,6 +59,8 @@ class Record:
         self.variables_of_libraries: set[bytes] | None = None
         # What C code has changed of them: kinds and texts of `breakpoints.rs`.
         self.changed_variables: list[tuple[bytes, bytes]] = []
+        # Whether TZ was changed, and `time.tzset()` was not called since.
+        self.keeps_time_zone = False
         # Whether C code or another program may have looked at all of them, and whether that was not
         # seen.
         self.walks_environment = True
@@ -165,6 +167,7 @@ def read(name: str, start: str) -> Record:
     record.looked_at = _absolute({*found[b"l"], *found[b"a"]} - created)
     record.made = _absolute(found[b"m"])
     record.changed_variables = environment.changes
+    record.keeps_time_zone = environment.keeps_time_zone
     record.walks_environment = bool(environment.walkers)
     record.is_blind = environment.is_blind or not environment.is_watched
     if of_libraries is not None and not (record.is_blind or record.walks_environment):
@@ -183,6 +186,7 @@ class _Environment:
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes]] = []
+        self.keeps_time_zone = False
         # Variables that were set only if there were none, or that a forked process has asked for.
         self.asked: set[bytes] = set()
         # Files of code that has looked at it.
@@ -199,9 +203,14 @@ class _Environment:
         if kind in (b"S", b"D", b"U", b"C"):
             if not self._is_imported:
                 self.changes.append((kind, text))
+                self.keeps_time_zone |= kind == b"C" or text.partition(b"=")[0] == b"TZ"
                 if kind == b"D":
                     self.asked.add(text.partition(b"=")[0])
                 self.is_blind |= kind == b"C"
+            return True
+        if kind == b"Z":
+            if not self._is_imported:
+                self.keeps_time_zone = False
             return True
         if kind == b"W":
             # What runs then is the interpreter's own way to a restored process.

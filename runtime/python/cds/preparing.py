@@ -13,7 +13,7 @@ import os
 import sys
 
 import cds
-from cds import atfork, observed, postponed, signals, startup, streams, usersite, variables
+from cds import atfork, looks, observed, postponed, signals, startup, streams, usersite, variables
 from cds.searched import Searches, in_one
 
 # As in `startup`.
@@ -208,6 +208,10 @@ class Preparation:
         facts = set(self._wanted["facts"])
         observation = Observation(self._wanted["image"], record, facts)
         observation.environment = self._looked_at_environment(record)
+        if record.keeps_time_zone:
+            observation.facts.add(looks.YEAR)
+        else:
+            startup.renew_time_zone()
         self._observe_user_site(observation)
         problem = self._what_is_missing() or _what_depends_on_the_directory()
         if problem is None and self._is_set_up_later:

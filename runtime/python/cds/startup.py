@@ -44,6 +44,9 @@ _keeps_name = False
 # Whether they are compared, and all of it stays.
 _keeps_arguments = False
 
+# Whether the time zone is what TZ tells, and not what it told when `time.tzset()` was called.
+_renews_time_zone = False
+
 # The environment: `os.environ` and `os.environb` have the same dict.
 environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
 
@@ -129,6 +132,12 @@ def keep_arguments() -> None:
     _keeps_arguments = True
 
 
+def renew_time_zone() -> None:
+    """Have a restored process set the time zone that TZ tells."""
+    global _renews_time_zone
+    _renews_time_zone = True
+
+
 def keep_process_id() -> None:
     """Take the process for that which does the imports."""
     global _pid
@@ -178,8 +187,9 @@ def _resume(
         _options[key] = setting or True
     for number in ignored_signals:
         _signal.signal(number, _signal.SIG_IGN)
-    # The rules of the time zone may have been changed.
-    time.tzset()
+    if _renews_time_zone:
+        # Which rules of the time zone hold depends on the year.
+        time.tzset()
     _renew_memories()
     _renew_secrets()
 

@@ -165,6 +165,19 @@ class TheRecord(ObservedTestCase):
         self.assertTrue(found.walks_environment)
         self.assertEqual(found.variables, {b"C", b"E"})
 
+    def test_time_zone(self) -> None:
+        imported = b"l/request.imported"
+        for items, keeps in (
+            ((b"SA=1",), False),
+            ((b"STZ=UTC",), True),
+            ((b"STZ=UTC", b"Z"), False),
+            ((b"Z", b"UTZ"), True),
+            ((b"C", b"Z", b"DTZ=UTC"), True),
+            ((b"STZ=UTC", imported, b"Z"), True),
+            ((imported, b"STZ=UTC"), False),
+        ):
+            self.assertEqual(self.record(*items).keeps_time_zone, keeps, items)
+
     def test_defaults_of_the_environment(self) -> None:
         found = self.record(b"DC=2")
         # Whether a default is used tells whether there was a value.

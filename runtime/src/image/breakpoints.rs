@@ -29,8 +29,8 @@ pub const CLEARED: u8 = b'C';
 /// Not for the record: it is up to the observer what that means.
 pub const CLOCK_READ: u8 = b'T';
 const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
-/// Not for the record: what is asked for in this call does not count.
-const HARMLESS_CALL: u8 = b'H';
+/// `time.tzset()` is called: what it asks for does not count, but it makes of the variable TZ what is known of the time zone.
+const ZONE_SET: u8 = b'Z';
 /// With the number of a standard stream: somebody asks for the modes of the terminal.
 pub const TERMINAL_MODES: u8 = b'h';
 /// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
@@ -261,11 +261,11 @@ impl Breakpoints {
         let named = FUNCTIONS.map(|(name, told)| (address_of(name), told));
         let telling = clock.telling.iter();
         let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
-        let renewed: Told = |_, _| Ok(Some((HARMLESS_CALL, Vec::new())));
+        let zone_set: Told = |_, _| Ok(Some((ZONE_SET, Vec::new())));
         let functions = named
             .into_iter()
             .chain(telling)
-            .chain([(clock.tzset, renewed)])
+            .chain([(clock.tzset, zone_set)])
             .map(|(address, told)| Some((Place::of(address, &mappings)?, told)));
         Some(Self {
             functions: functions.collect::<Option<_>>()?,
@@ -283,14 +283,14 @@ impl Breakpoints {
         let registers = registers(pid)?;
         let told = (breakpoint.told)(pid, &registers)?;
         match told {
-            Some((HARMLESS_CALL, _)) => {
+            Some((ZONE_SET, _)) => {
                 let place = registers.rsp;
                 self.harmless = Some(Call {
                     pid,
                     place,
                     caller: word(pid, place)?,
                 });
-                Ok(None)
+                Ok(told)
             }
             Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp)? => Ok(None),
             told => Ok(told),
