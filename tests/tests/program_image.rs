@@ -213,6 +213,34 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
+/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there.
+#[test]
+fn what_a_restored_program_puts_into_modules_ends_with_it() {
+    let project = project(&[
+        (
+            "app.py",
+            "
+import csv, os, time
+def steps():
+    try:
+        yield 1
+    finally:
+        os.write(1, b'the generator ends\\n')
+steps = steps()
+next(steps)
+csv.reader = lambda *_: None
+import beside
+print('end', flush=True)
+",
+        ),
+        (
+            "beside.py",
+            "import csv, time\ntime.sleep = lambda seconds: csv\n",
+        ),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
 /// C code holds the namespace of a module while that is imported, and frames hold what expressions have found: not for ever.
 #[test]
 fn what_was_in_use_when_it_was_restored_is_let_go() {

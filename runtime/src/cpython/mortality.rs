@@ -15,6 +15,7 @@ use super::heap::{self, Address};
 use super::live_frames::References;
 use super::native_stack::NativeStack;
 use super::object::Result;
+use super::own;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
 use super::table::Table;
@@ -47,8 +48,10 @@ pub fn immortalize(
     let (running, held): (Vec<Address>, Vec<Address>) =
         held.into_iter().partition(|&object| stack.has(object));
     mark_mortal(&mut census, &certain, &running);
-    // Counts tell of the others, also when the code has ended that runs now.
-    let held = held.into_iter().filter(|&object| !census.is_marked(object));
+    // Counts tell of what is marked, also when the code has ended that runs now. And a plain process has no modules of `cds`, which
+    // refer to others: what these hold ends with them.
+    let held = held.into_iter();
+    let held = held.filter(|&object| !(census.is_marked(object) || own::is_modules(object)));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
     // SAFETY: as above.
     let lasting_blocks = unsafe { make_others_immortal(&mut census) };

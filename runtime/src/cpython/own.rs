@@ -17,6 +17,11 @@ pub fn keep(modules: Object) {
     MODULES.store(modules.into_ptr(), Ordering::Release);
 }
 
+/// Whether an object is that dict.
+pub fn is_modules(object: *mut raw::PyObject) -> bool {
+    object == MODULES.load(Ordering::Acquire)
+}
+
 /// A module, which is imported if it is none of those that were kept.
 pub fn module(name: &CStr) -> Result<Object> {
     let modules = MODULES.load(Ordering::Acquire);
