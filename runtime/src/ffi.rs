@@ -365,6 +365,13 @@ pub unsafe extern "C" fn _PyCDS_ModuleImported(
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_RecursionExceeded() {
+    fenced("recursion_exceeded", (), image::recursion_exceeded);
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
     fenced("set_up_or_wait", -1, || {
         // SAFETY: as the header says.

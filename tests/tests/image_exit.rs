@@ -639,3 +639,35 @@ impl Random {
         ((word ^ (word >> 31)) % limit as u64) as usize
     }
 }
+
+/// What the interpreter itself, or the thread, refers to holds the program's variables to the last.
+#[test]
+fn what_the_interpreter_holds_is_finalized() {
+    const CLOSED: &str = "
+import codecs, contextvars, os, sys, warnings
+class Closed:
+    def __del__(self, write=os.write): write(1, b'closed\\n')
+kept = Closed()
+def function(*_, **__): return None
+print('end', flush=True)
+";
+    let programs = Programs::new(&["json"]);
+    for held in [
+        "sys.settrace(function)",
+        "sys.setprofile(function)",
+        "sys.addaudithook(function)",
+        "sys.set_asyncgen_hooks(firstiter=function)",
+        "sys.set_asyncgen_hooks(finalizer=function)",
+        "sys.monitoring.use_tool_id(1, 'mine'); sys.monitoring.register_callback(1, sys.monitoring.events.LINE, function)",
+        "codecs.register(function)",
+        "codecs.register_error('mine', function)",
+        "os.register_at_fork(before=function)",
+        "class Mine(Warning):\n def method(self): pass\nwarnings.simplefilter('ignore', Mine)",
+        "contextvars.ContextVar('mine').set(function)",
+    ] {
+        let program = format!("{CLOSED}{held}\n");
+        let plain = programs.run(&["-X", "cds=off"], &program);
+        let restored = programs.run(&["-X", "cds=app.img"], &program);
+        assert_eq!(restored, plain, "{held}");
+    }
+}

@@ -213,6 +213,75 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
+/// `reconfigure()` writes what is in the buffer, and then imports a codec.
+#[test]
+fn what_is_written_when_a_stream_is_changed_is_not_in_what_is_restored() {
+    let project = project(&[(
+        "app.py",
+        "import html, sys\nprint('first')\nsys.stdout.reconfigure(encoding='cp1252')\nprint('second')\n",
+    )]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
+/// At the end of a restored process nothing is imported by what the program has put in the place of `__import__`, and no code of
+/// `cds` is seen to run.
+#[test]
+fn a_restored_program_traces_its_own_code_only() {
+    let project = project(&[
+        (
+            "app.py",
+            "
+import beside, builtins, os, sys
+def importing(name, *rest, original=builtins.__import__, **more):
+    # Who reads a source file imports `_io`.
+    if name != '_io': os.write(1, f'import {name}\\n'.encode())
+    return original(name, *rest, **more)
+builtins.__import__ = importing
+class Closed:
+    def __del__(self, write=os.write): write(1, b'closed\\n')
+import html
+kept = Closed()
+print('point', flush=True)
+def trace(frame, event, argument, write=os.write):
+    write(1, f'{event} {frame.f_code.co_qualname}\\n'.encode())
+sys.settrace(trace)
+",
+        ),
+        ("beside.py", MODULE),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
+/// What watches a program needs frames of its own: so the program is stopped before it gets a RecursionError.
+#[test]
+fn the_depth_of_calls_is_not_in_what_is_restored() {
+    const DEPTH: &str = "
+import os, beside
+def depth(number, ask):
+    try:
+        ask()
+        return depth(number + 1, ask)
+    except RecursionError:
+        return number
+found = depth(0, ASK)
+import html
+print(found)
+";
+    for ask in [
+        "lambda: None",
+        "lambda: os.listdir('/')",
+        "lambda: os.environ.get('X')",
+    ] {
+        let project = project(&[
+            ("app.py", &DEPTH.replace("ASK", ask)),
+            ("beside.py", MODULE),
+        ]);
+        assert_restored_as_plain(&project, &["app.py"]);
+        let told = stopped_at(&project);
+        assert!(told.starts_with("the limit of recursion"), "{ask}: {told}");
+    }
+}
+
 /// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there.
 #[test]
 fn what_a_restored_program_puts_into_modules_ends_with_it() {

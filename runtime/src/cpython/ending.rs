@@ -413,9 +413,9 @@ impl Ending {
         // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
         // the ring is alive.
         unsafe {
-            for kept in kept_by_states() {
-                let object = std::mem::replace(&mut *kept, std::ptr::null_mut());
-                if heap::is_immortal(object) {
+            for object in taken_from_states() {
+                // Others may refer to a function, too.
+                if heap::is_immortal(object) && raw::PyCallable_Check(object) == 0 {
                     raw::cds_glue_clear(object);
                 }
                 raw::Py_DecRef(object);
@@ -452,13 +452,16 @@ fn mortal() -> Census {
     census
 }
 
-/// Where the states of the thread and of the interpreter refer to something.
-fn kept_by_states() -> impl Iterator<Item = *mut Address> {
-    // SAFETY: there is an interpreter, and the GIL is held.
-    let places = (0..).map(|index| unsafe { raw::cds_glue_kept_by_states(index) });
-    let places = places.take_while(|place| !place.is_null());
-    // SAFETY: these places exist as long as the interpreter.
-    places.filter(|&place| unsafe { !(*place).is_null() })
+/// What the states of the thread and of the interpreter refer to, which they do no longer then.
+fn taken_from_states() -> impl Iterator<Item = Address> {
+    let take = |index| {
+        let mut taken = std::ptr::null_mut();
+        // SAFETY: there is an interpreter, and the GIL is held.
+        let is_one = unsafe { raw::cds_glue_take_kept_by_states(index, &raw mut taken) } != 0;
+        is_one.then_some(taken)
+    };
+    let taken = (0..).map_while(take);
+    taken.filter(|object| !object.is_null())
 }
 
 /// Objects with the reference counts that they would have if none were immortal.

@@ -620,23 +620,76 @@ cds_glue_forget_collection_callbacks(void)
     PyList_SetSlice(callbacks, 0, PyList_GET_SIZE(callbacks), NULL);
 }
 
-PyObject **
-cds_glue_kept_by_states(int index)
+int
+cds_glue_take_kept_by_states(int index, PyObject **taken)
 {
     PyThreadState *thread = _PyThreadState_GET();
     PyInterpreterState *interp = thread->interp;
-    PyObject **places[] = {
+    PyObject **callables = &interp->monitoring_callables[0][0];
+    const int n_callables = PY_MONITORING_TOOL_IDS * _PY_MONITORING_EVENTS;
+    // Until nothing runs any more, somebody may look into these.
+    PyObject **lists[] = {&interp->codecs.search_path, &interp->warnings.filters};
+    PyObject **dicts[] = {
+        &interp->codecs.search_cache,
+        &interp->codecs.error_registry,
+        &interp->warnings.once_registry,
+    };
+    PyObject **of_thread[] = {
         &thread->threading_local_key,
         &thread->threading_local_sentinel,
         &((_PyThreadStateImpl *)thread)->asyncio_running_loop,
         &thread->dict,
+        &thread->c_profileobj,
+        &thread->c_traceobj,
+        &thread->async_gen_firstiter,
+        &thread->async_gen_finalizer,
         &thread->context,
+        &interp->audit_hooks,
+    };
+    PyObject **of_interpreter[] = {
+        lists[0],
+        dicts[0],
+        dicts[1],
         &interp->dict,
         &interp->before_forkers,
         &interp->after_forkers_parent,
         &interp->after_forkers_child,
+        lists[1],
+        dicts[2],
     };
-    return index < (int)Py_ARRAY_LENGTH(places) ? places[index] : NULL;
+    const int n_of_thread = Py_ARRAY_LENGTH(of_thread);
+    const int n_of_interpreter = Py_ARRAY_LENGTH(of_interpreter);
+    PyObject **place;
+    if (index < n_of_thread) {
+        place = of_thread[index];
+    }
+    else if (index < n_of_thread + n_callables) {
+        place = &callables[index - n_of_thread];
+    }
+    else if (index < n_of_thread + n_callables + n_of_interpreter) {
+        place = of_interpreter[index - n_of_thread - n_callables];
+    }
+    else {
+        return 0;
+    }
+    if (place == &thread->c_profileobj && thread->c_profilefunc != NULL) {
+        interp->sys_profiling_threads--;
+        thread->c_profilefunc = NULL;
+    }
+    if (place == &thread->c_traceobj && thread->c_tracefunc != NULL) {
+        interp->sys_tracing_threads--;
+        thread->c_tracefunc = NULL;
+    }
+    PyObject *left = NULL;
+    if (place == lists[0] || place == lists[1]) {
+        left = PyList_New(0);
+    }
+    else if (place == dicts[0] || place == dicts[1] || place == dicts[2]) {
+        left = PyDict_New();
+    }
+    *taken = *place;
+    *place = left;
+    return 1;
 }
 
 void

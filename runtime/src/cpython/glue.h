@@ -212,10 +212,11 @@ Py_ssize_t cds_glue_collect(void);
 /* Empties gc.callbacks. */
 void cds_glue_forget_collection_callbacks(void);
 
-/* Where the states of the current thread and of the interpreter refer to objects
-   that they drop at their end (PyThreadState_Clear() and interpreter_clear() in
-   Python/pystate.c); NULL after the last place. */
-PyObject **cds_glue_kept_by_states(int index);
+/* Takes an object, or NULL, from the states of the current thread and of the
+   interpreter, which drop it at their end, in this order (PyThreadState_Clear()
+   and interpreter_clear() in Python/pystate.c).  Returns 0 if there is no such
+   index. */
+int cds_glue_take_kept_by_states(int index, PyObject **taken);
 
 /* Allocates, for good, what is free in memory that has objects: those that come
    next get memory of their own (Objects/obmalloc.c). */

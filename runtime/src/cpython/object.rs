@@ -376,10 +376,21 @@ impl Object {
         }
     }
 
-    /// Imports a module.
+    /// Imports a module. `PyImport_ImportModule()` would call `builtins.__import__`, which a program may have replaced.
     pub fn import(name: &CStr) -> Result<Self> {
-        // SAFETY: the name is NUL-terminated; returns a new reference or NULL.
-        unsafe { Self::from_new(raw::PyImport_ImportModule(name.as_ptr())) }
+        let none = std::ptr::null_mut();
+        let full_name = Self::str(&name.to_string_lossy())?;
+        // SAFETY: the name is NUL-terminated; the first function returns a new reference or NULL, as does the second, which sets no
+        // exception if there is no such module.
+        unsafe {
+            let of_first_part = raw::PyImport_ImportModuleLevel(name.as_ptr(), none, none, none, 0);
+            let of_first_part = Self::from_new(of_first_part)?;
+            let module = raw::PyImport_GetModule(full_name.as_ptr());
+            if module.is_null() && raw::PyErr_Occurred().is_null() {
+                return Ok(of_first_part);
+            }
+            Self::from_new(module)
+        }
     }
 
     pub fn attribute(&self, name: &CStr) -> Result<Self> {

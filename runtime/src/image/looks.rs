@@ -249,6 +249,8 @@ const OF_DESCRIPTORS: [c_long; 25] = [
     libc::SYS_writev,
 ];
 pub const RANDOM: &str = "random bytes";
+pub const OUTPUT: &str = "the standard output";
+pub const ERRORS: &str = "the standard error stream";
 
 /// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
 ///
@@ -566,8 +568,8 @@ fn of_writing(pid: i32, descriptor: u64) -> Option<String> {
     let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
     let target = target.unwrap_or_else(|_| PathBuf::new());
     match (descriptor, target.to_string_lossy()) {
-        (1, _) => Some("the standard output".to_owned()),
-        (2, _) => Some("the standard error stream".to_owned()),
+        (1, _) => Some(OUTPUT.to_owned()),
+        (2, _) => Some(ERRORS.to_owned()),
         (_, target) if target == "/dev/null" || target.starts_with("anon_inode:") => None,
         // What a process writes to its own pipe, it reads itself.
         (_, target) if target.starts_with("pipe:") || is_bytecode(&target) => None,

@@ -70,6 +70,8 @@ pub use finalize::{end_restored, finalize_restored};
 pub use note::{read as note, write as write_note};
 #[cfg(target_arch = "x86_64")]
 pub use observe::run_observed;
+#[cfg(target_arch = "x86_64")]
+pub use program::recursion_exceeded;
 pub use refusal::refusal;
 #[cfg(target_arch = "x86_64")]
 pub use renewal::{do_arguments_vary, is_lacking, needs_renewal, options_of_process, subject};
@@ -81,7 +83,7 @@ pub use take::{is_immortal, module_imported, take};
 pub use unsupported::{
     begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored,
     is_immortal, is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
-    run_observed, subject, take,
+    recursion_exceeded, run_observed, subject, take,
 };
 #[cfg(target_arch = "x86_64")]
 pub use variables::begin as begin_variables;

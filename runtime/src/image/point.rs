@@ -10,6 +10,7 @@ use std::path::Path;
 
 use cds_image::facts::Fact;
 
+use super::looks;
 use super::watch::Watch;
 use crate::cpython::frames::Files;
 
@@ -183,7 +184,9 @@ impl<'a> Program<'a> {
     /// what `.pth` files and `sitecustomize` do then is not.
     pub fn judge(&self, what: &str, files: &Files) -> Verdict {
         let is_of_program = self.has_begun || !files.modules.is_empty();
-        let is_own = files.functions.iter().any(|file| self.is_own(file));
+        // Code of `cds` writes for the program only: `reconfigure()` of a stream does, which is watched.
+        let is_written = [looks::OUTPUT, looks::ERRORS].contains(&what);
+        let is_own = !is_written && files.functions.iter().any(|file| self.is_own(file));
         if !is_of_program || is_own || self.is_forking {
             return Verdict::Harmless;
         }

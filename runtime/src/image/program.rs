@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::failure::Failure;
 use super::fork::fork;
-use super::point::{BEGINS, FORKS, KEEPS, LEAVES};
+use super::point::{BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
@@ -20,6 +20,7 @@ use crate::cpython::{is_main_interpreter, own};
 
 /// Whether this process runs the program, and does not fork just now.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+static HAS_EXCEEDED_RECURSION: AtomicBool = AtomicBool::new(false);
 /// The `cds.program.Program`, once there is one.
 static PREPARATION: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
 static REQUEST: OnceLock<PathBuf> = OnceLock::new();
@@ -141,6 +142,19 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
         }
         Err(raised) => Err(raised),
     }
+}
+
+/// Takes notice that somebody is about to get a RecursionError: what watches this process needs frames, too.
+pub fn recursion_exceeded() {
+    if IS_RUNNING.load(Ordering::Acquire) {
+        tell(&format!("{LOOKS}the limit of recursion"));
+    }
+    HAS_EXCEEDED_RECURSION.store(true, Ordering::Relaxed);
+}
+
+/// Whether somebody has got one.
+pub fn has_exceeded_recursion() -> bool {
+    HAS_EXCEEDED_RECURSION.load(Ordering::Relaxed)
 }
 
 fn flush(preparation: &Object) -> object::Result<()> {

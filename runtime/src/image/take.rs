@@ -275,6 +275,9 @@ fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
     if !postponed::is_as_before() {
         left.push("imports have loaded readline, and then changed what it depends on: LC_CTYPE, or the handler of SIGWINCH".to_owned());
     }
+    if program::has_exceeded_recursion() {
+        left.push("imports have exceeded the limit of recursion, which comes earlier while an image is taken".to_owned());
+    }
     left.extend(left_in_memory()?);
     Ok(left)
 }

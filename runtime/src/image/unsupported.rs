@@ -18,6 +18,9 @@ pub fn take() -> Option<i32> {
     Some(1)
 }
 
+/// Nobody watches.
+pub fn recursion_exceeded() {}
+
 /// There is nothing to renew.
 pub fn needs_renewal(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
     false

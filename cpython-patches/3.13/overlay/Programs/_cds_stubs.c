@@ -94,6 +94,11 @@ _PyCDS_ModuleImported(PyInterpreterState *Py_UNUSED(interp),
 {
 }
 
+void
+_PyCDS_RecursionExceeded(void)
+{
+}
+
 int
 _PyCDS_SetUpOrWait(PyObject *module, int (*set_up)(PyObject *module))
 {

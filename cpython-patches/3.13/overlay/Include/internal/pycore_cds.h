@@ -102,6 +102,10 @@ extern int _PyCDS_TakeImage(int *exitcode);
 extern void _PyCDS_ModuleImported(PyInterpreterState *interp,
                                   PyObject *module);
 
+/* Called before a RecursionError is raised.  In a process that an image is to be
+   taken of, that may be too early. */
+extern void _PyCDS_RecursionExceeded(void);
+
 /* Call set_up(module) while the module is being imported, which is initialized in a
    single phase.  In a process that an image is to be taken of, that may wait until
    somebody uses the module, or the image is restored.  Return what set_up has
