@@ -31,6 +31,7 @@ mod options;
 mod page_map;
 mod patterns;
 mod postpone;
+mod process_memory;
 mod profile;
 mod reader;
 mod report;

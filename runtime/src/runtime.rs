@@ -95,7 +95,8 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         return Ok(());
     };
     // A process that is restored from an image may be asked for statistics, too.
-    let stats = Stats::new(options.stats.is_some() || options.image.is_some());
+    let is_asked = options.stats.is_some();
+    let stats = Stats::new(is_asked || options.image.is_some(), is_asked);
     let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
     fault::point("layers_open");
     let (layers, unusable) = opened;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::catalog::Miss;
@@ -21,6 +21,8 @@ pub struct Stats {
 struct Details {
     missed: Mutex<BTreeMap<String, Miss>>,
     unknown_directories: Mutex<BTreeSet<String>>,
+    /// Whether times are counted: who asks for the time in a process that is traced makes it stop.
+    counts_time: AtomicBool,
     nanoseconds: [AtomicU64; Activity::COUNT],
 }
 
@@ -45,19 +47,24 @@ impl Activity {
 }
 
 impl Stats {
-    pub fn new(keep_details: bool) -> Self {
+    pub fn new(keeps_details: bool, counts_time: bool) -> Self {
+        let details = || Details {
+            counts_time: counts_time.into(),
+            ..Details::default()
+        };
         Self {
-            details: keep_details.then(Details::default),
+            details: keeps_details.then(details),
             ..Self::default()
         }
     }
 
-    /// Counts from here on.
+    /// Counts from here on, time included.
     pub fn reset(&self) {
         for counter in [&self.source, &self.frozen] {
             counter.store(0, Ordering::Relaxed);
         }
         if let Some(details) = &self.details {
+            details.counts_time.store(true, Ordering::Relaxed);
             for time in &details.nanoseconds {
                 time.store(0, Ordering::Relaxed);
             }
@@ -108,7 +115,9 @@ impl Stats {
 
     /// Runs `work`, and counts its time if statistics are wanted.
     pub fn timed<T>(&self, activity: Activity, work: impl FnOnce() -> T) -> T {
-        let Some(details) = &self.details else {
+        let timed = self.details.as_ref();
+        let timed = timed.filter(|details| details.counts_time.load(Ordering::Relaxed));
+        let Some(details) = timed else {
             return work();
         };
         let start = Instant::now();

@@ -1,63 +1,61 @@
 //! The Python code that another process of this interpreter runs. The interpreter's own variables are at the same addresses there.
 
-use std::fs::File;
 use std::io::{self, Error};
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
 
 use super::raw;
+use crate::process_memory::ProcessMemory;
 
 /// Frames and threads at most that are looked at.
 const MOST: usize = 1 << 10;
 /// Characters of the name of a file at most.
 const LONGEST: usize = 1 << 12;
 
-/// The memory of a stopped process.
-struct Memory(File);
-
-impl Memory {
-    fn word(&self, address: u64) -> io::Result<u64> {
-        let mut bytes = [0; 8];
-        self.0.read_exact_at(&mut bytes, address)?;
-        Ok(u64::from_ne_bytes(bytes))
+/// The file and the name of a code object; none if it is another object: frames by which C code calls Python code have one.
+fn code(memory: ProcessMemory, object: u64) -> io::Result<Option<(String, String)>> {
+    let kind = std::mem::offset_of!(raw::PyObject, ob_type);
+    // SAFETY: a constant.
+    let places = unsafe { &raw::cds_glue_places };
+    if object == 0 {
+        return Ok(None);
     }
+    let [kind, file, name] = memory.fields(object, [kind, places.file_name, places.name])?;
+    let is_code = kind == (&raw const raw::PyCode_Type).addr() as u64;
+    is_code
+        .then(|| Ok((text(memory, file)?, text(memory, name)?)))
+        .transpose()
+}
 
-    /// A word of a struct.
-    fn field(&self, address: u64, offset: usize) -> io::Result<u64> {
-        self.word(address + offset as u64)
+/// The text of a str, which is compact, as those of the compiler are.
+fn text(memory: ProcessMemory, address: u64) -> io::Result<String> {
+    // As a rule that is all of it; it may lie at the end of the memory.
+    let mut bytes = vec![0; 256];
+    if memory.read(&mut bytes, address).is_err() {
+        bytes.truncate(size_of::<raw::PyCompactUnicodeObject>());
+        memory.read(&mut bytes, address)?;
     }
-
-    /// Whether it is a code object. Frames by which C code calls Python code have something else.
-    fn is_code(&self, object: u64) -> io::Result<bool> {
-        let kind = std::mem::offset_of!(raw::PyObject, ob_type);
-        let code = (&raw const raw::PyCode_Type).addr() as u64;
-        Ok(object != 0 && self.field(object, kind)? == code)
+    // SAFETY: at least as many bytes as the struct has, for which all values are valid.
+    let head = unsafe { bytes.as_ptr().cast::<raw::PyASCIIObject>().read_unaligned() };
+    let header = if head.state.ascii() == 0 {
+        size_of::<raw::PyCompactUnicodeObject>()
+    } else {
+        size_of_val(&head)
+    };
+    let width = head.state.kind() as usize;
+    let length = usize::try_from(head.length)
+        .unwrap_or_default()
+        .min(LONGEST);
+    let end = header + length * width;
+    if end > bytes.len() {
+        bytes.resize(end, 0);
+        memory.read(&mut bytes, address)?;
     }
-
-    /// The text of a str, which is compact, as those of the compiler are.
-    fn text(&self, address: u64) -> io::Result<String> {
-        let mut head = [0; size_of::<raw::PyASCIIObject>()];
-        self.0.read_exact_at(&mut head, address)?;
-        // SAFETY: as many bytes as the struct has, for which all values are valid.
-        let head = unsafe { head.as_ptr().cast::<raw::PyASCIIObject>().read_unaligned() };
-        let header = if head.state.ascii() == 0 {
-            size_of::<raw::PyCompactUnicodeObject>()
-        } else {
-            size_of_val(&head)
-        };
-        let width = head.state.kind() as usize;
-        let length = usize::try_from(head.length)
-            .unwrap_or_default()
-            .min(LONGEST);
-        let mut data = vec![0; length * width];
-        self.0.read_exact_at(&mut data, address + header as u64)?;
-        let characters = data.chunks_exact(width.max(1)).map(|bytes| {
-            let mut number = [0; 4];
-            number[..bytes.len()].copy_from_slice(bytes);
-            char::from_u32(u32::from_le_bytes(number)).unwrap_or(char::REPLACEMENT_CHARACTER)
-        });
-        Ok(characters.collect())
-    }
+    let characters = bytes[header..end].chunks_exact(width.max(1)).map(|bytes| {
+        let mut number = [0; 4];
+        number[..bytes.len()].copy_from_slice(bytes);
+        char::from_u32(u32::from_le_bytes(number)).unwrap_or(char::REPLACEMENT_CHARACTER)
+    });
+    Ok(characters.collect())
 }
 
 /// Files of code that a thread runs. Code that is frozen into the interpreter is left out.
@@ -161,43 +159,44 @@ fn each_code(
     thread: i32,
     mut each: impl FnMut(String, String) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    let memory = Memory(File::open(format!("/proc/{thread}/mem"))?);
+    let memory = ProcessMemory(thread);
     // SAFETY: a constant.
     let places = unsafe { &raw::cds_glue_places };
-    let mut frame = innermost_frame(&memory, thread)?;
+    let mut frame = innermost_frame(memory, thread)?;
     for _ in 0..MOST {
         if frame == 0 {
             break;
         }
-        let executable = memory.field(frame, places.executable)?;
-        if memory.is_code(executable)? {
-            let file = memory.text(memory.field(executable, places.file_name)?)?;
-            let name = memory.text(memory.field(executable, places.name)?)?;
-            if each(file, name).is_break() {
-                break;
-            }
+        let offsets = [places.executable, places.previous_frame];
+        let [executable, previous] = memory.fields(frame, offsets)?;
+        if let Some((file, name)) = code(memory, executable)?
+            && each(file, name).is_break()
+        {
+            break;
         }
-        frame = memory.field(frame, places.previous_frame)?;
+        frame = previous;
     }
     Ok(())
 }
 
 /// The frame of the code that a stopped thread runs; zero if it runs none.
-fn innermost_frame(memory: &Memory, thread: i32) -> io::Result<u64> {
+fn innermost_frame(memory: ProcessMemory, thread: i32) -> io::Result<u64> {
     // SAFETY: constants.
     let (places, runtime) = unsafe { (&raw::cds_glue_places, raw::cds_glue_anchor) };
-    let interpreter = memory.field(runtime.addr() as u64, places.main_interpreter)?;
-    let mut state = memory.field(interpreter, places.first_thread)?;
+    let interpreter = memory.word(runtime.addr() as u64 + places.main_interpreter as u64)?;
+    let mut state = memory.word(interpreter + places.first_thread as u64)?;
+    let offsets = [places.thread_id, places.next_thread, places.frame];
     for _ in 0..MOST {
-        if state == 0 || memory.field(state, places.thread_id)? == thread as u64 {
+        if state == 0 {
             break;
         }
-        state = memory.field(state, places.next_thread)?;
+        let [id, next, frame] = memory.fields(state, offsets)?;
+        if id == thread as u64 {
+            return Ok(frame);
+        }
+        state = next;
     }
-    if state == 0 {
-        return Err(Error::other("it is no thread of the interpreter"));
-    }
-    memory.field(state, places.frame)
+    Err(Error::other("it is no thread of the interpreter"))
 }
 
 /// The files of what a stopped thread runs.

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use super::memory_dump;
 use super::memory_map::{self, Mapping};
-use super::observe::{memory, ptrace, registers, text, word};
+use super::observe::{ptrace, registers, text, word};
 use super::watch::ClockFunctions;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Raised};
+use crate::process_memory::ProcessMemory;
 
 /// Kinds of entries in the record, and what follows each.
 pub const VARIABLE: u8 = b'v';
@@ -54,7 +54,7 @@ const FUNCTIONS: [(&CStr, Told); 12] = [
     (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
     (c"PyTime_PerfCounter", |_, _| Ok(CLOCK)),
     (c"clock_gettime", |pid, registers| {
-        let caller = word(pid, registers.rsp)?;
+        let caller = word(pid, registers.rsp);
         Ok(CLOCK.filter(|_| !memory_dump::is_in_program(caller)))
     }),
     // These two are found in the vdso.
@@ -68,10 +68,10 @@ const FUNCTIONS: [(&CStr, Told); 12] = [
         Ok((is_stream && !is_called_from_library(pid, registers)?).then(entry))
     }),
     (c"getenv", |pid, registers| {
-        Ok(text(pid, registers.rdi)?.map(|name| (VARIABLE, name)))
+        Ok(text(pid, registers.rdi).map(|name| (VARIABLE, name)))
     }),
     (c"setenv", |pid, registers| {
-        let (name, value) = (text(pid, registers.rdi)?, text(pid, registers.rsi)?);
+        let (name, value) = (text(pid, registers.rdi), text(pid, registers.rsi));
         let overwrites = registers.rdx as i32 != 0;
         let kind = if overwrites { SET } else { SET_DEFAULT };
         Ok(name
@@ -80,13 +80,13 @@ const FUNCTIONS: [(&CStr, Told); 12] = [
             .map(|(name, value)| (kind, [&name[..], b"=", &value].concat())))
     }),
     (c"putenv", |pid, registers| {
-        Ok(text(pid, registers.rdi)?.map(|text| {
+        Ok(text(pid, registers.rdi).map(|text| {
             let kind = if is_name(&text) { REMOVED } else { SET };
             (kind, text)
         }))
     }),
     (c"unsetenv", |pid, registers| {
-        let name = text(pid, registers.rdi)?.filter(|name| is_name(name));
+        let name = text(pid, registers.rdi).filter(|name| is_name(name));
         Ok(name.map(|name| (REMOVED, name)))
     }),
     (c"clearenv", |_, _| Ok(Some((CLEARED, Vec::new())))),
@@ -128,7 +128,7 @@ fn is_called_from_library(pid: i32, registers: &libc::user_regs_struct) -> io::R
             .find(|mapping| (mapping.start..mapping.end).contains(&address))
             .map(|mapping| mapping.inode)
     };
-    Ok(file(word(pid, registers.rsp)?) == file(registers.rip))
+    Ok(file(word(pid, registers.rsp)) == file(registers.rip))
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -197,7 +197,7 @@ impl Breakpoint {
     fn write(&self, pid: i32, byte: u8) -> io::Result<()> {
         let word = self.address & !7;
         let mut bytes = [0; 8];
-        memory(pid)?.read_exact_at(&mut bytes, word)?;
+        ProcessMemory(pid).read(&mut bytes, word)?;
         bytes[(self.address - word) as usize] = byte;
         ptrace(libc::PTRACE_POKETEXT, pid, word, u64::from_le_bytes(bytes)).map(drop)
     }
@@ -288,22 +288,19 @@ impl Breakpoints {
                 self.harmless = Some(Call {
                     pid,
                     place,
-                    caller: word(pid, place)?,
+                    caller: word(pid, place),
                 });
                 Ok(told)
             }
-            Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp)? => Ok(None),
+            Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp) => Ok(None),
             told => Ok(told),
         }
     }
 
     /// Whether a call in which nothing counts has not returned yet, where the stack of the process ends here.
-    fn is_harmless(&self, pid: i32, stack: u64) -> io::Result<bool> {
-        Ok(match &self.harmless {
-            Some(call) => {
-                call.pid == pid && stack < call.place && word(pid, call.place)? == call.caller
-            }
-            None => false,
+    fn is_harmless(&self, pid: i32, stack: u64) -> bool {
+        self.harmless.as_ref().is_some_and(|call| {
+            call.pid == pid && stack < call.place && word(pid, call.place) == call.caller
         })
     }
 
@@ -326,7 +323,7 @@ impl Breakpoints {
                 library.push(code);
             }
             let mut original = [0];
-            memory(leader)?.read_exact_at(&mut original, address)?;
+            ProcessMemory(leader).read(&mut original, address)?;
             set.push(Breakpoint {
                 address,
                 original: original[0],
@@ -372,7 +369,7 @@ impl Breakpoints {
         if code == TRAP_HWBKPT {
             // It stops behind the instruction.
             let is_in_library = self.library.iter().any(|code| code.contains(&next));
-            let is_known = is_in_library || is_in_mimalloc(pid, &registers)?;
+            let is_known = is_in_library || is_in_mimalloc(pid, &registers);
             let walker = (!is_known).then(|| {
                 let mappings = memory_map::of_process(&pid.to_string()).unwrap_or_default();
                 let mut mappings = mappings.into_iter();
@@ -394,9 +391,7 @@ impl Breakpoints {
 
     /// Whether an array of variables, by its address, is the environment of the process.
     pub fn is_environment(&self, pid: i32, array: u64) -> io::Result<bool> {
-        let mut bytes = [0; 8];
-        memory(pid)?.read_exact_at(&mut bytes, self.environ)?;
-        Ok(u64::from_le_bytes(bytes) == array)
+        Ok(ProcessMemory(pid).word(self.environ)? == array)
     }
 
     /// Takes all of them from a process that is stopped.
@@ -411,8 +406,8 @@ impl Breakpoints {
 }
 
 /// Whether the code that has read `environ` searches for one of these variables: it has the name in a register then.
-fn is_in_mimalloc(pid: i32, registers: &libc::user_regs_struct) -> io::Result<bool> {
-    let values = [
+fn is_in_mimalloc(pid: i32, registers: &libc::user_regs_struct) -> bool {
+    let mut values = [
         registers.rax,
         registers.rbx,
         registers.rcx,
@@ -428,15 +423,13 @@ fn is_in_mimalloc(pid: i32, registers: &libc::user_regs_struct) -> io::Result<bo
         registers.r13,
         registers.r14,
         registers.r15,
-    ];
-    for value in values {
-        let name = text(pid, value)?.unwrap_or_default();
+    ]
+    .into_iter();
+    values.any(|value| {
+        let name = text(pid, value).unwrap_or_default();
         let start = name.get(..OF_MIMALLOC.len());
-        if start.is_some_and(|start| start.eq_ignore_ascii_case(OF_MIMALLOC)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+        start.is_some_and(|start| start.eq_ignore_ascii_case(OF_MIMALLOC))
+    })
 }
 
 fn set_debug_register(pid: i32, number: usize, value: u64) -> io::Result<()> {

@@ -260,15 +260,15 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     if OF_DESCRIPTORS.contains(&number) && !is_open(pid, arguments[0]) {
         return Ok(Some(DESCRIPTOR.to_owned()));
     }
-    if uses_stream(pid, number, arguments)? {
+    if uses_stream(pid, number, arguments) {
         return Ok(Some(STREAM.to_owned()));
     }
-    if waits(pid, number, arguments)? {
+    if waits(pid, number, arguments) {
         return Ok(Some(SLEEP.to_owned()));
     }
     if let Some((_, directory, path)) = LOOKING.iter().find(|(looking, ..)| *looking == number) {
         let directory = directory.map_or(libc::AT_FDCWD, |place| arguments[place] as c_int);
-        let path = text(pid, arguments[*path])?.and_then(|path| absolute(pid, directory, path));
+        let path = text(pid, arguments[*path]).and_then(|path| absolute(pid, directory, path));
         if let Some(what) = path.and_then(|path| of_kernel(pid, &path, false)) {
             return Ok(Some(what));
         }
@@ -280,17 +280,17 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         return Ok(Some((*what).to_owned()));
     }
     if let Some((_, path)) = CHANGING.iter().find(|(changing, _)| *changing == number) {
-        return Ok(text(pid, arguments[*path])?.and_then(|path| of_change(&path)));
+        return Ok(text(pid, arguments[*path]).and_then(|path| of_change(&path)));
     }
     let [first, second, third, ..] = arguments;
     let is = |is_counting: bool, what: &str| is_counting.then(|| what.to_owned());
     Ok(match number {
         libc::SYS_read | libc::SYS_readv => is(first == 0, "the standard input"),
-        libc::SYS_open => of_opening(pid, libc::AT_FDCWD, text(pid, first)?, second),
-        libc::SYS_openat => of_opening(pid, first as c_int, text(pid, second)?, third),
+        libc::SYS_open => of_opening(pid, libc::AT_FDCWD, text(pid, first), second),
+        libc::SYS_openat => of_opening(pid, first as c_int, text(pid, second), third),
         libc::SYS_openat2 => {
-            let flags = word(pid, third)?;
-            of_opening(pid, first as c_int, text(pid, second)?, flags)
+            let flags = word(pid, third);
+            of_opening(pid, first as c_int, text(pid, second), flags)
         }
         libc::SYS_mmap => {
             let is_shared = arguments[3] as c_int & libc::MAP_SHARED != 0;
@@ -307,16 +307,13 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_prlimit64 => is(second as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_getrlimit => is(first as c_int != libc::RLIMIT_STACK as c_int, LIMITS),
         libc::SYS_clone => is(first as c_int & libc::CLONE_THREAD == 0, PROCESS),
-        libc::SYS_clone3 => is(
-            word(pid, first)? as c_int & libc::CLONE_THREAD == 0,
-            PROCESS,
-        ),
+        libc::SYS_clone3 => is(word(pid, first) as c_int & libc::CLONE_THREAD == 0, PROCESS),
         libc::SYS_fork | libc::SYS_vfork => is(true, PROCESS),
         // Nobody uses such bytes for a secret but that of a table: they may come before the kernel has collected enough. Rust's
         // standard library asks for them.
         libc::SYS_getrandom => {
             let is_insecure = third as u32 & libc::GRND_INSECURE != 0;
-            let caller = word(pid, registers(pid)?.rsp)?;
+            let caller = word(pid, registers(pid)?.rsp);
             is(!is_insecure || memory_dump::is_in_program(caller), RANDOM)
         }
         libc::SYS_ioctl => is(!HARMLESS_REQUESTS.contains(&second), "a device"),
@@ -325,14 +322,14 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_newfstatat => None,
         // sysconf(_SC_PHYS_PAGES), and qsort(3) with that.
         libc::SYS_sysinfo => {
-            let caller = word(pid, registers(pid)?.rsp)?;
+            let caller = word(pid, registers(pid)?.rsp);
             let is_total = breakpoints::is_within(pid, caller, c"get_phys_pages", 0x80)?;
             let load = "the load and memory of the machine";
             is(true, if is_total { Fact::Memory.name() } else { load })
         }
         // Libraries want to know how many there are, which is compared; Python code gets to know which.
         libc::SYS_sched_getaffinity => {
-            let caller = word(pid, registers(pid)?.rsp)?;
+            let caller = word(pid, registers(pid)?.rsp);
             is(memory_dump::is_in_program(caller), Fact::Processors.name())
         }
         libc::SYS_prctl => is(!HARMLESS_OPTIONS.contains(&(first as c_int)), ATTRIBUTE),
@@ -344,7 +341,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         | libc::SYS_setpriority => is(true, ATTRIBUTE),
         // Libraries tell their threads apart by it.
         libc::SYS_gettid => is(
-            memory_dump::is_in_program(word(pid, registers(pid)?.rsp)?),
+            memory_dump::is_in_program(word(pid, registers(pid)?.rsp)),
             "the process id",
         ),
         libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
@@ -362,7 +359,7 @@ pub fn library_that_draws(pid: i32) -> io::Result<Option<String>> {
     if registers.orig_rax as c_long != libc::SYS_getrandom {
         return Ok(None);
     }
-    let caller = word(pid, registers.rsp)?;
+    let caller = word(pid, registers.rsp);
     if memory_dump::is_in_program(caller) {
         return Ok(None);
     }
@@ -376,10 +373,10 @@ pub fn library_that_draws(pid: i32) -> io::Result<Option<String>> {
 
 /// Whether a call is about the descriptor of a standard stream, which is another one in each process. What is read from it and
 /// written to it has other names; whether it is a terminal, and the size of that, is compared.
-fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool> {
+fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
     let is_stream = |descriptor: u64| (0..=2).contains(&(descriptor as c_int));
     let [first, second, third, fourth, fifth, _] = arguments;
-    Ok(match number {
+    match number {
         libc::SYS_read
         | libc::SYS_readv
         | libc::SYS_write
@@ -389,7 +386,7 @@ fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool
         libc::SYS_ioctl => is_stream(first) && ![libc::TCGETS, libc::TIOCGWINSZ].contains(&second),
         // With a path it is about that.
         libc::SYS_newfstatat | libc::SYS_statx => {
-            is_stream(first) && text(pid, second)?.is_none_or(|path| path.is_empty())
+            is_stream(first) && text(pid, second).is_none_or(|path| path.is_empty())
         }
         libc::SYS_dup2 | libc::SYS_dup3 => is_stream(first) || is_stream(second),
         libc::SYS_mmap => fourth as c_int & libc::MAP_ANONYMOUS == 0 && is_stream(fifth),
@@ -397,31 +394,30 @@ fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool
         // `struct pollfd` begins with the descriptor, and has eight bytes.
         libc::SYS_poll | libc::SYS_ppoll => {
             let mut places = (0..second).map(|index| first + index * 8);
-            places.any(|place| word(pid, place).is_ok_and(is_stream))
+            places.any(|place| is_stream(word(pid, place)))
         }
         libc::SYS_select | libc::SYS_pselect6 => {
-            let has_stream =
-                |set: &u64| *set != 0 && word(pid, *set).is_ok_and(|set| set & 0b111 != 0);
+            let has_stream = |set: &u64| *set != 0 && word(pid, *set) & 0b111 != 0;
             first > 0 && [second, third, fourth].iter().any(has_stream)
         }
         number => OF_DESCRIPTORS.contains(&number) && is_stream(first),
-    })
+    }
 }
 
 /// Whether a call may wait for something that comes from elsewhere.
-fn waits(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<bool> {
-    Ok(match number {
+fn waits(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
+    match number {
         libc::SYS_poll => arguments[2] as c_int != 0,
         libc::SYS_epoll_wait | libc::SYS_epoll_pwait => arguments[3] as c_int != 0,
-        libc::SYS_ppoll => !is_no_time(pid, arguments[2])?,
-        libc::SYS_select | libc::SYS_pselect6 => !is_no_time(pid, arguments[4])?,
+        libc::SYS_ppoll => !is_no_time(pid, arguments[2]),
+        libc::SYS_select | libc::SYS_pselect6 => !is_no_time(pid, arguments[4]),
         _ => false,
-    })
+    }
 }
 
 /// Whether this `struct timespec` or `struct timeval` is zero; without one there is no limit.
-fn is_no_time(pid: i32, place: u64) -> io::Result<bool> {
-    Ok(place != 0 && word(pid, place)? == 0 && word(pid, place + 8)? == 0)
+fn is_no_time(pid: i32, place: u64) -> bool {
+    place != 0 && word(pid, place) == 0 && word(pid, place + 8) == 0
 }
 
 const SHARED: &str = "memory that others may share";

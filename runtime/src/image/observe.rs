@@ -9,11 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Error, PipeWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -28,6 +27,7 @@ use super::point::{self, Candidate, Program, Told, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
+use crate::process_memory::ProcessMemory;
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
@@ -439,7 +439,7 @@ impl Observer<'_> {
                 .and_then(|program| program.of_system_call(number, arguments));
             let what = match ending {
                 Some(what) => Some(what.to_owned()),
-                None if self.is_mark(pid, number, arguments[0])? => None,
+                None if self.is_mark(pid, number, arguments[0]) => None,
                 None => looks::of_system_call(pid, number, arguments)?,
             };
             if let Some(what) = what
@@ -454,7 +454,7 @@ impl Observer<'_> {
             libc::SYS_open => (here, first, use_of(second)),
             libc::SYS_openat => (first, second, use_of(third)),
             // The flags are the first word of `struct open_how`.
-            libc::SYS_openat2 => (first, second, use_of(word(pid, third)?)),
+            libc::SYS_openat2 => (first, second, use_of(word(pid, third))),
             libc::SYS_stat | libc::SYS_lstat | libc::SYS_access | libc::SYS_readlink => {
                 (here, first, Some(LOOKED_AT))
             }
@@ -493,7 +493,7 @@ impl Observer<'_> {
         let Some(mut kind) = kind else {
             return Ok(false);
         };
-        let Some(path) = text(pid, path)?.filter(|path| !path.is_empty()) else {
+        let Some(path) = text(pid, path).filter(|path| !path.is_empty()) else {
             return Ok(false);
         };
         if let Some(program) = &mut self.program {
@@ -533,13 +533,13 @@ impl Observer<'_> {
     }
 
     /// Whether a system call with this first argument is the way in which the program tells something (`program.rs`).
-    fn is_mark(&self, pid: i32, number: c_long, path: u64) -> io::Result<bool> {
-        Ok(match &self.program {
+    fn is_mark(&self, pid: i32, number: c_long, path: u64) -> bool {
+        match &self.program {
             Some(program) if number == libc::SYS_access => {
-                text(pid, path)?.is_some_and(|path| program.is_mark(&path))
+                text(pid, path).is_some_and(|path| program.is_mark(&path))
             }
             _ => false,
-        })
+        }
     }
 
     /// Takes notice of a look. Returns whether the process, which is stopped, does not go on.
@@ -576,8 +576,8 @@ impl Observer<'_> {
 
     /// Records the path that a system call is going to make, if there is nothing there yet.
     fn note_creation(&mut self, pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<()> {
-        if let Some((directory, path)) = made_by(number, arguments, |address| word(pid, address))?
-            && let Some(path) = text(pid, path)?
+        if let Some((directory, path)) = made_by(number, arguments, |address| word(pid, address))
+            && let Some(path) = text(pid, path)
             && let Some(path) = absolute(pid, directory as i32, path)
             && fs::symlink_metadata(OsStr::from_bytes(&path)).is_err()
         {
@@ -612,7 +612,7 @@ impl Observer<'_> {
     fn program_starts(&mut self, pid: i32, array: u64) -> io::Result<()> {
         let mut passed = Vec::new();
         for place in (array..).step_by(size_of::<u64>()) {
-            let Some(variable) = text(pid, word(pid, place)?)? else {
+            let Some(variable) = text(pid, word(pid, place)) else {
                 break;
             };
             let name = variable.split(|&byte| byte == b'=').next();
@@ -809,38 +809,28 @@ fn go_on(pid: i32, signal: c_int) -> io::Result<()> {
     ptrace(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
 }
 
-pub fn memory(pid: i32) -> io::Result<File> {
-    File::open(format!("/proc/{pid}/mem"))
-}
-
-pub fn word(pid: i32, address: u64) -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    // If that is no address, the system call fails, too.
-    match memory(pid)?.read_exact_at(&mut bytes, address) {
-        Ok(()) => Ok(u64::from_le_bytes(bytes)),
-        Err(_) => Ok(0),
-    }
+/// Zero if there is no such memory: a system call with that address fails, too.
+pub fn word(pid: i32, address: u64) -> u64 {
+    ProcessMemory(pid).word(address).unwrap_or_default()
 }
 
 /// A text that ends with NUL; none if there is none, or one that is too long for a path.
-pub fn text(pid: i32, mut address: u64) -> io::Result<Option<Vec<u8>>> {
-    let memory = memory(pid)?;
+pub fn text(pid: i32, mut address: u64) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    let mut page = [0; PAGE as usize];
+    let mut block = [0; 256];
     while text.len() < libc::PATH_MAX as usize {
         // The next page may not be there.
-        let part = &mut page[..(PAGE - address % PAGE) as usize];
-        if memory.read_exact_at(part, address).is_err() {
-            return Ok(None);
-        }
+        let in_page = (PAGE - address % PAGE) as usize;
+        let part = &mut block[..in_page.min(256)];
+        ProcessMemory(pid).read(part, address).ok()?;
         if let Some(end) = part.iter().position(|&byte| byte == 0) {
             text.extend_from_slice(&part[..end]);
-            return Ok(Some(text));
+            return Some(text);
         }
         text.extend_from_slice(part);
         address += part.len() as u64;
     }
-    Ok(None)
+    None
 }
 
 pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
