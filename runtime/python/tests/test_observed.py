@@ -106,7 +106,9 @@ class TheRecord(ObservedTestCase):
 
     def test_of_terminals_what_imports_have_asked(self) -> None:
         before, after = (b"t1", b"s2"), (b"t2",)
-        found = self.record(*before, b"l/request.start", b"o/request", b"t0", b"l/request.imported", *after)
+        found = self.record(
+            *before, b"l/request.start", b"o/request", b"t0", b"l/request.imported", *after
+        )
         self.assertEqual(found.terminals, [(0, False, False)])
         asked = self.imports(b"t1", b"s1", b"s0", b"h2").terminals
         self.assertEqual(asked, [(0, False, True), (1, False, True), (2, True, False)])
