@@ -213,6 +213,34 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
+/// Handlers of signals are dropped before anything is finalized.
+#[test]
+fn what_a_restored_program_does_at_signals_ends_with_it() {
+    let project = project(&[
+        (
+            "app.py",
+            "
+import csv, os, signal
+def steps():
+    try:
+        yield 1
+    finally:
+        os.write(1, b'the generator ends\\n')
+steps = steps()
+next(steps)
+csv.reader = lambda *_: None
+import beside
+print('end', flush=True)
+",
+        ),
+        (
+            "beside.py",
+            "import csv, signal\nsignal.signal(signal.SIGUSR1, lambda *_: csv)\n",
+        ),
+    ]);
+    assert_restored_as_plain(&project, &["app.py"]);
+}
+
 /// `reconfigure()` writes what is in the buffer, and then imports a codec.
 #[test]
 fn what_is_written_when_a_stream_is_changed_is_not_in_what_is_restored() {

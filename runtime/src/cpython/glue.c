@@ -12,6 +12,7 @@
 #include "pycore_pymem.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
+#include "pycore_signal.h"
 #include "pycore_tracemalloc.h"
 /* They have a function that does not use its parameter. */
 #pragma GCC diagnostic push
@@ -618,6 +619,12 @@ cds_glue_forget_collection_callbacks(void)
 {
     PyObject *callbacks = _PyInterpreterState_GET()->gc.callbacks;
     PyList_SetSlice(callbacks, 0, PyList_GET_SIZE(callbacks), NULL);
+}
+
+PyObject *
+cds_glue_signal_handler(int signal)
+{
+    return signal < Py_NSIG ? _PyRuntime.signals.handlers[signal].func : NULL;
 }
 
 int

@@ -212,6 +212,9 @@ Py_ssize_t cds_glue_collect(void);
 /* Empties gc.callbacks. */
 void cds_glue_forget_collection_callbacks(void);
 
+/* What is called at a signal; NULL if there is nothing, or no such signal. */
+PyObject *cds_glue_signal_handler(int signal);
+
 /* Takes an object, or NULL, from the states of the current thread and of the
    interpreter, which drop it at their end, in this order (PyThreadState_Clear()
    and interpreter_clear() in Python/pystate.c).  Returns 0 if there is no such

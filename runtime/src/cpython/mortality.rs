@@ -43,7 +43,7 @@ pub fn immortalize(
     let mut census = unsafe { Census::of(&tracked) };
     let References { certain, possible } = References::of_this_thread();
     let known = certain.iter().chain(&possible).copied().chain(imported);
-    let known: Vec<Address> = known.collect();
+    let known: Vec<Address> = known.chain(signal_handlers()).collect();
     let held: Vec<Address> = census.held_besides(&known).collect();
     let (running, held): (Vec<Address>, Vec<Address>) =
         held.into_iter().partition(|&object| stack.has(object));
@@ -246,6 +246,13 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
         }
     }
     found
+}
+
+/// What is called at signals. An interpreter drops that before it finalizes anything (Modules/signalmodule.c, `_PySignal_Fini()`).
+fn signal_handlers() -> impl Iterator<Item = Address> {
+    // SAFETY: there is an interpreter, and the GIL is held.
+    let handlers = (1..=64).map(|signal| unsafe { raw::cds_glue_signal_handler(signal) });
+    handlers.filter(|handler| !handler.is_null())
 }
 
 /// `__main__` and its namespace: a program's own variables die with them.
