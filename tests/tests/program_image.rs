@@ -836,12 +836,7 @@ os.kill(os.getpid(), signal.SIGWINCH)
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
-    let variables = [
-        of("first", "60"),
-        of("second", "60"),
-        of("first", "70"),
-        of("third", "80"),
-    ];
+    let variables = [of("first", "60"), of("second", "60"), of("third", "80")];
     for (program, is_free) in [
         ("import json", true),
         ("import readline", true),

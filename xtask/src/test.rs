@@ -154,8 +154,9 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
         Profile::Debug => (
             // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
             // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ. What
-            // is kept is compared with malloc alone.
+            // is kept is compared with malloc alone. The commands of the documents are the same.
             &[
+                "documentation",
                 "image_memory_fuzz",
                 "image_report",
                 "kept",
