@@ -115,6 +115,10 @@ const INT3: u8 = 0xcc;
 const TRAP_HWBKPT: i32 = 4;
 /// The same of a single step.
 const TRAP_TRACE: i32 = 2;
+/// The same of a debug exception for which the processor names no reason. A virtual machine may lose the reason, which is the watchpoint
+/// then: nobody else sets one. It is that of the instruction `int1`, too.
+const TRAP_BRKPT: i32 = 1;
+const INT1: u8 = 0xf1;
 
 /// Bits of the debug register 7: the first address is watched, for reading and writing, with its eight bytes.
 const WATCHES: u64 = 1 | 0b11 << 16 | 0b10 << 18;
@@ -366,7 +370,7 @@ impl Breakpoints {
         if code == TRAP_TRACE {
             return Ok(Trap::Step);
         }
-        if code == TRAP_HWBKPT {
+        if code == TRAP_HWBKPT || code == TRAP_BRKPT && !is_behind_int1(pid, next) {
             // It stops behind the instruction.
             let is_in_library = self.library.iter().any(|code| code.contains(&next));
             let is_known = is_in_library || is_in_mimalloc(pid, &registers);
@@ -403,6 +407,12 @@ impl Breakpoints {
             .iter()
             .try_for_each(|breakpoint| breakpoint.remove(pid))
     }
+}
+
+fn is_behind_int1(pid: i32, next: u64) -> bool {
+    let mut byte = [0];
+    let read = ProcessMemory(pid).read(&mut byte, next.wrapping_sub(1));
+    read.is_ok() && byte == [INT1]
 }
 
 /// Whether the code that has read `environ` searches for one of these variables: it has the name in a register then.
