@@ -373,10 +373,15 @@ pub unsafe extern "C" fn _PyCDS_RecursionExceeded() {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
-    fenced("set_up_or_wait", -1, || {
-        // SAFETY: as the header says.
-        unsafe { postponed::set_up_or_wait(module, set_up) }
-    })
+    // SAFETY: as the header says.
+    let waits = fenced("set_up_or_wait", false, || unsafe {
+        postponed::waits(module, set_up)
+    });
+    if waits {
+        return 0;
+    }
+    // SAFETY: as the header says.
+    unsafe { set_up(module) }
 }
 
 /// # Safety

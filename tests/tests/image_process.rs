@@ -442,6 +442,16 @@ fn imports_that_end_the_process_are_told() {
     }
 }
 
+/// What watches imports needs frames, too: they get a RecursionError earlier than in a plain start.
+#[test]
+fn imports_that_exceed_the_limit_of_recursion_are_not_frozen() {
+    let kept = "def deeper(): deeper()\ntry: deeper()\nexcept RecursionError: pass\n";
+    assert_eq!(
+        Story::new(kept, "").refusal(),
+        "imports have exceeded the limit of recursion, which comes earlier while an image is taken"
+    );
+}
+
 /// Who watches a start sees what a start does.
 #[test]
 fn a_process_that_is_watched_is_not_frozen() {

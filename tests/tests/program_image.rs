@@ -213,34 +213,6 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// Handlers of signals are dropped before anything is finalized.
-#[test]
-fn what_a_restored_program_does_at_signals_ends_with_it() {
-    let project = project(&[
-        (
-            "app.py",
-            "
-import csv, os, signal
-def steps():
-    try:
-        yield 1
-    finally:
-        os.write(1, b'the generator ends\\n')
-steps = steps()
-next(steps)
-csv.reader = lambda *_: None
-import beside
-print('end', flush=True)
-",
-        ),
-        (
-            "beside.py",
-            "import csv, signal\nsignal.signal(signal.SIGUSR1, lambda *_: csv)\n",
-        ),
-    ]);
-    assert_restored_as_plain(&project, &["app.py"]);
-}
-
 /// `reconfigure()` writes what is in the buffer, and then imports a codec.
 #[test]
 fn what_is_written_when_a_stream_is_changed_is_not_in_what_is_restored() {
@@ -310,14 +282,12 @@ print(found)
     }
 }
 
-/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there.
+/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there. And handlers of signals are
+/// dropped before anything is finalized.
 #[test]
-fn what_a_restored_program_puts_into_modules_ends_with_it() {
-    let project = project(&[
-        (
-            "app.py",
-            "
-import csv, os, time
+fn what_a_restored_program_puts_elsewhere_ends_with_it() {
+    const STEPS: &str = "
+import csv, os, signal, time
 def steps():
     try:
         yield 1
@@ -328,14 +298,15 @@ next(steps)
 csv.reader = lambda *_: None
 import beside
 print('end', flush=True)
-",
-        ),
-        (
-            "beside.py",
-            "import csv, time\ntime.sleep = lambda seconds: csv\n",
-        ),
-    ]);
-    assert_restored_as_plain(&project, &["app.py"]);
+";
+    for elsewhere in [
+        "time.sleep = lambda seconds: csv",
+        "signal.signal(signal.SIGUSR1, lambda *_: csv)",
+    ] {
+        let beside = format!("import csv, signal, time\n{elsewhere}\n");
+        let project = project(&[("app.py", STEPS), ("beside.py", &beside)]);
+        assert_restored_as_plain(&project, &["app.py"]);
+    }
 }
 
 /// C code holds the namespace of a module while that is imported, and frames hold what expressions have found: not for ever.

@@ -634,13 +634,6 @@ cds_glue_take_kept_by_states(int index, PyObject **taken)
     PyInterpreterState *interp = thread->interp;
     PyObject **callables = &interp->monitoring_callables[0][0];
     const int n_callables = PY_MONITORING_TOOL_IDS * _PY_MONITORING_EVENTS;
-    // Until nothing runs any more, somebody may look into these.
-    PyObject **lists[] = {&interp->codecs.search_path, &interp->warnings.filters};
-    PyObject **dicts[] = {
-        &interp->codecs.search_cache,
-        &interp->codecs.error_registry,
-        &interp->warnings.once_registry,
-    };
     PyObject **of_thread[] = {
         &thread->threading_local_key,
         &thread->threading_local_sentinel,
@@ -654,15 +647,15 @@ cds_glue_take_kept_by_states(int index, PyObject **taken)
         &interp->audit_hooks,
     };
     PyObject **of_interpreter[] = {
-        lists[0],
-        dicts[0],
-        dicts[1],
+        &interp->codecs.search_path,
+        &interp->codecs.search_cache,
+        &interp->codecs.error_registry,
         &interp->dict,
         &interp->before_forkers,
         &interp->after_forkers_parent,
         &interp->after_forkers_child,
-        lists[1],
-        dicts[2],
+        &interp->warnings.filters,
+        &interp->warnings.once_registry,
     };
     const int n_of_thread = Py_ARRAY_LENGTH(of_thread);
     const int n_of_interpreter = Py_ARRAY_LENGTH(of_interpreter);
@@ -687,15 +680,15 @@ cds_glue_take_kept_by_states(int index, PyObject **taken)
         interp->sys_tracing_threads--;
         thread->c_tracefunc = NULL;
     }
-    PyObject *left = NULL;
-    if (place == lists[0] || place == lists[1]) {
-        left = PyList_New(0);
-    }
-    else if (place == dicts[0] || place == dicts[1] || place == dicts[2]) {
-        left = PyDict_New();
-    }
     *taken = *place;
-    *place = left;
+    *place = NULL;
+    // Until nothing runs any more, somebody may look into lists and dicts.
+    if (*taken != NULL && PyList_CheckExact(*taken)) {
+        *place = PyList_New(0);
+    }
+    else if (*taken != NULL && PyDict_CheckExact(*taken)) {
+        *place = PyDict_New();
+    }
     return 1;
 }
 

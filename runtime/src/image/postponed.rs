@@ -43,25 +43,24 @@ pub fn end() {
     IS_POSTPONING.store(false, Ordering::Relaxed);
 }
 
-/// Sets a module up that is being imported, or has that wait.
+/// Has the set-up of a module that is being imported wait. Returns false if it has to be done now.
 ///
 /// # Safety
-/// `set_up` may be called with the module, which was initialized in a single phase, once, now or later. The GIL is held.
-pub unsafe fn set_up_or_wait(module: *mut PyObject, set_up: SetUp) -> c_int {
+/// `set_up` may be called with the module, which was initialized in a single phase, once, later. The GIL is held.
+pub unsafe fn waits(module: *mut PyObject, set_up: SetUp) -> bool {
     // SAFETY: whoever imports it holds it.
-    if is_watched(&unsafe { Object::from_borrowed(module) }) {
-        let postponed = Postponed {
-            set_up,
-            module: module.expose_provenance(),
-            depends_on: State::now(),
-        };
-        if let Ok(mut waiting) = POSTPONED.lock() {
-            *waiting = Some(postponed);
-            return 0;
-        }
+    if !is_watched(&unsafe { Object::from_borrowed(module) }) {
+        return false;
     }
-    // SAFETY: the caller's.
-    unsafe { set_up(module) }
+    let postponed = Postponed {
+        set_up,
+        module: module.expose_provenance(),
+        depends_on: State::now(),
+    };
+    let waiting = POSTPONED.lock();
+    waiting
+        .map(|mut waiting| *waiting = Some(postponed))
+        .is_ok()
 }
 
 /// Whether the module will have itself set up when it is used.
