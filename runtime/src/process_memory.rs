@@ -1,4 +1,4 @@
-//! The memory of another process, which is stopped and traced by this thread.
+//! The memory of another process, which is stopped, and is a child of this one or traced by it.
 
 use std::fs::File;
 use std::io;

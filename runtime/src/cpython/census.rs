@@ -1,7 +1,6 @@
 //! Objects, which of them each refers to, and what can be reached from where.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::graph::{Found, Graph};
 use super::heap::{self, Address};
@@ -17,7 +16,7 @@ pub struct Census {
     known: usize,
     /// Whether an object of the graph may have changed, and which of the lists of referents is its list then.
     is_changed: Table<bool>,
-    changed: HashMap<u32, u32, BuildHasherDefault<Multiplied>>,
+    changed: FxHashMap<u32, u32>,
     others: Table<Address>,
     numbers: Numbers,
     /// Where the lists of referents begin: those of objects that may have changed, and of the others.
@@ -37,7 +36,7 @@ impl Census {
             graph: None,
             known: 0,
             is_changed: Table::new(),
-            changed: HashMap::default(),
+            changed: FxHashMap::default(),
             others: Table::new(),
             numbers: Numbers::new(),
             starts: Table::new(),
@@ -63,10 +62,7 @@ impl Census {
             graph: Some(graph),
             known,
             is_changed: Table::zeros(known),
-            changed: HashMap::with_capacity_and_hasher(
-                changed.len(),
-                BuildHasherDefault::default(),
-            ),
+            changed: FxHashMap::with_capacity_and_hasher(changed.len(), FxBuildHasher),
             others: Table::new(),
             numbers: Numbers::new(),
             starts: Table::new(),
@@ -218,7 +214,7 @@ impl Census {
 
     /// The same, where these references are known, too.
     pub fn held_besides(&self, known: &[Address]) -> impl Iterator<Item = Address> {
-        let mut explained: HashMap<usize, isize> = HashMap::new();
+        let mut explained: FxHashMap<usize, isize> = FxHashMap::default();
         for object in known {
             *explained.entry(object.addr()).or_default() += 1;
         }
@@ -360,28 +356,4 @@ impl Numbers {
 fn hash(number: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     number.wrapping_mul(ODD)
-}
-
-/// That for a map.
-#[derive(Default)]
-struct Multiplied(u64);
-
-impl Hasher for Multiplied {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_usize(usize::from(byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_usize(number as usize);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.0 = hash(self.0 ^ number as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

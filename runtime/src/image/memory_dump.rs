@@ -42,31 +42,34 @@ use super::writer::Writer;
 use crate::cpython::graph::Graph;
 use crate::cpython::image;
 use crate::page_map::PageMap;
+use crate::process_memory::ProcessMemory;
 
 /// Fewer pages of the heap are copied: that costs less than a mapping of their own.
 const SHORTEST_SHARED: u64 = 8;
 /// Gaps that are shorter are stored where each region costs a system call.
 const SHORTEST_GAP: u64 = 64;
+/// So many pages are read at once.
+const PAGES_AT_ONCE: usize = 64;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
 
 /// The memory of a stopped process.
 pub struct Memory {
-    bytes: File,
+    bytes: ProcessMemory,
     pages: PageMap,
 }
 
 impl Memory {
     pub fn of(pid: i32) -> io::Result<Self> {
         Ok(Self {
-            bytes: File::open(format!("/proc/{pid}/mem"))?,
+            bytes: ProcessMemory(pid),
             pages: PageMap::of_process(&pid.to_string())?,
         })
     }
 
     pub fn read(&self, address: u64, bytes: u64) -> io::Result<Vec<u8>> {
         let mut contents = vec![0; bytes as usize];
-        self.bytes.read_exact_at(&mut contents, address)?;
+        self.bytes.read(&mut contents, address)?;
         Ok(contents)
     }
 }
@@ -440,15 +443,22 @@ impl<'a> MemoryDump<'a> {
 
     fn zero_pages(&self, piece: &Range<u64>) -> io::Result<Vec<bool>> {
         let flags = self.memory.pages.flags(piece.start, piece.end)?;
-        let addresses = (piece.start..).step_by(PAGE as usize);
-        let pages = flags.iter().zip(addresses).map(|(flags, address)| {
-            if !flags.is_touched() {
-                return Ok(true);
+        let mut is_zero: Vec<bool> = flags.iter().map(|flags| !flags.is_touched()).collect();
+        for (from, to, untouched) in runs(&is_zero) {
+            if untouched {
+                continue;
             }
-            let page = self.memory.read(address, PAGE)?;
-            Ok(page.iter().all(|&byte| byte == 0))
-        });
-        pages.collect()
+            for at in (from..to).step_by(PAGES_AT_ONCE) {
+                let count = (to - at).min(PAGES_AT_ONCE as u64);
+                let address = piece.start + at * PAGE;
+                let contents = self.memory.read(address, count * PAGE)?;
+                let pages = contents.chunks_exact(PAGE as usize);
+                for (is_zero, page) in is_zero[at as usize..].iter_mut().zip(pages) {
+                    *is_zero = page.iter().all(|&byte| byte == 0);
+                }
+            }
+        }
+        Ok(is_zero)
     }
 
     /// Adds a region, to the last one if it continues that.

@@ -49,6 +49,8 @@ mod rehearse;
 mod renewal;
 #[cfg(target_arch = "x86_64")]
 mod resume;
+#[cfg(target_arch = "x86_64")]
+mod same_processor;
 pub mod searches;
 #[cfg(target_arch = "x86_64")]
 mod take;

@@ -23,8 +23,9 @@ use cds_image::key::counts_in_whole;
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
 use super::looks;
-use super::point::{self, Candidate, Program, Told, Verdict};
+use super::point::{self, AS_BEFORE, Candidate, Program, Told, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
+use super::same_processor::SameProcessor;
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
 use crate::process_memory::ProcessMemory;
@@ -104,6 +105,7 @@ pub fn run_observed(
         tracees: BTreeSet::from([pid]),
         breakpoints,
         passed: BTreeMap::new(),
+        processor: SameProcessor::with(pid),
         path: record,
         record: Vec::new(),
         end: None,
@@ -222,6 +224,7 @@ struct Observer<'a> {
     breakpoints: Breakpoints,
     /// What processes get from the environment that are about to run something else.
     passed: BTreeMap<i32, Vec<Entry>>,
+    processor: Option<SameProcessor>,
     path: &'a Path,
     record: Vec<u8>,
     /// How the process has ended.
@@ -300,6 +303,9 @@ impl Observer<'_> {
         self.tracees.remove(&pid);
         self.passed.remove(&pid);
         self.breakpoints.forget_thread(pid);
+        if let Some(processor) = &mut self.processor {
+            processor.forget(pid);
+        }
     }
 
     fn ended(&mut self, pid: i32, status: c_int) -> io::Result<()> {
@@ -424,6 +430,9 @@ impl Observer<'_> {
         let Some((number, arguments)) = entered(pid)? else {
             return Ok(false);
         };
+        if let Some(processor) = &mut self.processor {
+            processor.calls(pid, number);
+        }
         if !self.has_started {
             return Ok(false);
         }
@@ -432,6 +441,9 @@ impl Observer<'_> {
         }
         let is_forking = |program: &Program| program.is_forking;
         if !self.program.as_ref().is_some_and(is_forking) {
+            if let Some(program) = &mut self.program {
+                program.calls(number);
+            }
             self.note_creation(pid, number, arguments)?;
             let ending = self
                 .program
@@ -496,11 +508,20 @@ impl Observer<'_> {
         let Some(path) = text(pid, path).filter(|path| !path.is_empty()) else {
             return Ok(false);
         };
+        if let Some(processor) = &mut self.processor {
+            processor.uses(pid, &path);
+        }
         if let Some(program) = &mut self.program {
             match program.told(&path, self.record.len()) {
                 Told::Nothing if program.is_forking => return Ok(false),
                 Told::Nothing => {}
                 Told::Mark => return Ok(false),
+                Told::Forks => {
+                    if program.has_same_attributes {
+                        answer(pid, AS_BEFORE)?;
+                    }
+                    return Ok(false);
+                }
                 Told::Superseded(candidate) => {
                     kill(candidate);
                     return Ok(false);
@@ -730,6 +751,9 @@ impl Observer<'_> {
             }
         }
         self.breakpoints.remove(pid)?;
+        if let Some(processor) = &mut self.processor {
+            processor.release(pid);
+        }
         ptrace(libc::PTRACE_DETACH, pid, 0, signal as u64).map(drop)
     }
 }
@@ -803,6 +827,15 @@ pub fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64)?;
     Ok(registers)
+}
+
+/// Has the system call that a process is about to make fail with an error, without being made.
+fn answer(pid: i32, error: c_int) -> io::Result<()> {
+    let mut registers = registers(pid)?;
+    // The kernel makes no call with this number, and leaves what is to be returned (Linux, arch/x86/entry/syscall_64.c).
+    registers.orig_rax = u64::MAX;
+    registers.rax = i64::from(-error) as u64;
+    ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64).map(drop)
 }
 
 fn go_on(pid: i32, signal: c_int) -> io::Result<()> {

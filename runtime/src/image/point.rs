@@ -5,7 +5,7 @@
 //! is in an image that depends on what its key does not compare, and nothing that others can see is done.
 
 use std::collections::BTreeSet;
-use std::ffi::c_long;
+use std::ffi::{c_int, c_long};
 use std::path::Path;
 
 use cds_image::facts::Fact;
@@ -25,8 +25,10 @@ pub enum Verdict {
 
 /// What the process that runs the program tells by a system call for a path: that of its request, with one of these behind it.
 pub const BEGINS: &str = ".begins";
-/// It is about to fork a candidate.
+/// It is about to fork a candidate. The call fails with [`AS_BEFORE`] if it has changed none of its attributes since it has
+/// forked one, so that it need not ask for them.
 pub const FORKS: &str = ".forks";
+pub const AS_BEFORE: c_int = libc::ECANCELED;
 /// It has forked one, which can become an image.
 pub const KEEPS: &str = ".keeps";
 /// It has forked none, or one that is of no use.
@@ -50,6 +52,47 @@ const ENDING: [(c_long, &str); 9] = [
     (libc::SYS_userfaultfd, MEMORY),
 ];
 const MEMORY: &str = "memory that cannot be restored";
+
+/// System calls that leave the attributes of a process as they are (`process_attributes.rs`); imports make hardly any others.
+const KEEPING_ATTRIBUTES: [c_long; 37] = [
+    libc::SYS_access,
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_lseek,
+    libc::SYS_lstat,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_newfstatat,
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_rt_sigaction,
+    libc::SYS_stat,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+];
 pub const ITS_END: &str = "its end";
 
 /// The program while it runs.
@@ -58,6 +101,8 @@ pub struct Program<'a> {
     has_begun: bool,
     /// Whether the process does nothing but fork a candidate.
     pub is_forking: bool,
+    /// Whether the attributes of the process are known to be as they were when it has forked a candidate.
+    pub has_same_attributes: bool,
     forked: Option<i32>,
     candidate: Option<Candidate>,
     /// Those that have stopped before their first instruction.
@@ -80,6 +125,8 @@ pub enum Told {
     Nothing,
     /// Nothing but to take notice.
     Mark,
+    /// It is about to fork a candidate.
+    Forks,
     /// Another candidate has taken the place of this one.
     Superseded(i32),
     Look(String),
@@ -91,6 +138,7 @@ impl<'a> Program<'a> {
             watch,
             has_begun: false,
             is_forking: false,
+            has_same_attributes: false,
             forked: None,
             candidate: None,
             waiting: BTreeSet::new(),
@@ -122,13 +170,18 @@ impl<'a> Program<'a> {
         }
         match &*mark {
             BEGINS => self.has_begun = true,
-            FORKS => self.is_forking = true,
+            FORKS => {
+                self.is_forking = true;
+                return Told::Forks;
+            }
             KEEPS | LEAVES => {
                 self.is_forking = false;
                 let forked = self.forked.take();
                 if mark == LEAVES {
                     return forked.map_or(Told::Mark, Told::Superseded);
                 }
+                // Otherwise it would not have forked.
+                self.has_same_attributes = true;
                 let kept = forked.map(|process| Candidate { process, recorded });
                 let former = std::mem::replace(&mut self.candidate, kept);
                 if let Some(former) = former {
@@ -167,6 +220,11 @@ impl<'a> Program<'a> {
     /// Every process that it has forked as a candidate.
     pub fn all(&self) -> impl Iterator<Item = i32> {
         self.all.iter().copied()
+    }
+
+    /// Takes notice of a system call that the program makes, or a process that it has forked.
+    pub fn calls(&mut self, number: c_long) {
+        self.has_same_attributes &= KEEPING_ATTRIBUTES.contains(&number);
     }
 
     /// What a system call looks at or does that counts for no other process.

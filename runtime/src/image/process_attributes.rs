@@ -173,6 +173,12 @@ impl ProcessAttributes {
         )
     }
 
+    /// Whether something has changed since `then` that a process can change without a system call.
+    pub fn have_changed_without_calls(then: &Self) -> bool {
+        let mut pairs = KEPT.iter().zip(&then.0);
+        pairs.any(|((_, source), then)| !source.needs_call() && source.value(b"") != *then)
+    }
+
     /// Names what differs from an earlier time.
     pub fn changed_since(&self, then: &Self) -> impl Iterator<Item = &'static str> {
         let pairs = self.0.iter().zip(&then.0);
@@ -184,6 +190,11 @@ impl ProcessAttributes {
 }
 
 impl Source {
+    /// Whether only a system call changes it: the command line is in the process's memory, and an instruction writes the GS base.
+    fn needs_call(&self) -> bool {
+        !matches!(self, File("cmdline") | OfProcessor(ARCH_GET_GS))
+    }
+
     fn value(&self, status: &[u8]) -> Vec<u8> {
         match *self {
             Returned(option, [first, second]) => result(system_call(

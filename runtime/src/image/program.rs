@@ -1,7 +1,8 @@
 //! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the image,
 //! as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on ([`mod@super::point`]).
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int};
+use std::io::Error;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::failure::Failure;
 use super::fork::fork;
-use super::point::{BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
+use super::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
@@ -109,8 +110,8 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     }
     // What the program has written is an effect, also if it is still in a buffer.
     flush(&preparation)?;
-    tell(FORKS);
-    if !is_as_before() {
+    let has_only_kept = tell(FORKS) == Some(AS_BEFORE);
+    if !is_as_before(has_only_kept) {
         tell(LEAVES);
         return Ok(None);
     }
@@ -174,24 +175,27 @@ fn flush(preparation: &Object) -> object::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel keeps for the process what it has kept before the program has begun.
-fn is_as_before() -> bool {
+/// Whether the kernel keeps for the process what it has kept before the program has begun. `has_only_kept` says that this was so, and
+/// that no system call has changed it since.
+fn is_as_before(has_only_kept: bool) -> bool {
     let Ok(known) = KERNEL.lock() else {
         return false;
     };
-    let now = ProcessAttributes::of_this_process();
-    let is_as = |known: &ProcessAttributes| now.changed_since(known).next().is_none();
+    let is_as = |known: &ProcessAttributes| {
+        if has_only_kept {
+            return !ProcessAttributes::have_changed_without_calls(known);
+        }
+        let now = ProcessAttributes::of_this_process();
+        now.changed_since(known).next().is_none()
+    };
     known.as_ref().is_some_and(is_as)
 }
 
-/// Makes a system call that the tracer sees.
-fn tell(what: &str) {
-    let Some(request) = request() else {
-        return;
-    };
-    let path = [request.as_os_str().as_bytes(), what.as_bytes()].concat();
-    if let Ok(path) = CString::new(path) {
-        // SAFETY: asks whether there is a file of that name, which nobody makes.
-        unsafe { libc::access(path.as_ptr(), libc::F_OK) };
-    }
+/// Makes a system call that the tracer sees. Returns the error with which it fails.
+fn tell(what: &str) -> Option<c_int> {
+    let path = [request()?.as_os_str().as_bytes(), what.as_bytes()].concat();
+    let path = CString::new(path).ok()?;
+    // SAFETY: asks whether there is a file of that name, which nobody makes.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) };
+    Error::last_os_error().raw_os_error()
 }

@@ -1,6 +1,8 @@
 //! Phase 1: walk the code objects and encode what they are made of.
 
-use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
@@ -27,7 +29,7 @@ pub struct Graph {
 
 /// An object of the archive.
 pub struct Node {
-    pub encoded: Encoded,
+    pub encoded: Rc<Encoded>,
     /// A str that the archive's intern table must find.
     pub interned: bool,
     /// Used only as a docstring, line table or the like, which a running program hardly looks at.
@@ -188,9 +190,9 @@ struct Collector<'a> {
     touched: &'a Touched,
     nodes: Vec<Node>,
     /// Hash-consing: what is encoded alike is one object.
-    known: HashMap<Encoded, Known>,
+    known: FxHashMap<Rc<Encoded>, Known>,
     /// Live objects that have been encoded, by address.
-    seen: HashMap<usize, Reference>,
+    seen: FxHashMap<usize, Reference>,
     /// Keeps those addresses taken.
     alive: Vec<Object>,
 }
@@ -209,8 +211,8 @@ impl<'a> Collector<'a> {
             lower: interpreter.lower,
             touched,
             nodes: Vec::new(),
-            known: HashMap::new(),
-            seen: HashMap::new(),
+            known: FxHashMap::default(),
+            seen: FxHashMap::default(),
             alive: Vec::new(),
         }
     }
@@ -232,7 +234,7 @@ impl<'a> Collector<'a> {
     /// knows that its hash table must be filled in.
     fn add_lower_constants(&mut self) {
         let Some(lower) = self.lower else { return };
-        let mut visited = HashSet::new();
+        let mut visited = FxHashSet::default();
         for module in lower.tables.modules() {
             if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
                 // SAFETY: the layer is in use, so its modules have been taken for code objects already.
@@ -247,7 +249,7 @@ impl<'a> Collector<'a> {
         &mut self,
         object: &Object,
         lower: &Mapped,
-        visited: &mut HashSet<u64>,
+        visited: &mut FxHashSet<u64>,
     ) -> Result<(), Refusal> {
         let Some(address) = lower.requested_address(object.as_ptr() as u64) else {
             return Ok(());
@@ -272,7 +274,7 @@ impl<'a> Collector<'a> {
         };
         let interned = encoded.kind == Kind::Str && encode::is_interned(object);
         self.known
-            .insert(encoded, Known::Lower { address, interned });
+            .insert(Rc::new(encoded), Known::Lower { address, interned });
         Ok(())
     }
 
@@ -343,9 +345,10 @@ impl<'a> Collector<'a> {
 
     fn add(&mut self, encoded: Encoded) -> u32 {
         let number = self.nodes.len() as u32;
+        let encoded = Rc::new(encoded);
         // Code objects are told apart: what a run writes into one must not show in another.
         if encoded.kind != Kind::Code {
-            self.known.insert(encoded.clone(), Known::Here(number));
+            self.known.insert(Rc::clone(&encoded), Known::Here(number));
         }
         self.nodes.push(Node {
             encoded,
@@ -447,7 +450,7 @@ impl<'a> Collector<'a> {
 
     fn reachable_frozensets(&self, root: u32) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut visited = HashSet::new();
+        let mut visited = FxHashSet::default();
         let mut pending = vec![root];
         while let Some(number) = pending.pop() {
             if !visited.insert(number) {

@@ -11,7 +11,7 @@ use super::collect::{Graph, Root};
 use super::layout::Plan;
 use super::{Directory, Interpreter};
 use crate::cpython::anchor;
-use crate::cpython::encode::{self, Reference};
+use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::Kind;
 
 /// What was written.
@@ -119,7 +119,7 @@ fn objects(
     let mut relocations = BitmapBuilder::new(plan.layout.mapped_bytes());
     let mut code_count = 0;
     for (number, node) in graph.nodes.iter().enumerate() {
-        let mut encoded = node.encoded.clone();
+        let mut encoded = Encoded::clone(&node.encoded);
         if node.interned {
             encode::mark_interned(&mut encoded);
         }

@@ -1,0 +1,86 @@
+//! Processes that are traced run on the processor of their tracer. Of the two, one always waits for the other: to wake up a processor
+//! that idles, thousands of times, costs as much as all else that is done.
+//!
+//! A process does not see that. It gets all of its processors back before it asks which they are, and before it starts others, which
+//! have as many as it has.
+
+use std::collections::BTreeSet;
+use std::ffi::c_long;
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+/// Calls before which a thread gets all of its processors back.
+const REVEALING: [c_long; 8] = [
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fork,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_vfork,
+];
+/// Files below this directory say which processors they are.
+const TELLING: &[u8] = b"/proc";
+
+/// The processor of this thread, and threads of other processes that it traces.
+pub struct SameProcessor {
+    /// What these have by themselves.
+    all: CpuSet,
+    one: CpuSet,
+    bound: BTreeSet<i32>,
+}
+
+impl SameProcessor {
+    /// Binds this thread to one of the processors of a process that it is going to trace; returns none if that cannot be done.
+    pub fn with(process: i32) -> Option<Self> {
+        let all = sched_getaffinity(Pid::from_raw(process)).ok()?;
+        let here = sched_getcpu();
+        if here >= CpuSet::MAX_CPU || !all.is_set(here) || all.count() == 1 {
+            return None;
+        }
+        let mut one = CpuSet::new();
+        one.set(here);
+        sched_setaffinity(None, &one).ok()?;
+        Some(Self {
+            all,
+            one,
+            bound: BTreeSet::new(),
+        })
+    }
+
+    /// Takes notice of a system call that a thread is about to make.
+    pub fn calls(&mut self, thread: i32, number: c_long) {
+        if REVEALING.contains(&number) {
+            self.release(thread);
+        }
+    }
+
+    /// Takes notice of the path that a thread is about to use.
+    pub fn uses(&mut self, thread: i32, path: &[u8]) {
+        if path.starts_with(TELLING) {
+            self.release(thread);
+        } else if path.starts_with(b"/") && !self.bound.contains(&thread) && set(thread, &self.one)
+        {
+            self.bound.insert(thread);
+        }
+    }
+
+    /// Gives a thread all of its processors back.
+    pub fn release(&mut self, thread: i32) {
+        if self.bound.remove(&thread) {
+            set(thread, &self.all);
+        }
+    }
+
+    /// Takes notice that a thread has ended, or is not traced any more.
+    pub fn forget(&mut self, thread: i32) {
+        self.bound.remove(&thread);
+    }
+}
+
+/// It fails if the thread has ended, or has got other rights.
+fn set(thread: i32, processors: &CpuSet) -> bool {
+    sched_setaffinity(Pid::from_raw(thread), processors).is_ok()
+}
