@@ -630,6 +630,70 @@ fn a_pipe_is_read_by_the_program_that_is_restored() {
     )));
 }
 
+/// What a program changes of its process between two imports is so in what is restored, whoever notices the change.
+#[test]
+fn what_changes_between_imports_is_as_in_a_plain_run() {
+    for (change, question) in [
+        (
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])",
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [])",
+        ),
+        // The name that others see is in the memory of the process: no system call is made for it.
+        (
+            "ctypes.memmove(ctypes.c_void_p.in_dll(ctypes.CDLL(None), 'program_invocation_name').value, b'#', 1)",
+            "open('/proc/self/cmdline').read()[:1]",
+        ),
+        ("os.chdir('made')", "os.path.basename(os.getcwd())"),
+    ] {
+        let program = format!(
+            "import ctypes, os, signal, beside\n{change}\nimport html\nprint({question})\n"
+        );
+        let project = project(&[("app.py", &program), ("beside.py", MODULE)]);
+        let expected = plain(&project, &["app.py"]);
+        for _ in 0..4 {
+            let arguments = [
+                "-X",
+                &format!("cds_auto={},image", project.path("made/app.img").display()),
+                "app.py",
+            ];
+            let outcome = Outcome::of(&mut project.command_with_lib(&arguments));
+            settle(&project);
+            assert_eq!(outcome, expected, "{change}");
+        }
+        assert!(project.path(IMAGE).exists(), "{change}");
+    }
+}
+
+/// The process that is watched runs on one processor. It does not see that, and neither do its threads and children.
+#[test]
+fn a_process_that_becomes_an_image_has_all_of_its_processors() {
+    const ASKED: &str = "import os, subprocess, threading
+found = [os.sched_getaffinity(0)]
+thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
+thread.start(); thread.join()
+status = [line.split()[1] for line in open('/proc/self/status') if line.startswith('Cpus_allowed:')]
+child = subprocess.run(['sh', '-c', 'grep Cpus_allowed: /proc/self/status'], capture_output=True).stdout
+";
+    let program = "import asked, sys\nprint(asked.found, asked.status, asked.child)\n";
+    let project = project(&[("app.py", program), ("lib/asked.py", ASKED)]);
+    let expected = plain(&project, &["app.py"]);
+    project.write("app.lst", "asked\n");
+    let dump = [
+        "-m",
+        "cds",
+        "dump",
+        "-q",
+        "--image",
+        "app.lst",
+        "made/app.img",
+    ];
+    Outcome::of(&mut project.command_with_lib(&dump)).success();
+    let restored = ["-X", "cds=made/app.img", "-X", "cds_stats", "app.py"];
+    let restored = Outcome::of(&mut project.command_with_lib(&restored));
+    assert_eq!(restored.stdout, expected.stdout);
+    assert!(restored.stderr.contains("started from"), "{restored:?}");
+}
+
 /// Whoever starts a program may have signals ignored, or give it descriptors.
 #[test]
 fn what_a_restored_program_inherits_is_as_in_a_plain_run() {

@@ -74,7 +74,10 @@ const PATH_FINDER: &str = "<frozen importlib._bootstrap_external>";
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.
 pub fn is_path_finder(thread: i32) -> io::Result<bool> {
-    Ok(innermost_code(thread)?.is_some_and(|(file, _)| file == PATH_FINDER))
+    let innermost = innermost(thread, 1)?;
+    Ok(innermost
+        .first()
+        .is_some_and(|(file, _)| file == PATH_FINDER))
 }
 
 /// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a directory: that of
@@ -100,11 +103,11 @@ pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
         "realpath",
     ];
     let is_of_paths = |file: &str| FILES.iter().any(|end| file.ends_with(end));
-    Ok(match &innermost(thread)?[..] {
+    Ok(match &innermost(thread, 1)?[..] {
         [] => true,
         [(file, _), ..] if file == PATH_FINDER => true,
         [(file, function), ..] if is_of_paths(file) => FUNCTIONS.contains(&&**function),
-        callers => asks_for_kind_of_path(callers),
+        _ => asks_for_kind_of_path(&innermost(thread, 3)?),
     })
 }
 
@@ -129,23 +132,12 @@ fn asks_for_kind_of_path(callers: &[(String, String)]) -> bool {
     is(first, "/pathlib/_local.py", "stat") && callers.first().is_some_and(asks)
 }
 
-/// The file and the name of the innermost code that a stopped thread runs.
-fn innermost_code(thread: i32) -> io::Result<Option<(String, String)>> {
-    let mut found = None;
-    each_code(thread, |file, name| {
-        found = Some((file, name));
-        ControlFlow::Break(())
-    })?;
-    Ok(found)
-}
-
-/// The same, with as many callers as matter.
-fn innermost(thread: i32) -> io::Result<Vec<(String, String)>> {
-    const MOST_CALLERS: usize = 2;
+/// The file and the name of so much of the code that a stopped thread runs, the innermost first.
+fn innermost(thread: i32, most: usize) -> io::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     each_code(thread, |file, name| {
         found.push((file, name));
-        if found.len() > MOST_CALLERS {
+        if found.len() == most {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())

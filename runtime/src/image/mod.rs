@@ -41,6 +41,8 @@ mod process_attributes;
 #[cfg(target_arch = "x86_64")]
 mod program;
 #[cfg(target_arch = "x86_64")]
+mod program_name;
+#[cfg(target_arch = "x86_64")]
 mod pseudo_terminal;
 mod refusal;
 #[cfg(target_arch = "x86_64")]

@@ -54,12 +54,13 @@ const ENDING: [(c_long, &str); 9] = [
 const MEMORY: &str = "memory that cannot be restored";
 
 /// System calls that leave the attributes of a process as they are (`process_attributes.rs`); imports make hardly any others.
-const KEEPING_ATTRIBUTES: [c_long; 37] = [
+const KEEPING_ATTRIBUTES: [c_long; 39] = [
     libc::SYS_access,
     libc::SYS_brk,
     libc::SYS_clock_gettime,
     libc::SYS_close,
     libc::SYS_dup,
+    libc::SYS_epoll_create1,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_fstat,
@@ -69,6 +70,7 @@ const KEEPING_ATTRIBUTES: [c_long; 37] = [
     libc::SYS_getegid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
+    libc::SYS_getitimer,
     libc::SYS_getpid,
     libc::SYS_getrandom,
     libc::SYS_gettid,

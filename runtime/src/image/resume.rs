@@ -9,7 +9,7 @@ use cds_image::command_line::{CommandLine, Program};
 use cds_image::format::Restored;
 use cds_image::kernel_state;
 
-use super::{finalize, program, variables};
+use super::{finalize, program, program_name, variables};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::cpython::own;
@@ -42,7 +42,11 @@ pub unsafe fn resume() -> Result<()> {
         // This changes the array itself.
         variables::renew();
         image::after_fork_in_child();
-        (texts(RESTORED.argv), environment, RESTORED.ignored_signals)
+        let arguments = texts(RESTORED.argv);
+        if let Some(first) = arguments.first() {
+            program_name::renew(first.as_ptr().cast_mut().cast());
+        }
+        (arguments, environment, RESTORED.ignored_signals)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
         // It was understood before the image was chosen.

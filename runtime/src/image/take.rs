@@ -29,6 +29,7 @@ use super::memory_map::{self, Mapping};
 use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
+use super::program_name;
 use super::rehearse::{self, Rehearsal, Unheard};
 use super::renewal;
 use super::resume::{self, RESTORED};
@@ -91,6 +92,7 @@ fn outcome(result: Result<Option<i32>, Failure>, request: &Path) -> Option<i32> 
 
 fn begin(runtime: &Runtime, request: &Path) -> Result<Option<i32>, Failure> {
     threads::watch_forks();
+    program_name::begin();
     if let Some(text) = what_prints_or_traces(runtime) {
         return Err(text.into());
     }

@@ -1,8 +1,9 @@
 //! Phase 1: walk the code objects and encode what they are made of.
 
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
@@ -190,18 +191,14 @@ struct Collector<'a> {
     touched: &'a Touched,
     nodes: Vec<Node>,
     /// Hash-consing: what is encoded alike is one object.
-    known: FxHashMap<Rc<Encoded>, Known>,
+    known: FxHashMap<Rc<Encoded>, u32>,
+    /// Constants of the lower layer by the hash of what they are encoded as: there are so many that to keep that takes longer than to
+    /// encode the few again that are asked for.
+    in_lower: FxHashMap<u64, Object>,
     /// Live objects that have been encoded, by address.
     seen: FxHashMap<usize, Reference>,
     /// Keeps those addresses taken.
     alive: Vec<Object>,
-}
-
-/// Where an encoded object is already.
-#[derive(Clone, Copy)]
-enum Known {
-    Here(u32),
-    Lower { address: u64, interned: bool },
 }
 
 impl<'a> Collector<'a> {
@@ -212,6 +209,7 @@ impl<'a> Collector<'a> {
             touched,
             nodes: Vec::new(),
             known: FxHashMap::default(),
+            in_lower: FxHashMap::default(),
             seen: FxHashMap::default(),
             alive: Vec::new(),
         }
@@ -272,10 +270,23 @@ impl<'a> Collector<'a> {
             }
             _ => self.encode(object)?,
         };
-        let interned = encoded.kind == Kind::Str && encode::is_interned(object);
-        self.known
-            .insert(Rc::new(encoded), Known::Lower { address, interned });
+        let hash = FxBuildHasher.hash_one(&encoded);
+        self.in_lower.insert(hash, object.clone());
         Ok(())
+    }
+
+    /// The address of the lower layer's constant that is encoded alike, if there is one, and whether it is interned.
+    fn known_in_lower(&mut self, encoded: &Encoded) -> Result<Option<(u64, bool)>, Refusal> {
+        let hash = FxBuildHasher.hash_one(encoded);
+        let Some((lower, object)) = self.lower.zip(self.in_lower.get(&hash).cloned()) else {
+            return Ok(None);
+        };
+        if self.encode(&object)? != *encoded {
+            return Ok(None);
+        }
+        let interned = encoded.kind == Kind::Str && encode::is_interned(&object);
+        let address = lower.requested_address(object.as_ptr() as u64);
+        Ok(address.map(|address| (address, interned)))
     }
 
     /// Adds a module's code and returns its number, and its length when it is marshalled.
@@ -307,15 +318,13 @@ impl<'a> Collector<'a> {
         }
         let encoded = self.encode(object)?;
         let interned = encoded.kind == Kind::Str && encode::is_interned(object);
-        let known = self.known.get(&encoded).copied();
-        let reference = match known {
+        let reference = match self.known_in_lower(&encoded)? {
             // An interned string must be found by its value, and so be one that the intern table has.
-            Some(Known::Lower {
-                address,
-                interned: known,
-            }) if known || !interned => Reference::Lower(address),
-            Some(Known::Here(number)) => Reference::Archive(number),
-            _ => Reference::Archive(self.add(encoded)),
+            Some((address, known)) if known || !interned => Reference::Lower(address),
+            _ => Reference::Archive(match self.known.get(&encoded) {
+                Some(&number) => number,
+                None => self.add(encoded),
+            }),
         };
         if let Reference::Archive(number) = reference {
             let heat = self.heat(object);
@@ -348,7 +357,7 @@ impl<'a> Collector<'a> {
         let encoded = Rc::new(encoded);
         // Code objects are told apart: what a run writes into one must not show in another.
         if encoded.kind != Kind::Code {
-            self.known.insert(Rc::clone(&encoded), Known::Here(number));
+            self.known.insert(Rc::clone(&encoded), number);
         }
         self.nodes.push(Node {
             encoded,
