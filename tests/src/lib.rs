@@ -286,7 +286,7 @@ pub fn change_header(archive: &Path, change: impl FnOnce(&mut [u8])) {
     let header = &mut bytes[..length];
     change(header);
     header[16..24].fill(0);
-    let checksum = cds_format::content_hash(header);
+    let checksum = archive_format::content_hash(header);
     header[16..24].copy_from_slice(&checksum.to_le_bytes());
     fs::write(archive, bytes).expect("the archive can be written");
 }

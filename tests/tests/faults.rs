@@ -40,7 +40,7 @@ fn project() -> Project {
 
 /// Every fault point in the source of the runtime.
 fn points() -> BTreeSet<String> {
-    let source = repository().join("runtime/src");
+    let source = repository().join("runtime/library/src");
     let mut points = BTreeSet::new();
     collect_points(&source, &mut points);
     assert!(points.len() > 30, "{points:?}");

@@ -30,13 +30,7 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
         let target = build.runtime().join("target");
         let mut cargo = workspace.cargo();
         cargo.env_remove("CARGO_BUILD_TARGET");
-        cargo.args([
-            "build",
-            "--profile",
-            "launcher",
-            "--package",
-            "cds-launcher",
-        ]);
+        cargo.args(["build", "--profile", "launcher", "--package", "launcher"]);
         cargo.arg("--target-dir").arg(&target);
         phase.run(&mut cargo, &build.log("launcher"))?;
         let made = made(build, OBJECT);

@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         let packages = [
             &["--workspace", "--all-targets"][..],
             // Parts of it exist in its own profile only.
-            &["--package", "cds-launcher", "--profile", "launcher"],
+            &["--package", "launcher", "--profile", "launcher"],
         ];
         packages.iter().try_for_each(|packages| {
             cargo(&[&["clippy"], *packages, &["--", "-D", "warnings"]].concat())
@@ -110,9 +110,9 @@ fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
     step(&format!("check for {target}"), || {
         let mut arguments = vec!["check", "--target", target];
         let packages = [
-            "cds-format",
-            "cds-image",
-            "cds-launcher",
+            "archive-format",
+            "startup-image",
+            "launcher",
             "cpython-cds-runtime",
         ];
         for package in packages {

@@ -110,7 +110,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// For tests: a runtime with fault points (`runtime/src/fault.rs`).
+    /// For tests: a runtime with fault points (`runtime/library/src/fault.rs`).
     pub fn has_faults(self) -> bool {
         matches!(self, Profile::Debug | Profile::Sanitize)
     }

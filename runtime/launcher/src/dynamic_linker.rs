@@ -5,11 +5,11 @@ use core::arch::asm;
 use core::ffi::{CStr, c_void};
 use core::{mem, ptr, slice};
 
-use cds_image::start::auxiliary_vector;
 use libc::{Elf64_Ehdr as Header, Elf64_Phdr as Segment};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+use startup_image::start::auxiliary_vector;
 
 /// Where it lies: what the system's compiler names in other programs.
 const PATH: &CStr = {
@@ -20,7 +20,7 @@ const PATH: &CStr = {
     }
 };
 
-const PAGE: u64 = cds_image::PAGE;
+const PAGE: u64 = startup_image::PAGE;
 /// As many segments has no dynamic linker, and no interpreter.
 const MOST_SEGMENTS: usize = 32;
 
@@ -202,7 +202,7 @@ fn fail() -> ! {
     loop {
         // SAFETY: ends the process.
         unsafe {
-            cds_image::system_call::call(
+            startup_image::system_call::call(
                 libc::SYS_exit_group as u64,
                 &[COMMAND_NOT_FOUND, 0, 0, 0, 0, 0],
             )

@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use cds_image::places::HEAP;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use startup_image::places::HEAP;
 
 struct Heap {
     /// The next free address; zero before anything was taken.

@@ -22,13 +22,13 @@ mod memory_functions;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use cds_image::restore::Request;
-use cds_image::start::Start;
+use startup_image::restore::Request;
+use startup_image::start::Start;
 
 #[cfg(panic = "abort")]
 define_memory_functions!("");
 
-/// Bytes of `_PyCDS_refusal` (runtime/src/image/refusal.rs).
+/// Bytes of `_PyCDS_refusal` (runtime/library/src/image/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
 
 unsafe extern "C" {

@@ -12,7 +12,7 @@ extern "C" {
 
 /* Everything the interpreter may ask of the archive runtime.
 
-   The functions are written in Rust (runtime/src/ffi.rs).  None of them
+   The functions are written in Rust (runtime/library/src/ffi.rs).  None of them
    raises, except where said: whatever goes wrong in there, the answer is
    "not from the archive" and the caller goes on as stock CPython does. */
 

@@ -1,0 +1,33 @@
+//! Extension modules of the standard library that need no loading, because they are part of the interpreter.
+//!
+//! Such a module is also a file, which the import system finds as ever. The init function of the interpreter's own
+//! copy is used if the file is known to be the one that was built from the same objects: the dump compares its
+//! content with what the build recorded, and notes its modification time and size.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+
+use archive_format::content_hash;
+
+use crate::answer::catalog;
+use crate::cpython::config::Config;
+use crate::cpython::linked::{self, Init};
+use crate::layers::Layers;
+
+/// The init function of the module `name`, to be loaded from the file at `path`, if it is linked in.
+pub fn init(layers: &Layers, config: &Config, name: &std::ffi::CStr, path: &str) -> Init {
+    let linked = linked::find(name)?;
+    let fits =
+        linked::has_default_load_flags() && catalog::is_linked_extension(layers, config, path);
+    linked.init.filter(|_| fits)
+}
+
+/// Whether the file at `path` was built from the objects that are linked in as the module `name`.
+pub fn is_built_from_linked(name: &str, path: &Path) -> bool {
+    let linked = CString::new(name).ok().and_then(|name| linked::find(&name));
+    let content = linked.and_then(|linked| Some((linked, fs::read(path).ok()?)));
+    content.is_some_and(|(linked, content)| {
+        content.len() as u64 == linked.bytes && content_hash(&content) == linked.checksum
+    })
+}

@@ -1,0 +1,75 @@
+//! For the process that renews an archive of `-X cds_auto`: what runs have left for it, and what the archive has.
+
+use std::path::Path;
+
+use super::observation;
+use crate::cpython::object::{Object, Result};
+use crate::record::auto;
+use crate::record::runs::{self, Ended, Event};
+use crate::{options, runtime};
+
+/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments, terminal)`, or None, where
+/// a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen modules.
+pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
+    let archive = Path::new(archive.to_str()?);
+    let runs = runs::ended(&options::records(archive));
+    let runs = runs.into_iter().map(ended_run);
+    Object::list(runs.collect::<Result<Vec<_>>>()?)
+}
+
+fn ended_run(run: Ended) -> Result<Object> {
+    let text = |text: &str| Object::str(text);
+    let subject = match run.start.subject {
+        Some(subject) => {
+            let options = subject.options.iter().map(|option| text(option));
+            let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
+            let arguments = subject.arguments.iter();
+            let arguments = arguments.map(|argument| Object::from_bytes(argument));
+            let arguments = Object::list(arguments.collect::<Result<Vec<_>>>()?)?;
+            let program = Object::from_bytes(&subject.program)?;
+            let terminal = observation::of_terminal(subject.terminal.as_ref())?;
+            Object::tuple(vec![program, options, arguments, terminal])?
+        }
+        None => Object::none(),
+    };
+    let wants_image = run.start.environment.is_some();
+    let (mut missed, mut lines) = (Vec::new(), Vec::new());
+    for event in run.events {
+        match event {
+            // One comes first, and it is not here any more.
+            Event::Start(_) => {}
+            Event::Line(line) => lines.push(text(&line)?),
+            Event::Missed { name, path } => {
+                let path = path.map_or_else(|| Ok(Object::none()), |path| text(&path))?;
+                missed.push(Object::tuple(vec![text(&name)?, path])?);
+            }
+        }
+    }
+    Object::tuple(vec![
+        text(&run.path.to_string_lossy())?,
+        subject,
+        Object::bool(wants_image),
+        Object::list(missed)?,
+        Object::list(lines)?,
+    ])
+}
+
+pub fn archived_lines([]: [Object; 0]) -> Result<Object> {
+    let named = runtime::current().and_then(|runtime| runtime.layers.named.as_ref());
+    let lines = named.map(auto::lines).transpose()?.unwrap_or_default();
+    let lines = lines.iter().map(|line| Object::str(line));
+    Object::list(lines.collect::<Result<Vec<_>>>()?)
+}
+
+/// What this process has loaded, as a trace list has it.
+pub fn loaded_lines([]: [Object; 0]) -> Result<Object> {
+    let lines = runtime::current().map(|runtime| runtime.loaded_lines());
+    let lines = lines.unwrap_or_default();
+    let lines = lines.iter().map(|line| Object::str(line));
+    Object::list(lines.collect::<Result<Vec<_>>>()?)
+}
+
+pub fn wake([archive]: [Object; 1]) -> Result<Object> {
+    runs::wake(&options::records(Path::new(archive.to_str()?)));
+    Ok(Object::none())
+}

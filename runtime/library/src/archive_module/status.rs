@@ -1,0 +1,68 @@
+//! What this process has of archives.
+
+use std::path::Path;
+
+use crate::answer::extensions;
+use crate::cpython::object::{Object, Result};
+use crate::reader::Mapped;
+use crate::report::memory;
+use crate::runtime;
+
+pub fn is_linked([name, path]: [Object; 2]) -> Result<Object> {
+    let path = Path::new(path.to_str()?);
+    Ok(Object::bool(extensions::is_built_from_linked(
+        name.to_str()?,
+        path,
+    )))
+}
+
+pub fn status([]: [Object; 0]) -> Result<Object> {
+    let layers = runtime::current()
+        .into_iter()
+        .flat_map(|runtime| runtime.layers.iter());
+    Object::list(
+        layers
+            .map(|layer| archive_status(&layer.archive))
+            .collect::<Result<Vec<_>>>()?,
+    )
+}
+
+pub fn module_names([]: [Object; 0]) -> Result<Object> {
+    let layers = runtime::current()
+        .into_iter()
+        .flat_map(|runtime| runtime.layers.iter());
+    let names = layers.flat_map(|layer| layer.archive.tables.modules());
+    let names = names.map(|module| Object::str(module.name));
+    Object::list(names.collect::<Result<Vec<_>>>()?)
+}
+
+fn archive_status(archive: &Mapped) -> Result<Object> {
+    let sections = memory::usage(archive).into_iter().map(|usage| {
+        Object::dict([
+            ("name", Object::str(usage.kind.name())?),
+            ("never_written", Object::bool(usage.kind.is_never_written())),
+            ("resident_kb", Object::int(usage.resident as i64)?),
+            ("private_dirty_kb", Object::int(usage.private_dirty as i64)?),
+        ])
+    });
+    Object::dict([
+        ("path", Object::str(&archive.path.to_string_lossy())?),
+        ("address", Object::int(archive.base() as i64)?),
+        ("bytes", Object::int(archive.header.mapped_bytes as i64)?),
+        ("relocated", Object::bool(archive.relocated)),
+        (
+            "modules",
+            Object::int(
+                archive
+                    .tables
+                    .modules()
+                    .filter(|module| module.code.is_some())
+                    .count() as i64,
+            )?,
+        ),
+        (
+            "sections",
+            Object::list(sections.collect::<Result<Vec<_>>>()?)?,
+        ),
+    ])
+}

@@ -1,0 +1,466 @@
+//! Every function that C calls, as declared in `Include/internal/pycore_cds.h`.
+//!
+//! Each is fenced the same way: what goes wrong, panics included, ends as the answer that makes the
+//! interpreter go on without the archive.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::slice;
+
+use crate::answer::catalog::{self, Found};
+use crate::answer::extensions;
+use crate::answer::intern;
+use crate::answer::loaders;
+use crate::answer::patterns;
+use crate::answer::patterns::Key;
+use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
+use crate::cpython::is_main_interpreter;
+use crate::cpython::linked::Init;
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::image::postponed::{self, SetUp};
+use crate::image::searches;
+use crate::report::stats::{Activity, Origin};
+use crate::runtime::{self, Runtime};
+use crate::{archive_module, fault, image};
+
+/// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
+fn fenced<T>(name: &str, otherwise: T, body: impl FnOnce() -> T) -> T {
+    let body = || {
+        fault::point(name);
+        body()
+    };
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        runtime::disable();
+        otherwise
+    })
+}
+
+/// The same for a question that the import system asks: the answer is None then, as if nothing were archived. A raised
+/// exception is passed on as NULL.
+fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+    let answer = fenced(name, None, || Some(body()));
+    returned(answer.unwrap_or_else(|| Ok(Object::none())))
+}
+
+/// The same for a function that Python code calls for what it does: it raises OSError then.
+pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+    let name = name.to_str().unwrap_or_default();
+    let result = fenced(name, None, || Some(body()));
+    returned(result.unwrap_or_else(|| {
+        let message =
+            format!("{name}() has failed, which is a bug; with -X cds_strict there is more");
+        Err(Raised::new(Exception::Os, &message))
+    }))
+}
+
+fn returned(result: Result<Object>) -> *mut PyObject {
+    result.map_or(ptr::null_mut(), Object::into_ptr)
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c_int {
+    std::panic::set_hook(Box::new(runtime::report_panic));
+    fault::read_environment();
+    let result = fenced("initialize", None, || {
+        // SAFETY: C passes the main interpreter before it has made any object.
+        Some(unsafe { runtime::initialize(interp) })
+    });
+    let goes_on = result.map_or_else(runtime::may_go_without, |result| result.is_ok());
+    c_int::from(!goes_on)
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_ImportingSite() {
+    fenced("importing_site", (), || {
+        if let Some(runtime) = runtime::current()
+            && is_main_interpreter()
+        {
+            if let Err(raised) = image::begin_variables(&runtime.options) {
+                raised.report();
+            }
+            runtime.begin_renewal();
+        }
+    });
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_SiteImported() {
+    fenced("site_imported", (), || {
+        if runtime::current().is_some_and(|runtime| runtime.options.pycds)
+            && is_main_interpreter()
+            && let Err(raised) = start_pycds()
+        {
+            raised.report();
+        }
+    });
+}
+
+/// What the start-up file of code-data-share does.
+fn start_pycds() -> Result<()> {
+    let environment = Object::import(c"cds.environment")?;
+    environment.attribute(c"start")?.call(Vec::new())?;
+    Ok(())
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
+    fenced("finalize", (), || {
+        if let Some(runtime) = runtime::current() {
+            runtime.finish();
+        }
+    });
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
+    let Some(runtime) = runtime::for_interning() else {
+        return ptr::null_mut();
+    };
+    fenced("find_interned", ptr::null_mut(), || {
+        // SAFETY: C passes an exact str.
+        unsafe { intern::find(&runtime.layers, string) }.map_or(ptr::null_mut(), Object::into_ptr)
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
+    name: *mut PyObject,
+    data: *const c_char,
+) -> *mut PyObject {
+    // `_imp.get_frozen_object()` takes other data than the interpreter's own.
+    let runtime = runtime::current().filter(|runtime| runtime.image.contains(data as u64));
+    let Some(runtime) = runtime else {
+        return ptr::null_mut();
+    };
+    fenced("get_frozen_code", ptr::null_mut(), || {
+        // SAFETY: C passes a str that outlives the call.
+        let name = unsafe { Object::from_borrowed(name) };
+        match frozen_code(runtime, &name) {
+            Ok(code) => code.map_or(ptr::null_mut(), Object::into_ptr),
+            Err(raised) => {
+                raised.clear();
+                ptr::null_mut()
+            }
+        }
+    })
+}
+
+fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
+    runtime.trace(name, None)?;
+    let name = name.to_str()?;
+    let Some(layers) = runtime.layers_for_code() else {
+        return Ok(None);
+    };
+    let answer = runtime
+        .stats
+        .timed(Activity::GetCode, || catalog::frozen_code(layers, name))?;
+    Ok(counted(runtime, name, None, answer))
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_GetCode(
+    _module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_question("get_code", || {
+        let Some(runtime) = runtime::current() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [name, path] = unsafe { arguments(args, count) }?;
+        let module = name;
+        let (Ok(name), Ok(path)) = (module.to_str(), path.to_str()) else {
+            // A lone surrogate or something that is no string: `importlib` deals with it.
+            Raised.clear();
+            return Ok(Object::none());
+        };
+        runtime.trace(&module, Some(path))?;
+        let Some(layers) = runtime.layers_for_code() else {
+            return Ok(Object::none());
+        };
+        let answer = runtime.stats.timed(Activity::GetCode, || {
+            catalog::source_code(layers, &runtime.config, path)
+        })?;
+        runtime.compiler.loaded(name, answer.as_ref().ok(), layers);
+        Ok(counted(runtime, name, Some(path), answer).unwrap_or_else(Object::none))
+    })
+}
+
+/// Takes notice of an answer about a module; it is frozen if it has no path.
+fn counted(
+    runtime: &Runtime,
+    name: &str,
+    path: Option<&str>,
+    answer: catalog::Answer,
+) -> Option<Object> {
+    match answer {
+        Ok(code) => {
+            let origin = path.map_or(Origin::Frozen, |_| Origin::Source);
+            runtime.stats.hit(origin);
+            Some(code)
+        }
+        Err(miss) => {
+            runtime.missed(name, path, miss);
+            None
+        }
+    }
+}
+
+/// Takes notice of what is searched for while an image is made.
+fn note_search([directory, name, loaders]: [Object; 3]) {
+    let standard = loaders::standard(&loaders);
+    let (Ok(directory), name) = (directory.to_str(), name.to_str()) else {
+        // Without a name that can be noted, its time is compared.
+        Raised.clear();
+        return;
+    };
+    // Other loaders find files with other suffixes.
+    let is_standard = matches!(standard, Ok(Some(_)));
+    let name = name.ok().filter(|name| is_standard && !name.contains('\0'));
+    searches::note(directory, name);
+    Raised.clear();
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindModule(
+    _module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_question("find_module", || {
+        if runtime::current().is_some_and(|runtime| runtime.options.image.is_some()) {
+            // SAFETY: the calling convention METH_FASTCALL.
+            note_search(unsafe { arguments(args, count) }?);
+        }
+        let runtime = runtime::current()
+            // With -vv `importlib` says which files it tries.
+            .filter(|runtime| runtime.config.verbosity() < 2 && !runtime.layers.is_empty());
+        let Some(runtime) = runtime else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [directory, name, loaders] = unsafe { arguments(args, count) }?;
+        let (Ok(directory), Ok(name)) = (directory.to_str(), name.to_str()) else {
+            Raised.clear();
+            return Ok(Object::none());
+        };
+        let Some(loaders) = loaders::standard(&loaders)? else {
+            return Ok(Object::none());
+        };
+        let found = runtime.stats.timed(Activity::FindModule, || {
+            catalog::find(&runtime.layers, &runtime.config, directory, name)
+        });
+        match found {
+            Found::Unknown => {
+                runtime.stats.unknown_directory(directory);
+                Ok(Object::none())
+            }
+            Found::Nothing => Object::tuple(Vec::new()),
+            Found::File {
+                path,
+                suffix,
+                package,
+            } => {
+                let Some((_, loader)) = loaders
+                    .into_iter()
+                    .find(|(candidate, _)| *candidate == suffix)
+                else {
+                    return Ok(Object::none());
+                };
+                let search_path = match package {
+                    Some(directory) => Object::list([Object::str(&directory)?])?,
+                    None => Object::none(),
+                };
+                Object::tuple(vec![loader, Object::str(&path)?, search_path])
+            }
+        }
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindPattern(
+    module: *mut PyObject,
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    fenced_question("find_pattern", || {
+        let Some(runtime) = runtime::current() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: the calling convention METH_FASTCALL.
+        let [key, function] = unsafe { arguments(args, count) }?;
+        let Some(key) = Key::new(&key)? else {
+            return Ok(Object::none());
+        };
+        runtime.trace_pattern(&key)?;
+        let Some(layers) = runtime.layers_for_code() else {
+            return Ok(Object::none());
+        };
+        // SAFETY: a function of a module is called with the module.
+        let sre = unsafe { Object::from_borrowed(module) };
+        let found = runtime.stats.timed(Activity::FindPattern, || {
+            patterns::find(layers, &runtime.compiler, &key, &function, &sre)
+        });
+        Ok(found
+            .unwrap_or_else(|raised| {
+                raised.clear();
+                None
+            })
+            .unwrap_or_else(Object::none))
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> c_int {
+    fenced("postpones_gc", 0, || {
+        // SAFETY: C passes the calling thread's interpreter.
+        c_int::from(
+            runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
+        )
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
+    // A process that was started for that has no program to run instead.
+    let is_asked = runtime::current().is_some_and(|runtime| runtime.options.image.is_some());
+    let Some(status) = fenced("take_image", is_asked.then_some(1), image::take) else {
+        return 0;
+    };
+    // SAFETY: C passes a variable.
+    unsafe { exit_code.write(status) };
+    1
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_ModuleImported(
+    _interp: *mut PyInterpreterState,
+    module: *mut PyObject,
+) {
+    fenced("module_imported", (), || image::module_imported(module));
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_RecursionExceeded() {
+    fenced("recursion_exceeded", (), image::recursion_exceeded);
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
+    // SAFETY: as the header says.
+    let waits = fenced("set_up_or_wait", false, || unsafe {
+        postponed::waits(module, set_up)
+    });
+    if waits {
+        return 0;
+    }
+    // SAFETY: as the header says.
+    unsafe { set_up(module) }
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterState) -> c_int {
+    fenced("finalize_restored", 0, || {
+        c_int::from(image::finalize_restored())
+    })
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_IsRestored() -> c_int {
+    c_int::from(image::is_restored())
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_EndRestored(exit_code: c_int) {
+    fenced("end_restored", (), || image::end_restored(exit_code));
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
+    let Some(runtime) = runtime::for_interning() else {
+        return 0;
+    };
+    let address = object as u64;
+    let mut layers = runtime.layers.iter();
+    let is_archived = layers.any(|layer| layer.archive.requested_address(address).is_some());
+    c_int::from(is_archived || image::is_immortal())
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const c_char) -> Init {
+    fenced("find_linked_init", None, || {
+        let runtime = runtime::current()?;
+        // SAFETY: C passes strings that outlive the call.
+        let (name, path) = unsafe { (CStr::from_ptr(name), CStr::from_ptr(path)) };
+        extensions::init(&runtime.layers, &runtime.config, name, path.to_str().ok()?)
+    })
+}
+
+/// The arguments of a call, if they are as many as expected.
+///
+/// # Safety
+/// `args` and `count` are as the calling convention METH_FASTCALL passes them.
+pub unsafe fn arguments<const N: usize>(
+    args: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> Result<[Object; N]> {
+    if count as usize != N {
+        return Err(Raised::new(
+            Exception::Type,
+            &format!("expected {N} arguments, got {count}"),
+        ));
+    }
+    // SAFETY: METH_FASTCALL passes `count` borrowed references.
+    let args = unsafe { slice::from_raw_parts(args, N) };
+    // SAFETY: as above.
+    Ok(std::array::from_fn(|index| unsafe {
+        Object::from_borrowed(args[index])
+    }))
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn PyInit__cds_archive() -> *mut PyObject {
+    archive_module::init()
+}

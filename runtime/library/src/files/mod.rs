@@ -1,0 +1,4 @@
+//! How files get their names.
+
+pub mod leftovers;
+pub mod sealed;

@@ -1,0 +1,125 @@
+//! What an image file holds, for those who want to know.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use startup_image::format::{FileIdentity, Image, ImageFile, Source};
+
+/// An image in figures.
+pub struct Description {
+    pub executable: String,
+    pub options: Vec<String>,
+    /// The only program that it is for, as the command line has it.
+    pub program: Option<String>,
+    /// Bytes in the image file, of zeros, and in other files.
+    pub stored: u64,
+    pub zero: u64,
+    pub in_files: u64,
+    pub regions: usize,
+    /// Other files, with the bytes that are mapped of each.
+    pub files: Vec<(String, u64)>,
+    /// Whether all variables count.
+    pub compares_whole_environment: bool,
+    /// Variables, and their values when the image was made.
+    pub environment: Vec<(String, Option<String>)>,
+    /// Standard streams that have to lead to what they led to.
+    pub terminals: Vec<String>,
+    /// First parts of the names of modules.
+    pub names: Vec<String>,
+    /// Number of files and directories that imports looked at.
+    pub paths: usize,
+    /// What the program was stopped at that the image is of.
+    pub stopped_at: Option<String>,
+    /// What processes may find that differs from what a plain start finds.
+    pub reported: Vec<String>,
+    /// Those of them, and of the mapped files, that are not as they were.
+    pub changed: Vec<String>,
+}
+
+/// Files and directories that imports looked at, and mapped files, that are not as they were.
+pub fn changed<'a>(image: &'a Image) -> impl Iterator<Item = &'a [u8]> {
+    let mapped = image.files.iter().filter(|backing| {
+        let now = rustix::fs::stat(backing.path).ok();
+        now.as_ref().map(FileIdentity::of) != Some(backing.identity)
+    });
+    image
+        .key
+        .changed()
+        .chain(mapped.map(|backing| backing.path))
+}
+
+/// Reads an image file.
+///
+/// # Errors
+/// A text that says why it is none.
+pub fn describe(path: &Path) -> Result<Description, String> {
+    let file = ImageFile::open(path.as_os_str().as_bytes())?.ok_or("there is no such file")?;
+    let image = file.image()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (mut stored, mut zero, mut in_files) = (0, 0, 0);
+    let mut mapped: BTreeMap<u32, u64> = BTreeMap::new();
+    for region in &image.regions {
+        match region.source {
+            Source::Zero => zero += region.bytes,
+            Source::Image(_) => stored += region.bytes,
+            Source::File(index, _) => {
+                in_files += region.bytes;
+                *mapped.entry(index).or_default() += region.bytes;
+            }
+        }
+    }
+    let filled: u64 = image.fills.iter().map(|fill| fill.bytes).sum();
+    stored += filled;
+    zero -= filled;
+    let key = &image.key;
+    let changed = changed(&image).map(text).collect();
+    let files = image.files.iter().zip(0..).map(|(backing, index)| {
+        let bytes = mapped.get(&index).copied().unwrap_or_default();
+        (text(backing.path), bytes)
+    });
+    let whole = key.whole_environment.iter().flatten();
+    let whole = whole.map(|(name, value)| (*name, Some(*value)));
+    let environment = whole.chain(key.environment.iter().copied());
+    let environment: BTreeMap<_, _> = environment.collect();
+    let mut reported: Vec<String> = image.reported.iter().map(|&it| it.to_owned()).collect();
+    let stopped_at = key.program.as_ref().and_then(|_| reported.pop());
+    Ok(Description {
+        executable: text(key.executable),
+        options: key.options.iter().map(|option| text(option)).collect(),
+        program: key.program.as_ref().map(|it| program(it.identity)),
+        stored,
+        zero,
+        in_files,
+        regions: image.regions.len(),
+        files: files.collect(),
+        compares_whole_environment: key.whole_environment.is_some(),
+        environment: environment
+            .into_iter()
+            .map(|(name, value)| (text(name), value.map(text)))
+            .collect(),
+        terminals: key
+            .terminals
+            .iter()
+            .map(|terminal| terminal.stream().to_owned())
+            .collect(),
+        names: key.names.iter().map(|name| (*name).to_owned()).collect(),
+        paths: key.paths.len() + key.searched.len(),
+        stopped_at,
+        reported,
+        changed,
+    })
+}
+
+/// The words of a program's identity; of a script, the last is its directory or nothing, and the first is nothing.
+fn program(identity: &[u8]) -> String {
+    let words = identity.split(|&byte| byte == 0);
+    let words = words.filter(|word| !word.is_empty());
+    let words = words.map(String::from_utf8_lossy).collect::<Vec<_>>();
+    match &words[..] {
+        [options @ .., directory] if !options.is_empty() => {
+            format!("{} in {directory}", options.join(" "))
+        }
+        _ => words.join(" "),
+    }
+}

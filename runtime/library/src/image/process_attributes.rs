@@ -1,0 +1,346 @@
+//! What the kernel keeps for a process besides its memory, which an image does not have. If imports change some of it,
+//! restored processes would be without that change.
+//!
+//! Much of it is inherited from the process that starts this one. So it is what was before the imports that counts.
+
+use std::ffi::c_int;
+use std::fs;
+
+use crate::kernel::inherited::{lines, link, proc_file};
+
+/// From `linux/prctl.h` and `asm/prctl.h`.
+const PR_GET_IO_FLUSHER: c_int = 58;
+const PR_GET_MDWE: c_int = 66;
+const PR_GET_MEMORY_MERGE: c_int = 68;
+const ARCH_GET_GS: c_int = 0x1004;
+const ARCH_GET_XCOMP_PERM: c_int = 0x1022;
+const ARCH_GET_UNTAG_MASK: c_int = 0x4001;
+const ARCH_SHSTK_STATUS: c_int = 0x5005;
+
+/// How something is found out.
+enum Source {
+    /// By what `prctl(2)` returns, asked with these arguments.
+    Returned(c_int, [i64; 2]),
+    /// By the number that it writes.
+    Written(c_int),
+    /// By the number that `arch_prctl(2)` writes.
+    OfProcessor(c_int),
+    /// By lines of `/proc/self/status`.
+    Status(&'static [&'static str]),
+    /// By a file below `/proc/self`.
+    File(&'static str),
+    /// By where a symbolic link below `/proc/self` leads.
+    Link(&'static str),
+    /// By something else.
+    Call(fn() -> Vec<u8>),
+}
+
+use Source::{Call, File, Link, OfProcessor, Returned, Status, Written};
+
+/// All of it, with the names that messages have for it. What one kernel does not know is the same before and after.
+const KEPT: &[(&str, Source)] = &[
+    ("the working directory", Link("cwd")),
+    ("the root directory (chroot)", Link("root")),
+    ("the session", Call(session)),
+    ("the priority", Call(priority)),
+    ("the name of the process", File("comm")),
+    ("the command line that others see", File("cmdline")),
+    ("resource limits", File("limits")),
+    ("the umask", Status(&["Umask"])),
+    ("blocked signals", Status(&["SigBlk"])),
+    ("signals that wait", Call(waiting_signals)),
+    ("the processors that may be used", Status(&["Cpus_allowed"])),
+    ("the user", Status(&["Uid"])),
+    ("the group", Status(&["Gid"])),
+    ("the groups", Status(&["Groups"])),
+    (
+        "capabilities",
+        Status(&["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]),
+    ),
+    (
+        "that no privileges can be gained (PR_SET_NO_NEW_PRIVS)",
+        Status(&["NoNewPrivs"]),
+    ),
+    (
+        "the system calls that are allowed (seccomp)",
+        Status(&["Seccomp", "Seccomp_filters"]),
+    ),
+    ("timers (timer_create)", File("timers")),
+    ("the scheduling policy", Call(scheduling)),
+    ("the I/O priority", Call(io_priority)),
+    ("the personality", Call(personality)),
+    ("the memory policy (set_mempolicy)", Call(memory_policy)),
+    ("the control group", File("cgroup")),
+    ("namespaces", Call(namespaces)),
+    ("keyrings", Call(keyrings)),
+    ("the security context", Call(security_context)),
+    ("the audit user", File("loginuid")),
+    ("oom_score_adj", File("oom_score_adj")),
+    ("coredump_filter", File("coredump_filter")),
+    (
+        "whether others may read its memory (PR_SET_DUMPABLE)",
+        Returned(libc::PR_GET_DUMPABLE, [0, 0]),
+    ),
+    (
+        "the signal at its parent's death (PR_SET_PDEATHSIG)",
+        Written(libc::PR_GET_PDEATHSIG),
+    ),
+    (
+        "whether orphans become its children (PR_SET_CHILD_SUBREAPER)",
+        Written(libc::PR_GET_CHILD_SUBREAPER),
+    ),
+    (
+        "the timer slack (PR_SET_TIMERSLACK)",
+        Returned(libc::PR_GET_TIMERSLACK, [0, 0]),
+    ),
+    (
+        "whether it has huge pages (PR_SET_THP_DISABLE)",
+        Returned(libc::PR_GET_THP_DISABLE, [0, 0]),
+    ),
+    (
+        "secure bits (PR_SET_SECUREBITS)",
+        Returned(libc::PR_GET_SECUREBITS, [0, 0]),
+    ),
+    (
+        "speculation (PR_SET_SPECULATION_CTRL: store bypass)",
+        Returned(libc::PR_GET_SPECULATION_CTRL, [0, 0]),
+    ),
+    (
+        "speculation (PR_SET_SPECULATION_CTRL: indirect branches)",
+        Returned(libc::PR_GET_SPECULATION_CTRL, [1, 0]),
+    ),
+    (
+        "speculation (PR_SET_SPECULATION_CTRL: L1D cache)",
+        Returned(libc::PR_GET_SPECULATION_CTRL, [2, 0]),
+    ),
+    (
+        "whether memory may become executable (PR_SET_MDWE)",
+        Returned(PR_GET_MDWE, [0, 0]),
+    ),
+    (
+        "whether it writes what others read (PR_SET_IO_FLUSHER)",
+        Returned(PR_GET_IO_FLUSHER, [0, 0]),
+    ),
+    (
+        "whether its pages are merged (PR_SET_MEMORY_MERGE)",
+        Returned(PR_GET_MEMORY_MERGE, [0, 0]),
+    ),
+    (
+        "memory errors (PR_MCE_KILL)",
+        Returned(libc::PR_MCE_KILL_GET, [0, 0]),
+    ),
+    (
+        "timing (PR_SET_TIMING)",
+        Returned(libc::PR_GET_TIMING, [0, 0]),
+    ),
+    (
+        "whether it may read the time stamp counter (PR_SET_TSC)",
+        Written(libc::PR_GET_TSC),
+    ),
+    (
+        "whom it shares a core with (PR_SCHED_CORE)",
+        Call(core_cookie),
+    ),
+    (
+        "whether it may identify the processor (ARCH_SET_CPUID)",
+        Call(cpuid),
+    ),
+    ("the GS base (ARCH_SET_GS)", OfProcessor(ARCH_GET_GS)),
+    (
+        "the processor's features (ARCH_REQ_XCOMP_PERM)",
+        OfProcessor(ARCH_GET_XCOMP_PERM),
+    ),
+    (
+        "tagged addresses (ARCH_ENABLE_TAGGED_ADDR)",
+        OfProcessor(ARCH_GET_UNTAG_MASK),
+    ),
+    (
+        "shadow stacks (ARCH_SHSTK_ENABLE)",
+        OfProcessor(ARCH_SHSTK_STATUS),
+    ),
+];
+
+/// All of it, as it was at one time.
+pub struct ProcessAttributes(Vec<Vec<u8>>);
+
+impl ProcessAttributes {
+    pub fn of_this_process() -> Self {
+        let status = proc_file("status");
+        Self(
+            KEPT.iter()
+                .map(|(_, source)| source.value(&status))
+                .collect(),
+        )
+    }
+
+    /// Whether something has changed since `then` that a process can change without a system call.
+    pub fn have_changed_without_calls(then: &Self) -> bool {
+        let mut pairs = KEPT.iter().zip(&then.0);
+        pairs.any(|((_, source), then)| !source.needs_call() && source.value(b"") != *then)
+    }
+
+    /// Names what differs from an earlier time.
+    pub fn changed_since(&self, then: &Self) -> impl Iterator<Item = &'static str> {
+        let pairs = self.0.iter().zip(&then.0);
+        KEPT.iter()
+            .zip(pairs)
+            .filter(|(_, (now, then))| now != then)
+            .map(|((name, _), _)| *name)
+    }
+}
+
+impl Source {
+    /// Whether only a system call changes it: the command line is in the process's memory, and an instruction writes the GS base.
+    fn needs_call(&self) -> bool {
+        !matches!(self, File("cmdline") | OfProcessor(ARCH_GET_GS))
+    }
+
+    fn value(&self, status: &[u8]) -> Vec<u8> {
+        match *self {
+            Returned(option, [first, second]) => result(system_call(
+                libc::SYS_prctl,
+                [option.into(), first, second, 0],
+            )),
+            Written(option) => written(|place| {
+                system_call(libc::SYS_prctl, [option.into(), place, 0, 0]);
+            }),
+            OfProcessor(option) => written(|place| {
+                system_call(libc::SYS_arch_prctl, [option.into(), place, 0, 0]);
+            }),
+            Status(names) => lines(status, names),
+            File(name) => proc_file(name),
+            Link(name) => link(name),
+            Call(function) => function(),
+        }
+    }
+}
+
+/// Calls a system call that only asks.
+fn system_call(number: i64, [first, second, third, fourth]: [i64; 4]) -> i64 {
+    // SAFETY: all callers pass what only asks, with addresses of variables that the kernel may write to.
+    unsafe { libc::syscall(number, first, second, third, fourth, 0_i64) }
+}
+
+fn result(value: i64) -> Vec<u8> {
+    value.to_ne_bytes().to_vec()
+}
+
+/// The number that a call writes to the address that it gets.
+fn written(call: impl FnOnce(i64)) -> Vec<u8> {
+    let mut number = 0_i64;
+    call(&raw mut number as i64);
+    result(number)
+}
+
+/// Process group, session and terminal.
+fn session() -> Vec<u8> {
+    let stat = String::from_utf8_lossy(&proc_file("stat")).into_owned();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = fields.split_ascii_whitespace().skip(2).take(3).collect();
+    fields.join(" ").into_bytes()
+}
+
+/// Blocked ones: others are about to be delivered.
+fn waiting_signals() -> Vec<u8> {
+    let status = proc_file("status");
+    let mask = |name| {
+        let line = String::from_utf8_lossy(&lines(&status, &[name])).into_owned();
+        let digits = line.split_ascii_whitespace().nth(1).unwrap_or_default();
+        u64::from_str_radix(digits, 16).unwrap_or_default()
+    };
+    let waiting = (mask("SigPnd") | mask("ShdPnd")) & mask("SigBlk");
+    waiting.to_ne_bytes().to_vec()
+}
+
+fn priority() -> Vec<u8> {
+    const PRIO_PROCESS: i64 = 0;
+    result(system_call(libc::SYS_getpriority, [PRIO_PROCESS, 0, 0, 0]))
+}
+
+/// Policy, flags, priority, deadline, and limits of use.
+fn scheduling() -> Vec<u8> {
+    const BYTES: usize = 56;
+    const POLICY: usize = 4;
+    const NICE: std::ops::Range<usize> = 16..20;
+    const RUNTIME: std::ops::Range<usize> = 24..32;
+    let mut attributes = [0_u8; BYTES];
+    let place = attributes.as_mut_ptr() as i64;
+    system_call(libc::SYS_sched_getattr, [0, place, BYTES as i64, 0]);
+    // The first has a name of its own, and the second is what the scheduler grants, unless there is a deadline.
+    attributes[NICE].fill(0);
+    if i32::from(attributes[POLICY]) != libc::SCHED_DEADLINE {
+        attributes[RUNTIME].fill(0);
+    }
+    attributes.to_vec()
+}
+
+fn io_priority() -> Vec<u8> {
+    const IOPRIO_WHO_PROCESS: i64 = 1;
+    let arguments = [IOPRIO_WHO_PROCESS, 0, 0, 0];
+    result(system_call(libc::SYS_ioprio_get, arguments))
+}
+
+fn personality() -> Vec<u8> {
+    const ONLY_ASK: i64 = 0xffff_ffff;
+    result(system_call(libc::SYS_personality, [ONLY_ASK, 0, 0, 0]))
+}
+
+fn memory_policy() -> Vec<u8> {
+    const NODES: i64 = 1024;
+    let mut mask = [0_u64; NODES as usize / 64];
+    let mut mode = written(|place| {
+        let arguments = [place, mask.as_mut_ptr() as i64, NODES, 0];
+        system_call(libc::SYS_get_mempolicy, arguments);
+    });
+    mode.extend(mask.iter().flat_map(|word| word.to_ne_bytes()));
+    mode
+}
+
+fn namespaces() -> Vec<u8> {
+    let entries = fs::read_dir("/proc/self/ns").into_iter().flatten();
+    let mut links: Vec<Vec<u8>> = entries
+        .flatten()
+        .map(|entry| link(&format!("ns/{}", entry.file_name().to_string_lossy())))
+        .collect();
+    links.sort();
+    links.join(&b'\n')
+}
+
+/// Those of the thread, the process and the session.
+fn keyrings() -> Vec<u8> {
+    const KEYCTL_GET_KEYRING_ID: i64 = 0;
+    [-1, -2, -3]
+        .into_iter()
+        .flat_map(|ring| {
+            result(system_call(
+                libc::SYS_keyctl,
+                [KEYCTL_GET_KEYRING_ID, ring, 0, 0],
+            ))
+        })
+        .collect()
+}
+
+/// That of a security module, and what it is going to be for new programs, files, keys and sockets.
+fn security_context() -> Vec<u8> {
+    ["current", "exec", "fscreate", "keycreate", "sockcreate"]
+        .iter()
+        .flat_map(|name| [proc_file(&format!("attr/{name}")), b"\n".to_vec()].concat())
+        .collect()
+}
+
+fn core_cookie() -> Vec<u8> {
+    const PR_SCHED_CORE: i64 = 62;
+    const GET: i64 = 0;
+    let mut cookie = 0_i64;
+    // SAFETY: writes to the variable.
+    unsafe {
+        let place = &raw mut cookie;
+        libc::syscall(libc::SYS_prctl, PR_SCHED_CORE, GET, 0_i64, 0_i64, place);
+    }
+    result(cookie)
+}
+
+fn cpuid() -> Vec<u8> {
+    const ARCH_GET_CPUID: i64 = 0x1011;
+    result(system_call(libc::SYS_arch_prctl, [ARCH_GET_CPUID, 0, 0, 0]))
+}

@@ -1,0 +1,141 @@
+//! When the image of `-X cds_auto=FILE,image` is written anew, and with which options.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Stat, fstat};
+use startup_image::command_line::CommandLine;
+use startup_image::format::{ImageFile, Vdso, modified_ns};
+use startup_image::key::{OTHER_ARGUMENTS, Program};
+use startup_image::own_file::OwnFile;
+use startup_image::patience;
+use startup_image::streams::OwnTerminal;
+
+use super::describe::changed;
+use super::{note, refusal};
+use crate::cpython::object::{Object, Result};
+use crate::record::runs::Subject;
+
+/// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any more, or if
+/// it is for certain arguments of this program, and the run has others: then it becomes one for any.
+///
+/// One that was only made with other options, for another user, or with other variables, fits others: processes that take turns
+/// would renew it for ever.
+pub fn needs_renewal(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
+    is_of_no_use(path) || of_program(path, program, |then| then.has_others(arguments))
+}
+
+/// Whether an image tells that runs of a program have had different arguments, of which this is another one.
+pub fn do_arguments_vary(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
+    of_program(path, program, |then| {
+        then.is_for_any_arguments || then.has_others(arguments)
+    })
+}
+
+fn of_program(path: &Path, identity: &[u8], is: impl FnOnce(&Program) -> bool) -> bool {
+    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let image = file.image();
+    let program = image
+        .as_ref()
+        .ok()
+        .and_then(|image| image.key.program.as_ref());
+    program.is_some_and(|program| program.identity == identity && is(program))
+}
+
+fn is_of_no_use(path: &Path) -> bool {
+    let own = match OwnFile::open(path.as_os_str().as_bytes()) {
+        Ok(Some(own)) => own,
+        Ok(None) => return true,
+        Err(_) => return is_replaceable(path),
+    };
+    if note::is_note(&own) {
+        return age(&own.status) > patience::OF_NOTES;
+    }
+    let Ok(file) = ImageFile::of(own) else {
+        return true;
+    };
+    file.image().map_or(true, |image| {
+        let is_due = || age_of_image(&file) >= patience::of_image(image.short_lived);
+        let is_stale = || changed(&image).next().is_some();
+        !is_of_this_kernel(&image.process.vdso) || is_due() && is_stale()
+    })
+}
+
+/// How many images there have been in a row that were out of date soon, before the one that is about to be written to a path.
+pub fn short_lived_before(path: &Path) -> u32 {
+    let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
+        return 0;
+    };
+    let before = file.image().map_or(0, |image| image.short_lived);
+    patience::short_lived_with(age_of_image(&file), before)
+}
+
+fn age_of_image(file: &ImageFile) -> Duration {
+    fstat(&file.file).map_or(Duration::MAX, |status| age(&status))
+}
+
+/// How long ago a file was written; forever if that is in the future.
+fn age(status: &Stat) -> Duration {
+    let written = u64::try_from(modified_ns(status)).unwrap_or_default();
+    let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(written);
+    written.elapsed().unwrap_or(Duration::MAX)
+}
+
+/// Whether a file that is not used is one's own all the same, as a copy is that others may read.
+fn is_replaceable(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|status| status.is_file() && status.uid() == user)
+}
+
+/// A restored process has the vdso of its image.
+fn is_of_this_kernel(vdso: &Vdso) -> bool {
+    // SAFETY: the kernel has said where it is.
+    unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
+}
+
+/// Whether the image should be written anew, as far as it is known why this process was not restored.
+pub fn is_lacking(path: &Path) -> bool {
+    match refusal::of_everybody() {
+        Some(false) => refusal::refusal().is_some_and(|reason| reason.ends_with(OTHER_ARGUMENTS)),
+        Some(true) => is_of_no_use(path),
+        None => fs::symlink_metadata(path).is_err(),
+    }
+}
+
+/// What an image of this process would be of, which was started in a directory, if one can be taken.
+pub fn subject(directory: &Path) -> Option<Subject> {
+    let arguments = fs::read("/proc/self/cmdline").ok()?;
+    let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
+    let arguments: Vec<&[u8]> = arguments.collect();
+    let line = CommandLine::parse(&arguments)?;
+    let own = arguments.get(line.rest..).unwrap_or_default();
+    let text = |option| String::from_utf8(option).ok();
+    Some(Subject {
+        program: line.program.identity(directory.as_os_str().as_bytes())?,
+        arguments: own.iter().map(|argument| argument.to_vec()).collect(),
+        options: line.options.into_iter().map(text).collect::<Option<_>>()?,
+        terminal: OwnTerminal::of_process(),
+    })
+}
+
+/// The options with which an image of this process would have to be taken; none if there can be none.
+pub fn options_of_process() -> Result<Option<Vec<String>>> {
+    let options = command_line()?.map(|line| line.options);
+    let text = |option| String::from_utf8(option).ok();
+    Ok(options.and_then(|options| options.into_iter().map(text).collect()))
+}
+
+fn command_line() -> Result<Option<CommandLine>> {
+    let arguments = Object::import(c"sys")?.attribute(c"orig_argv")?;
+    let encode = Object::import(c"os")?.attribute(c"fsencode")?;
+    let arguments = arguments.to_items()?.into_iter();
+    let arguments = arguments.map(|argument| encode.call(vec![argument]));
+    let arguments = arguments.collect::<Result<Vec<_>>>()?;
+    let bytes = arguments.iter().map(|argument| argument.to_bytes());
+    Ok(CommandLine::parse(&bytes.collect::<Result<Vec<_>>>()?))
+}

@@ -1,0 +1,209 @@
+//! What a restored process does first: what a forked child does, and then what a start does that depends on the command
+//! line, the environment and the standard streams.
+
+use std::ffi::{CStr, CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use startup_image::command_line::{CommandLine, Program};
+use startup_image::format::Restored;
+use startup_image::kernel_state;
+
+use super::{finalize, program, program_name, variables};
+use crate::cpython::image;
+use crate::cpython::object::{Object, Result};
+use crate::cpython::own;
+use crate::options::{Auto, StatsTarget};
+use crate::runtime;
+
+/// What the new process was started with; whoever restores it fills it in.
+pub static mut RESTORED: Restored = Restored {
+    argc: 0,
+    argv: 0,
+    envp: 0,
+    ignored_signals: 0,
+};
+
+/// Whether this process was restored.
+pub fn is_restored() -> bool {
+    // SAFETY: written before this process's first instruction, and never since.
+    unsafe { RESTORED.argv != 0 }
+}
+
+/// Takes the process over.
+///
+/// # Safety
+/// Called once, by the only thread of a restored process, with the GIL.
+pub unsafe fn resume() -> Result<()> {
+    // SAFETY: as promised; whoever restored the process has filled it in, with texts that stay.
+    let (arguments, environment, ignored) = unsafe {
+        libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
+        let environment = texts(RESTORED.envp);
+        // This changes the array itself.
+        variables::renew();
+        image::after_fork_in_child();
+        let arguments = texts(RESTORED.argv);
+        if let Some(first) = arguments.first() {
+            program_name::renew(first.as_ptr().cast_mut().cast());
+        }
+        (arguments, environment, RESTORED.ignored_signals)
+    };
+    let Some(line) = CommandLine::parse(&arguments) else {
+        // It was understood before the image was chosen.
+        return Ok(());
+    };
+    finalize::begin(&line);
+    let variable = |name: &[u8]| variable(&environment, name);
+    let setting = |name| line.setting(name, variable);
+    if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
+        let auto = setting("cds_auto").filter(|value| !value.is_empty());
+        let auto = auto.filter(|_| setting("cds").is_none());
+        let text = |value| String::from_utf8_lossy(value).into_owned();
+        runtime.resume(runtime::Restored {
+            image: OsStr::from_bytes(&image).into(),
+            stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
+            auto: auto.map(|value| Auto::of_option(&text(value))),
+        });
+    }
+    let original: Vec<CString> = arguments.iter().map(|argument| text(argument)).collect();
+    image::set_original_arguments(&original);
+    let program_arguments = configure(&line, &arguments);
+    let options = line.cds.iter();
+    let options: Vec<Vec<u8>> = options
+        .map(|(name, value)| [&name[..], b"=", value].concat())
+        .collect();
+    let signals: Vec<i64> = (1..=64)
+        .filter(|signal| ignored & 1 << (signal - 1) != 0)
+        .collect();
+    begin(
+        &program_arguments,
+        &arguments,
+        &options,
+        list(&environment)?,
+        &signals,
+    )?;
+    // Python's own way leaves traces that the kernel shows.
+    kernel_state::ignore_signals(ignored);
+    if let Some(runtime) = runtime::current() {
+        runtime.begin_renewal();
+    }
+    Ok(())
+}
+
+/// Does what does not need a new process, before an image is taken: done some times, it leaves caches filled and
+/// instructions specialized, where each restored process would have to write otherwise. The environment is that which
+/// this process was started with.
+///
+/// # Safety
+/// Called by the only thread, with the GIL.
+pub unsafe fn practise(environment: &Object) -> Result<()> {
+    // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
+    unsafe {
+        image::before_fork();
+        image::after_fork_in_child();
+    }
+    let environment = environment.to_list()?;
+    begin(&[[]], &[b"python"], &[[]; 0], environment, &[])?;
+    let startup = own::module(c"cds.startup")?;
+    startup.attribute(c"practise")?.call(Vec::new())?;
+    Ok(())
+}
+
+fn begin(
+    program_arguments: &[impl AsRef<[u8]>],
+    arguments: &[impl AsRef<[u8]>],
+    options: &[impl AsRef<[u8]>],
+    environment: Object,
+    ignored_signals: &[i64],
+) -> Result<()> {
+    let signals = ignored_signals.iter().copied().map(Object::int);
+    let resumed = own::module(c"cds.startup")?.attribute(c"resumed")?;
+    resumed.call(vec![
+        list(program_arguments)?,
+        list(arguments)?,
+        list(options)?,
+        environment,
+        Object::list(signals.collect::<Result<Vec<_>>>()?)?,
+    ])?;
+    Ok(())
+}
+
+/// The value of a variable.
+fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
+    let mut values = environment
+        .iter()
+        .filter_map(|text| text.strip_prefix(name));
+    values.find_map(|value| value.strip_prefix(b"="))
+}
+
+/// The texts of an array that ends with a NULL.
+///
+/// # Safety
+/// There is one at the address, or none at zero, and all of it stays for as long as the texts are used.
+pub unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
+    let first: *const *const c_char = ptr::with_exposed_provenance(address as usize);
+    if first.is_null() {
+        // As clearenv(3) leaves it.
+        return Vec::new();
+    }
+    // SAFETY: as promised.
+    (0..)
+        .map_while(|index| unsafe {
+            let text = *first.add(index);
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
+        })
+        .collect()
+}
+
+fn list(items: &[impl AsRef<[u8]>]) -> Result<Object> {
+    let items = items.iter().map(|item| Object::from_bytes(item.as_ref()));
+    Object::list(items.collect::<Result<Vec<_>>>()?)
+}
+
+/// Tells the interpreter what to run, as `config_parse_cmdline()` and `config_update_argv()` in Python/initconfig.c do,
+/// and returns the program's arguments.
+fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut rest: Vec<Vec<u8>> = arguments[line.rest.min(arguments.len())..]
+        .iter()
+        .map(|argument| argument.to_vec())
+        .collect();
+    // An image of a program is told what to run, and may have begun to.
+    let is_told = program::request().is_some();
+    match &line.program {
+        Program::Command(code) => {
+            if !is_told {
+                image::run_command(&text(&[&code[..], b"\n"].concat()));
+            }
+            rest.insert(0, b"-c".to_vec());
+        }
+        Program::Module(name) => {
+            if !is_told {
+                image::run_module(&text(name));
+            }
+            rest.insert(0, b"-m".to_vec());
+        }
+        Program::Script(path) if !is_told => {
+            let absolute = if path.starts_with(b"/") {
+                path.clone()
+            } else {
+                let here = std::env::current_dir().unwrap_or_default();
+                [here.as_os_str().as_bytes(), b"/", path].concat()
+            };
+            image::run_file(&text(&absolute));
+        }
+        Program::Stdin if rest.is_empty() => rest.push(Vec::new()),
+        Program::Script(_) | Program::Stdin => {}
+    }
+    image::set_arguments(
+        &rest
+            .iter()
+            .map(|argument| text(argument))
+            .collect::<Vec<_>>(),
+    );
+    rest
+}
+
+/// An argument, which has no NUL in it.
+fn text(bytes: &[u8]) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}

@@ -1,0 +1,89 @@
+//! Where no images are taken: their registers and system calls are those of x86-64.
+
+use std::ffi::c_int;
+use std::path::Path;
+use std::sync::atomic::AtomicI32;
+
+use super::watch::{ClockFunctions, Command, Outcome, Watch};
+use crate::cpython::bindings::PyObject;
+use crate::cpython::object::Result;
+use crate::options::Options;
+use crate::record::runs::Subject;
+use crate::runtime;
+
+/// Says so, if an image is asked for.
+pub fn take() -> Option<i32> {
+    runtime::current()?.options.image.as_ref()?;
+    runtime::complain("no startup image: they are not supported on this architecture");
+    Some(1)
+}
+
+/// Nobody watches.
+pub fn recursion_exceeded() {}
+
+/// There is nothing to renew.
+pub fn needs_renewal(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
+    false
+}
+
+pub fn do_arguments_vary(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
+    false
+}
+
+pub fn is_lacking(_path: &Path) -> bool {
+    false
+}
+
+pub fn subject(_directory: &Path) -> Option<Subject> {
+    None
+}
+
+/// # Errors
+/// None.
+pub fn options_of_process() -> Result<Option<Vec<String>>> {
+    Ok(None)
+}
+
+/// # Errors
+/// None.
+pub fn begin_variables(_options: &Options) -> Result<()> {
+    Ok(())
+}
+
+pub fn is_immortal() -> bool {
+    false
+}
+
+pub fn finalize_restored() -> bool {
+    false
+}
+
+pub fn end_restored(_exit_code: c_int) {}
+
+pub fn module_imported(_module: *mut PyObject) {}
+
+pub fn is_restored() -> bool {
+    false
+}
+
+/// Nothing is watched here.
+///
+/// # Errors
+/// None.
+pub fn clock_functions() -> Result<ClockFunctions> {
+    Ok(ClockFunctions {
+        telling: Vec::new(),
+        tzset: 0,
+    })
+}
+
+/// # Errors
+/// Always.
+pub fn run_observed(
+    _: &Command,
+    _: &Path,
+    _: &AtomicI32,
+    _: Option<Watch>,
+) -> std::result::Result<Outcome, String> {
+    Err("not supported on this architecture".to_owned())
+}

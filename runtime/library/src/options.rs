@@ -1,0 +1,176 @@
+//! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
+//! not at all under `-E` and `-I`.
+
+use std::path::{self, Path, PathBuf};
+
+use startup_image::command_line::WITH_IMAGE;
+
+use crate::cpython::config::Config;
+
+/// Options of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The archive to use (`-X cds=FILE`).
+    pub archive: Choice,
+    /// Whether a variable names the archive, which processes inherit that have other options.
+    pub is_inherited: bool,
+    /// The same archive, to be written or renewed if it lacked something (`-X cds_auto=FILE`).
+    pub auto: Option<Auto>,
+    /// Exit if the archive cannot be used, verify all of it, and map what must never be written
+    /// read-only (`-X cds_strict`).
+    pub strict: bool,
+    /// Append the name of each loaded module to this file (`-X cds_trace=FILE`).
+    pub trace: Option<PathBuf>,
+    /// Record at exit which archived objects the run wrote to (`-X cds_profile=FILE`).
+    pub profile: Option<PathBuf>,
+    /// Report at exit what came from the archive (`-X cds_stats`, `-X cds_stats=FILE`).
+    pub stats: Option<StatsTarget>,
+    /// Take a startup image instead of running a program (`-X cds_image=REQUEST`).
+    pub image: Option<PathBuf>,
+    /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
+    pub pycds: bool,
+}
+
+/// What renews itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auto {
+    /// As it was given.
+    pub archive: PathBuf,
+    /// Its absolute path: programs change their directory.
+    pub target: PathBuf,
+    /// The startup image beside it, too (`-X cds_auto=FILE,image`).
+    pub has_image: bool,
+    /// Where the process was started.
+    pub directory: PathBuf,
+}
+
+impl Auto {
+    /// The value of `-X cds_auto`, or of the variable, that is not empty.
+    pub fn of_option(value: &str) -> Self {
+        let with_image = value.strip_suffix(WITH_IMAGE);
+        let archive = PathBuf::from(with_image.unwrap_or(value));
+        Self {
+            target: path::absolute(&archive).unwrap_or_else(|_| archive.clone()),
+            archive,
+            has_image: with_image.is_some(),
+            directory: std::env::current_dir().unwrap_or_default(),
+        }
+    }
+
+    /// The image beside the archive, if that is wanted.
+    pub fn image(&self) -> Option<PathBuf> {
+        self.has_image.then(|| image(&self.target))
+    }
+
+    /// Where runs leave records.
+    pub fn records(&self) -> PathBuf {
+        records(&self.target)
+    }
+}
+
+/// Where the startup image of an archive is.
+pub fn image(archive: &Path) -> PathBuf {
+    beside(archive, ".startup")
+}
+
+/// Where runs leave records for an archive.
+pub fn records(archive: &Path) -> PathBuf {
+    beside(archive, ".runs")
+}
+
+fn beside(archive: &Path, suffix: &str) -> PathBuf {
+    let mut name = archive.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Where statistics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatsTarget {
+    Stderr,
+    /// As JSON if its name ends with `.json`.
+    File(PathBuf),
+}
+
+impl StatsTarget {
+    /// The value of `-X cds_stats`, or of the variable.
+    pub fn of_option(value: &str) -> Option<Self> {
+        match value {
+            "0" => None,
+            "" | "1" => Some(Self::Stderr),
+            path => Some(Self::File(PathBuf::from(path))),
+        }
+    }
+}
+
+/// Which archives to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// That of the standard library.
+    #[default]
+    Standard,
+    /// None, not even that.
+    Off,
+    /// One on top of it.
+    File(PathBuf),
+}
+
+impl Options {
+    pub fn read(config: &Config) -> Self {
+        let options = config.x_options();
+        let variable = |name: &str| {
+            // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
+            let trusted = config.uses_environment() && !is_set_user_id();
+            trusted
+                .then(|| std::env::var(name).ok())
+                .flatten()
+                .filter(|value| !value.is_empty())
+        };
+        let environment = |name: &str| variable(&format!("PYTHON_{}", name.to_uppercase()));
+        let pycds_mode = variable("PYCDSMODE");
+        let pycds_archive =
+            variable("PYCDSARCHIVE").filter(|_| pycds_mode.as_deref() == Some("SHARE"));
+        let value = |name: &str| {
+            let option = options.iter().rev().find(|(option, _)| option == name);
+            option.map_or_else(
+                || environment(name),
+                |(_, value)| Some(value.clone().unwrap_or_default()),
+            )
+        };
+        let file = |name: &str| {
+            value(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let flag = |name: &str| value(name).is_some_and(|value| value != "0");
+        let archive = file("cds").or(pycds_archive.map(PathBuf::from));
+        // An archive that was chosen stays as it is.
+        let auto = value("cds_auto").filter(|value| !value.is_empty() && archive.is_none());
+        let auto = auto.as_deref().map(Auto::of_option);
+        let is_inherited = !options.iter().any(|(name, _)| name == "cds");
+        Self {
+            is_inherited,
+            archive: match archive.or_else(|| auto.as_ref().map(|auto| auto.archive.clone())) {
+                None => Choice::Standard,
+                Some(path) if path.as_os_str() == "off" => Choice::Off,
+                Some(path) => Choice::File(path),
+            },
+            auto,
+            strict: flag("cds_strict"),
+            trace: file("cds_trace"),
+            profile: file("cds_profile"),
+            image: options
+                .iter()
+                .find(|(name, _)| name == "cds_image")
+                .and_then(|(_, value)| value.as_deref())
+                .map(PathBuf::from),
+            stats: value("cds_stats").and_then(|value| StatsTarget::of_option(&value)),
+            pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
+        }
+    }
+}
+
+fn is_set_user_id() -> bool {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}

@@ -1,0 +1,96 @@
+//! Who may have written the file, and whether it is what was written.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use archive_format::{Header, MAX_HEADER_BYTES, PAGE, Rejection};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::OpenError;
+
+/// Opens a regular file, whoever could have written it.
+pub fn file(path: &Path) -> Result<File, OpenError> {
+    // NONBLOCK: opening a FIFO must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::LOOP) if is_anybodys(path) => return Err(OpenError::AnybodysLink),
+        Err(Errno::LOOP) => rustix::fs::open(path, flags, Mode::empty()),
+        opened => opened,
+    };
+    let file = File::from(file.map_err(|e| OpenError::System("open it", e.into()))?);
+    if !status(&file)?.is_file() {
+        return Err(OpenError::NotRegular);
+    }
+    Ok(file)
+}
+
+/// Whether anybody may put a link where a file is expected, as in `/tmp` (`protected_symlinks` in proc_sys_fs(5), which
+/// is not set everywhere).
+fn is_anybodys(path: &Path) -> bool {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    rustix::fs::stat(parent).map_or(true, |status| status.st_mode & 0o002 != 0)
+}
+
+/// Checks that only this user or root could have written a file: an archive is code.
+pub fn trust(file: &File) -> Result<(), OpenError> {
+    let status = status(file)?;
+    let (owner, mode) = (status.uid(), status.mode() & 0o777);
+    let owned = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if !owned || mode & 0o022 != 0 {
+        return Err(OpenError::Untrusted { owner, mode });
+    }
+    Ok(())
+}
+
+fn status(file: &File) -> Result<Metadata, OpenError> {
+    file.metadata().map_err(|e| OpenError::System("stat it", e))
+}
+
+pub fn header(file: &File) -> Result<Header, OpenError> {
+    let length = status(file)?.len();
+    let read = |bytes: u64| -> Result<Vec<u8>, OpenError> {
+        let mut start = vec![0; length.min(bytes) as usize];
+        file.read_exact_at(&mut start, 0)
+            .map_err(|e| OpenError::System("read it", e))?;
+        Ok(start)
+    };
+    let start = read(PAGE)?;
+    match Header::parse(&start, length) {
+        // Its facts may be long.
+        Err(Rejection::Length { .. }) => {
+            Ok(Header::parse(&read(u64::from(MAX_HEADER_BYTES))?, length)?)
+        }
+        parsed => Ok(parsed?),
+    }
+}
+
+/// Whether the file is as it was written, as far as its modification time tells. One without a fraction tells nothing,
+/// and is believed: layers of container images keep whole seconds, and nobody writes to them.
+pub fn is_sealed(file: &File, header: &Header) -> Result<bool, OpenError> {
+    let nanoseconds = status(file)?.mtime_nsec();
+    Ok(nanoseconds == 0 || nanoseconds == i64::from(header.seal_ns()))
+}
+
+/// Reads a section.
+pub fn section_bytes(file: &File, section: &archive_format::Section) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = Vec::new();
+    let length =
+        usize::try_from(section.bytes).map_err(|_| Rejection::Header("a section is too long"))?;
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| Rejection::Header("a section is too long"))?;
+    bytes.resize(length, 0);
+    let mut rest = &mut bytes[..];
+    for extent in section.extents() {
+        let (piece, after) = rest.split_at_mut(extent.bytes as usize);
+        file.read_exact_at(piece, extent.file_offset)
+            .map_err(|e| OpenError::System("read it", e))?;
+        rest = after;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,164 @@
+//! What an archive that renews itself must keep, and what keeps it from doing so: `-X cds_auto`.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::Access;
+use startup_image::command_line::WITH_IMAGE;
+
+use crate::cpython::archived;
+use crate::cpython::config::Config;
+use crate::cpython::object::Result;
+use crate::layers::Layer;
+use crate::options::Auto;
+use crate::record::trace::{self, Use};
+use crate::runtime;
+
+/// The lines of a trace list that name what a layer has: a program does not use all of it in each run. They are for the
+/// archive only, since other programs may have left them there.
+pub fn lines(layer: &Layer) -> Result<Vec<String>> {
+    let tables = &layer.archive.tables;
+    let modules = tables.modules().filter(|module| module.code.is_some());
+    let mut lines: Vec<String> = modules
+        .filter(|module| !module.origin.starts_with('<'))
+        .map(|module| trace::module_line(module.name, Some(module.origin), Use::NotImported))
+        .collect();
+    for offset in tables.all_patterns() {
+        let Some((pattern, room)) = layer.archive.object(offset) else {
+            continue;
+        };
+        // SAFETY: `room` bytes from there on are mapped; its fields are those of a tuple.
+        let fields = unsafe {
+            archived::tuple(pattern.cast().as_ptr(), room).map(|tuple| tuple.tuple_items())
+        };
+        if let Some([pattern, flags, ..]) = fields.as_deref() {
+            let (flags, pattern) = (flags.ascii()?, pattern.ascii()?);
+            lines.push(trace::pattern_line(flags.to_str()?, pattern.to_str()?));
+        }
+    }
+    Ok(lines)
+}
+
+/// The command that renews the archive: the same interpreter, with the options on which it depends whether an archive fits it.
+pub fn command(config: &Config, executable: String, auto: &Auto) -> Vec<Vec<u8>> {
+    let mut command = vec![executable.into_bytes()];
+    command.extend(config.options_for_archives().map(String::into_bytes));
+    let archive = auto.target.as_os_str().as_encoded_bytes();
+    // What it has is kept. With -P: modules beside a script are in the record with their files.
+    let own: [&[u8]; 4] = [b"-P", b"-m", b"cds.auto", archive];
+    command.push([b"-Xcds=", archive].concat());
+    command.extend(own.map(<[u8]>::to_vec));
+    command
+}
+
+/// Why no archive can be written, and what to do about it.
+pub struct Obstacle {
+    reason: String,
+    remedy: &'static str,
+}
+
+impl Obstacle {
+    fn new(reason: String, remedy: &'static str) -> Self {
+        Self { reason, remedy }
+    }
+
+    /// What an error means that has come up in the directory of the archive; none if the program has used up something.
+    pub fn of(auto: &Auto, error: &Error) -> Option<Self> {
+        const OF_DIRECTORY: [ErrorKind; 6] = [
+            ErrorKind::NotADirectory,
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::StorageFull,
+        ];
+        let is_lasting = OF_DIRECTORY.contains(&error.kind());
+        is_lasting
+            .then(|| obstacle(auto).unwrap_or_else(|| unwritable(directory(&auto.target), error)))
+    }
+}
+
+/// What keeps the archive from being written, as far as that is known before it is tried.
+pub fn obstacle(auto: &Auto) -> Option<Obstacle> {
+    let directory = directory(&auto.target);
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Ok(status) if status.is_dir() => {}
+        Ok(_) => return Some(Obstacle::new(format!("{shown} is not a directory"), "")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let reason = format!("there is no directory {shown}");
+            return Some(Obstacle::new(reason, "create it, or "));
+        }
+        Err(error) => return Some(unwritable(directory, &error)),
+    }
+    if fs::metadata(&auto.target).is_ok_and(|status| !status.is_file()) {
+        let reason = "it exists and is not a regular file".to_owned();
+        return Some(Obstacle::new(reason, ""));
+    }
+    let access = rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK);
+    access
+        .err()
+        .map(|error| unwritable(directory, &error.into()))
+}
+
+fn directory(archive: &Path) -> &Path {
+    archive.parent().unwrap_or(archive)
+}
+
+fn unwritable(directory: &Path, error: &Error) -> Obstacle {
+    let reason = format!(
+        "cannot write to the directory {}: {error}",
+        directory.display()
+    );
+    Obstacle::new(reason, "make it writable, or ")
+}
+
+/// Says why no archive can be written: once in a process, and not where a process has said it that this one descends from.
+pub fn complain(auto: &Auto, obstacle: &Obstacle) {
+    static HAS_COMPLAINED: AtomicBool = AtomicBool::new(false);
+    if HAS_COMPLAINED.swap(true, Ordering::Relaxed) || has_ancestor_with(&auto.archive) {
+        return;
+    }
+    let (archive, Obstacle { reason, remedy }) = (auto.archive.display(), obstacle);
+    runtime::complain(&format!(
+        "the archive {archive} cannot be written: {reason}; {remedy}give another FILE to cds_auto"
+    ));
+}
+
+/// Whether a process that this one descends from runs the same interpreter with the same setting.
+fn has_ancestor_with(archive: &Path) -> bool {
+    // More processes are not between two interpreters.
+    const MOST: usize = 32;
+    let setting = [b"cds_auto=", archive.as_os_str().as_encoded_bytes()].concat();
+    let variable = [b"PYTHON_CDS_AUTO=", archive.as_os_str().as_encoded_bytes()].concat();
+    let is_setting = |text: &[u8]| {
+        let text = text.strip_suffix(WITH_IMAGE.as_bytes()).unwrap_or(text);
+        text == variable || text.ends_with(&setting)
+    };
+    let executable = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+    let own = executable("self");
+    let mut process = parent("self");
+    for _ in 0..MOST {
+        let Some(ancestor) = process else {
+            break;
+        };
+        let texts = ["environ", "cmdline"]
+            .map(|name| fs::read(format!("/proc/{ancestor}/{name}")).unwrap_or_default())
+            .concat();
+        let has_setting = texts.split(|&byte| byte == 0).any(is_setting);
+        if has_setting && executable(&ancestor) == own {
+            return true;
+        }
+        process = parent(&ancestor);
+    }
+    false
+}
+
+/// The id of a process's parent (proc(5)).
+fn parent(process: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Some(parent.trim().to_owned()).filter(|parent| parent != "0")
+}

@@ -1,0 +1,122 @@
+//! Which archived objects a run wrote to, recorded for a dump that puts them together
+//! (`-X cds_profile=FILE`).
+//!
+//! A profile is a text file with one key a line, in hexadecimal. Keys are made of what an object says and not of
+//! where it lies, so that the profile of one archive fits another that has the same objects.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use archive_format::{SectionKind, content_hash};
+
+use crate::cpython::object::{Kind, Object, Raised};
+use crate::cpython::{archived, encode};
+use crate::layers::Layers;
+use crate::reader::Mapped;
+
+/// Key of a str.
+pub fn string_key(string: &Object) -> u64 {
+    // SAFETY: a str, which outlives the slice.
+    content_hash(unsafe { archived::characters(string.as_ptr()) })
+}
+
+/// Key of a bytes object.
+pub fn bytes_key(bytes: &Object) -> u64 {
+    // SAFETY: a bytes object.
+    content_hash(&[&b"bytes\0"[..], unsafe { bytes.bytes() }].concat())
+}
+
+/// Key of a code object.
+pub fn code_key(code: &Object) -> u64 {
+    match encode::code_identity(code) {
+        Ok(identity) => content_hash(identity.as_bytes()),
+        Err(raised) => {
+            raised.clear();
+            0
+        }
+    }
+}
+
+/// Writes the profile of this run so far.
+pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
+    let mut keys = BTreeSet::new();
+    for layer in layers.iter() {
+        let archive = &layer.archive;
+        let stored_code = archive
+            .stored_section(SectionKind::Code)
+            .map_err(std::io::Error::other)?;
+        let mut walk = Walk {
+            archive,
+            stored_code,
+            visited: HashSet::new(),
+            keys: &mut keys,
+        };
+        for module in layer.archive.tables.modules() {
+            if let Some((code, _)) = module.code.and_then(|code| layer.archive.object(code)) {
+                // SAFETY: an archive in use has code objects where its catalog says.
+                let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
+                let _ = walk.visit(&code).map_err(Raised::clear);
+            }
+        }
+    }
+    let mut text = String::new();
+    for key in keys {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{key:016x}");
+    }
+    fs::write(path, text)
+}
+
+struct Walk<'a> {
+    archive: &'a Mapped,
+    stored_code: Vec<u8>,
+    visited: HashSet<usize>,
+    keys: &'a mut BTreeSet<u64>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, object: &Object) -> Result<(), Raised> {
+        let address = object.as_ptr() as usize;
+        if self.archive.requested_address(address as u64).is_none() || !self.visited.insert(address)
+        {
+            return Ok(());
+        }
+        match object.kind() {
+            // SAFETY: a str.
+            Some(Kind::Str) if unsafe { archived::is_hashed(object.as_ptr()) } => {
+                self.keys.insert(string_key(object));
+            }
+            // SAFETY: a bytes object.
+            Some(Kind::Bytes) if unsafe { archived::is_hashed_bytes(object.as_ptr()) } => {
+                self.keys.insert(bytes_key(object));
+            }
+            Some(Kind::Code) => {
+                if self.has_run(object) {
+                    self.keys.insert(code_key(object));
+                }
+                encode::code_parts(object).try_map(|part| self.visit(&part))?;
+            }
+            Some(Kind::Tuple) => {
+                for item in object.to_items()? {
+                    self.visit(&item)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Running code counts down the counters in its inline caches, at least.
+    fn has_run(&self, code: &Object) -> bool {
+        let now = encode::bytecode(code);
+        let section = self.archive.header.section(SectionKind::Code);
+        let start = self.archive.base() + section.memory_offset;
+        let offset = (now.as_ptr() as u64).wrapping_sub(start) as usize;
+        let stored = self
+            .stored_code
+            .get(offset..offset.saturating_add(now.len()));
+        stored.is_some_and(|stored| stored != now)
+    }
+}

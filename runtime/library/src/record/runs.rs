@@ -1,0 +1,484 @@
+//! What runs of `-X cds_auto` leave for the next archive: records, written as the runs go, so that they are there however
+//! the runs end.
+//!
+//! Beside an archive `app.img` lies the directory `app.img.runs`, as long as there are any: a file for each process that
+//! had to do without the archive for some module, or without the image. A record is a row of frames: a length, a hash, and
+//! an [`Event`]. Whoever reads it stops at the first frame that is not whole.
+//!
+//! A record is locked (flock(2)) until its process has ended, or executes another program. No file stays open for that: it would
+//! have a number that the program could get otherwise, and the program may close it. The kernel keeps a lock for a mapping, too.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Error, ErrorKind, Result, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+use std::{mem, ptr};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use startup_image::own_file::OwnFile;
+use startup_image::streams::OwnTerminal;
+
+use crate::kernel::inherited::inherited;
+
+/// More files are not left in a directory, by processes that are killed one after the other with whoever should read them.
+const MOST_RECORDS: usize = 64;
+/// Nor more bytes in a file.
+const MOST_BYTES: usize = 4 << 20;
+/// So old is a record that is none because its process was killed before it could write to it.
+const LIFE_OF_EMPTY: Duration = Duration::from_secs(60);
+const LOCK_BYTES: usize = 1;
+
+/// What is noted of a run.
+#[derive(Serialize, Deserialize)]
+pub enum Event {
+    /// Comes first.
+    Start(Start),
+    /// Of a trace list.
+    Line(String),
+    /// A module that had to be loaded without the archive; without a path if it is frozen.
+    Missed { name: String, path: Option<String> },
+}
+
+/// How the run was started, as far as that matters to whoever renews what it lacks.
+#[derive(Serialize, Deserialize)]
+pub struct Start {
+    /// The command that renews the archive, to which the path of the record is added.
+    pub command: Vec<Vec<u8>>,
+    /// None if only the ordinary start understands the command line.
+    pub subject: Option<Subject>,
+    /// `NAME=value`; none if there is to be no image.
+    pub environment: Option<Vec<Vec<u8>>>,
+}
+
+/// What an image is taken of.
+#[derive(Serialize, Deserialize)]
+pub struct Subject {
+    pub program: Vec<u8>,
+    pub options: Vec<String>,
+    /// Those of the program; of a script, the first is its path.
+    pub arguments: Vec<Vec<u8>>,
+    pub terminal: Option<OwnTerminal>,
+}
+
+/// The record of this process.
+#[derive(Default)]
+pub struct Recorder {
+    open: Mutex<Option<Open>>,
+    /// Whether it is of no use to try again.
+    has_failed: AtomicBool,
+}
+
+struct Open {
+    path: PathBuf,
+    /// Forked processes have records of their own.
+    process: u32,
+    /// Until the record ends.
+    lock: Option<Lock>,
+    bytes: usize,
+    missed: BTreeSet<String>,
+    /// What processes would inherit that were started then.
+    inherited: Vec<u8>,
+}
+
+impl Recorder {
+    /// Begins the record of this process with these events, if it has none yet. The directory is made if there is none.
+    pub fn begin(&self, directory: &Path, events: impl FnOnce() -> Vec<Event>) -> Result<()> {
+        let Ok(mut open) = self.open.lock() else {
+            return Ok(());
+        };
+        let is_open = open.as_ref().is_some_and(Open::is_of_this_process);
+        if is_open || self.has_failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let begun = Open::create(directory, events);
+        self.has_failed
+            .store(!matches!(begun, Ok(Some(_))), Ordering::Relaxed);
+        *open = begun?;
+        Ok(())
+    }
+
+    /// Adds an event to the record of this process, if it has one.
+    pub fn add(&self, event: Event) {
+        let Ok(mut open) = self.open.lock() else {
+            return;
+        };
+        let Some(open) = open.as_mut().filter(|open| open.is_of_this_process()) else {
+            return;
+        };
+        if let Event::Missed { name, .. } = &event
+            && !open.missed.insert(name.clone())
+        {
+            return;
+        }
+        let mut options = OpenOptions::new();
+        options
+            .append(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY);
+        // A full disk must not change the program.
+        if let Ok(file) = options.open(&open.path) {
+            let _ = open.write(&file, &[event]);
+        }
+    }
+
+    /// Ends the record of this process, and tells where it is, if there is one from which a child can renew the archive now: not if
+    /// the program has changed what a child would inherit, for the next start of the program is without that change. That start
+    /// has the archive renewed then.
+    pub fn end(&self) -> Option<PathBuf> {
+        let mut open = self.open.lock().ok()?;
+        let own = open.as_mut().filter(|open| open.is_of_this_process())?;
+        own.lock.take()?.release();
+        (own.inherited == inherited()).then(|| own.path.clone())
+    }
+}
+
+impl Open {
+    fn create(directory: &Path, events: impl FnOnce() -> Vec<Event>) -> Result<Option<Self>> {
+        let Some((path, file, lock)) = create(directory)? else {
+            return Ok(None);
+        };
+        let mut own = Self {
+            path,
+            process: process::id(),
+            lock: Some(lock),
+            bytes: 0,
+            missed: BTreeSet::new(),
+            inherited: inherited(),
+        };
+        own.write(&file, &events())?;
+        Ok(Some(own))
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == process::id()
+    }
+
+    fn write(&mut self, mut file: &File, events: &[Event]) -> Result<()> {
+        let mut frames = Vec::new();
+        for event in events {
+            let event = postcard::to_stdvec(event).map_err(Error::other)?;
+            frames.extend((event.len() as u64).to_le_bytes());
+            frames.extend(archive_format::content_hash(&event).to_le_bytes());
+            frames.extend(event);
+        }
+        self.bytes += frames.len();
+        if self.bytes > MOST_BYTES {
+            return Ok(());
+        }
+        // In one write: a process that is killed leaves all of it, or nothing.
+        file.write_all(&frames)
+    }
+}
+
+/// Creates a record; none if there are too many already, or files cannot be locked.
+fn create(directory: &Path) -> Result<Option<(PathBuf, File, Lock)>> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let name = format!("{}-{}", process::id(), now.unwrap_or_default().as_nanos());
+    let path = directory.join(name);
+    let mut options = OpenOptions::new();
+    // A file that cannot be read cannot be mapped.
+    options.read(true).append(true).create_new(true).mode(0o600);
+    let file = match options.open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => options.open(&path)?,
+            }
+        }
+        result => result?,
+    };
+    let has_room = is_own(directory) && fs::read_dir(directory)?.count() <= MOST_RECORDS;
+    match Lock::of(&file).filter(|_| has_room) {
+        Some(lock) => Ok(Some((path, file, lock))),
+        None => {
+            let _ = fs::remove_file(&path);
+            Ok(None)
+        }
+    }
+}
+
+/// Whether a directory belongs to this user, so that nobody else can put anything into it.
+fn is_own(directory: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(directory)
+        .is_ok_and(|status| status.is_dir() && status.uid() == user && status.mode() & 0o022 == 0)
+}
+
+/// A mapping that keeps a file locked in this process only.
+struct Lock(usize);
+
+impl Lock {
+    fn of(file: &File) -> Option<Self> {
+        // Who looks at it holds it for a moment.
+        flock(file, FlockOperation::LockExclusive).ok()?;
+        // SAFETY: a new mapping, which nobody can read or write: it does not matter how long the file is. It is this
+        // process's own mapping that is not inherited by forked ones.
+        unsafe {
+            let (none, shared) = (libc::PROT_NONE, libc::MAP_SHARED);
+            let place = libc::mmap(
+                ptr::null_mut(),
+                LOCK_BYTES,
+                none,
+                shared,
+                file.as_raw_fd(),
+                0,
+            );
+            if place == libc::MAP_FAILED {
+                return None;
+            }
+            let lock = Self(place as usize);
+            if libc::madvise(place, LOCK_BYTES, libc::MADV_DONTFORK) == 0 {
+                Some(lock)
+            } else {
+                lock.release();
+                None
+            }
+        }
+    }
+
+    fn release(self) {
+        // SAFETY: it was mapped in this process, and nobody refers to it.
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(self.0), LOCK_BYTES) };
+    }
+}
+
+/// A record whose process has ended.
+pub struct Ended {
+    pub path: PathBuf,
+    modified: SystemTime,
+    pub start: Start,
+    pub events: Vec<Event>,
+}
+
+/// The records in a directory whose processes have ended, the newest last. What is none, and will be none, is removed.
+pub fn ended(directory: &Path) -> Vec<Ended> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    if !is_own(directory) {
+        return Vec::new();
+    }
+    let mut ended: Vec<Ended> = entries
+        .flatten()
+        .filter_map(|entry| ended_record(entry.path()))
+        .collect();
+    ended.sort_by_key(|record| record.modified);
+    ended
+}
+
+fn ended_record(path: PathBuf) -> Option<Ended> {
+    let own = OwnFile::open(path.as_os_str().as_bytes()).ok()??;
+    // Others may look at the same time.
+    flock(&own.file, FlockOperation::NonBlockingLockShared).ok()?;
+    let status = fs::symlink_metadata(&path).ok()?;
+    let modified = status.modified().ok()?;
+    let mut events = own
+        .read(0, own.status.st_size as u64)
+        .ok()
+        .map(|bytes| events(&bytes))
+        .unwrap_or_default();
+    if !matches!(events.first(), Some(Event::Start(_))) {
+        // One that was made just now is not locked yet.
+        if modified.elapsed().is_ok_and(|age| age > LIFE_OF_EMPTY) {
+            let _ = fs::remove_file(&path);
+        }
+        return None;
+    }
+    let Event::Start(start) = events.remove(0) else {
+        return None;
+    };
+    Some(Ended {
+        path,
+        modified,
+        start,
+        events,
+    })
+}
+
+fn events(mut bytes: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Some((event, rest)) = first_event(bytes) {
+        events.push(event);
+        bytes = rest;
+    }
+    events
+}
+
+fn first_event(bytes: &[u8]) -> Option<(Event, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (hash, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (event, rest) = rest.split_at_checked(length)?;
+    if archive_format::content_hash(event) != u64::from_le_bytes(*hash) {
+        return None;
+    }
+    Some((postcard::from_bytes(event).ok()?, rest))
+}
+
+/// Starts the process that renews an archive from the records in a directory, if there are any, and has nobody wait for it.
+pub fn wake(directory: &Path) {
+    if let Some(newest) = ended(directory).pop()
+        && let Some(renewal) = Renewal::of(&newest.path, newest.start)
+    {
+        renewal.start_as_orphan();
+    }
+}
+
+/// The same for the record of a process that is about to end.
+pub fn renew(record: &Path) {
+    if let Some(ended) = ended_record(record.to_owned())
+        && let Some(renewal) = Renewal::of(&ended.path, ended.start)
+    {
+        renewal.start();
+    }
+}
+
+/// A process that renews an archive.
+struct Renewal {
+    command: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Renewal {
+    /// It gets the variables that the run was started with if it takes an image, and those of this process otherwise.
+    fn of(record: &Path, start: Start) -> Option<Self> {
+        let text = |text| CString::new(text).ok();
+        let record = record.as_os_str().as_bytes().to_vec();
+        let command = start.command.into_iter().chain([record]);
+        let environment = start.environment.unwrap_or_else(environment);
+        Some(Self {
+            command: command.map(text).collect::<Option<_>>()?,
+            environment: environment.into_iter().filter_map(text).collect(),
+        })
+    }
+
+    /// Starts it as a child of a process that ends at once: the program must not get to know of a child that it has not
+    /// started.
+    fn start_as_orphan(&self) {
+        const NO_SIGNAL_AT_END: libc::c_long = 0;
+        let Some(spawning) = Spawning::of(self) else {
+            return;
+        };
+        // SAFETY: a fork by itself, which calls no handlers (pthread_atfork(3)). Another thread may have had the lock of the
+        // allocator: the child allocates nothing, but starts a process and ends.
+        unsafe {
+            match libc::syscall(libc::SYS_clone, NO_SIGNAL_AT_END, 0, 0, 0, 0) {
+                0 => {
+                    spawning.spawn();
+                    libc::_exit(0);
+                }
+                child if child > 0 => {
+                    while libc::waitpid(child as i32, ptr::null_mut(), libc::__WALL) < 0
+                        && Error::last_os_error().kind() == ErrorKind::Interrupted
+                    {
+                    }
+                }
+                // Without it the archive stays as it is.
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts it.
+    fn start(&self) {
+        if let Some(spawning) = Spawning::of(self) {
+            spawning.spawn();
+        }
+    }
+}
+
+/// All that is needed to start a process in a session of its own, with no open file and no blocked signal of the program.
+struct Spawning {
+    command: Vec<*mut libc::c_char>,
+    environment: Vec<*mut libc::c_char>,
+    actions: libc::posix_spawn_file_actions_t,
+    attributes: libc::posix_spawnattr_t,
+}
+
+impl Spawning {
+    fn of(renewal: &Renewal) -> Option<Self> {
+        let pointers = |texts: &[CString]| -> Vec<_> {
+            let pointers = texts.iter().map(|text| text.as_ptr().cast_mut());
+            pointers.chain([ptr::null_mut()]).collect()
+        };
+        let flags = libc::POSIX_SPAWN_SETSID | libc::POSIX_SPAWN_SETSIGMASK as libc::c_short;
+        // SAFETY: the structures are initialized before they are used.
+        unsafe {
+            let mut actions = mem::zeroed();
+            let mut attributes = mem::zeroed();
+            let mut signals = mem::zeroed();
+            libc::sigemptyset(&raw mut signals);
+            if libc::posix_spawn_file_actions_init(&raw mut actions) != 0 {
+                return None;
+            }
+            libc::posix_spawnattr_init(&raw mut attributes);
+            libc::posix_spawnattr_setflags(&raw mut attributes, flags);
+            libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const signals);
+            let nowhere = c"/dev/null".as_ptr();
+            for stream in 0..3 {
+                libc::posix_spawn_file_actions_addopen(
+                    &raw mut actions,
+                    stream,
+                    nowhere,
+                    libc::O_RDWR,
+                    0,
+                );
+            }
+            libc::posix_spawn_file_actions_addclosefrom_np(&raw mut actions, 3);
+            Some(Self {
+                command: pointers(&renewal.command),
+                environment: pointers(&renewal.environment),
+                actions,
+                attributes,
+            })
+        }
+    }
+
+    fn spawn(&self) {
+        // SAFETY: the arrays end with a NULL, and the texts live as long as the `Renewal`.
+        unsafe {
+            libc::posix_spawn(
+                ptr::null_mut(),
+                self.command[0],
+                &raw const self.actions,
+                &raw const self.attributes,
+                self.command.as_ptr(),
+                self.environment.as_ptr(),
+            );
+        }
+    }
+}
+
+impl Drop for Spawning {
+    fn drop(&mut self) {
+        // SAFETY: they are initialized, and not used any more.
+        unsafe {
+            libc::posix_spawn_file_actions_destroy(&raw mut self.actions);
+            libc::posix_spawnattr_destroy(&raw mut self.attributes);
+        }
+    }
+}
+
+/// The variables that this process was started with, without settings for archives.
+pub fn environment() -> Vec<Vec<u8>> {
+    let texts = fs::read("/proc/self/environ").unwrap_or_else(|_| {
+        let variables = std::env::vars_os();
+        let texts = variables.map(|(name, value)| {
+            let (name, value) = (name.into_vec(), value.into_vec());
+            [&name[..], b"=", &value, b"\0"].concat()
+        });
+        texts.collect::<Vec<_>>().concat()
+    });
+    let is_ours = |text: &&[u8]| text.starts_with(b"PYTHON_CDS") || text.starts_with(b"PYCDS");
+    let texts = texts.split(|&byte| byte == 0);
+    let texts = texts.filter(|text| !text.is_empty() && !is_ours(text));
+    texts.map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,486 @@
+//! Phase 1: walk the code objects and encode what they are made of.
+
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use super::{Interpreter, Module, Pattern, Touched};
+use crate::cpython::encode::{self, Encoded, Reference};
+use crate::cpython::object::{Kind, Object, Raised};
+use crate::fingerprint::Image;
+use crate::reader::Mapped;
+use crate::record::profile;
+
+/// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    /// The first so many nodes are all that modules need which programs are known to load.
+    pub hot_nodes: usize,
+    pub modules: Vec<Root>,
+    /// Extension modules that are linked into the interpreter, and source files that cannot be archived.
+    pub without_code: Vec<Module>,
+    /// Compiled patterns: what they are looked up by, and the number of their tuple.
+    pub patterns: Vec<(u64, u32)>,
+    /// The tuple that holds the object of an archive of one object.
+    pub object: Option<u32>,
+    /// Modules that cannot be archived: name and reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// An object of the archive.
+pub struct Node {
+    pub encoded: Rc<Encoded>,
+    /// A str that the archive's intern table must find.
+    pub interned: bool,
+    /// Used only as a docstring, line table or the like, which a running program hardly looks at.
+    pub is_text: bool,
+    pub heat: Heat,
+}
+
+/// How likely a program that loads an object's module writes to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heat {
+    /// All but so many training runs did so.
+    Trained { missing: usize },
+    /// Belongs to the body of a module or class, which runs when the module is loaded.
+    Body,
+    /// Belongs to a function.
+    Function,
+}
+
+/// A module, with the number of its code object.
+pub struct Root {
+    pub name: String,
+    /// Path of the source file, or `<frozen NAME>`.
+    pub origin: String,
+    pub mtime_ns: i64,
+    pub size: u64,
+    pub content_hash: u64,
+    /// Length of the code in a `.pyc` file, in bytes.
+    pub marshalled_bytes: usize,
+    /// Length of the objects that were not there before this module, in bytes.
+    pub added_bytes: usize,
+    pub code: u32,
+    /// Numbers of the frozensets that the code can reach.
+    pub frozensets: Vec<u32>,
+}
+
+/// Why an object cannot be in an archive.
+enum Refusal {
+    Type,
+    Raised,
+}
+
+impl Refusal {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Type => "a constant of a type that cannot be archived",
+            Self::Raised => "its code cannot be marshalled",
+        }
+    }
+}
+
+impl From<Raised> for Refusal {
+    fn from(raised: Raised) -> Self {
+        raised.clear();
+        Self::Raised
+    }
+}
+
+pub fn collect(
+    modules: Vec<Module>,
+    patterns: Vec<Pattern>,
+    interpreter: &Interpreter,
+    touched: &Touched,
+) -> Graph {
+    let mut collector = Collector::new(interpreter, touched);
+    collector.add_lower_constants();
+    let mut places = Vec::new();
+    for Pattern { hash, fields, .. } in patterns {
+        if let Ok(reference @ Reference::Archive(number)) = collector.reference(&fields) {
+            collector.mark_used(reference, Heat::Function);
+            places.push((hash, number));
+        }
+    }
+    let mut hot_nodes = collector.nodes.len();
+    let mut roots = Vec::new();
+    let mut without_code = Vec::new();
+    let mut skipped = Vec::new();
+    for module in modules {
+        let Some(code) = &module.code else {
+            without_code.push(module);
+            continue;
+        };
+        let is_hot = module.is_hot;
+        let before = collector.nodes.len();
+        match collector.module(code) {
+            Ok((code, marshalled_bytes)) => roots.push(Root {
+                marshalled_bytes,
+                added_bytes: collector.nodes[before..]
+                    .iter()
+                    .map(|node| node.encoded.bytes.len())
+                    .sum(),
+                origin: module.origin(),
+                name: module.name,
+                mtime_ns: module.mtime_ns,
+                size: module.size,
+                content_hash: module.content_hash,
+                code,
+                frozensets: collector.reachable_frozensets(code),
+            }),
+            Err(refusal) => skipped.push((module.name, refusal.reason().to_owned())),
+        }
+        if is_hot {
+            hot_nodes = collector.nodes.len();
+        }
+    }
+    Graph {
+        hot_nodes,
+        object: None,
+        patterns: places,
+        nodes: collector.nodes,
+        modules: roots,
+        without_code,
+        skipped,
+    }
+}
+
+/// The graph of one object, or of none.
+pub fn collect_object(object: Option<&Object>, interpreter: &Interpreter) -> Result<Graph, String> {
+    let untouched = Touched::default();
+    let mut collector = Collector::new(interpreter, &untouched);
+    let object = object.map(|object| collector.object(object));
+    let object = object
+        .transpose()
+        .map_err(|refusal| refusal.reason().to_owned())?;
+    Ok(Graph {
+        hot_nodes: collector.nodes.len(),
+        nodes: collector.nodes,
+        object,
+        modules: Vec::new(),
+        without_code: Vec::new(),
+        patterns: Vec::new(),
+        skipped: Vec::new(),
+    })
+}
+
+/// The object as the interpreter would make it: code that has never run, and the one object that it keeps for each byte.
+fn as_made(object: &Object) -> Result<Object, Raised> {
+    let items = || {
+        object
+            .to_items()?
+            .iter()
+            .map(as_made)
+            .collect::<Result<_, _>>()
+    };
+    match object.kind() {
+        Some(Kind::Code) => Object::unmarshal(&object.marshal()?),
+        Some(Kind::Tuple) => Object::tuple(items()?),
+        Some(Kind::FrozenSet) => Object::frozenset(&Object::tuple(items()?)?),
+        // SAFETY: it is a bytes object.
+        Some(Kind::Bytes) => Object::from_bytes(unsafe { object.bytes() }),
+        _ => Ok(object.clone()),
+    }
+}
+
+struct Collector<'a> {
+    image: &'a Image,
+    lower: Option<&'a Mapped>,
+    /// What training runs wrote to.
+    touched: &'a Touched,
+    nodes: Vec<Node>,
+    /// Hash-consing: what is encoded alike is one object.
+    known: FxHashMap<Rc<Encoded>, u32>,
+    /// Constants of the lower layer by the hash of what they are encoded as: there are so many that to keep that takes longer than to
+    /// encode the few again that are asked for.
+    in_lower: FxHashMap<u64, Object>,
+    /// Live objects that have been encoded, by address.
+    seen: FxHashMap<usize, Reference>,
+    /// Keeps those addresses taken.
+    alive: Vec<Object>,
+}
+
+impl<'a> Collector<'a> {
+    fn new(interpreter: &Interpreter<'a>, touched: &'a Touched) -> Self {
+        Self {
+            image: interpreter.image,
+            lower: interpreter.lower,
+            touched,
+            nodes: Vec::new(),
+            known: FxHashMap::default(),
+            in_lower: FxHashMap::default(),
+            seen: FxHashMap::default(),
+            alive: Vec::new(),
+        }
+    }
+
+    /// Adds any object, in a tuple, and returns the tuple's number.
+    fn object(&mut self, object: &Object) -> Result<u32, Refusal> {
+        let tuple = Object::tuple(vec![as_made(object)?])?;
+        match self.reference(&tuple)? {
+            reference @ Reference::Archive(number) => {
+                self.mark_used(reference, Heat::Function);
+                Ok(number)
+            }
+            _ => Err(Refusal::Type),
+        }
+    }
+
+    /// Makes the constants of the lower layer known, so that they are not stored again. They are found as the
+    /// program finds them, from the code of the modules. Frozensets are left out: only the layer that has one
+    /// knows that its hash table must be filled in.
+    fn add_lower_constants(&mut self) {
+        let Some(lower) = self.lower else { return };
+        let mut visited = FxHashSet::default();
+        for module in lower.tables.modules() {
+            if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
+                // SAFETY: the layer is in use, so its modules have been taken for code objects already.
+                let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
+                // What cannot be encoded is not known, and stored again.
+                let _ = self.add_lower_constant(&code, lower, &mut visited);
+            }
+        }
+    }
+
+    fn add_lower_constant(
+        &mut self,
+        object: &Object,
+        lower: &Mapped,
+        visited: &mut FxHashSet<u64>,
+    ) -> Result<(), Refusal> {
+        let Some(address) = lower.requested_address(object.as_ptr() as u64) else {
+            return Ok(());
+        };
+        if !visited.insert(address) {
+            return Ok(());
+        }
+        let encoded = match object.kind().ok_or(Refusal::Type)? {
+            Kind::FrozenSet => return Ok(()),
+            Kind::Code => {
+                let parts = encode::code_parts(object);
+                parts.try_map(|part| self.add_lower_constant(&part, lower, visited))?;
+                return Ok(());
+            }
+            Kind::Tuple => {
+                for item in object.to_items()? {
+                    self.add_lower_constant(&item, lower, visited)?;
+                }
+                self.encode(object)?
+            }
+            _ => self.encode(object)?,
+        };
+        let hash = FxBuildHasher.hash_one(&encoded);
+        self.in_lower.insert(hash, object.clone());
+        Ok(())
+    }
+
+    /// The address of the lower layer's constant that is encoded alike, if there is one, and whether it is interned.
+    fn known_in_lower(&mut self, encoded: &Encoded) -> Result<Option<(u64, bool)>, Refusal> {
+        let hash = FxBuildHasher.hash_one(encoded);
+        let Some((lower, object)) = self.lower.zip(self.in_lower.get(&hash).cloned()) else {
+            return Ok(None);
+        };
+        if self.encode(&object)? != *encoded {
+            return Ok(None);
+        }
+        let interned = encoded.kind == Kind::Str && encode::is_interned(&object);
+        let address = lower.requested_address(object.as_ptr() as u64);
+        Ok(address.map(|address| (address, interned)))
+    }
+
+    /// Adds a module's code and returns its number, and its length when it is marshalled.
+    fn module(&mut self, code: &Object) -> Result<(u32, usize), Refusal> {
+        // Going through marshal gives code that has never run: not specialised, not instrumented.
+        let marshalled = code.marshal()?;
+        let code = Object::unmarshal(&marshalled)?;
+        match self.reference(&code)? {
+            Reference::Archive(number) if code.kind() == Some(Kind::Code) => {
+                Ok((number, marshalled.len()))
+            }
+            _ => Err(Refusal::Type),
+        }
+    }
+
+    fn reference(&mut self, object: &Object) -> Result<Reference, Refusal> {
+        let address = object.as_ptr() as usize;
+        if self.image.contains(address as u64) {
+            return Ok(Reference::Interpreter(address as u64));
+        }
+        if let Some(&reference) = self.seen.get(&address) {
+            return Ok(reference);
+        }
+        if let Some(address) = self
+            .lower
+            .and_then(|lower| lower.requested_address(address as u64))
+        {
+            return Ok(Reference::Lower(address));
+        }
+        let encoded = self.encode(object)?;
+        let interned = encoded.kind == Kind::Str && encode::is_interned(object);
+        let reference = match self.known_in_lower(&encoded)? {
+            // An interned string must be found by its value, and so be one that the intern table has.
+            Some((address, known)) if known || !interned => Reference::Lower(address),
+            _ => Reference::Archive(match self.known.get(&encoded) {
+                Some(&number) => number,
+                None => self.add(encoded),
+            }),
+        };
+        if let Reference::Archive(number) = reference {
+            let heat = self.heat(object);
+            let node = &mut self.nodes[number as usize];
+            node.interned |= interned;
+            node.heat = node.heat.min(heat);
+        }
+        self.seen.insert(address, reference);
+        self.alive.push(object.clone());
+        Ok(reference)
+    }
+
+    /// What can be said of an object without knowing who uses it.
+    fn heat(&self, object: &Object) -> Heat {
+        let key = match object.kind() {
+            Some(Kind::Str) => profile::string_key(object),
+            Some(Kind::Bytes) => profile::bytes_key(object),
+            Some(Kind::Code) => profile::code_key(object),
+            _ => return Heat::Function,
+        };
+        match self.touched.missing(key) {
+            Some(missing) => Heat::Trained { missing },
+            None if object.kind() == Some(Kind::Code) && !encode::is_function(object) => Heat::Body,
+            None => Heat::Function,
+        }
+    }
+
+    fn add(&mut self, encoded: Encoded) -> u32 {
+        let number = self.nodes.len() as u32;
+        let encoded = Rc::new(encoded);
+        // Code objects are told apart: what a run writes into one must not show in another.
+        if encoded.kind != Kind::Code {
+            self.known.insert(Rc::clone(&encoded), number);
+        }
+        self.nodes.push(Node {
+            encoded,
+            interned: false,
+            is_text: true,
+            heat: Heat::Function,
+        });
+        number
+    }
+
+    fn encode(&mut self, object: &Object) -> Result<Encoded, Refusal> {
+        Ok(match object.kind().ok_or(Refusal::Type)? {
+            Kind::Int => encode::int(object),
+            Kind::Float => encode::float(object),
+            Kind::Complex => encode::complex(object),
+            Kind::Bytes => encode::bytes(object),
+            Kind::Str => encode::string(object),
+            Kind::Tuple => {
+                let items = object.to_items()?;
+                let items: Result<Vec<_>, _> =
+                    items.iter().map(|item| self.reference(item)).collect();
+                encode::tuple(&items?)
+            }
+            Kind::FrozenSet => self.frozenset(object)?,
+            Kind::Code => self.code(object)?,
+        })
+    }
+
+    fn code(&mut self, object: &Object) -> Result<Encoded, Refusal> {
+        let docstring = encode::docstring_index(object)?;
+        let heat = if encode::is_function(object) {
+            Heat::Function
+        } else {
+            Heat::Body
+        };
+        let parts = encode::code_parts(object);
+        let constants = parts.consts.to_items()?;
+        let references = parts.try_map(|part| self.reference(&part))?;
+        for (index, constant) in constants.iter().enumerate() {
+            if docstring != Some(index) && constant.kind() != Some(Kind::Code) {
+                let reference = self.reference(constant)?;
+                self.mark_used(reference, heat);
+            }
+        }
+        self.mark_used(references.names, heat);
+        for used in [
+            references.filename,
+            references.name,
+            references.qualname,
+            references.localsplusnames,
+        ] {
+            self.mark_used(used, Heat::Function);
+        }
+        Ok(encode::code(object, &references))
+    }
+
+    /// Marks a constant, and what it contains, as more than text.
+    fn mark_used(&mut self, reference: Reference, heat: Heat) {
+        let Reference::Archive(number) = reference else {
+            return;
+        };
+        let node = &mut self.nodes[number as usize];
+        node.is_text = false;
+        node.heat = node.heat.min(heat);
+        if matches!(node.encoded.kind, Kind::Tuple | Kind::FrozenSet) {
+            let inner = node
+                .encoded
+                .pointers
+                .iter()
+                .map(|(_, to)| *to)
+                .chain(node.encoded.elements);
+            for reference in inner.collect::<Vec<_>>() {
+                self.mark_used(reference, heat);
+            }
+        }
+    }
+
+    /// Elements are inserted in the order in which marshal writes them: sorted by their marshalled form
+    /// (`w_complex_object` in Python/marshal.c), so that the set iterates as it does when unmarshalled.
+    fn frozenset(&mut self, object: &Object) -> Result<Encoded, Refusal> {
+        let mut keyed = Vec::new();
+        for element in object.to_items()? {
+            keyed.push((element.marshal()?, element));
+        }
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        let sorted = Object::tuple(keyed.into_iter().map(|(_, element)| element).collect())?;
+        let built = Object::frozenset(&sorted)?;
+        match self.reference(&sorted)? {
+            elements @ Reference::Archive(_) => Ok(encode::frozenset(&built, elements)),
+            // The empty tuple, or one of the layer below: the table of sets must be able to name the tuple, so it is
+            // stored here as well.
+            Reference::Lower(_) | Reference::Interpreter(_) => {
+                let elements = self.encode(&sorted)?;
+                let elements = Reference::Archive(self.add(elements));
+                Ok(encode::frozenset(&built, elements))
+            }
+        }
+    }
+
+    fn reachable_frozensets(&self, root: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut visited = FxHashSet::default();
+        let mut pending = vec![root];
+        while let Some(number) = pending.pop() {
+            if !visited.insert(number) {
+                continue;
+            }
+            let encoded = &self.nodes[number as usize].encoded;
+            if encoded.kind == Kind::FrozenSet {
+                found.push(number);
+            }
+            let references = encoded
+                .pointers
+                .iter()
+                .map(|(_, to)| *to)
+                .chain(encoded.elements);
+            pending.extend(references.filter_map(|to| match to {
+                Reference::Archive(number) => Some(number),
+                Reference::Interpreter(_) | Reference::Lower(_) => None,
+            }));
+        }
+        // A set that contains a frozenset hashes it, so inner sets come first: they have lower numbers.
+        found.sort_unstable();
+        found
+    }
+}

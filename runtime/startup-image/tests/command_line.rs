@@ -1,0 +1,141 @@
+//! The command line is divided as the interpreter divides it.
+
+use proptest::prelude::*;
+use startup_image::command_line::{CommandLine, Program};
+
+fn parse(arguments: &[&str]) -> Option<CommandLine> {
+    let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+    CommandLine::parse(&arguments)
+}
+
+/// The program, and the index of its first argument.
+fn program(arguments: &[&str]) -> Option<(Program, usize)> {
+    parse(arguments).map(|line| (line.program, line.rest))
+}
+
+#[test]
+fn programs() {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let command = |code| Program::Command(text(code));
+    assert_eq!(program(&["python"]), Some((Program::Stdin, 1)));
+    assert_eq!(program(&["python", "-", "a"]), Some((Program::Stdin, 1)));
+    assert_eq!(
+        program(&["python", "-c", "pass", "-O"]),
+        Some((command("pass"), 3))
+    );
+    assert_eq!(program(&["python", "-Occode"]), Some((command("code"), 2)));
+    assert_eq!(
+        program(&["python", "-Xdev", "-m", "a.b", "c"]),
+        Some((Program::Module(text("a.b")), 4))
+    );
+    assert_eq!(
+        program(&["python", "-W", "error", "--", "a.py", "b"]),
+        Some((Program::Script(text("a.py")), 4))
+    );
+    for left_to_others in [
+        ["python", "-i"],
+        ["python", "--help"],
+        ["python", "-x"],
+        ["python", "-c"],
+        ["python", "-v"],
+        ["python", "-Ximporttime"],
+        ["python", "-Xtracemalloc=5"],
+    ] {
+        assert_eq!(program(&left_to_others), None, "{left_to_others:?}");
+    }
+}
+
+#[test]
+fn options_about_archives_are_not_of_the_interpreter() {
+    let line = parse(&[
+        "python",
+        "-XXcds",
+        "-X",
+        "cds=a",
+        "-Xcds=b",
+        "-X",
+        "cds_stats",
+        "-Eu",
+    ])
+    .unwrap();
+    assert_eq!(line.options, [&b"-XXcds"[..], b"-E", b"-u"]);
+    assert_eq!(
+        (line.cds("cds"), line.cds("cds_stats")),
+        (Some(&b"b"[..]), Some(&b""[..]))
+    );
+}
+
+#[test]
+fn the_image_lies_beside_the_archive() {
+    let image = |arguments: &[&str], variables: &[(&str, &'static str)]| {
+        let line = parse(arguments)?;
+        let path = line.startup_image(|name| {
+            let found = variables.iter().find(|(known, _)| known.as_bytes() == name);
+            found.map(|(_, value)| value.as_bytes())
+        });
+        path.map(|path| String::from_utf8(path).unwrap())
+    };
+    let variable = [("PYTHON_CDS", "v")];
+    let some = |path: &str| Some(path.to_owned());
+    assert_eq!(image(&["python", "-Xcds=a"], &variable), some("a.startup"));
+    assert_eq!(image(&["python"], &variable), some("v.startup"));
+    assert_eq!(image(&["python", "-E"], &variable), None);
+    assert_eq!(
+        image(&["python", "-I", "-Xcds=a"], &variable),
+        some("a.startup")
+    );
+    assert_eq!(image(&["python", "-Xcds=off"], &variable), None);
+    assert_eq!(
+        image(&["python", "-Xcds_auto=a,image"], &[]),
+        some("a.startup")
+    );
+    assert_eq!(image(&["python", "-Xcds_auto=a"], &[]), None);
+    assert_eq!(
+        image(&["python"], &[("PYTHON_CDS_AUTO", "v,image")]),
+        some("v.startup")
+    );
+    assert_eq!(
+        image(&["python", "-Xcds=b", "-Xcds_auto=a,image"], &[]),
+        some("b.startup")
+    );
+}
+
+proptest! {
+    #[test]
+    fn anything_is_divided_or_left(arguments in prop::collection::vec("(-{0,2}[a-zA-Z=,\u{e9}]{0,4})", 0..6)) {
+        let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Some(line) = parse(&texts) {
+            prop_assert!(line.rest <= texts.len());
+        }
+    }
+}
+
+/// A script is the same one wherever it is started; what is searched for modules from the working directory is not.
+#[test]
+fn programs_are_told_apart() {
+    let identities = |arguments: &[&str]| {
+        let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+        let program = CommandLine::parse(&arguments).unwrap().program;
+        ["/here", "/there"].map(|directory| program.identity(directory.as_bytes()))
+    };
+    let [here, there] = identities(&["python", "/srv/app.py"]);
+    assert_eq!(here, there);
+    assert!(here.is_some());
+    let mut known = vec![here];
+    for arguments in [
+        &["app.py"][..],
+        &["-m", "app"],
+        &["-c", "app"],
+        &["-m", "app.py"],
+    ] {
+        for identity in identities(&[&["python"], arguments].concat()) {
+            assert!(
+                identity.is_some() && !known.contains(&identity),
+                "{arguments:?}"
+            );
+            known.push(identity);
+        }
+    }
+    assert_eq!(identities(&["python"]), [None, None]);
+    assert_eq!(identities(&["python", "-"]), [None, None]);
+}
