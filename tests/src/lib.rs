@@ -85,7 +85,7 @@ pub enum Mode {
     Off,
     /// Only with the archive of the standard library, as anybody does who types nothing.
     Standard,
-    /// `-X cds=app.img`, strictly: the archive must be in use.
+    /// `-X cds=app.cds`, strictly: the archive must be in use.
     Archive,
     /// The same where the addresses that archives ask for are taken.
     Relocated,
@@ -148,7 +148,7 @@ impl Project {
         let options: &[&str] = match mode {
             Mode::Off => &["-X", "cds=off"],
             Mode::Standard => &[],
-            Mode::Archive | Mode::Relocated => &["-X", "cds=app.img", "-X", "cds_strict"],
+            Mode::Archive | Mode::Relocated => &["-X", "cds=app.cds", "-X", "cds_strict"],
         };
         let mut command = self.command(options);
         if mode == Mode::Relocated {
@@ -157,7 +157,7 @@ impl Project {
         Outcome::of(command.args(arguments))
     }
 
-    /// Traces a run and dumps what it loaded to `app.img`.
+    /// Traces a run and dumps what it loaded to `app.cds`.
     pub fn dump<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) {
         let arguments = Vec::from_iter(arguments);
         // The first run writes .pyc files, and so changes the directories that the dump describes.
@@ -167,9 +167,9 @@ impl Project {
         self.dump_list();
     }
 
-    /// Dumps what `app.lst` names to `app.img`.
+    /// Dumps what `app.lst` names to `app.cds`.
     pub fn dump_list(&self) {
-        self.run(["-m", "cds", "dump", "--quiet", "app.lst", "app.img"])
+        self.run(["-m", "cds", "dump", "--quiet", "app.lst", "app.cds"])
             .success();
     }
 

@@ -31,7 +31,7 @@ fn project() -> Project {
 }
 
 fn auto(project: &Project, script: &str) -> Outcome {
-    project.run(["-X", "cds_auto=app.img", "-X", "cds_stats", script])
+    project.run(["-X", "cds_auto=app.cds", "-X", "cds_stats", script])
 }
 
 /// How many runs have left records that are still there; zero if there is no directory for them, and -1 if it is empty.
@@ -66,14 +66,14 @@ fn project_that_ends(end: &str) -> Project {
 fn assert_archived(project: &Project) {
     let stats = project.run([
         "-X",
-        "cds_auto=app.img",
+        "cds_auto=app.cds",
         "-X",
         "cds_stats",
         "app.py",
         "normal",
     ]);
     assert!(
-        stats.stderr.contains("app.img in place") && stats.stderr.contains("from elsewhere: 0\n"),
+        stats.stderr.contains("app.cds in place") && stats.stderr.contains("from elsewhere: 0\n"),
         "{stats:?}"
     );
 }
@@ -83,7 +83,7 @@ fn run_until_archived(project: &Project, script: &str) -> Outcome {
     let start = Instant::now();
     loop {
         let outcome = auto(project, script);
-        if outcome.stderr.contains("app.img in place")
+        if outcome.stderr.contains("app.cds in place")
             && outcome.stderr.contains("from elsewhere: 0\n")
         {
             return outcome;
@@ -101,7 +101,7 @@ fn run_until_archived(project: &Project, script: &str) -> Outcome {
 fn the_first_run_writes_it_and_the_next_ones_use_it() {
     let project = project();
     let plain = project.run(["app.py"]);
-    let first = project.run(["-X", "cds_auto=app.img", "app.py"]);
+    let first = project.run(["-X", "cds_auto=app.cds", "app.py"]);
     assert_eq!(first, plain);
     let archived = run_until_archived(&project, "app.py");
     assert_eq!(
@@ -131,13 +131,13 @@ fn an_edited_source_renews_it() {
 #[test]
 fn its_freshness_policy_stays() {
     let project = project();
-    let dump = ["-m", "cds", "dump", "-q", "--freshness", "hash", "app.img"];
+    let dump = ["-m", "cds", "dump", "-q", "--freshness", "hash", "app.cds"];
     project
         .run(dump.iter().chain(&["--script", "app.py"]))
         .success();
     project.write("helper.py", "x = 'second'\n");
     assert_eq!(run_until_archived(&project, "app.py").stdout, "second\n");
-    let inspected = project.run(["-m", "cds", "inspect", "app.img"]).success();
+    let inspected = project.run(["-m", "cds", "inspect", "app.cds"]).success();
     assert!(
         inspected.stdout.contains("sources are known by  hash\n"),
         "{}",
@@ -193,11 +193,11 @@ fn a_place_that_cannot_be_written_to_fails_no_run() {
     let other = "give another FILE to cds_auto";
     for (place, reason) in [
         (
-            "none/app.img",
+            "none/app.cds",
             format!("there is no directory {here}/none; create it, or {other}"),
         ),
         (
-            "app.py/app.img",
+            "app.py/app.cds",
             format!("{here}/app.py is not a directory; {other}"),
         ),
         (
@@ -205,7 +205,7 @@ fn a_place_that_cannot_be_written_to_fails_no_run() {
             format!("it exists and is not a regular file; {other}"),
         ),
         (
-            "/proc/app.img",
+            "/proc/app.cds",
             format!(
                 "cannot write to the directory /proc: No such file or directory (os error 2); make it writable, or {other}"
             ),
@@ -245,7 +245,7 @@ fn a_program_without_descriptors_hears_nothing_of_its_record() {
     for script in ["limited.py", "early.py"] {
         let plain = project.run([script]);
         for _ in 0..2 {
-            let auto = project.run(["-X", "cds_auto=made/app.img", script]);
+            let auto = project.run(["-X", "cds_auto=made/app.cds", script]);
             assert_eq!(auto, plain);
             settle(&project);
         }
@@ -260,7 +260,7 @@ fn a_place_that_cannot_be_written_to_is_told_once() {
     run_until_archived(&project, "app.py");
     let moved = project.path("read_only");
     fs::create_dir(&moved).expect("a directory can be made");
-    fs::rename(project.path("app.img"), moved.join("app.img")).expect("it can be moved");
+    fs::rename(project.path("app.cds"), moved.join("app.cds")).expect("it can be moved");
     // Root may write to any directory, but not to one of which the kernel says that it cannot be written to.
     let script = "import subprocess, sys, os, multiprocessing\n\
         if sys.argv[1:]: sys.exit()\n\
@@ -273,16 +273,16 @@ fn a_place_that_cannot_be_written_to_is_told_once() {
         let mut command = project.command([script]);
         Outcome::of(command.env("PYTHON_CDS_AUTO", archive)).stderr
     };
-    let told = run("none/app.img", "parent.py");
+    let told = run("none/app.cds", "parent.py");
     assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.starts_with("cds: the archive none/app.img cannot be written: "));
-    assert_eq!(run("read_only/app.img", "app.py"), "");
+    assert!(told.starts_with("cds: the archive none/app.cds cannot be written: "));
+    assert_eq!(run("read_only/app.cds", "app.py"), "");
     // What would have to be renewed cannot be; nobody has said so at the start.
-    fs::write(moved.join("app.img.runs"), "a file in its place").expect("it can be written");
+    fs::write(moved.join("app.cds.runs"), "a file in its place").expect("it can be written");
     project.write("helper.py", "x = 'edited since'\n");
-    let told = run("read_only/app.img", "app.py");
+    let told = run("read_only/app.cds", "app.py");
     let expected =
-        "cds: the archive read_only/app.img cannot be written: cannot write to the directory ";
+        "cds: the archive read_only/app.cds cannot be written: cannot write to the directory ";
     assert!(told.starts_with(expected), "{told}");
     assert_eq!(told.lines().count(), 1, "{told}");
 }
@@ -292,10 +292,10 @@ fn an_archive_that_others_could_change_is_not_used() {
     let project = project();
     run_until_archived(&project, "app.py");
     let everybody = fs::Permissions::from_mode(0o666);
-    fs::set_permissions(project.path("app.img"), everybody).expect("the mode can be changed");
+    fs::set_permissions(project.path("app.cds"), everybody).expect("the mode can be changed");
     let outcome = auto(&project, "app.py");
     assert!(
-        !outcome.stderr.contains("app.img in place"),
+        !outcome.stderr.contains("app.cds in place"),
         "{}",
         outcome.stderr
     );
@@ -306,7 +306,7 @@ fn an_archive_that_others_could_change_is_not_used() {
 fn many_at_once_leave_one_good_archive() {
     let project = project();
     let start = |_| -> Command {
-        let mut command = project.command(["-X", "cds_auto=app.img", "app.py"]);
+        let mut command = project.command(["-X", "cds_auto=app.cds", "app.py"]);
         command.stdout(Stdio::null());
         command
     };
@@ -318,7 +318,7 @@ fn many_at_once_leave_one_good_archive() {
         assert_eq!(child.wait().expect("it ends").code(), Some(3));
     }
     run_until_archived(&project, "app.py");
-    let strict = project.run(["-X", "cds=app.img", "-X", "cds_strict", "app.py"]);
+    let strict = project.run(["-X", "cds=app.cds", "-X", "cds_strict", "app.py"]);
     assert_eq!((&*strict.stdout, &*strict.stderr), ("first\n", ""));
 }
 
@@ -326,7 +326,7 @@ fn many_at_once_leave_one_good_archive() {
 fn an_archive_that_was_chosen_stays_as_it_is() {
     let project = project();
     for choice in ["cds=off", "cds=none.img"] {
-        project.run(["-X", choice, "-X", "cds_auto=app.img", "app.py"]);
+        project.run(["-X", choice, "-X", "cds_auto=app.cds", "app.py"]);
     }
     run_until_archived(&project, "other.py");
     let stats = auto(&project, "app.py").stderr;
@@ -339,15 +339,15 @@ fn two_runs_that_end_in_any_way_have_it_written() {
         let project = project_that_ends(end);
         let plain = project.run(["app.py"]);
         for _ in 0..2 {
-            let run = project.run(["-X", "cds_auto=app.img", "app.py"]);
+            let run = project.run(["-X", "cds_auto=app.cds", "app.py"]);
             assert_eq!(run, plain, "{end}");
             settle(&project);
         }
         assert_archived(&project);
-        assert_eq!(project.run(["-X", "cds_auto=app.img", "app.py"]), plain);
+        assert_eq!(project.run(["-X", "cds_auto=app.cds", "app.py"]), plain);
         // That of the second run was for the third.
         settle(&project);
-        assert_eq!(records(&project, "app.img"), 0, "{end}");
+        assert_eq!(records(&project, "app.cds"), 0, "{end}");
     }
 }
 
@@ -356,7 +356,7 @@ fn two_runs_that_end_in_any_way_have_it_written() {
 fn a_record_is_used_when_its_run_has_ended() {
     let project = project_that_ends("sys.stdin.read()");
     let start = |arguments: &[&str]| -> Child {
-        let mut command = project.command(["-X", "cds_auto=app.img"]);
+        let mut command = project.command(["-X", "cds_auto=app.cds"]);
         command.args(arguments).stdin(Stdio::piped());
         command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("the interpreter can be run");
@@ -370,22 +370,22 @@ fn a_record_is_used_when_its_run_has_ended() {
     project.write("other.py", "import helper2, os\nos._exit(0)\n");
     project.write("helper2.py", "");
     for _ in 0..2 {
-        project.run(["-X", "cds_auto=app.img", "other.py"]);
+        project.run(["-X", "cds_auto=app.cds", "other.py"]);
         settle(&project);
     }
     // The second run of the other program has used the archive.
-    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.img"]);
+    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.cds"]);
     let stdout = inspected.success().stdout;
     assert!(stdout.contains("\"helper2\"") && !stdout.contains("\"helper\""));
-    assert_eq!(records(&project, "app.img"), 2);
+    assert_eq!(records(&project, "app.cds"), 2);
     for server in &mut servers {
         server.kill().expect("it runs");
         server.wait().expect("it is ours");
     }
-    project.run(["-X", "cds_auto=app.img", "other.py"]);
+    project.run(["-X", "cds_auto=app.cds", "other.py"]);
     settle(&project);
     assert_archived(&project);
-    assert_eq!(records(&project, "app.img"), 0);
+    assert_eq!(records(&project, "app.cds"), 0);
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
     project.write("app.py", &format!("{imports}{program}"));
     for round in 0..2 {
         let start = |index: i32| {
-            let mut command = project.command(["-X", "cds_auto=app.img", "app.py"]);
+            let mut command = project.command(["-X", "cds_auto=app.cds", "app.py"]);
             command.env("NAMES", format!("lib{} lib{}", index, round * 6 + index));
             command.stdout(Stdio::null());
             command.spawn().expect("the interpreter can be run")
@@ -408,12 +408,12 @@ fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
             assert_eq!(child.wait().expect("it ends").code(), None);
         }
     }
-    project.run(["-X", "cds_auto=app.img", "app.py"]);
+    project.run(["-X", "cds_auto=app.cds", "app.py"]);
     settle(&project);
     let names: Vec<String> = (0..12).map(|index| format!("lib{index}")).collect();
     let mut last = project.command([
         "-X",
-        "cds_auto=app.img",
+        "cds_auto=app.cds",
         "-X",
         "cds_stats",
         "app.py",
@@ -422,7 +422,7 @@ fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
     let last = Outcome::of(last.env("NAMES", names.join(" ")));
     assert!(last.stderr.contains("from elsewhere: 0\n"), "{last:?}");
     settle(&project);
-    assert_eq!(records(&project, "app.img"), 0);
+    assert_eq!(records(&project, "app.cds"), 0);
 }
 
 /// A process may be killed while it writes, or before: what is whole counts. Others' files do not.
@@ -430,9 +430,9 @@ fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
 fn a_torn_record_is_read_as_far_as_it_is_whole() {
     let project = project_that_ends("os._exit(0)");
     let plain = project.run(["app.py"]);
-    let run = || project.run(["-X", "cds_auto=app.img", "app.py"]);
+    let run = || project.run(["-X", "cds_auto=app.cds", "app.py"]);
     let record = || {
-        let mut entries = fs::read_dir(project.path("app.img.runs")).expect("there are some");
+        let mut entries = fs::read_dir(project.path("app.cds.runs")).expect("there are some");
         entries
             .next()
             .expect("there is one")
@@ -444,14 +444,14 @@ fn a_torn_record_is_read_as_far_as_it_is_whole() {
     // Cut off anywhere; and with something else in the place of the rest.
     for end in (0..whole.len()).step_by(whole.len() / 7) {
         for rest in [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\xff", &[0; 64]] {
-            let _ = fs::remove_file(project.path("app.img"));
-            fs::create_dir_all(project.path("app.img.runs")).expect("it can be made");
+            let _ = fs::remove_file(project.path("app.cds"));
+            fs::create_dir_all(project.path("app.cds.runs")).expect("it can be made");
             fs::set_permissions(
-                project.path("app.img.runs"),
+                project.path("app.cds.runs"),
                 fs::Permissions::from_mode(0o700),
             )
             .expect("it is ours");
-            let path = project.path("app.img.runs/1-1");
+            let path = project.path("app.cds.runs/1-1");
             fs::write(&path, [&whole[..end], rest].concat()).expect("it can be written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
             assert_eq!(run(), plain, "{end}");
@@ -494,10 +494,10 @@ fn a_program_does_not_notice_its_record() {
     let plain = project.run(["app.py"]);
     assert!(plain.stdout.ends_with("no child\n-9\n"), "{plain:?}");
     for _ in 0..3 {
-        assert_eq!(project.run(["-X", "cds_auto=app.img", "app.py"]), plain);
+        assert_eq!(project.run(["-X", "cds_auto=app.cds", "app.py"]), plain);
         settle(&project);
     }
-    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.img"]);
+    let inspected = project.run(["-m", "cds", "inspect", "--json", "app.cds"]);
     let stdout = inspected.success().stdout;
     for name in ["helper", "helper2", "helper3"] {
         assert!(stdout.contains(&format!("\"{name}\"")), "{name}: {stdout}");
@@ -516,7 +516,7 @@ fn a_start_with_a_current_archive_asks_once() {
         .current_dir(project.path(""))
         .args(["-f", "-qq", "-o", "calls.txt"])
         .arg(python())
-        .args(["-X", "cds_auto=app.img", "app.py"]);
+        .args(["-X", "cds_auto=app.cds", "app.py"]);
     Outcome::of(&mut traced);
     let calls = fs::read_to_string(project.path("calls.txt")).expect("strace has written it");
     let about_records: Vec<_> = calls

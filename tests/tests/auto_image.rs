@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
-const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.img,image", "-X", "cds_stats"];
-const IMAGE: &str = "made/app.img.startup";
+const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.cds,image", "-X", "cds_stats"];
+const IMAGE: &str = "made/app.cds.image";
 const NOT_TAKEN: &str = "no startup image could be taken: ";
 
 /// A program with a module beside it, and one in a directory of the path, that has run before, so that its directories do
@@ -206,10 +206,10 @@ fn a_variable_asks_for_what_is_restored_as_well() {
             .arg("app.py");
         told(&Outcome::of(&mut command)).1.to_owned()
     };
-    let image = "made/app.img,image";
+    let image = "made/app.cds,image";
     assert_eq!(with("PYTHON_CDS_AUTO", image, &[]), "restored");
     // An archive alone is an archive alone, and one that was chosen counts more.
-    assert_eq!(with("PYTHON_CDS_AUTO", "made/app.img", &[]), "none");
+    assert_eq!(with("PYTHON_CDS_AUTO", "made/app.cds", &[]), "none");
     assert_eq!(with("PYTHON_CDS", "off", &AUTO[..2]), "none");
     assert_eq!(with("PYTHON_CDS_AUTO", image, &["-X", "cds=off"]), "none");
     // What a run is to leave behind, only an ordinary one can tell.
@@ -333,12 +333,12 @@ fn what_cannot_be_restored_is_tried_once() {
         assert!(of_note.stdout.contains(&refused), "{of_note:?}");
         assert_eq!(of_note.status, status);
         // What is in the archive is good all the same.
-        let of_archive = run(&project, &["-m", "cds", command, "made/app.img"]);
+        let of_archive = run(&project, &["-m", "cds", command, "made/app.cds"]);
         assert!(of_archive.success().stdout.contains(&refused));
     }
     let stats = run(
         &project,
-        &["-m", "cds", "stats", "--archive", "made/app.img", "app.py"],
+        &["-m", "cds", "stats", "--archive", "made/app.cds", "app.py"],
     );
     assert!(stats.stderr.contains(&refused), "{stats:?}");
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
@@ -413,7 +413,7 @@ fn two_runs_that_end_in_any_way_have_the_third_restored() {
         let last = normal();
         assert_eq!(told(&last), ("first [1] other data", "restored"), "{end}");
         settle(&project);
-        assert!(!project.path("made/app.img.runs").exists(), "{end}");
+        assert!(!project.path("made/app.cds.runs").exists(), "{end}");
     }
 }
 
@@ -424,15 +424,15 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     until_restored(&project, &["app.py"]);
     settle(&project);
     let cds = |arguments: &[&str]| run(&project, &[&["-m", "cds"], arguments].concat());
-    let good = cds(&["verify", "made/app.img"]).success().stdout;
-    let image = "\nmade/app.img.startup: good, and all is as it was\n";
+    let good = cds(&["verify", "made/app.cds"]).success().stdout;
+    let image = "\nmade/app.cds.image: good, and all is as it was\n";
     assert!(
-        good.starts_with("made/app.img: good (") && good.contains(image),
+        good.starts_with("made/app.cds: good (") && good.contains(image),
         "{good}"
     );
-    let inspected = cds(&["inspect", "made/app.img"]).success().stdout;
+    let inspected = cds(&["inspect", "made/app.cds"]).success().stdout;
     let program = project.path("app.py").display().to_string();
-    let image = inspected.split_once("\nStartup image\n  made/app.img.startup: ");
+    let image = inspected.split_once("\nStartup image\n  made/app.cds.image: ");
     let (_, image) = image.expect("it tells of the image");
     assert!(
         image.contains("Nothing that it depends on has changed.\n"),
@@ -440,12 +440,12 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     );
 
     project.write("lib/tool.py", "x, data = 'edited', ''\n");
-    let stale = cds(&["verify", "made/app.img"]);
+    let stale = cds(&["verify", "made/app.cds"]);
     let changed = project.path("lib/tool.py").display().to_string();
     for line in [
-        "made/app.img: 1 out of date",
+        "made/app.cds: 1 out of date",
         &format!("  tool: source changed: {changed}"),
-        "made/app.img.startup: 1 out of date",
+        "made/app.cds.image: 1 out of date",
         &format!("  {changed}"),
     ] {
         assert!(
@@ -457,10 +457,10 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
         !stale.stdout.contains("roken") && stale.status == 1,
         "{stale:?}"
     );
-    let json = cds(&["verify", "--json", "made/app.img"]).stdout;
+    let json = cds(&["verify", "--json", "made/app.cds"]).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(json["startup_image"]["changed"][0], *changed);
-    let inspected = cds(&["inspect", "made/app.img"]).success().stdout;
+    let inspected = cds(&["inspect", "made/app.cds"]).success().stdout;
     assert!(
         inspected.contains(&format!(
             "  Changed since, so that it is not used\n    {changed}\n"
@@ -485,7 +485,7 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     shell.env("PYTHONPATH", project.path("lib"));
     Outcome::of(shell.args(["-c", commands[0]]));
     settle(&project);
-    cds(&["verify", "made/app.img"]).success();
+    cds(&["verify", "made/app.cds"]).success();
     assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
 }
 
@@ -507,7 +507,7 @@ fn many_at_once_are_restored_in_the_end() {
     let made = fs::read_dir(project.path("made")).expect("it can be listed");
     let mut names: Vec<_> = made.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
-    assert_eq!(names, ["app.img", "app.img.startup"]);
+    assert_eq!(names, ["app.cds", "app.cds.image"]);
     let mode = fs::metadata(project.path(IMAGE)).expect("there is one");
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
 }
@@ -517,7 +517,7 @@ fn many_at_once_are_restored_in_the_end() {
 fn a_program_whose_directory_was_removed_is_restored() {
     let project = project();
     let script = project.path("app.py").display().to_string();
-    let archive = project.path("made/app.img").display().to_string();
+    let archive = project.path("made/app.cds").display().to_string();
     let in_vain = |option: &str| {
         let mut command = Command::new("sh");
         clean(&mut command);

@@ -27,7 +27,7 @@ fn project() -> Project {
     project.dump(["app.py"]);
     // Alone it is small, and has some of everything.
     let dump = [
-        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.img",
+        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
     project.run(dump).success();
     project
@@ -38,9 +38,9 @@ fn project() -> Project {
 const MUTATIONS: &str = r#"
 import _cds_archive, os, random, sys
 
-data = open("app.img", "rb").read()
+data = open("app.cds", "rb").read()
 header_bytes = int.from_bytes(data[12:16], "little")
-sections = {s["name"]: s["extents"] for s in _cds_archive.inspect("app.img")["sections"]}
+sections = {s["name"]: s["extents"] for s in _cds_archive.inspect("app.cds")["sections"]}
 used = bytearray(len(data))
 used[:header_bytes] = b"\1" * header_bytes
 for extents in sections.values():
@@ -112,14 +112,14 @@ fn what_a_start_looks_at_is_refused_or_harmless() {
     let project = project();
     let fuzz = r#"
 choose = random.Random(3)
-assert _cds_archive.rehearse("app.img") > 100
+assert _cds_archive.dry_run("app.cds") > 100
 reasons, taken = set(), 0
 for round in range(int(sys.argv[1])):
     believed = round % 2 == 1
     broken = mutated(choose, LIES if believed else ACCIDENTS)
     write(broken, believed)
     try:
-        _cds_archive.rehearse("broken.img")
+        _cds_archive.dry_run("broken.img")
     except (OSError, ValueError) as error:
         assert str(error)
         reasons.add(type(error).__name__)
@@ -129,7 +129,7 @@ for round in range(int(sys.argv[1])):
             os.rename("broken.img", "not-noticed.img")
             raise SystemExit(f"round {round}: a change was not noticed")
 # A panic would have ended all use of archives.
-assert _cds_archive.rehearse("app.img") > 100
+assert _cds_archive.dry_run("app.cds") > 100
 print(taken)
 "#;
     let outcome = project.run([
@@ -172,7 +172,7 @@ for round in range(150):
 #[test]
 fn a_copy_with_another_time_is_verified_and_used() {
     let project = project();
-    fs::copy(project.path("app.img"), project.path("copy.img")).unwrap();
+    fs::copy(project.path("app.cds"), project.path("copy.img")).unwrap();
     let run = |archive: &str| -> Outcome {
         let option = format!("cds={archive}");
         project
@@ -187,7 +187,7 @@ fn a_copy_with_another_time_is_verified_and_used() {
             ])
             .success()
     };
-    for archive in ["app.img", "copy.img"] {
+    for archive in ["app.cds", "copy.img"] {
         assert!(
             run(archive).stderr.contains("from elsewhere: 0\n"),
             "{archive}"

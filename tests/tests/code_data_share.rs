@@ -239,7 +239,7 @@ fn traced_and_dumped() -> Project {
     run(&project, &[], &["app.py"]).success();
     let trace = [("PYCDSMODE", "TRACE"), ("PYCDSLIST", "app.lst")];
     run(&project, &trace, &["app.py"]).success();
-    let dump = "import cds.dump; cds.dump.run_dump('app.lst', 'app.img'); print('never')";
+    let dump = "import cds.dump; cds.dump.run_dump('app.lst', 'app.cds'); print('never')";
     let dumped = run(&project, &[], &["-c", dump]).success();
     assert_eq!(dumped.stdout, "");
     project
@@ -266,7 +266,7 @@ fn a_trace_has_the_names_of_modules_one_a_line() {
 #[test]
 fn sharing_takes_modules_from_the_archive() {
     let project = traced_and_dumped();
-    let share = [("PYCDSMODE", "SHARE"), ("PYCDSARCHIVE", "app.img")];
+    let share = [("PYCDSMODE", "SHARE"), ("PYCDSARCHIVE", "app.cds")];
     let shared = run(&project, &share, &["-Xcds_stats", "app.py"]).success();
     assert_eq!(
         shared.stdout,
@@ -304,7 +304,7 @@ fn sharing_takes_modules_from_the_archive() {
 #[test]
 fn sharing_may_begin_while_the_program_runs() {
     let project = traced_and_dumped();
-    let program = "import cds; cds.share('app.img'); import helper, _cds; print(_cds.flags, hex(id(helper.__spec__.loader.get_code('helper')))[:4])";
+    let program = "import cds; cds.share('app.cds'); import helper, _cds; print(_cds.flags, hex(id(helper.__spec__.loader.get_code('helper')))[:4])";
     let shared = run(&project, MANUALLY, &["-c", program]).success();
     assert_eq!(shared.stdout, "_cds.flags(mode=3, verbose=0) 0x28\n");
     let again = run(&project, &[], &["-c", program]);
@@ -321,7 +321,7 @@ fn sharing_may_begin_while_the_program_runs() {
 fn a_script_edited_after_the_dump_is_noticed() {
     let project = traced_and_dumped();
     project.write("helper.py", "x = 'edited'\n");
-    let share = [("PYCDSMODE", "SHARE"), ("PYCDSARCHIVE", "app.img")];
+    let share = [("PYCDSMODE", "SHARE"), ("PYCDSARCHIVE", "app.cds")];
     let program = "import helper; print(helper.x)";
     assert_eq!(
         run(&project, &share, &["-c", program]).success().stdout,

@@ -85,13 +85,13 @@ fn wrong_usage_is_status_2() {
         &["frobnicate"][..],
         &[],
         &["dump"],
-        &["dump", "app.img"],
-        &["dump", "app.img", "--script"],
-        &["dump", "--freshness", "often", "app.lst", "app.img"],
+        &["dump", "app.cds"],
+        &["dump", "app.cds", "--script"],
+        &["dump", "--freshness", "often", "app.lst", "app.cds"],
         &["inspect"],
-        &["inspect", "--json", "--svg", "x.svg", "app.img"],
+        &["inspect", "--json", "--svg", "x.svg", "app.cds"],
         &["verify"],
-        &["diff", "app.img"],
+        &["diff", "app.cds"],
         &["stats"],
         &["merge"],
     ] {
@@ -114,14 +114,14 @@ fn dump_traces_a_program_by_itself() {
     let project = Project::new(PROGRAM);
     let outcome = cds(
         &project,
-        &["dump", "app.img", "--script", "app.py", "--port", "80"],
+        &["dump", "app.cds", "--script", "app.py", "--port", "80"],
     )
     .success();
     assert_eq!(outcome.stderr, "");
     assert_screen!(project, outcome.stdout);
     let used = project.run([
         "-X",
-        "cds=app.img",
+        "cds=app.cds",
         "-X",
         "cds_strict",
         "-X",
@@ -148,9 +148,9 @@ fn dump_tells_that_the_program_failed_and_archives_what_it_loaded() {
             "the program was killed by SIGABRT",
         ),
     ] {
-        let outcome = cds(&project, &["dump", "-q", "app.img", "--script", "-c", code]).success();
+        let outcome = cds(&project, &["dump", "-q", "app.cds", "--script", "-c", code]).success();
         assert_eq!(outcome.stderr, format!("cds dump: warning: {said}\n"));
-        let names = cds(&project, &["inspect", "--json", "app.img"])
+        let names = cds(&project, &["inspect", "--json", "app.cds"])
             .success()
             .stdout;
         assert!(names.contains("shop.cart"), "{names}");
@@ -175,14 +175,14 @@ fn dump_imports_modules_only_if_told_to() {
             ".",
             "--package",
             "plugins,broken",
-            "app.img",
+            "app.cds",
         ];
         let outcome = cds(&project, &[&base, options].concat()).success();
         assert_eq!(
             outcome.stdout, "",
             "the output of modules is not the command's"
         );
-        let found = cds(&project, &["inspect", "--json", "app.img"])
+        let found = cds(&project, &["inspect", "--json", "app.cds"])
             .success()
             .stdout;
         (found.contains("plugin_one"), outcome.stderr)
@@ -199,10 +199,10 @@ fn dump_imports_modules_only_if_told_to() {
 #[test]
 fn inspect_shows_what_is_in_an_archive() {
     let project = project();
-    let screen = cds(&project, &["inspect", "app.img"]).success();
+    let screen = cds(&project, &["inspect", "app.cds"]).success();
     assert_eq!(screen.stderr, "");
     assert_screen!(project, screen.stdout);
-    let object = cds(&project, &["inspect", "--object", "shop.prices", "app.img"]).success();
+    let object = cds(&project, &["inspect", "--object", "shop.prices", "app.cds"]).success();
     assert_screen!(project, object.stdout);
 }
 
@@ -217,18 +217,18 @@ fn inspect_follows_code_as_deep_as_wanted() {
             "shop.cart",
             "--depth",
             "3",
-            "app.img",
+            "app.cds",
         ],
     )
     .success();
     assert_screen!(project, tree.stdout);
-    let missing = cds(&project, &["inspect", "--object", "nosuch", "app.img"]);
+    let missing = cds(&project, &["inspect", "--object", "nosuch", "app.cds"]);
     assert_eq!(missing.status, 1);
     assert_eq!(
         missing.stderr,
-        "cds inspect: error: app.img: no module 'nosuch' in it (inspect --json lists them)\n"
+        "cds inspect: error: app.cds: no module 'nosuch' in it (inspect --json lists them)\n"
     );
-    let nowhere = cds(&project, &["inspect", "--object", "0x10", "app.img"]);
+    let nowhere = cds(&project, &["inspect", "--object", "0x10", "app.cds"]);
     assert_eq!(nowhere.status, 1, "{}", nowhere.stderr);
 }
 
@@ -236,7 +236,7 @@ fn inspect_follows_code_as_deep_as_wanted() {
 #[test]
 fn inspect_counts_every_object_once() {
     let project = project();
-    let text = cds(&project, &["inspect", "--json", "app.img"])
+    let text = cds(&project, &["inspect", "--json", "app.cds"])
         .success()
         .stdout;
     let found: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -277,7 +277,7 @@ fn inspect_counts_every_object_once() {
 #[test]
 fn inspect_draws_a_picture() {
     let project = project();
-    cds(&project, &["inspect", "--svg", "app.svg", "app.img"]).success();
+    cds(&project, &["inspect", "--svg", "app.svg", "app.cds"]).success();
     // Nothing sticks out, and each section is there by name.
     let check = r#"
 import xml.etree.ElementTree as tree
@@ -291,7 +291,7 @@ texts = [text.text for text in root.iter(svg + "text")]
 assert {"constants", "text", "lazy", "code", "tables", "relocations", "shop"} <= set(texts), texts
 "#;
     project.run(["-c", check]).success();
-    let outcome = cds(&project, &["inspect", "--svg", "no/such.svg", "app.img"]);
+    let outcome = cds(&project, &["inspect", "--svg", "no/such.svg", "app.cds"]);
     assert_eq!(outcome.status, 2);
     assert_eq!(
         outcome.stderr,
@@ -302,8 +302,8 @@ assert {"constants", "text", "lazy", "code", "tables", "relocations", "shop"} <=
 #[test]
 fn an_archive_of_another_build_is_shown_as_far_as_can_be() {
     let project = project();
-    change_fact(&project.path("app.img"), "interpreter build");
-    let screen = cds(&project, &["inspect", "app.img"]).success();
+    change_fact(&project.path("app.cds"), "interpreter build");
+    let screen = cds(&project, &["inspect", "app.cds"]).success();
     assert!(
         screen
             .stdout
@@ -318,7 +318,7 @@ fn an_archive_of_another_build_is_shown_as_far_as_can_be() {
         "{}",
         screen.stdout
     );
-    let outcome = cds(&project, &["verify", "app.img"]);
+    let outcome = cds(&project, &["verify", "app.cds"]);
     assert_eq!(outcome.status, 1);
     assert!(
         outcome.stdout.contains("it was made for interpreter build"),
@@ -332,9 +332,9 @@ fn verify_says_what_is_broken_or_stale() {
     let project = project();
     let mut said = String::new();
     let mut check = |what: &str, expected: i32| {
-        let outcome = cds(&project, &["verify", "app.img"]);
+        let outcome = cds(&project, &["verify", "app.cds"]);
         assert_eq!(outcome.status, expected, "{what}: {outcome:?}");
-        let quiet = cds(&project, &["verify", "-q", "app.img"]);
+        let quiet = cds(&project, &["verify", "-q", "app.cds"]);
         assert_eq!((quiet.status, quiet.stdout.as_str()), (expected, ""));
         said.push_str(&format!("{what}:\n{}{}\n", outcome.stdout, outcome.stderr));
     };
@@ -343,16 +343,16 @@ fn verify_says_what_is_broken_or_stale() {
     fs::remove_file(project.path("shop/cart.py")).unwrap();
     check("a source edited, another removed", 1);
     project.write("other.py", "");
-    let stale = cds(&project, &["verify", "app.img"]).stdout;
+    let stale = cds(&project, &["verify", "app.cds"]).stdout;
     let command = stale
         .lines()
         .last()
         .unwrap()
         .strip_prefix("Write it again: ");
-    let archive = project.path("app.img");
+    let archive = project.path("app.cds");
     let good = fs::read(&archive).unwrap();
     Outcome::of(Command::new("sh").args(["-c", command.unwrap()])).success();
-    cds(&project, &["verify", "-q", "app.img"]).success();
+    cds(&project, &["verify", "-q", "app.cds"]).success();
     fs::write(&archive, &good[..good.len() - 4096]).unwrap();
     check("truncated", 1);
     fs::write(&archive, "text\n").unwrap();
@@ -366,7 +366,7 @@ fn verify_says_what_is_broken_or_stale() {
 fn project_without_layers() -> Project {
     let project = project();
     let dump = [
-        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.img",
+        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
     project.run(dump).success();
     project
@@ -378,13 +378,13 @@ fn verify_finds_every_flipped_byte() {
     let project = project_without_layers();
     let check = r#"
 import _cds_archive, random
-data = open("app.img", "rb").read()
+data = open("app.cds", "rb").read()
 used = bytearray(len(data))
 used[:int.from_bytes(data[12:16], "little")] = b"\1" * int.from_bytes(data[12:16], "little")
-for section in _cds_archive.inspect("app.img")["sections"]:
+for section in _cds_archive.inspect("app.cds")["sections"]:
     for offset, length in section["extents"]:
         used[offset:offset + length] = b"\1" * length
-assert _cds_archive.verify("app.img") == []
+assert _cds_archive.verify("app.cds") == []
 choose = random.Random(1)
 places = [place for place in range(len(data)) if used[place]]
 for place in choose.sample(places, 4000):
@@ -408,8 +408,8 @@ fn verify_survives_lies_under_right_checksums() {
     let project = project_without_layers();
     let check = r#"
 import _cds_archive, random
-data = open("app.img", "rb").read()
-sections = {s["name"]: s["extents"] for s in _cds_archive.inspect("app.img")["sections"]}
+data = open("app.cds", "rb").read()
+sections = {s["name"]: s["extents"] for s in _cds_archive.inspect("app.cds")["sections"]}
 choose = random.Random(2)
 quiet = 0
 for round in range(1000):
@@ -443,8 +443,8 @@ print(quiet)
 #[test]
 fn diff_tells_archives_apart() {
     let project = project();
-    fs::copy(project.path("app.img"), project.path("old.img")).unwrap();
-    let same = cds(&project, &["diff", "old.img", "app.img"]).success();
+    fs::copy(project.path("app.cds"), project.path("old.img")).unwrap();
+    let same = cds(&project, &["diff", "old.img", "app.cds"]).success();
     assert!(
         same.stdout.starts_with("Modules: 3 -> 3 (the same)\n"),
         "{}",
@@ -457,12 +457,12 @@ fn diff_tells_archives_apart() {
     project.write("app.py", "import shop.cart, shop.extra\n");
     project.write("shop/extra.py", "x = 1\n");
     project.run(["-X", "cds_trace=new.lst", "app.py"]).success();
-    let dump = ["dump", "-q", "--freshness", "hash", "new.lst", "app.img"];
+    let dump = ["dump", "-q", "--freshness", "hash", "new.lst", "app.cds"];
     cds(&project, &dump).success();
-    let different = cds(&project, &["diff", "old.img", "app.img"]);
+    let different = cds(&project, &["diff", "old.img", "app.cds"]);
     assert_eq!(different.status, 1);
     assert_screen!(project, different.stdout);
-    let json = cds(&project, &["diff", "--json", "old.img", "app.img"]);
+    let json = cds(&project, &["diff", "--json", "old.img", "app.cds"]);
     let found: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(found["changed"][0]["name"], "shop.prices");
     assert_eq!(cds(&project, &["diff", "old.img", "nosuch.img"]).status, 2);
@@ -478,7 +478,7 @@ fn diff_compares_what_code_says() {
         &format!("more  # {}\n", project.path("more.py").display()),
     );
     cds(&project, &["dump", "-q", "more.lst", "app.lst", "all.img"]).success();
-    let outcome = cds(&project, &["diff", "--json", "app.img", "all.img"]);
+    let outcome = cds(&project, &["diff", "--json", "app.cds", "all.img"]);
     let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(found["added"][0]["name"], "more", "{outcome:?}");
     assert_eq!(found["changed"].as_array().unwrap().len(), 0);
@@ -538,7 +538,7 @@ fn stats_runs_a_program_and_tells_what_came_from_archives() {
     project.write("elsewhere/shop/__init__.py", "");
     let run = cds(
         &project,
-        &["stats", "--archive", "app.img", "app.py", "--json", "-o"],
+        &["stats", "--archive", "app.cds", "app.py", "--json", "-o"],
     )
     .success();
     assert_eq!(run.stdout, "total 2 ['--json', '-o']\n");
@@ -557,7 +557,7 @@ fn stats_runs_a_program_and_tells_what_came_from_archives() {
             "-o",
             "stats.json",
             "--archive",
-            "app.img",
+            "app.cds",
             "-c",
             code,
         ],
@@ -600,7 +600,7 @@ def reader(fd):
     return data
 os.environ.update(eval(sys.argv[1]))
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-pty.spawn([sys.executable, "-m", "cds", "verify", "app.img"], reader)
+pty.spawn([sys.executable, "-m", "cds", "verify", "app.cds"], reader)
 os.write(2, b"colours" if b"\x1b[" in read else b"none")
 "#;
     for (environment, expected) in [
@@ -615,7 +615,7 @@ os.write(2, b"colours" if b"\x1b[" in read else b"none")
         );
     }
     assert!(
-        !cds(&project, &["verify", "app.img"])
+        !cds(&project, &["verify", "app.cds"])
             .stdout
             .contains('\u{1b}')
     );

@@ -41,7 +41,7 @@ fn dump(project: &Project, options: &[&str]) -> Outcome {
         "dump",
         "-q",
         "archives/app.lst",
-        "archives/app.img",
+        "archives/app.cds",
     ];
     project.run(base.iter().chain(options))
 }
@@ -50,7 +50,7 @@ fn dump(project: &Project, options: &[&str]) -> Outcome {
 fn assert_works(project: &Project) {
     let options = [
         "-X",
-        "cds=archives/app.img",
+        "cds=archives/app.cds",
         "-X",
         "cds_strict",
         "-X",
@@ -78,9 +78,9 @@ fn files(project: &Project) -> Vec<String> {
 #[test]
 fn a_full_disk_leaves_the_old_archive() {
     let project = project();
-    let before = fs::read(project.path("archives/app.img")).unwrap();
+    let before = fs::read(project.path("archives/app.cds")).unwrap();
     let mut command = project.command(["-m", "cds", "dump", "-q"]);
-    command.args(["archives/app.lst", "archives/app.img"]);
+    command.args(["archives/app.lst", "archives/app.cds"]);
     // What a full disk is to a writer; Python ignores the signal that comes with it.
     let limit = rustix::process::Rlimit {
         current: Some(8192),
@@ -103,12 +103,12 @@ fn a_full_disk_leaves_the_old_archive() {
     assert!(
         outcome
             .stderr
-            .starts_with("cds dump: error: cannot write archives/app.img: File too large"),
+            .starts_with("cds dump: error: cannot write archives/app.cds: File too large"),
         "{}",
         outcome.stderr
     );
-    assert_eq!(fs::read(project.path("archives/app.img")).unwrap(), before);
-    assert_eq!(files(&project), ["app.img", "app.lst"]);
+    assert_eq!(fs::read(project.path("archives/app.cds")).unwrap(), before);
+    assert_eq!(files(&project), ["app.cds", "app.lst"]);
     assert_works(&project);
 }
 
@@ -123,13 +123,13 @@ fn a_directory_that_cannot_be_written_to_is_told() {
             "dump",
             "-q",
             "archives/app.lst",
-            "/proc/app.img",
+            "/proc/app.cds",
         ]);
         assert_eq!(outcome.status, 1, "{outcome:?}");
         assert!(
             outcome
                 .stderr
-                .starts_with("cds dump: error: cannot write /proc/app.img"),
+                .starts_with("cds dump: error: cannot write /proc/app.cds"),
             "{outcome:?}"
         );
         return;
@@ -154,7 +154,7 @@ fn a_killed_dump_leaves_the_old_archive_or_the_new_one() {
     let project = project();
     for milliseconds in (0..120).step_by(6) {
         let mut command = project.command(["-m", "cds", "dump", "-q"]);
-        command.args(["archives/app.lst", "archives/app.img"]);
+        command.args(["archives/app.lst", "archives/app.cds"]);
         let mut child: Child = command.stdin(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
         child.kill().unwrap();
@@ -165,7 +165,7 @@ fn a_killed_dump_leaves_the_old_archive_or_the_new_one() {
     let left = files(&project);
     assert!(
         left.iter()
-            .all(|name| ["app.img", "app.lst"].contains(&&**name) || name.starts_with(".cds-")),
+            .all(|name| ["app.cds", "app.lst"].contains(&&**name) || name.starts_with(".cds-")),
         "{left:?}"
     );
 }
@@ -175,13 +175,13 @@ fn dumps_at_the_same_time_give_a_whole_archive() {
     let project = project();
     let commands = (0..6).map(|_| {
         let mut command = project.command(["-m", "cds", "dump", "-q"]);
-        command.args(["archives/app.lst", "archives/app.img"]);
+        command.args(["archives/app.lst", "archives/app.cds"]);
         command.spawn().unwrap()
     });
     for mut child in commands.collect::<Vec<Child>>() {
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(files(&project), ["app.img", "app.lst"]);
+    assert_eq!(files(&project), ["app.cds", "app.lst"]);
     assert_works(&project);
 }
 
@@ -208,7 +208,7 @@ fn starts_while_the_archive_is_replaced() {
                     while (done < starts || dumps.load(Ordering::Relaxed) < 4)
                         && !is_over.load(Ordering::Relaxed)
                     {
-                        let outcome = project.run(["-X", "cds=archives/app.img", "app.py"]);
+                        let outcome = project.run(["-X", "cds=archives/app.cds", "app.py"]);
                         assert_eq!(outcome, expected);
                         done += 1;
                     }
@@ -227,12 +227,12 @@ fn a_removed_archive_stays_for_those_that_use_it() {
     let project = project();
     let code = "\
 import os, sys
-os.remove('archives/app.img')
+os.remove('archives/app.cds')
 import json, shop.cart
 print(shop.cart.total(), json.dumps([1]))
 ";
     let outcome = project
-        .run(["-X", "cds=archives/app.img", "-X", "cds_stats", "-c", code])
+        .run(["-X", "cds=archives/app.cds", "-X", "cds_stats", "-c", code])
         .success();
     assert_eq!(outcome.stdout, "3 [1]\n");
     assert!(

@@ -82,9 +82,9 @@ fn a_panic_anywhere_leaves_plain_cpython() {
     let ways: [&[&str]; 6] = [
         &[],
         &["-X", "cds_stats=stats.txt"],
-        &["-X", "cds=app.img"],
+        &["-X", "cds=app.cds"],
         &["-X", "cds_trace=new.lst", "-X", "cds_profile=new.profile"],
-        &["-X", "cds=app.img", "-X", "cds_stats=stats.txt"],
+        &["-X", "cds=app.cds", "-X", "cds_stats=stats.txt"],
         &["-X", "cds_auto=auto.img"],
     ];
     let mut reached = BTreeSet::new();
@@ -137,16 +137,16 @@ fn a_panic_anywhere_leaves_plain_cpython() {
 fn a_panic_in_a_tool_is_an_error() {
     let project = project();
     let tools: [&[&str]; 5] = [
-        &["dump", "-q", "app.lst", "app.img"],
-        &["inspect", "app.img"],
-        &["verify", "app.img"],
-        &["diff", "app.img", "app.img"],
+        &["dump", "-q", "app.lst", "app.cds"],
+        &["inspect", "app.cds"],
+        &["verify", "app.cds"],
+        &["diff", "app.cds", "app.cds"],
         &["stats", "app.py"],
     ];
     let mut reached = BTreeSet::new();
     for point in points() {
         for tool in tools {
-            let before = fs::read(project.path("app.img")).unwrap();
+            let before = fs::read(project.path("app.cds")).unwrap();
             let mut command = project.command(["-X", "cds_strict", "-m", "cds"]);
             let outcome = failing(command.args(tool), &point, 0);
             if told(&outcome.stderr, &point) {
@@ -168,7 +168,7 @@ fn a_panic_in_a_tool_is_an_error() {
                     "{point}, {tool:?}: {outcome:?}"
                 );
                 assert!(
-                    fs::read(project.path("app.img")).unwrap() == before,
+                    fs::read(project.path("app.cds")).unwrap() == before,
                     "{point}, {tool:?}"
                 );
             }

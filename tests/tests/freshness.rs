@@ -25,7 +25,7 @@ fn project(freshness: &str) -> Project {
         .success();
     let dump = ["-m", "cds", "dump", "-q", "--freshness", freshness];
     project
-        .run(dump.iter().chain(&["archives/app.lst", "archives/app.img"]))
+        .run(dump.iter().chain(&["archives/app.lst", "archives/app.cds"]))
         .success();
     project
 }
@@ -35,7 +35,7 @@ fn run(project: &Project) -> (String, Vec<String>) {
     let stats = "cds_stats=archives/stats.json";
     let options = [
         "-X",
-        "cds=archives/app.img",
+        "cds=archives/app.cds",
         "-X",
         "cds_strict",
         "-X",
@@ -116,7 +116,7 @@ fn by_hash_only_contents_count() {
         run(&project),
         ("edited\n".into(), vec!["shop.cart".to_owned()])
     );
-    let verify = project.run(["-m", "cds", "verify", "archives/app.img"]);
+    let verify = project.run(["-m", "cds", "verify", "archives/app.cds"]);
     assert!(
         verify.stdout.contains("  shop.cart: source changed: "),
         "{verify:?}"
@@ -141,7 +141,7 @@ fn unchecked_the_archive_is_believed() {
         "def total():\n    return 'edited, and longer'\n",
     );
     assert_eq!(run(&project), ("before\n".into(), vec![]));
-    let verify = project.run(["-m", "cds", "verify", "archives/app.img"]);
+    let verify = project.run(["-m", "cds", "verify", "archives/app.cds"]);
     assert_eq!(
         verify.status, 1,
         "verify looks at the sources all the same: {verify:?}"
@@ -184,7 +184,7 @@ fn a_program_runs_from_a_read_only_directory_as_somebody_else() {
     let code = "import app, os, sys; print(os.access('.', os.W_OK), file=sys.stderr)";
     command
         .current_dir(project.path(""))
-        .args(["-X", "cds=archives/app.img"]);
+        .args(["-X", "cds=archives/app.cds"]);
     command.args(["-X", "cds_strict", "-X", "cds_stats", "-B", "-c", code]);
     let outcome = Outcome::of(&mut command);
     fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();

@@ -47,7 +47,7 @@ fn run(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Out
 }
 
 fn dump(project: &Project, variables: &[(&str, &str)]) {
-    let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     run(project, variables, &arguments).success();
 }
 
@@ -62,7 +62,7 @@ fn told(outcome: &Outcome) -> String {
 }
 
 fn told_with(project: &Project, variables: &[(&str, &str)]) -> String {
-    let arguments = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+    let arguments = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
     told(&run(project, variables, &arguments))
 }
 
@@ -76,7 +76,7 @@ fn assert_restored(project: &Project, variables: &[(&str, &str)]) {
 #[track_caller]
 fn assert_same(project: &Project, variables: &[(&str, &str)]) {
     let with = |option| run(project, variables, &["-X", option, "app.py"]);
-    assert_eq!(with("cds=app.img"), with("cds=off"), "{variables:?}");
+    assert_eq!(with("cds=app.cds"), with("cds=off"), "{variables:?}");
 }
 
 /// `os.environ` changes what Python and C see, `os.putenv()` what C sees, `posix.environ` what Python sees. What was not
@@ -221,9 +221,9 @@ fn imports_that_look_at_all_variables_depend_on_their_order() {
         command.arg(python()).args(arguments);
         Outcome::of(command.current_dir(project.path("")))
     };
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     in_order(["FIRST=1", "OTHER=2"], &dump).success();
-    let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+    let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
     assert_eq!(told(&in_order(["FIRST=1", "OTHER=2"], &stats)), "restored");
     let turned = in_order(["OTHER=2", "FIRST=1"], &stats);
     assert_eq!(told(&turned), "the variables have another order");
@@ -282,8 +282,8 @@ fn a_process_without_a_locale_is_restored() {
         command.arg(python()).args(arguments);
         Outcome::of(command.current_dir(project.path("")))
     };
-    let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     let home = "HOME=/root";
     for (taken, started) in [
         (&[][..], &[][..]),
@@ -367,7 +367,7 @@ fn what_nobody_reads_may_be_anything() {
         let mut command = command(&project, &[], &["-X", option, "-X", "cds_stats", "app.py"]);
         Outcome::of(command.env_remove("HOME"))
     };
-    let refused = without_home("cds=app.img");
+    let refused = without_home("cds=app.cds");
     assert_eq!(told(&refused), "the variable HOME is not set");
     assert_eq!(refused.stdout, without_home("cds=off").stdout);
 }
@@ -395,9 +395,9 @@ fn where_the_user_has_modules_home_is_compared() {
         let arguments = [&["-s", "-X", option], rest].concat();
         run(&project, &[("HOME", &user)], &arguments)
     };
-    let take = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let take = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     isolated("cds=off", &take).success();
-    let restored = isolated("cds=app.img", &["-X", "cds_stats", "app.py"]);
+    let restored = isolated("cds=app.cds", &["-X", "cds_stats", "app.py"]);
     assert_eq!(told(&restored), "restored");
     dump(&project, &[("HOME", &user)]);
     assert_restored(&project, &[("HOME", &user)]);
@@ -438,7 +438,7 @@ print(began, outer.value, file=sys.stderr)\nprint(outer.value, imported.value, o
     fs::create_dir(project.path("made")).expect("a directory can be made");
     let auto = [
         "-X",
-        "cds_auto=made/app.img,image",
+        "cds_auto=made/app.cds,image",
         "-X",
         "cds_stats",
         "app.py",
@@ -474,7 +474,7 @@ fn all_variables_count_where_nothing_can_be_traced() {
             "inject=ptrace:error=EPERM",
         ])
         .arg(python())
-        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"])
+        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONPATH", project.path("lib"))
         .current_dir(project.path(""));

@@ -91,7 +91,7 @@ impl Programs {
         // What Python writes beside sources is there before the image.
         let import = format!("import {}", programs.modules.join(", "));
         Outcome::of(&mut programs.command(&["-X", "cds=off", "-c", &import])).success();
-        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
         let outcome = Outcome::of(&mut programs.command(&dump)).success();
         assert_eq!(outcome.stdout, "", "what is in the image does not end here");
         programs
@@ -108,10 +108,10 @@ impl Programs {
         let directory = self.project.path("run");
         let _ = fs::remove_dir_all(&directory);
         self.project.write("run/app.py", program);
-        let image = self.project.path("app.img");
+        let image = self.project.path("app.cds");
         let options = options
             .iter()
-            .map(|option| option.replace("app.img", &image.to_string_lossy()));
+            .map(|option| option.replace("app.cds", &image.to_string_lossy()));
         let mut command = self.command(&[]);
         command.args(options).arg("app.py").current_dir(&directory);
         let outcome = Outcome::of(&mut command);
@@ -145,7 +145,7 @@ impl Programs {
         let _ = fs::remove_file(&stats);
         let stats_option = format!("cds_stats={}", stats.display());
         // A strict process looks at what it takes for unchanged.
-        let image = ["-X", "cds=app.img", "-X", &stats_option, "-X", "cds_strict"];
+        let image = ["-X", "cds=app.cds", "-X", &stats_option, "-X", "cds_strict"];
         let ending = self.run(&[&image, options].concat(), program);
         let report = Report::read(&stats).expect("it was written");
         assert_eq!(report.startup_image_refused, None, "{program}");
@@ -165,7 +165,7 @@ impl Programs {
         command.arg(&calls).arg(python());
         command
             .arg("-Xcds_stats")
-            .arg(format!("-Xcds={}", self.project.path("app.img").display()));
+            .arg(format!("-Xcds={}", self.project.path("app.cds").display()));
         command.arg("app.py").current_dir(self.project.path("run"));
         command.env("PYTHONPATH", self.project.path("path"));
         let outcome = Outcome::of(&mut command);
@@ -667,7 +667,7 @@ print('end', flush=True)
     ] {
         let program = format!("{CLOSED}{held}\n");
         let plain = programs.run(&["-X", "cds=off"], &program);
-        let restored = programs.run(&["-X", "cds=app.img"], &program);
+        let restored = programs.run(&["-X", "cds=app.cds"], &program);
         assert_eq!(restored, plain, "{held}");
     }
 }

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
-const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.img,image", "-X", "cds_stats"];
-const IMAGE: &str = "made/app.img.startup";
+const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.cds,image", "-X", "cds_stats"];
+const IMAGE: &str = "made/app.cds.image";
 const NOT_OWN: &str = "it must be a file of your own that nobody else may read (mode 600)";
 
 /// Some files, and a directory for archives.
@@ -77,7 +77,7 @@ const DUMP: [&str; 7] = [
     "-q",
     "--image",
     "app.lst",
-    "made/app.img",
+    "made/app.cds",
 ];
 
 /// Dumps an image of some modules.
@@ -88,7 +88,7 @@ fn dump(project: &Project, modules: &str) {
 
 /// Runs a program with that image.
 fn with_image(project: &Project, arguments: &[&str]) -> Outcome {
-    let options = ["-X", "cds=made/app.img", "-X", "cds_stats"];
+    let options = ["-X", "cds=made/app.cds", "-X", "cds_stats"];
     run(project, &[&options, arguments].concat())
 }
 
@@ -149,15 +149,15 @@ fn what_is_restored_is_ones_own_and_nothing_else_is_read() {
         let told = run(&project, &["-m", "cds", "inspect", IMAGE]);
         assert_ne!(told.status, 0, "{told:?}");
         assert!(told.stderr.contains(NOT_OWN), "{told:?}");
-        let used = calls(&project, &["-X", "cds=made/app.img"]);
-        let renewed = calls(&project, &["-X", "cds_auto=made/app.img,image"]);
+        let used = calls(&project, &["-X", "cds=made/app.cds"]);
+        let renewed = calls(&project, &["-X", "cds_auto=made/app.cds,image"]);
         for calls in [used, renewed] {
             assert!(calls.contains("open"), "{calls}");
             for call in ["read", "mmap"] {
                 assert!(!calls.contains(call), "{mode:o} {owner:?}: {calls}");
             }
         }
-        let _ = fs::remove_file(project.path("made/app.img"));
+        let _ = fs::remove_file(project.path("made/app.cds"));
         dump(&project, "json\n");
     }
 }
@@ -169,7 +169,7 @@ fn leftovers(project: &Project) -> Vec<String> {
         let name = entry.expect("it can be listed").file_name();
         name.to_string_lossy().into_owned()
     });
-    names.filter(|name| !name.starts_with("app.img")).collect()
+    names.filter(|name| !name.starts_with("app.cds")).collect()
 }
 
 /// Writes an archive, while strace(1) has system calls fail, or kills the writer at one.
@@ -180,13 +180,13 @@ fn dump_with(project: &Project, faults: &[&str]) -> Outcome {
         .current_dir(project.path(""))
         .args(["-qq", "-f", "-o", "calls.txt"]);
     if faults.contains(&WITHOUT_TMPFILE) {
-        traced.args(["-P", "made", "-P", "made/app.img"]);
+        traced.args(["-P", "made", "-P", "made/app.cds"]);
     }
     for fault in faults {
         traced.args(["-e", fault]);
     }
     traced.arg(python());
-    traced.args(["-m", "cds", "dump", "-q", "app.lst", "made/app.img"]);
+    traced.args(["-m", "cds", "dump", "-q", "app.lst", "made/app.cds"]);
     Outcome::of(&mut traced)
 }
 
@@ -228,11 +228,11 @@ fn a_killed_writer_leaves_nothing_or_the_next_one_removes_it() {
         }
         dump_with(&project, &["trace=none"]).success();
         assert_eq!(leftovers(&project), [""; 0], "{faults:?}");
-        fs::remove_file(project.path("made/app.img")).expect("it was written");
+        fs::remove_file(project.path("made/app.cds")).expect("it was written");
     }
     dump_with(&project, &[WITHOUT_TMPFILE]).success();
     assert_eq!(leftovers(&project), [""; 0]);
-    run(&project, &["-m", "cds", "verify", "made/app.img"]).success();
+    run(&project, &["-m", "cds", "verify", "made/app.cds"]).success();
 }
 
 /// What somebody is writing just now, or has only called alike, stays.
@@ -393,7 +393,7 @@ fn a_traced_module_that_minus_m_has_run_is_restored_without() {
                 "-q",
                 "--image",
                 "run.lst",
-                "made/app.img",
+                "made/app.cds",
             ],
         );
         assert_eq!(

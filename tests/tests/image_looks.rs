@@ -100,7 +100,7 @@ const TAKE: [&str; 5] = ["-m", "cds", "dump", "--image", "app.lst"];
 
 /// What is said when an image is taken.
 fn said(project: &Project) -> String {
-    let taken = run(project, &[&TAKE[..], &["app.img"]].concat()).success();
+    let taken = run(project, &[&TAKE[..], &["app.cds"]].concat()).success();
     let mut lines = taken.stderr.lines();
     let head = lines.find(|line| line.contains("what differs from run to run"));
     let first = head.and_then(|_| lines.next());
@@ -112,7 +112,7 @@ fn what_imports_look_at_is_reported() {
     for (module, what) in LOOKS {
         let project = project(module);
         assert_eq!(said(&project), format!("kept: {what}"), "{module}");
-        let inspected = run(&project, &["-m", "cds", "inspect", "app.img.startup"]).success();
+        let inspected = run(&project, &["-m", "cds", "inspect", "app.cds.image"]).success();
         let line = format!("  kept: {what}\n");
         assert!(
             inspected.stdout.contains(&line),
@@ -151,7 +151,7 @@ fn what_comes_before_the_imports_is_reported() {
     ] {
         let project = project("exec('import os; value = os.getppid()')\n");
         project.write(file, text);
-        let mut dump = project.command_with_lib([&TAKE[..], &["app.img"]].concat());
+        let mut dump = project.command_with_lib([&TAKE[..], &["app.cds"]].concat());
         let said = Outcome::of(dump.env("HOME", project.path("home"))).success();
         assert!(said.stderr.contains(told), "{text}: {said:?}");
         // Code without a file is told by the module that runs it.
@@ -201,7 +201,7 @@ fn another_module_of_such_a_name_takes_numbers_of_its_own() {
     );
     let auto = [
         "-X",
-        "cds_auto=made/app.img,image",
+        "cds_auto=made/app.cds,image",
         "-X",
         "cds_stats=stats.json",
         "app/app.py",
@@ -222,7 +222,7 @@ fn another_module_of_such_a_name_takes_numbers_of_its_own() {
 fn makes_itself(project: &Project, arguments: &[&str]) -> Report {
     let auto = [
         "-X",
-        "cds_auto=made/app.img,image",
+        "cds_auto=made/app.cds,image",
         "-X",
         "cds_stats=stats.json",
     ];
@@ -249,7 +249,7 @@ fn an_image_that_makes_itself_has_no_module_that_looks() {
         assert!(report.startup_image.is_some(), "{report:?}");
         // An image of the rest is there, and is used with other arguments, too.
         let plain = run(&project, &["-X", "cds=off", "app/app.py", "three"]);
-        let image = ["-X", "cds_auto=made/app.img,image", "app/app.py", "three"];
+        let image = ["-X", "cds_auto=made/app.cds,image", "app/app.py", "three"];
         assert_eq!(run(&project, &image), plain);
     }
 }
@@ -288,7 +288,7 @@ fn an_image_that_makes_itself_does_not_keep_the_name_of_the_host() {
             let mut command = Command::new("unshare");
             clean(&mut command);
             let named = format!("hostname {name}; exec \"$0\" \"$@\"");
-            let auto = ["-Xcds_auto=app.img,image", "-Xcds_stats=stats.json"];
+            let auto = ["-Xcds_auto=app.cds,image", "-Xcds_stats=stats.json"];
             command.current_dir(project.path(""));
             command.args(["-u", "sh", "-c", &named, "env/bin/python"]);
             let outcome = Outcome::of(command.args(auto).arg("app/app.py"));
@@ -334,7 +334,7 @@ fn an_image_that_makes_itself_knows_what_lies_beside_its_program() {
     run(&project, &["app/app.py"]);
     makes_itself(&project, &["app/app.py"]);
     project.write("app/settings.py", "value = 'new'\n");
-    let image = ["-X", "cds_auto=made/app.img,image", "app/app.py"];
+    let image = ["-X", "cds_auto=made/app.cds,image", "app/app.py"];
     assert_eq!(run(&project, &image).stdout, "new\n");
 }
 
@@ -355,10 +355,10 @@ fn files_are_the_same_files() {
         let times = "import os\nos.symlink('one', 'lib/link')\nfor name in ('one/data', 'two/data', 'one', 'two', 'data'): os.utime('lib/' + name, (1, 1))\n";
         run(&project, &["-c", times]).success();
         run(&project, &["app/app.py"]);
-        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        run(&project, &[&TAKE[..], &["app.cds"]].concat()).success();
         let image = [
             "-X",
-            "cds=app.img",
+            "cds=app.cds",
             "-X",
             "cds_stats=stats.json",
             "app/app.py",
@@ -397,11 +397,11 @@ fn directories_may_change_of_which_the_kind_was_asked_for() {
         fs::create_dir(project.path("lib/data")).unwrap();
         project.write("app/app.py", "import kept\nprint(kept.value)\n");
         run(&project, &["app/app.py"]);
-        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        run(&project, &[&TAKE[..], &["app.cds"]].concat()).success();
         project.write("lib/data/new", "");
         let image = [
             "-X",
-            "cds=app.img",
+            "cds=app.cds",
             "-X",
             "cds_stats=stats.json",
             "app/app.py",
@@ -434,10 +434,10 @@ fn what_is_renewed_is_not_what_somebody_has_set() {
             "import kept\nprint(kept.connection.HAS_IPV6, kept.multiprocessing.util.MAXFD)\n";
         project.write("app/app.py", program);
         run(&project, &["app/app.py"]);
-        run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+        run(&project, &[&TAKE[..], &["app.cds"]].concat()).success();
         let image = [
             "-X",
-            "cds=app.img",
+            "cds=app.cds",
             "-X",
             "cds_stats=stats.json",
             "app/app.py",
@@ -522,10 +522,10 @@ fn restored(setting: &str, program: &str) -> [String; 2] {
     }
     project.write("app/app.py", program);
     run(&project, &["app/app.py"]).success();
-    run(&project, &[&TAKE[..], &["app.img"]].concat()).success();
+    run(&project, &[&TAKE[..], &["app.cds"]].concat()).success();
     let image = [
         "-X",
-        "cds=app.img",
+        "cds=app.cds",
         "-X",
         "cds_stats=stats.json",
         "app/app.py",
@@ -565,7 +565,7 @@ fn process_ids_are_renewed_in_an_image_that_makes_itself() {
     run(&project, &["app/app.py"]);
     let report = makes_itself(&project, &["app/app.py", "one"]);
     assert!(report.startup_image.is_some(), "{report:?}");
-    let inspected = run(&project, &["-m", "cds", "inspect", "made/app.img.startup"]);
+    let inspected = run(&project, &["-m", "cds", "inspect", "made/app.cds.image"]);
     let stopped = "stopped at          the process id, in";
     assert!(inspected.stdout.contains(stopped), "{inspected:?}");
 }

@@ -17,11 +17,11 @@ fn with_image(made: &str, program: &str) -> Project {
     Outcome::of(first.env("PYTHONPATH", project.path("path"))).success();
     let mut dump = project.command(["-m", "cds", "dump", "-q", "--path"]);
     dump.arg(project.path("path"))
-        .args(["--image", "app.lst", "app.img"]);
+        .args(["--image", "app.lst", "app.cds"]);
     Outcome::of(&mut dump).success();
-    let stats = ["-X", "cds=app.img", "-X", "cds_stats", "-c", ""];
+    let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "-c", ""];
     let report = project.run(stats).stderr;
-    assert!(report.contains("started from app.img.startup"), "{report}");
+    assert!(report.contains("started from app.cds.image"), "{report}");
     project
 }
 
@@ -32,7 +32,7 @@ fn assert_same(made: &str, program: &str) {
     let project = with_image(made, &format!("import made\n{program}"));
     let mut plain = project.command(["-X", "cds=off", "app.py"]);
     let plain = Outcome::of(plain.env("PYTHONPATH", project.path("path"))).success();
-    assert_eq!(project.run(["-X", "cds=app.img", "app.py"]), plain);
+    assert_eq!(project.run(["-X", "cds=app.cds", "app.py"]), plain);
 }
 
 /// Blocks that malloc() has mapped for themselves are grown by mremap(2).
@@ -183,7 +183,7 @@ fn generated_code_is_executable() {
     clean(&mut mount);
     let script = "
 mkdir noexec && mount -t tmpfs -o noexec,size=300m none noexec || exit 77
-cp -p app.img app.img.startup noexec && \"$0\" -X cds=noexec/app.img app.py";
+cp -p app.cds app.cds.image noexec && \"$0\" -X cds=noexec/app.cds app.py";
     mount
         .current_dir(project.path(""))
         .args(["-m", "sh", "-c", script])
@@ -220,7 +220,7 @@ os.execv(sys.argv[1], sys.argv[1:])
         return;
     }
     assert_eq!(plain.stdout, "started\n");
-    assert_eq!(run("cds=app.img").stdout, plain.stdout);
+    assert_eq!(run("cds=app.cds").stdout, plain.stdout);
 }
 
 /// A filter that refuses one system call, whichever: where the program works without an image, it works with one.
@@ -249,7 +249,7 @@ fn no_refused_system_call_ends_a_program() {
     // Numbers from 336 to 423 are not in use (Linux, arch/x86/entry/syscalls/syscall_64.tbl).
     for call in (0..336).chain(424..=LAST) {
         for error in [EPERM, ENOSYS] {
-            let restored = run("cds=app.img", call, error);
+            let restored = run("cds=app.cds", call, error);
             if restored != (0, "[1] 1048576\n".to_owned()) {
                 let plain = run("cds=off", call, error);
                 assert_ne!(plain.0, 0, "system call {call}: {restored:?}");
@@ -272,15 +272,15 @@ fn a_process_that_lies_where_the_frozen_one_did_is_restored() {
             .arg(python());
         Outcome::of(command.args(arguments)).success()
     };
-    run(&["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+    run(&["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
     const DEEP: &str = "
 import sys
 def deep(n): return 0 if n == 0 else 1 + deep(n - 1)
 sys.setrecursionlimit(20_000)
 print(deep(15_000), sorted([3, 1], key=lambda n: sorted([n], key=str)))";
-    let restored = run(&["-X", "cds=app.img", "-X", "cds_stats", "-c", DEEP]);
+    let restored = run(&["-X", "cds=app.cds", "-X", "cds_stats", "-c", DEEP]);
     assert!(
-        restored.stderr.contains("started from app.img.startup"),
+        restored.stderr.contains("started from app.cds.image"),
         "{restored:?}"
     );
     assert_eq!(restored.stdout, "15000 [1, 3]\n");

@@ -38,7 +38,7 @@ impl Story {
     }
 
     fn take(&self) -> Outcome {
-        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
         Outcome::of(&mut self.command(&arguments))
     }
 
@@ -47,7 +47,7 @@ impl Story {
     fn refusal(&self) -> String {
         let outcome = self.take();
         assert_eq!((outcome.status, &*outcome.stdout), (1, ""), "{outcome:?}");
-        let note = fs::read_to_string(self.project.path("app.img.startup"));
+        let note = fs::read_to_string(self.project.path("app.cds.image"));
         let note = note.expect("there is a note in its place");
         assert!(note.starts_with("no startup image could be taken"));
         let lines = outcome.stderr.lines();
@@ -65,7 +65,7 @@ impl Story {
 
     #[track_caller]
     fn same_as_plain(&self) -> Outcome {
-        let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.json", "app.py"];
+        let stats = ["-X", "cds=app.cds", "-X", "cds_stats=stats.json", "app.py"];
         let restored = Outcome::of(&mut self.command(&stats));
         let report = Report::read(&self.project.path("stats.json")).expect("it was written");
         assert_eq!(report.startup_image_refused, None, "{restored:?}");
@@ -319,7 +319,7 @@ def must(result):
 fn what_a_process_inherits_is_no_change() {
     let program = "import kept\nprint(kept.json.dumps(open('/proc/self/oom_score_adj').read()))\n";
     let story = Story::new("import json\n", program);
-    let take = "echo 300 > /proc/self/oom_score_adj; exec nice -n 3 \"$0\" -m cds dump -q --image app.lst app.img";
+    let take = "echo 300 > /proc/self/oom_score_adj; exec nice -n 3 \"$0\" -m cds dump -q --image app.lst app.cds";
     let mut shell = Command::new("sh");
     cpython_cds_tests::clean(&mut shell);
     shell
@@ -395,12 +395,12 @@ fn an_import_that_fails_leaves_nothing() {
         let story = Story::new(kept, program);
         story.project.write("lib/conf.py", "names = []\n");
         story.project.write("app.lst", "conf\nkept\njson\n");
-        let mut dump = story.command(&["-m", "cds", "dump", "-v", "--image", "app.lst", "app.img"]);
+        let mut dump = story.command(&["-m", "cds", "dump", "-v", "--image", "app.lst", "app.cds"]);
         let dumped = Outcome::of(&mut dump).success();
         let told = format!("cds: not in the startup image: kept ({failure})\n");
         assert!(dumped.stderr.starts_with(&told), "{dumped:?}");
         // Other modules of the list are in the image.
-        let mut probe = story.command(&["-X", "cds=app.img", "-c"]);
+        let mut probe = story.command(&["-X", "cds=app.cds", "-c"]);
         probe.arg("import sys; print('json' in sys.modules, 'conf' in sys.modules, 'kept' in sys.modules)");
         assert_eq!(Outcome::of(&mut probe).stdout, "True True False\n");
         let outcome = story.same().success();
@@ -521,11 +521,11 @@ fn a_process_that_is_watched_is_not_frozen() {
         let mut story = Story::new("import json\n", "import kept\n");
         story.take().success();
         // With an image at hand, too.
-        let options = [option, "-X", "cds=app.img", "-X", "cds_stats=stats.json"];
+        let options = [option, "-X", "cds=app.cds", "-X", "cds_stats=stats.json"];
         Outcome::of(story.command(&options).arg("app.py")).success();
         let report = Report::read(&story.project.path("stats.json")).unwrap();
         assert_eq!(report.startup_image, None, "{option}");
-        fs::remove_file(story.project.path("app.img.startup")).unwrap();
+        fs::remove_file(story.project.path("app.cds.image")).unwrap();
         story.options.push(option.to_owned());
         assert_eq!(
             story.refusal(),
@@ -666,7 +666,7 @@ fn files_that_python_code_makes_are_known_where_nothing_can_be_traced() {
         .args(["-f", "-qq", "-o", "calls.txt"])
         .args(["-e", "inject=ptrace:error=EPERM"])
         .arg(python())
-        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
     let outcome = Outcome::of(&mut strace);
     assert!(
         outcome

@@ -346,17 +346,17 @@ if __name__ == "__main__":
 fn an_archive_made_without_optimization_is_not_used_with_it() {
     let project = project("import top\ndef check():\n    assert False, 'asserts run'\ncheck()\n");
     project.dump(["app.py"]);
-    let outcome = project.run(["-O", "-X", "cds=app.img", "app.py"]);
+    let outcome = project.run(["-O", "-X", "cds=app.cds", "app.py"]);
     assert_eq!(outcome.status, 0);
-    insta::assert_snapshot!(outcome.stderr, @r#"cds: app.img is not used: it was made for optimization level "0", this interpreter has "1""#);
+    insta::assert_snapshot!(outcome.stderr, @r#"cds: app.cds is not used: it was made for optimization level "0", this interpreter has "1""#);
     assert_eq!(project.run(["-OO", "app.py"]).success().stderr, "");
     // A variable is inherited by processes that it was not meant for.
     let mut inherited = project.command(["-O", "app.py"]);
-    let outcome = Outcome::of(inherited.env("PYTHON_CDS", "app.img")).success();
+    let outcome = Outcome::of(inherited.env("PYTHON_CDS", "app.cds")).success();
     assert_eq!(outcome.stderr, "");
     let mut strict = project.command(["-O", "app.py"]);
     strict
-        .env("PYTHON_CDS", "app.img")
+        .env("PYTHON_CDS", "app.cds")
         .env("PYTHON_CDS_STRICT", "1");
     assert_eq!(Outcome::of(&mut strict).status, 1);
 }

@@ -73,7 +73,7 @@ fn constants_of_every_kind_are_what_they_were() {
             let run = |mode| {
                 let options: &[&str] = match mode {
                     Mode::Off => &["-X", "cds=off"],
-                    _ => &["-X", "cds=app.img", "-X", "cds_strict"],
+                    _ => &["-X", "cds=app.cds", "-X", "cds_strict"],
                 };
                 let mut command = project.command(options);
                 command.arg("show.py").env("PYTHONHASHSEED", seed);
@@ -218,7 +218,7 @@ fn an_extension_of_the_old_stable_abi_may_count_references() {
     let library = cpython_cds_tests::compile(&directory, "oldabi", OLD_EXTENSION, &options);
     std::fs::copy(library, project.path("oldabi.so")).unwrap();
     project.dump(["hold.py"]);
-    let outcome = project.run(["-X", "cds=app.img", "hold.py"]).success();
+    let outcome = project.run(["-X", "cds=app.cds", "hold.py"]).success();
     assert_eq!(
         (outcome.stdout.as_str(), outcome.stderr.as_str()),
         ("ok\n", "")

@@ -21,13 +21,13 @@ fn project() -> Project {
     project
 }
 
-/// Runs with `-X cds=app.img`, which must be refused, with and without `-X cds_strict`; returns what is said.
+/// Runs with `-X cds=app.cds`, which must be refused, with and without `-X cds_strict`; returns what is said.
 #[track_caller]
 fn refusal(project: &Project) -> String {
-    let lenient = project.run(["-X", "cds=app.img", "app.py"]);
+    let lenient = project.run(["-X", "cds=app.cds", "app.py"]);
     assert_eq!(lenient.stdout, "2 1\n", "{}", lenient.stderr);
     assert_eq!(lenient.status, 0);
-    let strict = project.run(["-X", "cds=app.img", "-X", "cds_strict", "app.py"]);
+    let strict = project.run(["-X", "cds=app.cds", "-X", "cds_strict", "app.py"]);
     assert_eq!((strict.status, strict.stdout.as_str()), (1, ""));
     assert_eq!(strict.stderr, lenient.stderr);
     lenient.stderr
@@ -36,7 +36,7 @@ fn refusal(project: &Project) -> String {
 #[test]
 fn what_cannot_be_used_is_named_with_the_reason() {
     let project = project();
-    let archive = project.path("app.img");
+    let archive = project.path("app.cds");
     let good = fs::read(&archive).unwrap();
     let mut said = String::new();
     let mut check = |what: &str, change: &dyn Fn()| {
@@ -79,7 +79,7 @@ fn what_cannot_be_used_is_named_with_the_reason() {
 #[test]
 fn what_an_archive_was_made_for_is_named() {
     let project = project();
-    let archive = project.path("app.img");
+    let archive = project.path("app.cds");
     let good = fs::read(&archive).unwrap();
     let mut said = String::new();
     for fact in [
@@ -99,7 +99,7 @@ fn what_an_archive_was_made_for_is_named() {
         &["-X", "no_debug_ranges"],
         &["-X", "pycache_prefix=elsewhere"],
     ] {
-        let outcome = project.run(options.iter().chain(&["-X", "cds=app.img", "app.py"]));
+        let outcome = project.run(options.iter().chain(&["-X", "cds=app.cds", "app.py"]));
         assert_eq!(
             (outcome.status, outcome.stdout.as_str()),
             (0, "2 0\n"),
@@ -135,18 +135,18 @@ fn a_link_that_anybody_may_have_made_is_not_followed() {
         fs::create_dir(project.path(directory)).unwrap();
         fs::set_permissions(project.path(directory), fs::Permissions::from_mode(mode)).unwrap();
         let link = format!("{directory}/link.img");
-        std::os::unix::fs::symlink("../app.img", project.path(&link)).unwrap();
+        std::os::unix::fs::symlink("../app.cds", project.path(&link)).unwrap();
         let outcome = run(&link);
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), expected);
     }
-    let directly = run("open/../app.img");
+    let directly = run("open/../app.cds");
     assert_eq!(directly.stdout, "2 2\n");
 }
 
 #[test]
 fn strict_verifies_all_sections() {
     let project = project();
-    let archive = project.path("app.img");
+    let archive = project.path("app.cds");
     let good = fs::read(&archive).unwrap();
     // Sections begin at page boundaries; the last page of each is the one that is flipped.
     let mut said = std::collections::BTreeSet::new();
@@ -154,7 +154,7 @@ fn strict_verifies_all_sections() {
         let mut bytes = good.clone();
         bytes[page * 4096] ^= 1;
         fs::write(&archive, bytes).unwrap();
-        let outcome = project.run(["-X", "cds=app.img", "-X", "cds_strict", "app.py"]);
+        let outcome = project.run(["-X", "cds=app.cds", "-X", "cds_strict", "app.py"]);
         assert_eq!(outcome.status, 1, "{outcome:?}");
         said.insert(outcome.stderr);
     }
@@ -174,12 +174,12 @@ fn the_environment_says_the_same_unless_it_is_ignored() {
         )
         .success()
     };
-    assert_eq!(run(&[], "app.img").stdout, "2 2\n");
+    assert_eq!(run(&[], "app.cds").stdout, "2 2\n");
     assert_eq!(run(&[], "off").stdout, "2 0\n");
     assert_eq!(run(&[], "").stdout, "2 1\n");
-    assert_eq!(run(&["-E"], "app.img").stdout, "2 1\n");
-    assert_eq!(run(&["-X", "cds=off"], "app.img").stdout, "2 0\n");
-    assert_eq!(run(&["-X", "cds=app.img"], "off").stdout, "2 2\n");
+    assert_eq!(run(&["-E"], "app.cds").stdout, "2 1\n");
+    assert_eq!(run(&["-X", "cds=off"], "app.cds").stdout, "2 0\n");
+    assert_eq!(run(&["-X", "cds=app.cds"], "off").stdout, "2 2\n");
     assert_eq!(
         project
             .run(["-X", "cds=off", "-c", "import sys; print(sys._xoptions)"])
@@ -201,7 +201,7 @@ fn the_environment_is_ignored_by_a_program_with_more_rights() {
     }
     // The copy finds no archive of the standard library.
     let dump = [
-        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.img",
+        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
     project.run(dump).success();
     let program = project.path("privileged");
@@ -214,7 +214,7 @@ fn the_environment_is_ignored_by_a_program_with_more_rights() {
         clean(&mut command);
         command
             .args(["-c", ask])
-            .env("PYTHON_CDS", project.path("app.img"));
+            .env("PYTHON_CDS", project.path("app.cds"));
         command.env(
             "PYTHONHOME",
             python().canonicalize().unwrap().ancestors().nth(2).unwrap(),
@@ -232,7 +232,7 @@ fn statistics_name_what_did_not_come_from_the_archive() {
     project.write("late.py", "");
     project.write("top.py", "def f(x): return x + 2\n");
     let report = project
-        .run(["-X", "cds=app.img", "-X", "cds_stats", "app.py"])
+        .run(["-X", "cds=app.cds", "-X", "cds_stats", "app.py"])
         .success()
         .stderr;
     let missed: Vec<&str> = report
@@ -299,9 +299,9 @@ fn equal_inputs_give_equal_bytes() {
     fs::create_dir(project.path("out")).unwrap();
     let mut archives = Vec::new();
     for seed in ["0", "1", "random"] {
-        let mut command = project.command(["-m", "cds", "dump", "-q", "app.lst", "out/app.img"]);
+        let mut command = project.command(["-m", "cds", "dump", "-q", "app.lst", "out/app.cds"]);
         Outcome::of(command.env("PYTHONHASHSEED", seed)).success();
-        archives.push(fs::read(project.path("out/app.img")).unwrap());
+        archives.push(fs::read(project.path("out/app.cds")).unwrap());
     }
     assert!(archives.iter().all(|bytes| *bytes == archives[0]));
 }
@@ -309,7 +309,7 @@ fn equal_inputs_give_equal_bytes() {
 #[test]
 fn an_archive_is_replaced_under_a_running_program() {
     let project = project();
-    project.write("wait.py", "import sys, top, subprocess\nsubprocess.run([sys.executable, '-m', 'cds', 'dump', '-q', 'app.lst', 'app.img'], check=True)\nimport html, csv\nprint(top.f(1), html.escape('<'))\n");
+    project.write("wait.py", "import sys, top, subprocess\nsubprocess.run([sys.executable, '-m', 'cds', 'dump', '-q', 'app.lst', 'app.cds'], check=True)\nimport html, csv\nprint(top.f(1), html.escape('<'))\n");
     for _ in 0..3 {
         assert_eq!(
             project.run_in(Mode::Archive, ["wait.py"]).success().stdout,

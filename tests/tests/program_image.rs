@@ -12,8 +12,8 @@ use std::time::Duration;
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, compile, python, repository, settle};
 
-const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.img,image"];
-const IMAGE: &str = "made/app.img.startup";
+const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.cds,image"];
+const IMAGE: &str = "made/app.cds.image";
 
 fn project(files: &[(&str, &str)]) -> Project {
     let project = Project::new(files);
@@ -653,7 +653,7 @@ fn what_changes_between_imports_is_as_in_a_plain_run() {
         for _ in 0..4 {
             let arguments = [
                 "-X",
-                &format!("cds_auto={},image", project.path("made/app.img").display()),
+                &format!("cds_auto={},image", project.path("made/app.cds").display()),
                 "app.py",
             ];
             let outcome = Outcome::of(&mut project.command_with_lib(&arguments));
@@ -685,10 +685,10 @@ child = subprocess.run(['sh', '-c', 'grep Cpus_allowed: /proc/self/status'], cap
         "-q",
         "--image",
         "app.lst",
-        "made/app.img",
+        "made/app.cds",
     ];
     Outcome::of(&mut project.command_with_lib(&dump)).success();
-    let restored = ["-X", "cds=made/app.img", "-X", "cds_stats", "app.py"];
+    let restored = ["-X", "cds=made/app.cds", "-X", "cds_stats", "app.py"];
     let restored = Outcome::of(&mut project.command_with_lib(&restored));
     assert_eq!(restored.stdout, expected.stdout);
     assert!(restored.stderr.contains("started from"), "{restored:?}");
@@ -772,7 +772,7 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
         if without == plain(&project, &["app.py"]) {
             continue;
         }
-        let with = started(&["-X", "cds=made/app.img", "-X", "cds_stats"]);
+        let with = started(&["-X", "cds=made/app.cds", "-X", "cds_stats"]);
         assert_eq!(with.stdout, without.stdout, "{question}");
         assert!(with.stderr.contains(refusal), "{question}: {with:?}");
     }
@@ -816,7 +816,7 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
         };
         let without = started(&["-X", "cds=off"]);
         assert_ne!(without, plain(&project, &["app.py"]).stderr, "{question}");
-        assert_eq!(started(&["-X", "cds=made/app.img"]), without, "{question}");
+        assert_eq!(started(&["-X", "cds=made/app.cds"]), without, "{question}");
     }
 }
 
@@ -911,7 +911,7 @@ os.kill(os.getpid(), signal.SIGWINCH)
             let plain = run(&["-X", "cds=off"], variables);
             let stats = project.path("stats.json").display().to_string();
             let option = format!("cds_stats={stats}");
-            let options = ["-X", "cds=made/app.img", "-X", &option];
+            let options = ["-X", "cds=made/app.cds", "-X", &option];
             assert_eq!(run(&options, variables), plain, "{program}");
             let stats: serde_json::Value =
                 serde_json::from_slice(&fs::read(stats).expect("it was written"))
@@ -1035,7 +1035,7 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
         ("beside.py", MODULE),
     ]);
     let dump = |program: &[&str]| {
-        let words = ["-m", "cds", "dump", "--image", "made/app.img", "--run"];
+        let words = ["-m", "cds", "dump", "--image", "made/app.cds", "--run"];
         Outcome::of(&mut project.command_with_lib(&[&words, program].concat()))
     };
     let report = dump(&["app.py", "some", "words"]).success().stdout;
@@ -1043,19 +1043,15 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
     let told = format!("Frozen, and stopped at this: sys.argv, in {script}\n");
     assert!(report.ends_with(&told), "{report}");
     assert!(!project.path("log").exists());
-    let stats = ["-X", "cds=made/app.img", "-X", "cds_stats"];
+    let stats = ["-X", "cds=made/app.cds", "-X", "cds_stats"];
     let restored = [&stats[..], &["app.py", "others"]].concat();
     let restored = Outcome::of(&mut project.command_with_lib(&restored));
     assert_eq!(restored.stdout, "kept ['app.py', 'others']\n");
-    assert!(
-        restored
-            .stderr
-            .contains("started from made/app.img.startup")
-    );
+    assert!(restored.stderr.contains("started from made/app.cds.image"));
     let missing = dump(&["missing.py"]);
     let told = "cds dump: error: cannot run missing.py: there is no such file\n";
     assert_eq!((missing.status, &*missing.stderr), (1, told));
-    let without = ["-m", "cds", "dump", "made/app.img", "--run", "app.py"];
+    let without = ["-m", "cds", "dump", "made/app.cds", "--run", "app.py"];
     let without = Outcome::of(&mut project.command_with_lib(&without));
     assert_eq!(without.status, 2, "{without:?}");
 }
@@ -1074,7 +1070,7 @@ fn nothing_is_restored_from_a_dump_that_was_interrupted() {
             "cds",
             "dump",
             "--image",
-            "made/app.img",
+            "made/app.cds",
             "--run",
             "app.py",
         ]);
@@ -1137,7 +1133,7 @@ print(number, sys.argv, sys.orig_argv[-1])
     // Whoever dumps it says what it is for.
     let dump = |rest: &[&str]| {
         let arguments = [
-            &["-m", "cds", "dump", "-q", "--image", "made/app.img"],
+            &["-m", "cds", "dump", "-q", "--image", "made/app.cds"],
             rest,
         ]
         .concat();
@@ -1151,7 +1147,7 @@ print(number, sys.argv, sys.orig_argv[-1])
     assert!(stopped_at(&project).starts_with("sys.argv"));
     dump(&["--with-arguments", "--run", "app.py", "1"]).success();
     assert!(stopped_at(&project).starts_with("the standard output"));
-    let with_stats = ["-X", "cds=made/app.img", "-X", "cds_stats", "app.py"];
+    let with_stats = ["-X", "cds=made/app.cds", "-X", "cds_stats", "app.py"];
     for (argument, is_expected) in [("1", true), ("2", false)] {
         let arguments = [&with_stats[..], &[argument]].concat();
         let outcome = Outcome::of(&mut project.command_with_lib(&arguments));

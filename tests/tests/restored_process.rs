@@ -28,7 +28,7 @@ fn project(program: &str) -> Project {
 }
 
 fn take(project: &Project, change: impl Fn(&mut Command)) {
-    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
     change(&mut dump);
     Outcome::of(&mut dump).success();
 }
@@ -47,7 +47,7 @@ fn restored(project: &Project, arguments: &[&str]) -> Outcome {
     // A process that dies of a signal leaves no statistics.
     let stats = [
         "-X",
-        "cds=app.img",
+        "cds=app.cds",
         "-X",
         "cds_stats=stats.json",
         "-c",
@@ -57,7 +57,7 @@ fn restored(project: &Project, arguments: &[&str]) -> Outcome {
     let report = Report::read(&project.path("stats.json")).expect("it was written");
     assert_eq!(report.startup_image_refused, None);
     assert!(report.startup_image.is_some(), "there is no image");
-    project.run([&["-X", "cds=app.img"], arguments].concat())
+    project.run([&["-X", "cds=app.cds"], arguments].concat())
 }
 
 /// The image has the variables of the process that it was taken of, in its memory at least.
@@ -86,7 +86,7 @@ print(subprocess.run(["sh", "-c", "env | grep -c ^MANY_"], capture_output=True, 
         Outcome::of(command.env("NEW", "now"))
     };
     restored(&project, &["-c", "pass"]);
-    let outcome = run("cds=app.img").success();
+    let outcome = run("cds=app.cds").success();
     assert_eq!(outcome, run("cds=off"));
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(
@@ -342,10 +342,10 @@ inner(sys.argv[1])
             enable(&mut command);
             Outcome::of(&mut command)
         };
-        let outcome = run(&["-X", "cds=app.img", "-X", "cds_stats", "-c", "pass"]);
+        let outcome = run(&["-X", "cds=app.cds", "-X", "cds_stats", "-c", "pass"]);
         assert!(outcome.stderr.contains("started from"), "{outcome:?}");
         for (what, said, status) in crashes {
-            let [restored, plain] = ["cds=app.img", "cds=off"].map(|archive| {
+            let [restored, plain] = ["cds=app.cds", "cds=off"].map(|archive| {
                 let outcome = run(&["-X", archive, "app.py", what]);
                 let is_deep = outcome.stdout == "1700\n";
                 assert_eq!(is_deep, what == "overflow", "{outcome:?}");
@@ -478,7 +478,7 @@ fn secrets_of_a_restored_process_are_as_documented() {
         let stats = ["-X", "cds_stats=stats.json", "-X", archive, "-c", hash];
         Outcome::of(project.command(stats).env("PYTHONHASHSEED", "7")).success()
     };
-    assert_eq!(seeded("cds=off"), seeded("cds=app.img"));
+    assert_eq!(seeded("cds=off"), seeded("cds=app.cds"));
     let report = Report::read(&project.path("stats.json")).expect("it was written");
     assert!(report.startup_image.is_some(), "{report:?}");
 }
@@ -487,9 +487,9 @@ fn secrets_of_a_restored_process_are_as_documented() {
 #[test]
 fn what_is_restored_is_ones_own() {
     let project = project("");
-    fs::remove_file(project.path("app.img.startup")).expect("there is one");
+    fs::remove_file(project.path("app.cds.image")).expect("there is one");
     let dump = format!(
-        "umask 0; exec {} -m cds dump -q --image app.lst app.img",
+        "umask 0; exec {} -m cds dump -q --image app.lst app.cds",
         python().display()
     );
     let mut shell = Command::new("sh");
@@ -499,6 +499,6 @@ fn what_is_restored_is_ones_own() {
         let status = fs::metadata(project.path(name)).expect("it was written");
         status.permissions().mode() & 0o777
     };
-    assert_eq!(mode("app.img.startup"), 0o600);
+    assert_eq!(mode("app.cds.image"), 0o600);
     restored(&project, &["-c", "pass"]);
 }

@@ -41,7 +41,7 @@ fn assert_never_worse(resource: Resource, limits: impl Iterator<Item = u64>) -> 
     let (mut without, mut refused) = (0, 0);
     for limit in limits {
         let plain = run(&project, "cds=off", resource, limit);
-        let archived = run(&project, "cds=app.img", resource, limit);
+        let archived = run(&project, "cds=app.cds", resource, limit);
         if plain.status == 0 {
             assert_eq!(
                 (archived.status, &archived.stdout),
@@ -50,7 +50,7 @@ fn assert_never_worse(resource: Resource, limits: impl Iterator<Item = u64>) -> 
             );
             without += 1;
         }
-        refused += usize::from(archived.stderr.contains("app.img is not used: "));
+        refused += usize::from(archived.stderr.contains("app.cds is not used: "));
     }
     (without, refused)
 }
@@ -97,7 +97,7 @@ fn without_proc() {
         "umount -l /proc && exec \"$@\"",
         "sh",
     ]);
-    let inner = project.command(["-X", "cds=app.img", "app.py"]);
+    let inner = project.command(["-X", "cds=app.cds", "app.py"]);
     command
         .arg(inner.get_program())
         .args(inner.get_args())

@@ -72,22 +72,22 @@ fn take(project: &Project, arguments: &[&str]) -> Outcome {
     project.run(arguments);
     let trace = ["-X", "cds_trace=app.lst"].iter().chain(arguments);
     project.run(trace);
-    project.run(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"])
+    project.run(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"])
 }
 
 /// Why a process was not restored, as the statistics tell; none if it was.
 fn refusal(stderr: &str) -> Option<String> {
     let mut lines = stderr.lines();
-    if stderr.contains("cds: started from app.img.startup; since then:") {
+    if stderr.contains("cds: started from app.cds.image; since then:") {
         return None;
     }
-    let line = lines.find_map(|line| line.strip_prefix("cds: app.img.startup is not used: "));
+    let line = lines.find_map(|line| line.strip_prefix("cds: app.cds.image is not used: "));
     Some(line.unwrap_or("there is no reason").to_owned())
 }
 
 #[track_caller]
 fn assert_restored(project: &Project, arguments: &[&str]) {
-    let options = ["-X", "cds=app.img", "-X", "cds_stats"];
+    let options = ["-X", "cds=app.cds", "-X", "cds_stats"];
     let outcome = project.run(options.iter().chain(arguments));
     assert_eq!(refusal(&outcome.stderr), None, "{outcome:?}");
 }
@@ -100,7 +100,7 @@ fn assert_same(project: &Project, arguments: &[&str], change: impl Fn(&mut Comma
         change(command.args(arguments));
         Outcome::of(&mut command)
     };
-    assert_eq!(run("cds=app.img"), run("cds=off"), "{arguments:?}");
+    assert_eq!(run("cds=app.cds"), run("cds=off"), "{arguments:?}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_restored_process_looks_like_any_other() {
         command.arg(archive).arg(project.path("app.py"));
         Outcome::of(command.current_dir(&elsewhere))
     };
-    let archive = format!("cds={}", project.path("app.img").display());
+    let archive = format!("cds={}", project.path("app.cds").display());
     assert_eq!(run(&archive), run("cds=off"));
 }
 
@@ -157,7 +157,7 @@ fn standard_streams_are_those_of_the_new_process() {
         "-c 'import os; os.write(1, b\"raw\"); print(1, end=\"\")'",
     ] {
         assert_eq!(
-            shell("cds=app.img", redirections),
+            shell("cds=app.cds", redirections),
             shell("cds=off", redirections),
             "{redirections}"
         );
@@ -227,7 +227,7 @@ sys.stdout = kept = Doubled(sys.stdout)",
             command.env("PYTHONPATH", project.path("path"));
         };
         let mut dump = project.command(options.iter().copied());
-        dump.args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+        dump.args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
         library(&mut dump);
         Outcome::of(&mut dump).success();
         let python = python();
@@ -239,7 +239,7 @@ sys.stdout = kept = Doubled(sys.stdout)",
             let line = format!("{python} {options} -X {option} {redirections}");
             Outcome::of(command.current_dir(project.path("")).args(["-c", &line]))
         };
-        let restored = run("cds=app.img -X cds_stats", "-c pass 2>&1");
+        let restored = run("cds=app.cds -X cds_stats", "-c pass 2>&1");
         assert!(
             restored.stdout.contains("started from"),
             "{imported}: {restored:?}"
@@ -252,7 +252,7 @@ sys.stdout = kept = Doubled(sys.stdout)",
             "app.py <&-",
         ] {
             assert_eq!(
-                run("cds=app.img", redirections),
+                run("cds=app.cds", redirections),
                 run("cds=off", redirections),
                 "{imported}: {redirections}"
             );
@@ -290,7 +290,7 @@ fn it_ends_as_any_other() {
         "import multiprocessing as m; c = m.get_context('fork'); p = c.Process(target=print, args=('child',)); p.start(); p.join(); print(p.exitcode)",
     ] {
         assert_same(&project, &["app.py", code], silent);
-        let full = ["-X", "cds=app.img", "-X", "cds_full_exit", "app.py", code];
+        let full = ["-X", "cds=app.cds", "-X", "cds_full_exit", "app.py", code];
         let plain = ["-X", "cds=off", "app.py", code];
         assert_eq!(project.run(full), project.run(plain), "{code}");
     }
@@ -314,14 +314,14 @@ fn ignored_signals_stay_ignored() {
     };
     // An image that is taken in such a process is like any other.
     let take = format!(
-        "trap '' HUP INT QUIT; exec {} -m cds dump -q --image app.lst app.img",
+        "trap '' HUP INT QUIT; exec {} -m cds dump -q --image app.lst app.cds",
         python().display()
     );
     let mut shell = Command::new("sh");
     clean(&mut shell);
     Outcome::of(shell.current_dir(project.path("")).args(["-c", &take])).success();
     assert_restored(&project, &["-c", "pass"]);
-    let restored = run("cds=app.img");
+    let restored = run("cds=app.cds");
     assert!(restored.stdout.ends_with("alive\n"), "{restored:?}");
     assert_eq!(restored, run("cds=off"));
 }
@@ -335,7 +335,7 @@ fn randomness_is_fresh() {
     ));
     let mut seen = BTreeSet::new();
     for _ in 0..6 {
-        let outcome = project.run(["-X", "cds=app.img", "app.py"]).success();
+        let outcome = project.run(["-X", "cds=app.cds", "app.py"]).success();
         for line in outcome.stdout.lines() {
             assert!(seen.insert(line.to_owned()), "{line} comes twice");
         }
@@ -357,10 +357,10 @@ fn randomness_is_fresh_with_the_same_process_id() {
     ]);
     let script = format!(
         "export PYTHONPATH=$PWD/lib
-{python} -m cds dump -q --image app.lst app.img
+{python} -m cds dump -q --image app.lst app.cds
 for i in 1 2 3 4; do
     echo $(($(cat pid) - 1)) > /proc/sys/kernel/ns_last_pid
-    {python} -X cds=app.img -X cds_stats=stats.txt app.py
+    {python} -X cds=app.cds -X cds_stats=stats.txt app.py
 done",
         python = python().display()
     );
@@ -402,9 +402,9 @@ register_after_restore(lambda *, text: events.append(text), text='after 2')
     ]);
     project.write("app.lst", "hooked\n");
     let lib = project.path("lib");
-    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
     Outcome::of(dump.env("PYTHONPATH", &lib)).success();
-    let mut run = project.command(["-X", "cds=app.img", "app.py"]);
+    let mut run = project.command(["-X", "cds=app.cds", "app.py"]);
     let outcome = Outcome::of(run.env("PYTHONPATH", &lib)).success();
     assert_eq!(
         outcome.stdout,
@@ -436,7 +436,7 @@ fn what_does_not_match_is_named() {
         Outcome::of(&mut command)
     };
     let silent = |_: &mut Command| {};
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     run(&["-X", "cds_trace=app.lst", "app.py"], &silent).success();
     run(&dump, &silent).success();
     let mut said = String::new();
@@ -446,7 +446,7 @@ fn what_does_not_match_is_named() {
         } else {
             &["app.py"]
         };
-        let stats = ["-X", "cds=app.img", "-X", "cds_stats"];
+        let stats = ["-X", "cds=app.cds", "-X", "cds_stats"];
         let restored = run(&[&stats, options, program].concat(), change);
         let plain = run(&[&["-X", "cds=off"], options, program].concat(), change);
         assert_eq!(
@@ -493,7 +493,7 @@ fn what_does_not_match_is_named() {
     project.write("json/__init__.py", "");
     check("a package beside the program", &[], &silent);
     fs::remove_dir_all(project.path("json")).unwrap();
-    let image = project.path("app.img.startup");
+    let image = project.path("app.cds.image");
     fs::set_permissions(&image, fs::Permissions::from_mode(0o644)).unwrap();
     check("readable by others", &[], &silent);
     fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).unwrap();
@@ -525,7 +525,7 @@ fn what_does_not_match_is_named() {
     check("a module in a directory of its path", &[], &silent);
     fs::remove_file(project.path("lib/json.py")).unwrap();
     check("no module there any more", &[], &silent);
-    changed(&project.path("app.img"));
+    changed(&project.path("app.cds"));
     check("the archive", &[], &silent);
     fs::remove_file(&image).unwrap();
     check("no image", &[], &silent);
@@ -590,12 +590,12 @@ print(looks.found)
         Outcome::of(command.envs(variables.iter().map(|name| (name, "1"))))
     };
     let dump = || {
-        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
         run(&arguments, &[]).success();
     };
     let mut said = String::new();
     let mut check = |what: &str, variables: &[&str]| {
-        let stats = ["-X", "cds=app.img", "-X", "cds_stats", "app.py"];
+        let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
         let stderr = run(&stats, variables).success().stderr;
         let refusal = refusal(&stderr).unwrap_or("(restored)".to_owned());
         said.push_str(&format!("{what}: {refusal}\n"));
@@ -651,14 +651,14 @@ fn an_image_is_made_where_nothing_can_be_traced() {
         .args(["-f", "-qq", "-o", "calls.txt"])
         .args(["-e", "inject=ptrace:error=EPERM"])
         .arg(python())
-        .args(["-m", "cds", "dump", "-v", "--image", "app.lst", "app.img"]);
+        .args(["-m", "cds", "dump", "-v", "--image", "app.lst", "app.cds"]);
     let dumped = Outcome::of(&mut strace).success();
     assert_eq!(
         dumped.stderr,
         "cds dump: note: only what imports look at from Python, and all variables, will be compared at each start: \
          ptrace: Operation not permitted (os error 1)\n"
     );
-    let mut run = project.command(["-X", "cds=app.img", "-X", "cds_stats", "-c", "pass"]);
+    let mut run = project.command(["-X", "cds=app.cds", "-X", "cds_stats", "-c", "pass"]);
     run.env("PYTHONPATH", project.path("lib"));
     assert_eq!(refusal(&Outcome::of(&mut run).success().stderr), None);
     let refused = Outcome::of(run.env("ONLY_IN_C", "1")).success();
@@ -695,7 +695,7 @@ fn the_number_of_processors_is_compared_where_it_counts() {
         library(&mut trace);
         Outcome::of(&mut trace).success();
         let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
         library(&mut dump);
         Outcome::of(&mut dump).success();
         let mut command = Command::new("taskset");
@@ -705,7 +705,7 @@ fn the_number_of_processors_is_compared_where_it_counts() {
             .current_dir(project.path(""))
             .args(["-c", &first.to_string()])
             .arg(python())
-            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+            .args(["-X", "cds=app.cds", "-X", "cds_stats", "app.py"]);
         assert_eq!(
             refusal(&Outcome::of(&mut command).success().stderr),
             expected
@@ -741,18 +741,18 @@ fn what_cannot_be_restored_is_refused() {
     ] {
         let project = Project::new(&[("lib/kept.py", code), ("app.lst", "kept\n")]);
         let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
         let outcome = Outcome::of(dump.env("PYTHONPATH", project.path("lib")));
         assert_eq!(
             (outcome.status, &*outcome.stdout),
             (1, ""),
             "{what}: {outcome:?}"
         );
-        let note = fs::read_to_string(project.path("app.img.startup"));
+        let note = fs::read_to_string(project.path("app.cds.image"));
         let note = note.expect("there is a note in its place");
         let reason = note.strip_prefix(NOTE).expect("it is one").trim_end();
         assert!(outcome.stderr.contains(reason), "{what}: {note}");
-        assert!(project.path("app.img").exists(), "{what}");
+        assert!(project.path("app.cds").exists(), "{what}");
         let directory = project.path("").display().to_string();
         let text = outcome
             .stderr
@@ -760,7 +760,7 @@ fn what_cannot_be_restored_is_refused() {
         said.push_str(&format!("{what}:\n{text}"));
     }
     // Debug builds warn of what is left open.
-    insta::with_settings!({filters => vec![(r"<sys>:0: ResourceWarning.*\n", ""), (r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.img.startup", "[image]"), (r"/\S+/libc", "[libraries]/libc")]}, {
+    insta::with_settings!({filters => vec![(r"<sys>:0: ResourceWarning.*\n", ""), (r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.cds.image", "[image]"), (r"/\S+/libc", "[libraries]/libc")]}, {
         insta::assert_snapshot!(said);
     });
 }
@@ -780,15 +780,15 @@ fn an_interpreter_that_has_imported_nothing_is_restored() {
         &["empty.lst", "/dev/null"],
     ] {
         let dump = ["-m", "cds", "dump", "-q", "--image"];
-        project.run([&dump, lists, &["app.img"]].concat()).success();
+        project.run([&dump, lists, &["app.cds"]].concat()).success();
         assert_restored(&project, &["-c", "pass"]);
         let names = "import sys; print(sys.argv, 'csv' in sys.modules, sys.stdin.read())";
         assert_same(&project, &["-c", names, "one"], |_| {});
-        fs::remove_file(project.path("app.img.startup")).unwrap();
-        fs::remove_file(project.path("app.img")).unwrap();
+        fs::remove_file(project.path("app.cds.image")).unwrap();
+        fs::remove_file(project.path("app.cds")).unwrap();
     }
     // An archive alone would have nothing in it.
-    let outcome = project.run(["-m", "cds", "dump", "empty.lst", "app.img"]);
+    let outcome = project.run(["-m", "cds", "dump", "empty.lst", "app.cds"]);
     assert_eq!(
         (outcome.status, &*outcome.stderr),
         (1, "cds dump: error: nothing to archive\n")
@@ -826,9 +826,9 @@ fn a_process_with_options_is_restored_from_an_image_with_these() {
         (&[], ("PYTHONWARNINGS", "error")),
         (&["-b"], ("PYTHONUNBUFFERED", "1")),
     ] {
-        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
         run(options, variable, &dump).success();
-        let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.txt", "app.py"];
+        let stats = ["-X", "cds=app.cds", "-X", "cds_stats=stats.txt", "app.py"];
         let restored = run(options, variable, &stats);
         let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
         assert_eq!(refusal(&stats), None, "{options:?} {variable:?}");
@@ -871,7 +871,7 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
             command.env("PYTHON_BASIC_REPL", basic).env("TERM", "xterm");
             command.env("NO_COLOR", "1").env("HOME", home);
         };
-        let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.img"]);
+        let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.cds"]);
         configure(&mut dump);
         Outcome::of(&mut dump).success();
         for (steps, arguments) in [
@@ -889,7 +889,7 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
                 let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
                 (outcome.stdout, refusal(&stats))
             };
-            let (restored, refusal) = typed("cds=app.img");
+            let (restored, refusal) = typed("cds=app.cds");
             // `-q` is an option that the image was not made with.
             assert_eq!(refusal.is_some(), arguments == ["-q"], "{refusal:?}");
             let (plain, _) = typed("cds=off");
@@ -944,10 +944,10 @@ fn terminals_are_compared_where_imports_have_asked() {
     for module in ["unasked", "coloured", "wide", "edited", "asked"] {
         project.write("app.lst", module);
         for taken in [None, Some(40)] {
-            let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"];
+            let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
             run(taken, "[]", &dump);
             for columns in [None, Some(40), Some(60)] {
-                let stats = ["-X", "cds=app.img", "-X", "cds_stats=stats.txt", "app.py"];
+                let stats = ["-X", "cds=app.cds", "-X", "cds_stats=stats.txt", "app.py"];
                 let restored = run(columns, &steps, &stats);
                 assert_eq!(restored, run(columns, &steps, &["-X", "cds=off", "app.py"]));
                 let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
@@ -991,9 +991,9 @@ fn the_host_is_compared_where_imports_have_asked() {
     ] {
         project.write("lib/module.py", module);
         let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"]);
+            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
         Outcome::of(dump.env("PYTHONPATH", project.path("lib"))).success();
-        let outcome = run(&["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+        let outcome = run(&["-X", "cds=app.cds", "-X", "cds_stats", "app.py"]);
         assert_eq!(outcome.stdout, "other\n");
         let refusal = refusal(&outcome.stderr).unwrap_or_default();
         assert_eq!(
@@ -1043,10 +1043,10 @@ fn the_working_directory_is_compared_where_it_counts() {
         project.write("app.lst", module);
         run(
             "",
-            &["-m", "cds", "dump", "-q", "--image", "app.lst", "app.img"],
+            &["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"],
         );
-        fs::copy(project.path("app.img"), project.path("elsewhere/app.img")).unwrap();
-        let image = "app.img.startup";
+        fs::copy(project.path("app.cds"), project.path("elsewhere/app.cds")).unwrap();
+        let image = "app.cds.image";
         let there = project.path("elsewhere").join(image);
         fs::hard_link(project.path(image), &there).unwrap();
         for directory in ["", "elsewhere"] {
@@ -1055,7 +1055,7 @@ fn the_working_directory_is_compared_where_it_counts() {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap();
             let program = [&*program, module, &now.as_nanos().to_string()];
-            let stats = ["-X", "cds=app.img", "-X", "cds_stats"];
+            let stats = ["-X", "cds=app.cds", "-X", "cds_stats"];
             let restored = run(directory, &[&stats[..], &program].concat());
             let plain = run(directory, &[&["-X", "cds=off"][..], &program].concat());
             assert_eq!(restored.stdout, plain.stdout, "{module} in {directory:?}");
@@ -1088,9 +1088,9 @@ fn a_relative_path_is_refused_and_not_restored_elsewhere() {
         "-q",
         "--image",
         "../app.lst",
-        "../app.img",
+        "../app.cds",
     ];
-    let code = ["-X", "cds=../app.img", "-c", "import tool; print(tool.x)"];
+    let code = ["-X", "cds=../app.cds", "-c", "import tool; print(tool.x)"];
     for (path, told) in [("lib", "'lib'"), ("/nowhere::lib", "'', 'lib'")] {
         let outcome = run("one", path, &dump);
         let reason =
@@ -1114,12 +1114,12 @@ fn a_relative_path_is_refused_and_not_restored_elsewhere() {
 fn tools_know_images() {
     let project = project("import json\nprint(json.dumps([1]))\n");
     let cds = |arguments: &[&str]| project.run([&["-m", "cds"], arguments].concat());
-    let inspected = cds(&["inspect", "--top", "1", "app.img.startup"])
+    let inspected = cds(&["inspect", "--top", "1", "app.cds.image"])
         .success()
         .stdout;
-    let verified = cds(&["verify", "app.img.startup"]).success().stdout;
-    let stats = cds(&["stats", "--archive", "app.img", "app.py"]).success();
-    let listed = cds(&["inspect", "--json", "app.img.startup"])
+    let verified = cds(&["verify", "app.cds.image"]).success().stdout;
+    let stats = cds(&["stats", "--archive", "app.cds", "app.py"]).success();
+    let listed = cds(&["inspect", "--json", "app.cds.image"])
         .success()
         .stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -1127,15 +1127,15 @@ fn tools_know_images() {
     assert!(listed["names"].as_array().unwrap().contains(&"json".into()));
     assert_eq!(refusal(&stats.stderr), None, "{stats:?}");
     let later = SystemTime::now() + Duration::from_secs(10);
-    fs::File::open(project.path("app.img"))
+    fs::File::open(project.path("app.cds"))
         .unwrap()
         .set_modified(later)
         .unwrap();
-    let changed = cds(&["verify", "app.img.startup"]);
+    let changed = cds(&["verify", "app.cds.image"]);
     assert_eq!(changed.status, 1, "{changed:?}");
-    let image = fs::read(project.path("app.img.startup")).unwrap();
-    fs::write(project.path("app.img.startup"), &image[..image.len() - 1]).unwrap();
-    let damaged = cds(&["inspect", "app.img.startup"]);
+    let image = fs::read(project.path("app.cds.image")).unwrap();
+    fs::write(project.path("app.cds.image"), &image[..image.len() - 1]).unwrap();
+    let damaged = cds(&["inspect", "app.cds.image"]);
     assert_eq!(damaged.status, 1, "{damaged:?}");
     let said = [inspected, verified, changed.stdout, damaged.stderr].concat();
     let directory = project.path("").display().to_string();
@@ -1185,7 +1185,7 @@ fn refused_system_calls_do_no_harm() {
             .args(["-qq", "-o", "calls.txt", "-e", &fault]);
         command
             .arg(python())
-            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+            .args(["-X", "cds=app.cds", "-X", "cds_stats", "app.py"]);
         let outcome = Outcome::of(&mut command);
         assert_eq!(
             (outcome.status, &*outcome.stdout),
@@ -1211,7 +1211,7 @@ fn it_matters_whose_it_is_and_not_where() {
         command.current_dir(project.path("")).args(&prefix[1..]);
         command
             .arg(python())
-            .args(["-X", "cds=app.img", "-X", "cds_stats", "app.py"]);
+            .args(["-X", "cds=app.cds", "-X", "cds_stats", "app.py"]);
         Outcome::of(&mut command)
     };
     let limited = run(&["prlimit", "--as=4000000000"]);
@@ -1271,7 +1271,7 @@ fn many_processes_are_restored_two_at_once() {
         for project in &projects {
             scope.spawn(|| {
                 for _ in 0..wanted {
-                    let outcome = project.run(["-X", "cds=app.img", "app.py"]);
+                    let outcome = project.run(["-X", "cds=app.cds", "app.py"]);
                     assert_eq!(
                         (outcome.status, &*outcome.stdout, &*outcome.stderr),
                         (0, "True True\n", "")

@@ -40,7 +40,7 @@ fn calls(project: &Project) -> BTreeMap<String, usize> {
         .unwrap()
         .lines()
     {
-        // 1234 open("app.img", ...) = 3
+        // 1234 open("app.cds", ...) = 3
         let call = line.split_once('(').map(|(start, _)| start);
         if let Some(name) = call.and_then(|start| start.split_whitespace().last()) {
             *counts.entry(name.to_owned()).or_default() += 1;
@@ -54,8 +54,8 @@ fn calls(project: &Project) -> BTreeMap<String, usize> {
 fn each_call_for_an_archive_may_fail() {
     let project = project();
     let run = |fault: &str| {
-        let mut command = strace(&project, &["app.img"], fault);
-        Outcome::of(command.args(["-X", "cds=app.img", "app.py"])).success()
+        let mut command = strace(&project, &["app.cds"], fault);
+        Outcome::of(command.args(["-X", "cds=app.cds", "app.py"])).success()
     };
     let expected = run("trace=all").stdout;
     let calls = calls(&project);
@@ -75,7 +75,7 @@ fn each_call_for_an_archive_may_fail() {
                 match lines.collect::<Vec<_>>()[..] {
                     [line] => {
                         assert!(
-                            line.starts_with("cds: app.img is not used: cannot "),
+                            line.starts_with("cds: app.cds is not used: cannot "),
                             "{line}"
                         );
                         refused += 1;
@@ -96,7 +96,7 @@ fn each_call_for_a_dump_may_fail() {
     let project = project();
     let mut failed = 0;
     let dump = [
-        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.img",
+        "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
     Outcome::of(strace(&project, &[], "trace=all").args(dump)).success();
     let counts = calls(&project);
@@ -113,7 +113,7 @@ fn each_call_for_a_dump_may_fail() {
             .get(name)
             .unwrap_or_else(|| panic!("no {name}: {counts:?}"));
         for when in count.saturating_sub(3).max(1)..=count {
-            let before = fs::read(project.path("app.img")).unwrap();
+            let before = fs::read(project.path("app.cds")).unwrap();
             let fault = format!("inject={name}:error={error}:when={when}");
             let outcome = Outcome::of(strace(&project, &[], &fault).args(dump));
             match outcome.status {
@@ -122,14 +122,14 @@ fn each_call_for_a_dump_may_fail() {
                     failed += 1;
                     assert!(outcome.stderr.contains("error: "), "{outcome:?}");
                     assert_eq!(
-                        fs::read(project.path("app.img")).unwrap(),
+                        fs::read(project.path("app.cds")).unwrap(),
                         before,
                         "{outcome:?}"
                     );
                 }
                 _ => panic!("{name} {when}: {outcome:?}"),
             }
-            let verify = project.run(["-m", "cds", "verify", "app.img"]);
+            let verify = project.run(["-m", "cds", "verify", "app.cds"]);
             assert_eq!(verify.status, 0, "{name} {when}: {verify:?}");
         }
     }

@@ -167,9 +167,9 @@ fn both(
         APP
     };
     run(trace, traced);
-    let lists = ["archives/app.lst", "archives/app.img"];
+    let lists = ["archives/app.lst", "archives/app.cds"];
     run(dump, &lists);
-    (row.change)(&project.path(""), &project.path("archives/app.img"));
+    (row.change)(&project.path(""), &project.path("archives/app.cds"));
     (run(shared, row.arguments), run(plain, row.arguments))
 }
 
@@ -187,7 +187,7 @@ fn a_program_does_what_it_does_without_an_archive() {
             row,
             command(&["-X", "cds_trace=archives/app.lst"]),
             command(&["-m", "cds", "dump", "-q"]),
-            command(&["-X", "cds=archives/app.img"]),
+            command(&["-X", "cds=archives/app.cds"]),
             command(&["-X", "cds=off"]),
         );
         assert_eq!(
@@ -208,7 +208,7 @@ fn a_program_does_what_it_does_without_an_archive() {
             let mut command = ancestor.command();
             command.env("PYCDSMODE", mode);
             command.env("PYCDSLIST", there.path("archives/app.lst"));
-            command.env("PYCDSARCHIVE", there.path("archives/app.img"));
+            command.env("PYCDSARCHIVE", there.path("archives/app.cds"));
             command
         };
         let mut dump = ancestor.command();

@@ -141,7 +141,7 @@ pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
     data: *const c_char,
 ) -> *mut PyObject {
     // `_imp.get_frozen_object()` takes other data than the interpreter's own.
-    let runtime = runtime::current().filter(|runtime| runtime.image.contains(data as u64));
+    let runtime = runtime::current().filter(|runtime| runtime.executable.contains(data as u64));
     let Some(runtime) = runtime else {
         return ptr::null_mut();
     };

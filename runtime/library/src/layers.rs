@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use crate::answer::roots::Roots;
 use crate::cpython::config::Config;
 use crate::cpython::object;
-use crate::fingerprint::{self, Image};
+use crate::executable::Executable;
+use crate::fingerprint;
 use crate::options::{Choice, Options};
 use crate::reader::{Candidate, Mapped, OpenError};
 
@@ -60,11 +61,15 @@ pub struct Unusable {
 impl Layers {
     /// Opens what the options ask for. Nothing is said of a standard library archive that cannot be used: it
     /// was not asked for.
-    pub fn open(options: &Options, config: &Config, image: &Image) -> (Self, Option<Unusable>) {
+    pub fn open(
+        options: &Options,
+        config: &Config,
+        executable: &Executable,
+    ) -> (Self, Option<Unusable>) {
         let opener = Opener {
             strict: options.strict,
             config,
-            image,
+            executable,
         };
         match &options.archive {
             Choice::Off => (Self::default(), None),
@@ -109,7 +114,7 @@ impl Layers {
 struct Opener<'a> {
     strict: bool,
     config: &'a Config,
-    image: &'a Image,
+    executable: &'a Executable,
 }
 
 impl Opener<'_> {
@@ -151,9 +156,13 @@ impl Opener<'_> {
     }
 
     fn map(&self, candidate: Candidate, lower: Option<&Mapped>) -> Result<Mapped, OpenError> {
-        let facts = fingerprint::facts(self.config, self.image, lower.map(|lower| &lower.header));
+        let facts = fingerprint::facts(
+            self.config,
+            self.executable,
+            lower.map(|lower| &lower.header),
+        );
         let facts = facts.ok_or(OpenError::NoBuildId)?;
-        candidate.map(&facts, self.image, lower, self.strict)
+        candidate.map(&facts, self.executable, lower, self.strict)
     }
 }
 

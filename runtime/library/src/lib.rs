@@ -13,6 +13,7 @@
 mod answer;
 mod archive_module;
 mod cpython;
+mod executable;
 mod fault;
 mod ffi;
 mod files;

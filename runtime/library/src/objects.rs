@@ -44,13 +44,13 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
         .map(|layer| &layer.archive);
     let facts = fingerprint::facts(
         &runtime.config,
-        &runtime.image,
+        &runtime.executable,
         lower.map(|lower| &lower.header),
     )
     .ok_or_else(|| error("this interpreter has no build id"))?;
     let pointers = candidate.pointers().map_err(|e| error(&e.to_string()))?;
     let archive = candidate
-        .map(&facts, &runtime.image, lower, false)
+        .map(&facts, &runtime.executable, lower, false)
         .map_err(|e| error(&e.to_string()))?;
     let layer = Layer::new(archive);
 

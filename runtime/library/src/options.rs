@@ -1,9 +1,12 @@
 //! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
 //! not at all under `-E` and `-I`.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 
 use startup_image::command_line::WITH_IMAGE;
+use startup_image::file_name;
 
 use crate::cpython::config::Config;
 
@@ -70,7 +73,8 @@ impl Auto {
 
 /// Where the startup image of an archive is.
 pub fn image(archive: &Path) -> PathBuf {
-    beside(archive, ".startup")
+    let name = file_name::of_archive(archive.as_os_str().as_bytes());
+    OsString::from_vec(name).into()
 }
 
 /// Where runs leave records for an archive.

@@ -12,7 +12,8 @@ use crate::answer::postpone::Postponer;
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, object};
-use crate::fingerprint::{self, Image};
+use crate::executable::Executable;
+use crate::fingerprint;
 use crate::layers::{Layers, Unusable};
 use crate::options::{Auto, Options, StatsTarget};
 use crate::reader::OpenError;
@@ -26,7 +27,7 @@ use crate::{fault, image, report};
 pub struct Runtime {
     pub options: Options,
     pub config: Config,
-    pub image: Image,
+    pub executable: Executable,
     pub layers: Layers,
     pub stats: Stats,
     trace: Trace,
@@ -93,13 +94,15 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     IS_STRICT.store(options.strict, Ordering::Relaxed);
     TELLS_PANICS.store(options.strict || config.verbosity() > 0, Ordering::Relaxed);
     fault::point("options_read");
-    let Some(image) = Image::current() else {
+    let Some(executable) = Executable::current() else {
         return Ok(());
     };
     // A process that is restored from an image may be asked for statistics, too.
     let is_asked = options.stats.is_some();
     let stats = Stats::new(is_asked || options.image.is_some(), is_asked);
-    let opened = stats.timed(Activity::Open, || Layers::open(&options, &config, &image));
+    let opened = stats.timed(Activity::Open, || {
+        Layers::open(&options, &config, &executable)
+    });
     fault::point("layers_open");
     let (layers, unusable) = opened;
     if let Some(Unusable { path, reason }) = unusable {
@@ -143,7 +146,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let runtime = Box::new(Runtime {
         options,
         config,
-        image,
+        executable,
         layers,
         stats,
         trace,

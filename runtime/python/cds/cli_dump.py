@@ -55,27 +55,27 @@ a comment. LIST `-` is standard input.
 
 examples:
   What a program imports, in one step (--script and its arguments go last):
-    python -m cds dump app.img --script app.py --port 80
-    python -m cds dump app.img --script -m django check
+    python -m cds dump app.cds --script app.py --port 80
+    python -m cds dump app.cds --script -m django check
   The same with a trace list to keep:
     python -X cds_trace=app.lst app.py
-    python -m cds dump app.lst app.img
-    python -X cds=app.img app.py
+    python -m cds dump app.lst app.cds
+    python -X cds=app.cds app.py
   A package with all its submodules, and whatever a second list names:
-    python -m cds dump --package requests more.lst app.img
+    python -m cds dump --package requests more.lst app.cds
   Modules that lie beside a script, and two packages:
-    python -m cds dump --path /srv/app --package app,plugins app.img
+    python -m cds dump --path /srv/app --package app,plugins app.cds
   Everything that is installed:
     python -m cds dump --stdlib --site-packages all.img
   A program that is frozen before it first looks at its arguments, the clock, ...:
-    python -m cds dump --image app.img --run app.py
-    python -m cds dump --image app.img --run -m app
+    python -m cds dump --image app.cds --run app.py
+    python -m cds dump --image app.cds --run -m app
   A process with imports done, for any program:
-    python -m cds dump --image app.lst app.img
+    python -m cds dump --image app.lst app.cds
   The same for an interpreter that has imported nothing:
     python -m cds dump --image bare.img
   For a container image, whose files get new timestamps and are never changed:
-    python -m cds dump --freshness unchecked app.lst app.img
+    python -m cds dump --freshness unchecked app.lst app.cds
 
 exit status:
   0  ARCHIVE was written, perhaps without some modules
@@ -267,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
         "--image",
         action="store_true",
         help="import the modules of the LISTs and --script as well, and freeze that process into "
-        "ARCHIVE.startup, from which `-X cds=ARCHIVE` then starts if all is as it was",
+        "ARCHIVE.image, from which `-X cds=ARCHIVE` then starts if all is as it was",
     )
     parser.add_argument(
         "--run",

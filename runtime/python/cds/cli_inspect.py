@@ -31,7 +31,7 @@ Show what is in an archive: what it was made for, its sections and who writes to
 packages and modules by size, types of objects, constants that modules share, and
 modules whose source is not what it was; and what is known of the startup image beside it.
 
-Of a startup image (ARCHIVE.startup): its memory, the files that it maps, and what has
+Of a startup image (ARCHIVE.image): its memory, the files that it maps, and what has
 changed since it was made; or why there is none.
 
 The file is read and not used: nothing of it runs.
@@ -42,13 +42,13 @@ A module's size is that of its code, constants and names which no other module u
 
 examples:
   What is in it:
-    python -m cds inspect app.img
+    python -m cds inspect app.cds
   The code of a module, with everything that it refers to:
-    python -m cds inspect --object json.decoder app.img
+    python -m cds inspect --object json.decoder app.cds
   The largest ten modules, for a program:
-    python -m cds inspect --json app.img | jq '.modules | sort_by(-.own_bytes)[:10]'
+    python -m cds inspect --json app.cds | jq '.modules | sort_by(-.own_bytes)[:10]'
   A picture of the file:
-    python -m cds inspect --svg app.svg app.img
+    python -m cds inspect --svg app.svg app.cds
 
 exit status:
   0  shown

@@ -29,8 +29,8 @@ JSON if FILE ends with .json).
 
 examples:
   python -m cds stats app.py --port 80
-  python -m cds stats --archive app.img -m django check
-  python -m cds stats --json --archive app.img -c 'import pandas'
+  python -m cds stats --archive app.cds -m django check
+  python -m cds stats --json --archive app.cds -c 'import pandas'
 
 exit status:
   that of the program; 125 if it could not be run; 2 for wrong usage

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cds.cli import command_parser
 from cds.imagereport import inspect_image, is_image, note
-from cds.imaging import image_path
+from cds.imaging import archive_path, image_path
 from cds.inspection import DamagedError, InspectionError, ask, inspect, verify
 from cds.staleness import Stale, changed_directories, stale_modules
 from cds.terminal import Style, count
@@ -34,14 +34,14 @@ that writes the file again is printed.
 Directories that have changed are listed as well; modules in them come from the archive as
 before, and are looked for in the ordinary way.
 
-Of a startup image (ARCHIVE.startup), which may be named itself, and is checked with its
+Of a startup image (ARCHIVE.image), which may be named itself, and is checked with its
 archive otherwise: its description, and whether everything that it depends on is as it was.
 """
 
 _EPILOG = """\
 example:
   Write an archive anew if there is something wrong with it:
-    python -m cds verify -q app.img || python -m cds dump app.lst app.img
+    python -m cds verify -q app.cds || python -m cds dump app.lst app.cds
 
 exit status:
   0  whole and up to date
@@ -121,7 +121,9 @@ def _image(path: str) -> _Findings:
     found = _Findings(path, ", and all is as it was", note=note(path))
     # The command that writes the archive takes the image, too.
     with contextlib.suppress(InspectionError):
-        found.command = ask("command_of", path.removesuffix(image_path("")))
+        archive = archive_path(path)
+        if archive is not None:
+            found.command = ask("command_of", archive)
     if found.note is None:
         try:
             found.changed = inspect_image(path)["changed"]

@@ -37,7 +37,17 @@ class Problem(NamedTuple):
 
 def image_path(archive: str) -> str:
     """Return where the image beside an archive lies."""
-    return f"{archive}.startup"
+    from _cds_archive import image_of
+
+    return os.fsdecode(image_of(os.fsencode(archive)))
+
+
+def archive_path(image: str) -> str | None:
+    """Return where the archive lies beside an image; None if no image has such a name."""
+    from _cds_archive import archive_of
+
+    archive = archive_of(os.fsencode(image))
+    return None if archive is None else os.fsdecode(archive)
 
 
 def take_image(

@@ -91,7 +91,7 @@ class Imports(preparing.Preparation):
         return super().is_restorable() and not (self._failed or self._is_audited)
 
     def _left(self) -> list[str]:
-        things = self._note_makers("a start was practised")
+        things = self._note_makers("a start was warmed up")
         return [f"{thing}, since {self._makers[thing]}" for thing in things]
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:

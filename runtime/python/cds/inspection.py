@@ -138,7 +138,7 @@ def verify(path: str) -> list[str]:
     faults: list[str] = ask("verify", path)
     if not faults:
         try:
-            ask("rehearse", path)
+            ask("dry_run", path)
         except InspectionError as error:
             faults = [f"a start would not use it: {str(error).removeprefix(f'{path}: ')}"]
     return faults

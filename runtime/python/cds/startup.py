@@ -398,13 +398,13 @@ def _renew_secrets() -> None:
     _set("uuid", "_last_timestamp", None)
 
 
-def rehearse() -> None:
+def dry_run() -> None:
     """Forget what packages want to be done: it is not for this process, which is to end."""
     atexit._clear()
     gc.callbacks.clear()
 
 
-def practise() -> None:
+def warm_up() -> None:
     """Run an empty program."""
     for hook in sys.path_hooks:
         # As the interpreter asks whether a script is a directory or an archive.

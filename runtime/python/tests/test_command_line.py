@@ -74,20 +74,20 @@ class CommandTestCase(TreeTestCase):
         )
 
     def archived(self) -> list[str]:
-        with open(self.path("app.img"), "rb") as file:
+        with open(self.path("app.cds"), "rb") as file:
             return file.read()[1:].decode().split("\n")
 
 
 class Dump(CommandTestCase):
     def test_list(self) -> None:
         self.write("app.lst", "app\napp.views\nsys\nmissing\nbroken\n")
-        report = self.cds("dump", "app.lst", "app.img").splitlines()
+        report = self.cds("dump", "app.lst", "app.cds").splitlines()
         # As many as this interpreter has path entries.
         report[0] = re.sub(r"\d+ directories", "N directories", report[0])
         self.assertEqual(
             report,
             [
-                "app.img: 2 modules, N directories, 6.2 MiB",
+                "app.cds: 2 modules, N directories, 6.2 MiB",
                 "  never written     6.2 MiB",
                 "  tables              210 B",
                 "Packages  modules     .pyc  archive",
@@ -96,7 +96,7 @@ class Dump(CommandTestCase):
                 "  built-in module: 1: sys",
                 "  does not compile: 1: broken ('(' was never closed (line 1))",
                 "  not found: 1: missing",
-                f"Use it: {sys.executable} -X cds=app.img ...",
+                f"Use it: {sys.executable} -X cds=app.cds ...",
             ],
         )
         self.assertEqual(self.archived(), ["app", "app.views"])
@@ -104,15 +104,15 @@ class Dump(CommandTestCase):
     def test_several_lists_and_standard_input(self) -> None:
         self.write("a.lst", "app\n")
         self.write("b.lst", "app\napp.views\n")
-        self.cds("dump", "a.lst", "b.lst", "-", "app.img", stdin="zipimport\n")
+        self.cds("dump", "a.lst", "b.lst", "-", "app.cds", stdin="zipimport\n")
         self.assertEqual(self.archived(), ["app", "app.views", "zipimport"])
 
     def test_options_go_anywhere(self) -> None:
         self.write("a.lst", "zipimport\n")
         for arguments in (
-            ("-q", "--package", "app", "a.lst", "app.img"),
-            ("a.lst", "--package", "app", "app.img", "-q"),
-            ("a.lst", "-q", "app.img", "--package=app"),
+            ("-q", "--package", "app", "a.lst", "app.cds"),
+            ("a.lst", "--package", "app", "app.cds", "-q"),
+            ("a.lst", "-q", "app.cds", "--package=app"),
         ):
             with self.subTest(arguments):
                 self.assertEqual(self.cds("dump", *arguments), "")
@@ -121,12 +121,12 @@ class Dump(CommandTestCase):
     def test_packages_with_a_comma_or_one_by_one(self) -> None:
         for options in (["--package", "app,json"], ["--package", "app", "--package", "json"]):
             with self.subTest(options):
-                self.cds("dump", *options, "app.img")
+                self.cds("dump", *options, "app.cds")
                 self.assertLessEqual({"app", "app.views", "json.tool"}, set(self.archived()))
 
     def test_directory_to_look_into_first(self) -> None:
         self.write("elsewhere/app.py")
-        self.cds("dump", "--path", "elsewhere", "--package", "app", "app.img")
+        self.cds("dump", "--path", "elsewhere", "--package", "app", "app.cds")
         self.assertEqual(self.archived(), ["app"])
 
     def test_modules_that_happen_to_lie_in_the_current_directory(self) -> None:
@@ -137,14 +137,14 @@ class Dump(CommandTestCase):
                 self.assertIn("not found: 1: here", self.dump_here(flags))
 
     def dump_here(self, flags: tuple[str, ...]) -> str:
-        return self.cds("dump", "-", "app.img", stdin="here\nargparse\n", flags=flags)
+        return self.cds("dump", "-", "app.cds", stdin="here\nargparse\n", flags=flags)
 
     def test_json(self) -> None:
         self.write("app.lst", "app\nbroken\n")
         self.assertEqual(
-            json.loads(self.cds("dump", "--json", "app.lst", "app.img")),
+            json.loads(self.cds("dump", "--json", "app.lst", "app.cds")),
             {
-                "archive": "app.img",
+                "archive": "app.cds",
                 "modules": 1,
                 "shared": 0,
                 "patterns": 0,
@@ -172,11 +172,11 @@ class Dump(CommandTestCase):
         self.assertIn(
             "  not found: 8: missing0, missing1, missing2, missing3, missing4, "
             "and 3 more (--verbose names them)\n",
-            self.cds("dump", "app.lst", "app.img"),
+            self.cds("dump", "app.lst", "app.cds"),
         )
         self.assertIn(
             "  not found: 8\n    " + "\n    ".join(names) + "\n",
-            self.cds("dump", "--verbose", "app.lst", "app.img"),
+            self.cds("dump", "--verbose", "app.lst", "app.cds"),
         )
 
 
@@ -184,7 +184,7 @@ class Errors(CommandTestCase):
     def test_nothing_to_archive(self) -> None:
         self.write("app.lst", "sys\n")
         self.assertEqual(
-            self.cds_fails(1, "dump", "app.lst", "app.img").splitlines(),
+            self.cds_fails(1, "dump", "app.lst", "app.cds").splitlines(),
             [
                 "cds dump: error: nothing to archive",
                 "Not archived, and imported as ever: 1 module",
@@ -195,13 +195,13 @@ class Errors(CommandTestCase):
     def test_bad_line_is_named_as_a_compiler_would(self) -> None:
         self.write("app.lst", "json\nimport os\n")
         self.assertEqual(
-            self.cds_fails(1, "dump", "app.lst", "app.img"),
+            self.cds_fails(1, "dump", "app.lst", "app.cds"),
             "cds dump: error: app.lst:2: not a module name: 'import os'\n",
         )
 
     def test_list_is_missing(self) -> None:
         self.assertEqual(
-            self.cds_fails(1, "dump", "app.lst", "app.img"),
+            self.cds_fails(1, "dump", "app.lst", "app.cds"),
             "cds dump: error: cannot read app.lst: No such file or directory\n",
         )
 

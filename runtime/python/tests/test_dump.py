@@ -16,7 +16,7 @@ class DumpTestCase(TreeTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.writer = RecordingWriter()
-        self.archive = self.path("app.img")
+        self.archive = self.path("app.cds")
 
     def dump(
         self, trace: str = "", *, path: tuple[str, ...] = ("lib",), **selection: object
@@ -262,7 +262,7 @@ class ArchivesThatAreNotWritten(DumpTestCase):
         self.assertFalse(os.path.exists(self.archive))
 
     def test_directory_is_missing(self) -> None:
-        self.archive = self.path("build/app.img")
+        self.archive = self.path("build/app.cds")
         self.assert_error(
             f"cannot write {self.archive}: there is no directory {self.path('build')}"
         )
@@ -287,7 +287,7 @@ class ArchivesThatAreNotWritten(DumpTestCase):
     def test_earlier_archive_and_empty_file_are_overwritten(self) -> None:
         self.write("lib/a.py")
         for content in (b"CDS\0\1", b""):
-            self.write("app.img", content)
+            self.write("app.cds", content)
             self.dump("a")
             self.assertEqual(os.path.getsize(self.archive), 8)
 

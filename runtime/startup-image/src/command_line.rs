@@ -6,6 +6,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::file_name;
+
 /// How the value of `-X cds_auto` ends that asks for a startup image.
 pub const WITH_IMAGE: &str = ",image";
 
@@ -137,7 +139,7 @@ impl CommandLine {
         };
         let automatic = || setting("cds_auto")?.strip_suffix(WITH_IMAGE.as_bytes());
         let archive = setting("cds").or_else(automatic)?;
-        (archive != b"off").then(|| [archive, b".startup"].concat())
+        (archive != b"off").then(|| file_name::of_archive(archive))
     }
 
     /// The value of an option about archives, or of the variable that stands for it, unless that is empty or does not

@@ -43,7 +43,7 @@ pub struct Image<'a> {
     /// Advice that the process had given about its memory, in the order of the addresses.
     pub advice: Vec<Advice>,
     /// Pages that each process writes to.
-    pub fetches: Vec<Fetch>,
+    pub prefault: Vec<PrefaultRange>,
     /// What processes may find that differs from what a plain start finds: modules, and what they looked at.
     #[serde(borrow)]
     pub reported: Vec<&'a str>,
@@ -111,7 +111,7 @@ pub struct Advice {
 
 /// Pages that are written to.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
-pub struct Fetch {
+pub struct PrefaultRange {
     /// Address of the first, and behind the last.
     pub start: u64,
     pub end: u64,

@@ -14,6 +14,7 @@ pub mod bounds;
 pub mod command_line;
 pub mod elf;
 pub mod facts;
+pub mod file_name;
 pub mod format;
 #[cfg(target_arch = "x86_64")]
 pub mod kernel_state;

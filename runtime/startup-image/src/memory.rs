@@ -279,11 +279,11 @@ impl<'a> Memory<'a> {
             let bytes = batch.iter().map(|fill| fill.bytes).sum();
             steps.must_return(libc::SYS_preadv, self.reading(own, batch[0].offset), bytes);
         }
-        for fetch in &self.image.fetches {
-            // Linux 5.14. What cannot be fetched now is fetched when it is touched.
+        for range in &self.image.prefault {
+            // Linux 5.14. What is not mapped now is mapped when it is touched.
             const MADV_POPULATE_WRITE: u64 = 23;
-            let bytes = fetch.end.saturating_sub(fetch.start);
-            let arguments = [fetch.start, bytes, MADV_POPULATE_WRITE, 0, 0, 0];
+            let bytes = range.end.saturating_sub(range.start);
+            let arguments = [range.start, bytes, MADV_POPULATE_WRITE, 0, 0, 0];
             steps.may(libc::SYS_madvise, arguments);
         }
         for file in self.files.iter().chain([self.file]) {
@@ -296,7 +296,7 @@ impl<'a> Memory<'a> {
         self.image.regions.len()
             + self.late.len()
             + self.late_pieces.len()
-            + self.image.fetches.len()
+            + self.image.prefault.len()
             + self.files.len()
             + 3
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use startup_image::command_line::{CommandLine, Program};
+use startup_image::file_name;
 
 fn parse(arguments: &[&str]) -> Option<CommandLine> {
     let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
@@ -77,27 +78,45 @@ fn the_image_lies_beside_the_archive() {
     };
     let variable = [("PYTHON_CDS", "v")];
     let some = |path: &str| Some(path.to_owned());
-    assert_eq!(image(&["python", "-Xcds=a"], &variable), some("a.startup"));
-    assert_eq!(image(&["python"], &variable), some("v.startup"));
+    assert_eq!(image(&["python", "-Xcds=a"], &variable), some("a.image"));
+    assert_eq!(image(&["python"], &variable), some("v.image"));
     assert_eq!(image(&["python", "-E"], &variable), None);
     assert_eq!(
         image(&["python", "-I", "-Xcds=a"], &variable),
-        some("a.startup")
+        some("a.image")
     );
     assert_eq!(image(&["python", "-Xcds=off"], &variable), None);
     assert_eq!(
         image(&["python", "-Xcds_auto=a,image"], &[]),
-        some("a.startup")
+        some("a.image")
     );
     assert_eq!(image(&["python", "-Xcds_auto=a"], &[]), None);
     assert_eq!(
         image(&["python"], &[("PYTHON_CDS_AUTO", "v,image")]),
-        some("v.startup")
+        some("v.image")
     );
     assert_eq!(
         image(&["python", "-Xcds=b", "-Xcds_auto=a,image"], &[]),
-        some("b.startup")
+        some("b.image")
     );
+}
+
+#[test]
+fn images_are_called_after_their_archives() {
+    for (archive, image) in [
+        ("app.cds", "app.cds.image"),
+        ("lib/app", "lib/app.image"),
+        ("app.img", "app.img.startup"),
+    ] {
+        assert_eq!(file_name::of_archive(archive.as_bytes()), image.as_bytes());
+        assert_eq!(
+            file_name::archive_of(image.as_bytes()),
+            Some(archive.as_bytes())
+        );
+    }
+    for other in ["app.cds", "app.cds.startup", "app.img.image"] {
+        assert_eq!(file_name::archive_of(other.as_bytes()), None);
+    }
 }
 
 proptest! {

@@ -11,8 +11,8 @@ use rustix::fs::{CWD, FileType, Mode};
 use startup_image::bounds::{HIGHEST, LOWEST};
 use startup_image::facts::Fact;
 use startup_image::format::{
-    Advice, BackingFile, Encoded, Fetch, FileIdentity, Fill, Image, ImageFile, Process, Region,
-    Source, Vdso, encode, hash,
+    Advice, BackingFile, Encoded, FileIdentity, Fill, Image, ImageFile, PrefaultRange, Process,
+    Region, Source, Vdso, encode, hash,
 };
 use startup_image::key::{Key, Machine, Program, Stamp, UserSite};
 use startup_image::searched::{Searched, State};
@@ -129,7 +129,7 @@ fn image() -> Image<'static> {
         }],
         reported: vec!["module: the clock"],
         short_lived: 2,
-        fetches: vec![Fetch {
+        prefault: vec![PrefaultRange {
             start: STATE,
             end: STATE + PAGE,
         }],

@@ -53,15 +53,15 @@ impl Way {
             return verdict;
         }
         let option = match self {
-            Self::Archive => "cds_auto=../made/app.img",
+            Self::Archive => "cds_auto=../made/app.cds",
             Self::ExplicitImage => {
                 verdict.refused = take_image(program);
                 if verdict.refused.is_some() {
                     return verdict;
                 }
-                "cds=../made/app.img"
+                "cds=../made/app.cds"
             }
-            Self::AutomaticImage => "cds_auto=../made/app.img,image",
+            Self::AutomaticImage => "cds_auto=../made/app.cds,image",
         };
         let stats = program.project.path("made/stats.json");
         // The program may go elsewhere.
@@ -101,7 +101,7 @@ fn take_image(program: &Program) -> Option<String> {
         return Some("the program leaves no list".to_owned());
     }
     let mut dump = program.command(&["-m", "cds", "dump", "-q", "--image", "--strict"]);
-    let outcome = Outcome::of(dump.args(["../made/app.lst", "../made/app.img"]));
+    let outcome = Outcome::of(dump.args(["../made/app.lst", "../made/app.cds"]));
     (outcome.status != 0).then_some(outcome.stderr)
 }
 

@@ -4,11 +4,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use startup_image::facts::Fact;
+use startup_image::file_name;
 use startup_image::searched;
 
 use crate::cpython::module_suffixes;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::image;
+
+pub fn image_of([archive]: [Object; 1]) -> Result<Object> {
+    Object::from_bytes(&file_name::of_archive(archive.to_bytes()?))
+}
+
+pub fn archive_of([image]: [Object; 1]) -> Result<Object> {
+    let archive = file_name::archive_of(image.to_bytes()?);
+    archive.map_or_else(|| Ok(Object::none()), Object::from_bytes)
+}
 
 pub fn compared_facts([]: [Object; 0]) -> Result<Object> {
     let names = Fact::ALL.map(Fact::name);

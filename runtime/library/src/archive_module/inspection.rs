@@ -47,19 +47,23 @@ pub fn inspect([path]: [Object; 1]) -> Result<Object> {
 ///
 /// # Errors
 /// `OSError` or `ValueError` with the reason why it would not be used.
-pub fn rehearse([path]: [Object; 1]) -> Result<Object> {
+pub fn dry_run([path]: [Object; 1]) -> Result<Object> {
     let path = Path::new(path.to_str()?);
     let here = here()?;
     let candidate = Candidate::open(path).map_err(raised)?;
     let layers = &runtime::current().ok_or_else(disabled)?.layers;
     let lower = layers.standard.as_ref().map(|layer| &layer.archive);
     let lower = lower.filter(|_| fingerprint::has_lower_layer(&candidate.header));
-    let facts = fingerprint::facts(here.config, here.image, lower.map(|lower| &lower.header));
+    let facts = fingerprint::facts(
+        here.config,
+        here.executable,
+        lower.map(|lower| &lower.header),
+    );
     let archive = candidate
-        .map(&facts.unwrap_or_default(), here.image, lower, false)
+        .map(&facts.unwrap_or_default(), here.executable, lower, false)
         .map_err(raised)?;
     // SAFETY: it was mapped for this alone.
-    Object::int(unsafe { archive.rehearse() } as i64)
+    Object::int(unsafe { archive.dry_run() } as i64)
 }
 
 pub fn command_of([path]: [Object; 1]) -> Result<Object> {
@@ -192,7 +196,7 @@ pub fn verify([path]: [Object; 1]) -> Result<Object> {
         faults.extend(inspect::verify::objects(
             &objects,
             lower_objects.as_ref(),
-            here.image,
+            here.executable,
         ));
     }
     Object::list(strings(faults.iter().map(String::as_str))?)
@@ -272,7 +276,7 @@ pub(super) fn here() -> Result<Here<'static>> {
     let runtime = runtime::current().ok_or_else(disabled)?;
     Ok(Here {
         config: &runtime.config,
-        image: &runtime.image,
+        executable: &runtime.executable,
     })
 }
 

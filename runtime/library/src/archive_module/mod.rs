@@ -16,10 +16,10 @@ use std::sync::OnceLock;
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
-    compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note, image_options,
-    inspect_image, needs_renewal, searches, set_up, write_image_note,
+    archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
+    image_of, image_options, inspect_image, needs_renewal, searches, set_up, write_image_note,
 };
-use inspection::{command_of, hash_file, inspect, rehearse, verify};
+use inspection::{command_of, dry_run, hash_file, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::run_observed;
@@ -111,6 +111,16 @@ pub fn init() -> *mut PyObject {
                 c"run_observed(arguments, environment, terminal, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
             ),
             method!(
+                c"image_of",
+                image_of,
+                c"image_of(archive)\n--\n\nWhere the startup image of an archive lies."
+            ),
+            method!(
+                c"archive_of",
+                archive_of,
+                c"archive_of(image)\n--\n\nWhere the archive of a startup image lies, or None if no image has this name."
+            ),
+            method!(
                 c"compared_facts",
                 compared_facts,
                 c"compared_facts()\n--\n\nThe names of what images compare that the kernel tells of a process.",
@@ -191,9 +201,9 @@ pub fn init() -> *mut PyObject {
                 c"hash_file(path)\n--\n\nThe hash by which an archive knows a file's contents.",
             ),
             method!(
-                c"rehearse",
-                rehearse,
-                c"rehearse(path)\n--\n\nMap a file as a start would, look everything up, and let go of it.",
+                c"dry_run",
+                dry_run,
+                c"dry_run(path)\n--\n\nMap a file as a start would, look everything up, and let go of it.",
             ),
             method!(
                 c"verify",

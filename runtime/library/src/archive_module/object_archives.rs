@@ -12,11 +12,11 @@ pub fn write_object([path, items]: [Object; 2]) -> Result<Object> {
     let error = |text: &str| Raised::new(Exception::Os, &format!("cannot write {path}: {text}"));
     let runtime =
         runtime::current().ok_or_else(|| error("the archive runtime has been disabled"))?;
-    let facts = fingerprint::facts(&runtime.config, &runtime.image, None)
+    let facts = fingerprint::facts(&runtime.config, &runtime.executable, None)
         .ok_or_else(|| error("this interpreter has no build id"))?;
     let interpreter = Interpreter {
         facts: &facts,
-        image: &runtime.image,
+        executable: &runtime.executable,
         roots: &[],
         lower: None,
         base: base::OBJECT,

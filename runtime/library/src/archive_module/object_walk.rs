@@ -63,7 +63,7 @@ impl Walk<'_, '_> {
         let (kind, value) = match object::constant_name(here) {
             Some(name) => (name, None),
             None => {
-                let bytes = self.here.image.copy(here, STATIC_OBJECT_BYTES);
+                let bytes = self.here.executable.copy(here, STATIC_OBJECT_BYTES);
                 let object = bytes.as_ref().and_then(|bytes| Stored::read(bytes, 0).ok());
                 match object {
                     Some(object) => (object.kind.name(), object.value()),

@@ -37,7 +37,7 @@ pub fn write(
     let lower = runtime.layers.standard.as_ref().map(|layer| &layer.archive);
     let mut facts = fingerprint::facts(
         &runtime.config,
-        &runtime.image,
+        &runtime.executable,
         lower.map(|lower| &lower.header),
     )
     .ok_or_else(|| Raised::new(Exception::Os, "this interpreter has no build id"))?;
@@ -48,7 +48,7 @@ pub fn write(
     let path = path.to_str()?;
     let interpreter = Interpreter {
         facts: &facts,
-        image: &runtime.image,
+        executable: &runtime.executable,
         roots: &roots::current(&runtime.config),
         lower,
         base: if lower.is_some() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use startup_image::command_line::CommandLine;
 
 use super::resume::is_restored;
-use super::{rehearse, take};
+use super::{dry_run, take};
 use crate::cpython::ending::Ending;
 use crate::cpython::object::Result;
 use crate::cpython::own;
@@ -76,7 +76,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         Seen::Nothing => return Ok(()),
         Seen::Native => {
             ending.detach_modules()?;
-            if rehearse::is_rehearsal() || ending.collect_native() {
+            if dry_run::is_dry_run() || ending.collect_native() {
                 return Ok(());
             }
             Ending::collect_first();
@@ -90,7 +90,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         Ending::collect();
         return Ok(());
     }
-    if rehearse::is_rehearsal() {
+    if dry_run::is_dry_run() {
         // What the image has is finalized by the processes that are restored from it.
         return Ok(());
     }
@@ -116,7 +116,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
 /// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,
 /// whose destructors count, `exit(3)` has to call them all.
 pub fn end_restored(exit_code: c_int) {
-    rehearse::end();
+    dry_run::end();
     let is_as_before = loaded_libraries() == LIBRARIES.load(Ordering::Relaxed);
     if is_restored() && is_as_before && !IS_FULL.load(Ordering::Relaxed) {
         // SAFETY: writes what the C library's streams still hold, as exit() does.

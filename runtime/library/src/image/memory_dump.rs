@@ -34,7 +34,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
-use startup_image::format::{Advice, Fetch, FileIdentity, Fill, Region, Source};
+use startup_image::format::{Advice, FileIdentity, Fill, PrefaultRange, Region, Source};
 use startup_image::{PAGE, malloc_heap, places};
 
 use super::memory_map::{self, Mapping};
@@ -224,12 +224,12 @@ impl<'a> MemoryDump<'a> {
     }
 
     /// What of some ranges of pages is writable and not filled anyway.
-    pub fn in_writable_files(&self, ranges: &[Fetch]) -> Vec<Fetch> {
-        let mut inside: Vec<Fetch> = Vec::new();
+    pub fn in_writable_files(&self, ranges: &[PrefaultRange]) -> Vec<PrefaultRange> {
+        let mut inside: Vec<PrefaultRange> = Vec::new();
         let mut push = |start: u64, end: u64| match inside.last_mut() {
             _ if start >= end => {}
             Some(last) if last.end == start => last.end = end,
-            _ => inside.push(Fetch { start, end }),
+            _ => inside.push(PrefaultRange { start, end }),
         };
         for range in ranges {
             for region in &self.dumped.regions {

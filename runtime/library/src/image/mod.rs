@@ -1,6 +1,6 @@
 //! The startup image: a process frozen after its imports, and mapped back in place of a new one.
 //!
-//! Beside an archive `app.img` lies `app.img.startup`. [`take`] writes it: an interpreter that has done its imports,
+//! Beside an archive `app.cds` lies `app.cds.image`. [`take`] writes it: an interpreter that has done its imports,
 //! and was watched meanwhile ([`mod@observe`]), is forked, and the memory of the stopped child goes to the file. The launcher (runtime/launcher) is what a process
 //! begins with: if the key fits, it replaces the memory of the process, which goes on where the child was stopped, as a
 //! forked child does ([`resume`]); otherwise it tells why not ([`refusal`]). When a restored process ends, everything
@@ -14,6 +14,8 @@ mod breakpoints;
 #[cfg(target_arch = "x86_64")]
 mod creations;
 mod describe;
+#[cfg(target_arch = "x86_64")]
+mod dry_run;
 #[cfg(target_arch = "x86_64")]
 mod failure;
 #[cfg(target_arch = "x86_64")]
@@ -45,8 +47,6 @@ mod program_name;
 #[cfg(target_arch = "x86_64")]
 mod pseudo_terminal;
 mod refusal;
-#[cfg(target_arch = "x86_64")]
-mod rehearse;
 #[cfg(target_arch = "x86_64")]
 mod renewal;
 #[cfg(target_arch = "x86_64")]

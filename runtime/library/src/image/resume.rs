@@ -96,7 +96,7 @@ pub unsafe fn resume() -> Result<()> {
 ///
 /// # Safety
 /// Called by the only thread, with the GIL.
-pub unsafe fn practise(environment: &Object) -> Result<()> {
+pub unsafe fn warm_up(environment: &Object) -> Result<()> {
     // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
     unsafe {
         image::before_fork();
@@ -105,7 +105,7 @@ pub unsafe fn practise(environment: &Object) -> Result<()> {
     let environment = environment.to_list()?;
     begin(&[[]], &[b"python"], &[[]; 0], environment, &[])?;
     let startup = own::module(c"cds.startup")?;
-    startup.attribute(c"practise")?.call(Vec::new())?;
+    startup.attribute(c"warm_up")?.call(Vec::new())?;
     Ok(())
 }
 

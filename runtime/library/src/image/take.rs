@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use startup_image::command_line::CommandLine;
 use startup_image::facts::Fact;
-use startup_image::format::{BackingFile, Fetch, Image, Process, Vdso};
+use startup_image::format::{BackingFile, Image, PrefaultRange, Process, Vdso};
 use startup_image::kernel_state::ignored_signals;
 use startup_image::key::{self, Key, Machine, Stamp};
 use startup_image::searched::{self, Searched};
 use startup_image::streams::Terminal;
 use startup_image::trampoline::{self, Context};
 
+use super::dry_run::{self, DryRun, Unheard};
 use super::failure::Failure;
 use super::fork::{fork, left_behind};
 use super::loaded;
@@ -30,7 +31,6 @@ use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
 use super::program_name;
-use super::rehearse::{self, Rehearsal, Unheard};
 use super::renewal;
 use super::resume::{self, RESTORED};
 use super::threads::{self, thread_pointer};
@@ -162,13 +162,13 @@ fn freeze(
     };
     if left.is_empty() && is_restorable()? {
         // What another process has survived, this one may do, too. What it looks at is noted.
-        if rehearsed()?.is_none() {
+        if do_dry_run()?.is_none() {
             return Ok(None);
         }
         for _ in 0..ROUNDS {
             if is_restorable()? {
                 // SAFETY: there are no other threads, and the GIL is held.
-                unsafe { resume::practise(&started)? };
+                unsafe { resume::warm_up(&started)? };
             }
         }
     }
@@ -219,7 +219,7 @@ fn freeze(
     // SAFETY: gives back what nobody uses.
     unsafe { libc::malloc_trim(0) };
     collections.restore();
-    let Some(fetches) = rehearsed()? else {
+    let Some(prefault) = do_dry_run()? else {
         return Ok(None);
     };
     Graph::record()?;
@@ -230,7 +230,7 @@ fn freeze(
             trampoline::freeze(&raw mut CONTEXT);
             resume::resume()?;
         }
-        // Not in a rehearsal: what that looks at is noted.
+        // Not in a dry run: what that looks at is noted.
         postponed::finish()?;
         at_fork.put_back();
         own::module(c"cds.hooks")?
@@ -238,7 +238,7 @@ fn freeze(
             .call(Vec::new())?;
         return Ok(None);
     };
-    let result = write(&path, child, &looked_at, &fetches, &lasting_blocks);
+    let result = write(&path, child, &looked_at, &prefault, &lasting_blocks);
     // SAFETY: it is our child, and stopped.
     unsafe {
         libc::kill(child, libc::SIGKILL);
@@ -290,14 +290,14 @@ fn left_in_memory() -> Result<Vec<String>, Failure> {
     Ok(memory.iter().map(|memory| left_behind(memory)).collect())
 }
 
-/// Has a forked process rehearse; returns the pages that it has written to, and none in that process.
-fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
+/// Has a forked process do a dry run; returns the pages that it has written to, and none in that process.
+fn do_dry_run() -> Result<Option<Vec<PrefaultRange>>, Failure> {
     let (reader, report) = std::io::pipe().map_err(|error| Failure::Told(error.to_string()))?;
     let unheard = Unheard::begin();
     let Some(child) = fork()? else {
         drop((reader, unheard));
         // SAFETY: this is the only thread of a process that was just forked, with the GIL.
-        if let Err(raised) = unsafe { rehearse::begin(report) } {
+        if let Err(raised) = unsafe { dry_run::begin(report) } {
             raised.report();
             // The interpreter cannot end in the ordinary way before the fork is done with.
             // SAFETY: ends the process.
@@ -306,12 +306,12 @@ fn rehearsed() -> Result<Option<Vec<Fetch>>, Failure> {
         if program::request().is_some() {
             // The program must not go on; the interpreter ends here.
             // SAFETY: this is the main thread, with the GIL; it does not come back.
-            unsafe { rehearse::end_here() };
+            unsafe { dry_run::end_here() };
         }
         return Ok(None);
     };
     drop(report);
-    let pages = Rehearsal::new(child, reader).result();
+    let pages = DryRun::new(child, reader).result();
     pages.map(Some).map_err(Failure::Told)
 }
 
@@ -479,7 +479,7 @@ impl LookedAt {
             None
         };
         Ok(Self {
-            build_id: runtime.image.build_id().unwrap_or_default().to_owned(),
+            build_id: runtime.executable.build_id().unwrap_or_default().to_owned(),
             executable: runtime.config.executable().unwrap_or_default().into_bytes(),
             options: line.options,
             program,
@@ -576,7 +576,7 @@ fn write(
     path: &Path,
     child: i32,
     looked_at: &LookedAt,
-    fetches: &[Fetch],
+    prefault: &[PrefaultRange],
     lasting_blocks: &[u64],
 ) -> io::Result<()> {
     const MODE: u32 = 0o600;
@@ -595,7 +595,7 @@ fn write(
     for mapping in &mappings {
         dump.add(mapping)?;
     }
-    let prefault = dump.in_writable_files(fetches);
+    let prefault = dump.in_writable_files(prefault);
     let Dumped {
         writer,
         regions,
@@ -615,7 +615,7 @@ fn write(
         reported: looked_at.reported.iter().map(String::as_str).collect(),
         short_lived: renewal::short_lived_before(path),
         process: process(child, &mappings, &memory, &vdso)?,
-        fetches: prefault,
+        prefault,
         regions,
         fills,
         advice,

@@ -12,6 +12,7 @@ pub mod ownership;
 pub mod stored_archive;
 pub mod verify;
 
+use crate::executable::Executable;
 use crate::fingerprint;
 use crate::layers;
 use objects::Objects;
@@ -20,7 +21,7 @@ use stored_archive::StoredArchive;
 /// The interpreter that asks, as far as archives depend on it.
 pub struct Here<'a> {
     pub config: &'a crate::cpython::config::Config,
-    pub image: &'a fingerprint::Image,
+    pub executable: &'a Executable,
 }
 
 /// A fact that an archive and this interpreter do not agree upon.
@@ -45,7 +46,7 @@ pub fn mismatches(
     here: &Here,
 ) -> Vec<Mismatch> {
     let lower = lower.map(|lower| &lower.header);
-    let facts = fingerprint::facts(here.config, here.image, lower).unwrap_or_default();
+    let facts = fingerprint::facts(here.config, here.executable, lower).unwrap_or_default();
     let lines = facts.lines().filter_map(|line| line.split_once('='));
     lines
         .filter_map(|(key, here)| {
@@ -61,6 +62,6 @@ pub fn mismatches(
 
 /// The objects of an archive; none if another build of the interpreter has written it, whose types lie elsewhere.
 pub fn objects<'a>(archive: &'a StoredArchive, here: &Here) -> Option<Objects<'a>> {
-    let same_build = archive.header.fact(fingerprint::BUILD) == here.image.build_id();
+    let same_build = archive.header.fact(fingerprint::BUILD) == here.executable.build_id();
     same_build.then(|| Objects::find(archive))
 }

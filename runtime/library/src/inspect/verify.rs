@@ -9,7 +9,7 @@ use super::stored_archive::StoredArchive;
 use crate::cpython::archived::FROZENSET_ENTRY_BYTES;
 use crate::cpython::object::Kind;
 use crate::cpython::stored::Stored;
-use crate::fingerprint::Image;
+use crate::executable::Executable;
 
 /// What is wrong with the checksums and the tables.
 pub fn sections(archive: &StoredArchive) -> Vec<String> {
@@ -29,11 +29,11 @@ pub fn sections(archive: &StoredArchive) -> Vec<String> {
 
 /// What is wrong with the objects and with the references to them. `lower` are those of the layer below, if it is the
 /// one that the archive was made for.
-pub fn objects(objects: &Objects, lower: Option<&Objects>, image: &Image) -> Vec<String> {
+pub fn objects(objects: &Objects, lower: Option<&Objects>, executable: &Executable) -> Vec<String> {
     let mut check = Check {
         objects,
         lower,
-        image,
+        executable,
         faults: objects.faults.clone(),
     };
     check.pointers();
@@ -47,7 +47,7 @@ pub fn objects(objects: &Objects, lower: Option<&Objects>, image: &Image) -> Vec
 struct Check<'a, 'b> {
     objects: &'b Objects<'a>,
     lower: Option<&'b Objects<'a>>,
-    image: &'b Image,
+    executable: &'b Executable,
     faults: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Check<'_, '_> {
             }
         }
         if self
-            .image
+            .executable
             .contains(address.wrapping_add(self.objects.shift()))
         {
             return Ok(());

@@ -15,8 +15,8 @@ use std::slice;
 
 use archive_format::{Header, Rejection, SectionKind, Tables};
 
+use crate::executable::Executable;
 use crate::fault;
-use crate::fingerprint::Image;
 
 pub use check::section_bytes;
 
@@ -112,7 +112,7 @@ impl Candidate {
     pub fn map(
         self,
         facts: &str,
-        image: &Image,
+        executable: &Executable,
         lower: Option<&Mapped>,
         strict: bool,
     ) -> Result<Mapped, OpenError> {
@@ -139,7 +139,7 @@ impl Candidate {
         }
         let bytes: &'static [u8] = contents(SectionKind::Tables);
         let tables = Tables::parse(bytes)?;
-        let relocated = relocate::relocate(&file, &header, &mapping, image, lower)?;
+        let relocated = relocate::relocate(&file, &header, &mapping, executable, lower)?;
         fault::point("relocated");
         if strict {
             map::seal(&mapping, &header)?;
@@ -160,7 +160,7 @@ impl Mapped {
     ///
     /// # Safety
     /// Nothing of it has been handed out.
-    pub unsafe fn rehearse(self) -> usize {
+    pub unsafe fn dry_run(self) -> usize {
         let tables = &self.tables;
         let objects = tables.all_interned().chain(tables.all_patterns());
         let mut found = objects

@@ -9,14 +9,14 @@ use archive_format::{Bitmap, Header, Rejection, SectionKind};
 use super::map::Mapping;
 use super::{Mapped, OpenError, check};
 use crate::cpython::anchor;
-use crate::fingerprint::Image;
+use crate::executable::Executable;
 
 /// Moves the pointers of a mapping whose objects are still writable. Returns whether anything had to be done.
 pub fn relocate(
     file: &File,
     header: &Header,
     mapping: &Mapping,
-    image: &Image,
+    executable: &Executable,
     lower: Option<&Mapped>,
 ) -> Result<bool, OpenError> {
     let archive_shift = mapping.base().wrapping_sub(header.requested_base);
@@ -47,7 +47,7 @@ pub fn relocate(
             value.wrapping_add(*shift)
         } else {
             let moved = value.wrapping_add(interpreter_shift);
-            if !image.contains(moved) {
+            if !executable.contains(moved) {
                 return Err(Rejection::Tables("a pointer goes nowhere").into());
             }
             moved

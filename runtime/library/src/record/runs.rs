@@ -1,7 +1,7 @@
 //! What runs of `-X cds_auto` leave for the next archive: records, written as the runs go, so that they are there however
 //! the runs end.
 //!
-//! Beside an archive `app.img` lies the directory `app.img.runs`, as long as there are any: a file for each process that
+//! Beside an archive `app.cds` lies the directory `app.cds.runs`, as long as there are any: a file for each process that
 //! had to do without the archive for some module, or without the image. A record is a row of frames: a length, a hash, and
 //! an [`Event`]. Whoever reads it stops at the first frame that is not whole.
 //!

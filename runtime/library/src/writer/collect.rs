@@ -8,7 +8,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
-use crate::fingerprint::Image;
+use crate::executable::Executable;
 use crate::reader::Mapped;
 use crate::record::profile;
 
@@ -185,7 +185,7 @@ fn as_made(object: &Object) -> Result<Object, Raised> {
 }
 
 struct Collector<'a> {
-    image: &'a Image,
+    executable: &'a Executable,
     lower: Option<&'a Mapped>,
     /// What training runs wrote to.
     touched: &'a Touched,
@@ -204,7 +204,7 @@ struct Collector<'a> {
 impl<'a> Collector<'a> {
     fn new(interpreter: &Interpreter<'a>, touched: &'a Touched) -> Self {
         Self {
-            image: interpreter.image,
+            executable: interpreter.executable,
             lower: interpreter.lower,
             touched,
             nodes: Vec::new(),
@@ -304,7 +304,7 @@ impl<'a> Collector<'a> {
 
     fn reference(&mut self, object: &Object) -> Result<Reference, Refusal> {
         let address = object.as_ptr() as usize;
-        if self.image.contains(address as u64) {
+        if self.executable.contains(address as u64) {
             return Ok(Reference::Interpreter(address as u64));
         }
         if let Some(&reference) = self.seen.get(&address) {

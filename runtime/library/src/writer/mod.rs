@@ -20,8 +20,8 @@ use archive_format::{Freshness, content_hash};
 use crate::answer::catalog::modified_ns;
 use crate::answer::patterns::{self, Key};
 use crate::cpython::object::Object;
+use crate::executable::Executable;
 use crate::fault;
-use crate::fingerprint::Image;
 use crate::reader::Mapped;
 
 pub use emit::Summary;
@@ -98,7 +98,7 @@ impl Touched {
 /// The interpreters that an archive is for: all that are like this one.
 pub struct Interpreter<'a> {
     pub facts: &'a str,
-    pub image: &'a Image,
+    pub executable: &'a Executable,
     /// Directories that paths begin with and that may move.
     pub roots: &'a [String],
     /// The layer that the archive goes on top of: what it has is referred to.

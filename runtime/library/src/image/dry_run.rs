@@ -1,4 +1,4 @@
-//! The rehearsal: what a restored process does with an empty program is done in a forked one, to see that it ends,
+//! The dry run: what a restored process does with an empty program is done in a forked one, to see that it ends,
 //! and which pages it writes to. Those are fetched together when the image is restored: one by one each costs a fault.
 
 use std::ffi::{CString, c_char, c_int};
@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
 use startup_image::PAGE;
-use startup_image::format::{Fetch, Restored};
+use startup_image::format::{PrefaultRange, Restored};
 
 use super::memory_map;
 use super::resume::{self, RESTORED};
@@ -22,16 +22,16 @@ const LONGEST: u32 = 60;
 /// So many bytes at most between two ranges are fetched, too, which costs less than a system call.
 const LONGEST_GAP: u64 = PAGE;
 
-/// Where a process that rehearses tells what it has found.
+/// Where a dry run tells what it has found.
 static REPORT: OnceLock<PipeWriter> = OnceLock::new();
 
-/// A rehearsal, as the process sees it that has forked.
-pub struct Rehearsal {
+/// A dry run, as the process sees it that has forked.
+pub struct DryRun {
     child: c_int,
     report: PipeReader,
 }
 
-impl Rehearsal {
+impl DryRun {
     pub fn new(child: c_int, report: PipeReader) -> Self {
         Self { child, report }
     }
@@ -40,7 +40,7 @@ impl Rehearsal {
     ///
     /// # Errors
     /// A text that says what went wrong.
-    pub fn result(mut self) -> Result<Vec<Fetch>, String> {
+    pub fn result(mut self) -> Result<Vec<PrefaultRange>, String> {
         let mut bytes = Vec::new();
         let read = self.report.read_to_end(&mut bytes);
         let mut status = 0;
@@ -128,7 +128,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
         libc::alarm(LONGEST);
     }
     own::module(c"cds.startup")?
-        .attribute(c"rehearse")?
+        .attribute(c"dry_run")?
         .call(Vec::new())?;
     let arguments = ["python", "-c", "pass"].map(|text| CString::new(text).unwrap_or_default());
     let arguments: Vec<*const c_char> = arguments
@@ -152,12 +152,12 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
 /// Ends the interpreter with the program's frames on the stack, as an exception would that nobody catches; and the process.
 ///
 /// # Safety
-/// This is the main thread of a process that rehearses, with the GIL.
+/// This is the main thread of a dry run, with the GIL.
 pub unsafe fn end_here() -> ! {
     // SAFETY: as promised; the process ends before anybody could use the interpreter.
     unsafe {
         if let Err(raised) = own::module(c"cds.startup")
-            .and_then(|startup| startup.attribute(c"practise")?.call(Vec::new()))
+            .and_then(|startup| startup.attribute(c"warm_up")?.call(Vec::new()))
         {
             raised.report();
             libc::_exit(1);
@@ -168,12 +168,12 @@ pub unsafe fn end_here() -> ! {
     }
 }
 
-/// Whether this process rehearses.
-pub fn is_rehearsal() -> bool {
+/// Whether this process is a dry run.
+pub fn is_dry_run() -> bool {
     REPORT.get().is_some()
 }
 
-/// Ends the process, if it rehearses.
+/// Ends the process, if it is a dry run.
 pub fn end() {
     let Some(mut report) = REPORT.get() else {
         return;
@@ -187,9 +187,9 @@ pub fn end() {
 }
 
 /// The pages that this process has written to since it was forked.
-fn needed() -> io::Result<Vec<Fetch>> {
+fn needed() -> io::Result<Vec<PrefaultRange>> {
     let pages = PageMap::of_process("self")?;
-    let mut needed: Vec<Fetch> = Vec::new();
+    let mut needed: Vec<PrefaultRange> = Vec::new();
     for mapping in memory_map::of_process("self")? {
         if mapping.protection & memory_map::WRITE == 0 {
             continue;
@@ -202,7 +202,7 @@ fn needed() -> io::Result<Vec<Fetch>> {
                 Some(last) if last.end >= mapping.start && start - last.end <= LONGEST_GAP => {
                     last.end = end;
                 }
-                _ => needed.push(Fetch { start, end }),
+                _ => needed.push(PrefaultRange { start, end }),
             }
         }
     }
