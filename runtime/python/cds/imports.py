@@ -112,7 +112,7 @@ class Imports(preparing.Preparation):
         self._compare(observation, record)
         for path in sys.path:
             names |= self._searches.names.get(path) or set()
-        observation.names = sorted(names | missing)
+        observation.top_level_modules = sorted(names | missing)
 
     def _forget(self) -> None:
         super()._forget()

@@ -58,7 +58,7 @@ class Observation:
         # Directories that modules were searched in, and names that were searched for (`in_one()`).
         self.searched: dict[bytes, bytes] = {}
         # The first parts of the names of modules that come from files, or were not found.
-        self.names: list[str] = []
+        self.top_level_modules: list[str] = []
         # Modules, and what they looked at that cannot be compared.
         self.reported: list[str] = []
         # What makes an image impossible; nothing that is to be said, if it is to be taken anew.

@@ -138,7 +138,7 @@ class Program(preparing.Preparation):
         if observation.problem is None and not record.is_traced:
             observation.problem = "the program cannot be watched (ptrace)"
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
-        observation.names = sorted(names)
+        observation.top_level_modules = sorted(names)
         self._compare(observation, record)
         if observation.problem is None:
             observation.problem = self._what_has_changed(observation)

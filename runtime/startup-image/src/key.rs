@@ -96,7 +96,7 @@ pub struct Key<'a> {
     pub has_safe_path: bool,
     /// First parts of the names of modules that came from files, or were not found, sorted.
     #[serde(borrow)]
-    pub names: Vec<&'a str>,
+    pub top_level_modules: Vec<&'a str>,
     /// Full names of modules that are no packages, each with a line break behind it.
     pub modules: &'a [u8],
     /// How the names of files end that can be imported.
@@ -446,7 +446,7 @@ impl Key<'_> {
         let dot = entry.iter().position(|&byte| byte == b'.');
         let (module, suffix) = entry.split_at(dot.unwrap_or(entry.len()));
         let mut order = |known: &&str| known.as_bytes().cmp(module);
-        if self.names.binary_search_by(&mut order).is_err() {
+        if self.top_level_modules.binary_search_by(&mut order).is_err() {
             return false;
         }
         let mut suffixes = self.suffixes.iter().map(|suffix| suffix.as_bytes());

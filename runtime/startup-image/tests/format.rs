@@ -84,7 +84,7 @@ fn image() -> Image<'static> {
             counts_signals: true,
             terminals: vec![Terminal::of(0, false, false), Terminal::of(2, true, true)],
             has_safe_path: false,
-            names: vec!["a", "b"],
+            top_level_modules: vec!["a", "b"],
             modules: b"a\nb.c\n",
             suffixes: vec![".py"],
         },

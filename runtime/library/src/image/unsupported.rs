@@ -4,9 +4,9 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-use super::watch::{ClockFunctions, Command, Outcome, Watch};
 use crate::cpython::bindings::PyObject;
 use crate::cpython::object::Result;
+use crate::image::observation::watch::{ClockFunctions, Command, Outcome, Watch};
 use crate::options::Options;
 use crate::record::runs::Subject;
 use crate::runtime;

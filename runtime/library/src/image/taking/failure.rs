@@ -6,7 +6,7 @@ use crate::cpython::object::Raised;
 use crate::runtime;
 
 pub enum Failure {
-    Told(String),
+    Reason(String),
     Raised(Raised),
 }
 
@@ -18,7 +18,7 @@ impl From<Raised> for Failure {
 
 impl From<&str> for Failure {
     fn from(text: &str) -> Self {
-        Self::Told(text.to_owned())
+        Self::Reason(text.to_owned())
     }
 }
 
@@ -26,7 +26,7 @@ impl Failure {
     /// Says why. Whoever has asked for the image gets the reason in the place of the request.
     pub fn tell(self, request: &Path) {
         match self {
-            Self::Told(text) => {
+            Self::Reason(text) => {
                 runtime::complain(&format!("no startup image: {text}"));
                 // Without it, the reason is not kept.
                 let _ = std::fs::write(request, text);

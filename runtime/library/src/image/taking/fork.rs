@@ -29,7 +29,7 @@ pub fn fork() -> Result<Option<i32>, Failure> {
         };
         if child < 0 {
             let error = Error::last_os_error();
-            return Err(Failure::Told(format!("cannot fork: {error}")));
+            return Err(Failure::Reason(format!("cannot fork: {error}")));
         }
         let Some(lost) = lost else {
             return Ok(Some(child));
@@ -41,7 +41,7 @@ pub fn fork() -> Result<Option<i32>, Failure> {
         }
         tries += 1;
         if tries == TRIES {
-            return Err(Failure::Told(left_behind(&lost)));
+            return Err(Failure::Reason(left_behind(&lost)));
         }
         // It may be about to end by itself.
         std::thread::sleep(BETWEEN_TRIES);

@@ -103,7 +103,11 @@ pub fn describe(path: &Path) -> Result<Description, String> {
             .iter()
             .map(|terminal| terminal.stream().to_owned())
             .collect(),
-        names: key.names.iter().map(|name| (*name).to_owned()).collect(),
+        names: key
+            .top_level_modules
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
         paths: key.paths.len() + key.searched.len(),
         stopped_at,
         reported,

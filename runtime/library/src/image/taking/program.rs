@@ -1,5 +1,5 @@
 //! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the image,
-//! as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on ([`mod@super::point`]).
+//! as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on ([`mod@crate::image::observation::point`]).
 
 use std::ffi::{CString, c_int};
 use std::io::Error;
@@ -10,7 +10,6 @@ use std::sync::{Mutex, OnceLock};
 
 use super::failure::Failure;
 use super::fork::fork;
-use super::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
@@ -18,6 +17,7 @@ use crate::cpython::bindings::PyObject;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks};
 use crate::cpython::object::{self, Object, Raised};
 use crate::cpython::{is_main_interpreter, own};
+use crate::image::observation::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 
 /// Whether this process runs the program, and does not fork just now.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
@@ -137,7 +137,7 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
             Ok(None)
         }
         // There are threads that an image would be without.
-        Err(Failure::Told(_)) => {
+        Err(Failure::Reason(_)) => {
             tell(LEAVES);
             Ok(None)
         }

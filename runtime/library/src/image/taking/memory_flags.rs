@@ -27,7 +27,7 @@ const MOST_NAMED: usize = 3;
 ///
 /// # Errors
 /// The kernel does not tell.
-pub fn told_of_memory() -> io::Result<Option<String>> {
+pub fn what_is_left_in_memory() -> io::Result<Option<String>> {
     // Memory that is mapped from now on may be locked, too (mlockall(MCL_FUTURE)).
     let probe = Probe::new();
     let text = fs::read_to_string("/proc/self/smaps")?;

@@ -23,7 +23,7 @@ use startup_image::key::counts_in_whole;
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
 use super::creations::made_by;
 use super::looks;
-use super::point::{self, AS_BEFORE, Candidate, Program, Told, Verdict};
+use super::point::{self, AS_BEFORE, Candidate, Message, Program, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
 use super::same_processor::SameProcessor;
 use super::watch::{ABANDONED, Command, Outcome, Watch};
@@ -512,21 +512,21 @@ impl Observer<'_> {
             processor.uses(pid, &path);
         }
         if let Some(program) = &mut self.program {
-            match program.told(&path, self.record.len()) {
-                Told::Nothing if program.is_forking => return Ok(false),
-                Told::Nothing => {}
-                Told::Mark => return Ok(false),
-                Told::Forks => {
+            match program.message(&path, self.record.len()) {
+                Message::Nothing if program.is_forking => return Ok(false),
+                Message::Nothing => {}
+                Message::Mark => return Ok(false),
+                Message::Forks => {
                     if program.has_same_attributes {
                         answer(pid, AS_BEFORE)?;
                     }
                     return Ok(false);
                 }
-                Told::Superseded(candidate) => {
+                Message::Superseded(candidate) => {
                     kill(candidate);
                     return Ok(false);
                 }
-                Told::Look(what) => {
+                Message::Look(what) => {
                     let files = frames::files_of(pid).unwrap_or_default();
                     self.stop_program(&what, &files)?;
                     return Ok(false);
@@ -682,7 +682,7 @@ impl Observer<'_> {
     /// The other threads run meanwhile, and if one calls the function in just these microseconds, that is not recorded. To
     /// stop them all each time would be slow; and with threads that go on there is no image.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
-        match self.breakpoints.told(pid, breakpoint)? {
+        match self.breakpoints.asked(pid, breakpoint)? {
             Some((CLOCK_READ, _)) if self.note_look(pid, looks::CLOCK)? => return Ok(()),
             Some((CLOCK_READ, _)) => {}
             Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),

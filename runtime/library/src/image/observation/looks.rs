@@ -15,11 +15,11 @@ use std::sync::LazyLock;
 use startup_image::facts::{self, Fact};
 
 use super::breakpoints;
-use super::memory_dump;
-use super::memory_map;
 use super::observe::{absolute, registers, text, word};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
+use crate::image::taking::memory_dump;
+use crate::image::taking::memory_map;
 
 /// Has lists tell who reads them; `watch` is a `cds.looks.Watch`.
 ///

@@ -10,12 +10,12 @@ use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
 
-use super::memory_dump;
-use super::memory_map::{self, Mapping};
 use super::observe::{ptrace, registers, text, word};
 use super::watch::ClockFunctions;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Raised};
+use crate::image::taking::memory_dump;
+use crate::image::taking::memory_map::{self, Mapping};
 use crate::kernel::process_memory::ProcessMemory;
 
 /// Kinds of entries in the record, and what follows each.
@@ -44,10 +44,10 @@ const OF_MIMALLOC: &[u8] = b"mimalloc_";
 pub type Entry = (u8, Vec<u8>);
 
 /// What a call tells, from the process and its registers.
-type Told = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
+type Question = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
-const FUNCTIONS: [(&CStr, Told); 12] = [
+const FUNCTIONS: [(&CStr, Question); 12] = [
     // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait no longer, calls
     // others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
@@ -193,7 +193,7 @@ fn address_of(symbol: &CStr) -> u64 {
 pub struct Breakpoint {
     address: u64,
     original: u8,
-    told: Told,
+    question: Question,
 }
 
 impl Breakpoint {
@@ -237,7 +237,7 @@ pub enum Trap {
 
 /// Breakpoints and watchpoint of all that are traced.
 pub struct Breakpoints {
-    functions: Vec<(Place, Told)>,
+    functions: Vec<(Place, Question)>,
     dynamic_linker: Place,
     /// The address of `environ`. The interpreter has a copy of it (R_X86_64_COPY) that all libraries use, and is not
     /// position-independent.
@@ -262,15 +262,15 @@ impl Breakpoints {
     /// None if the functions are not found.
     pub fn new(clock: &ClockFunctions) -> Option<Self> {
         let mappings = memory_map::of_process("self").ok()?;
-        let named = FUNCTIONS.map(|(name, told)| (address_of(name), told));
+        let named = FUNCTIONS.map(|(name, question)| (address_of(name), question));
         let telling = clock.telling.iter();
-        let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Told));
-        let zone_set: Told = |_, _| Ok(Some((ZONE_SET, Vec::new())));
+        let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Question));
+        let zone_set: Question = |_, _| Ok(Some((ZONE_SET, Vec::new())));
         let functions = named
             .into_iter()
             .chain(telling)
             .chain([(clock.tzset, zone_set)])
-            .map(|(address, told)| Some((Place::of(address, &mappings)?, told)));
+            .map(|(address, question)| Some((Place::of(address, &mappings)?, question)));
         Some(Self {
             functions: functions.collect::<Option<_>>()?,
             dynamic_linker: Place::of(address_of(c"__tls_get_addr"), &mappings)?,
@@ -283,10 +283,10 @@ impl Breakpoints {
     }
 
     /// What the call tells that has met a breakpoint.
-    pub fn told(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<Option<Entry>> {
+    pub fn asked(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<Option<Entry>> {
         let registers = registers(pid)?;
-        let told = (breakpoint.told)(pid, &registers)?;
-        match told {
+        let asked = (breakpoint.question)(pid, &registers)?;
+        match asked {
             Some((ZONE_SET, _)) => {
                 let place = registers.rsp;
                 self.harmless = Some(Call {
@@ -294,10 +294,10 @@ impl Breakpoints {
                     place,
                     caller: word(pid, place),
                 });
-                Ok(told)
+                Ok(asked)
             }
             Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp) => Ok(None),
-            told => Ok(told),
+            asked => Ok(asked),
         }
     }
 
@@ -319,7 +319,7 @@ impl Breakpoints {
         let mut set = Vec::new();
         let mut library = Vec::new();
         library.extend(find(&self.dynamic_linker).map(|(_, code)| code));
-        for (place, told) in &self.functions {
+        for (place, question) in &self.functions {
             let Some((address, code)) = find(place) else {
                 return Ok(());
             };
@@ -331,7 +331,7 @@ impl Breakpoints {
             set.push(Breakpoint {
                 address,
                 original: original[0],
-                told: *told,
+                question: *question,
             });
         }
         for breakpoint in &set {

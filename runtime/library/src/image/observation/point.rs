@@ -122,7 +122,7 @@ pub struct Candidate {
 }
 
 /// What is to be done after a system call that tells something.
-pub enum Told {
+pub enum Message {
     /// It tells nothing.
     Nothing,
     /// Nothing but to take notice.
@@ -154,45 +154,45 @@ impl<'a> Program<'a> {
     }
 
     /// What a path tells in a system call of the process; `recorded` is how long the record is.
-    pub fn told(&mut self, path: &[u8], recorded: usize) -> Told {
+    pub fn message(&mut self, path: &[u8], recorded: usize) -> Message {
         let Some(mark) = path.strip_prefix(self.watch.request) else {
-            return Told::Nothing;
+            return Message::Nothing;
         };
         let mark = String::from_utf8_lossy(mark);
         if let Some(what) = mark.strip_prefix(LOOKS) {
             let counts = self.has_begun && !self.is_forking;
             return if counts {
-                Told::Look(what.to_owned())
+                Message::Look(what.to_owned())
             } else {
-                Told::Mark
+                Message::Mark
             };
         }
         if let Some(what) = mark.strip_prefix(EARLY) {
-            return Told::Look(what.to_owned());
+            return Message::Look(what.to_owned());
         }
         match &*mark {
             BEGINS => self.has_begun = true,
             FORKS => {
                 self.is_forking = true;
-                return Told::Forks;
+                return Message::Forks;
             }
             KEEPS | LEAVES => {
                 self.is_forking = false;
                 let forked = self.forked.take();
                 if mark == LEAVES {
-                    return forked.map_or(Told::Mark, Told::Superseded);
+                    return forked.map_or(Message::Mark, Message::Superseded);
                 }
                 // Otherwise it would not have forked.
                 self.has_same_attributes = true;
                 let kept = forked.map(|process| Candidate { process, recorded });
                 let former = std::mem::replace(&mut self.candidate, kept);
                 if let Some(former) = former {
-                    return Told::Superseded(former.process);
+                    return Message::Superseded(former.process);
                 }
             }
-            _ => return Told::Nothing,
+            _ => return Message::Nothing,
         }
-        Told::Mark
+        Message::Mark
     }
 
     /// Takes notice of a process that was forked, and is stopped; returns whether it is a candidate.

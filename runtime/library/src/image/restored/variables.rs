@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 
 use startup_image::key;
 
-use super::looks;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::cpython::own;
+use crate::image::observation::looks;
 use crate::options::Options;
 
 /// What imports have changed of the environment that C code sees: values, or none for variables that are removed first.

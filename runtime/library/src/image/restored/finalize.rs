@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use startup_image::command_line::CommandLine;
 
 use super::resume::is_restored;
-use super::{dry_run, take};
 use crate::cpython::ending::Ending;
 use crate::cpython::object::Result;
 use crate::cpython::own;
 use crate::cpython::sight::Seen;
 use crate::cpython::table::Kept;
+use crate::image::taking::dry_run;
+use crate::image::taking::take;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);

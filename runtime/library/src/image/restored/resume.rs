@@ -9,10 +9,13 @@ use startup_image::command_line::{CommandLine, Program};
 use startup_image::format::Restored;
 use startup_image::kernel_state;
 
-use super::{finalize, program, program_name, variables};
+use super::finalize;
+use super::program_name;
+use super::variables;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::cpython::own;
+use crate::image::taking::program;
 use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 

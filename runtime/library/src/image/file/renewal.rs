@@ -15,8 +15,9 @@ use startup_image::patience;
 use startup_image::streams::OwnTerminal;
 
 use super::describe::changed;
-use super::{note, refusal};
+use super::note;
 use crate::cpython::object::{Object, Result};
+use crate::image::restored::refusal;
 use crate::record::runs::Subject;
 
 /// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any more, or if

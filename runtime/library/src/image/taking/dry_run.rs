@@ -11,10 +11,10 @@ use startup_image::PAGE;
 use startup_image::format::{PrefaultRange, Restored};
 
 use super::memory_map;
-use super::resume::{self, RESTORED};
 use crate::cpython::bindings as raw;
 use crate::cpython::object::Raised;
 use crate::cpython::own;
+use crate::image::restored::resume::{self, RESTORED};
 use crate::kernel::page_map::PageMap;
 
 /// Seconds after which it is given up.

@@ -1,0 +1,32 @@
+//! A process becomes an image: it imports, or runs a program, forks, and the memory of the child goes to a file.
+
+#[cfg(target_arch = "x86_64")]
+pub mod dry_run;
+#[cfg(target_arch = "x86_64")]
+pub mod failure;
+#[cfg(target_arch = "x86_64")]
+pub mod fork;
+#[cfg(target_arch = "x86_64")]
+pub mod frozen_process;
+#[cfg(target_arch = "x86_64")]
+pub mod loaded;
+#[cfg(target_arch = "x86_64")]
+pub mod memory_dump;
+#[cfg(target_arch = "x86_64")]
+pub mod memory_flags;
+#[cfg(target_arch = "x86_64")]
+pub mod memory_map;
+#[cfg(target_arch = "x86_64")]
+pub mod observed;
+pub mod postponed;
+#[cfg(target_arch = "x86_64")]
+pub mod process_attributes;
+#[cfg(target_arch = "x86_64")]
+pub mod program;
+pub mod searches;
+#[cfg(target_arch = "x86_64")]
+pub mod take;
+#[cfg(target_arch = "x86_64")]
+pub mod threads;
+#[cfg(target_arch = "x86_64")]
+pub mod writer;
