@@ -1,6 +1,6 @@
 """The manual interface of PyPI's code-data-share, on top of this interpreter's archives."""
 
-from cds.manual import (
+from cds.code_data_share.manual import (
     CDSException,
     _create_archive,
     _get_initialized,

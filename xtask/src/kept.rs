@@ -1,4 +1,4 @@
-//! `cargo xtask kept`: what modules keep that differs from run to run, for the catalogue of `runtime/python/cds/looks.py`.
+//! `cargo xtask kept`: what modules keep that differs from run to run, for the catalogue of `runtime/python/cds/image/looks.py`.
 //!
 //! `xtask/kept/compare.py` finds it out, with an interpreter that has the modules; here is what it needs.
 

@@ -104,7 +104,7 @@ pub unsafe extern "C" fn _PyCDS_SiteImported() {
 
 /// What the start-up file of code-data-share does.
 fn start_pycds() -> Result<()> {
-    let environment = Object::import(c"cds.environment")?;
+    let environment = Object::import(c"cds.code_data_share.environment")?;
     environment.attribute(c"start")?.call(Vec::new())?;
     Ok(())
 }

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 def trace(class_list: str) -> None:
     """Append the name of each module that is loaded from source to a list."""
-    from cds.environment import trace
+    from cds.code_data_share.environment import trace
 
     trace(class_list)
 
 
 def share(archive: str) -> None:
     """Take modules from an archive; `-X cds=ARCHIVE` takes those of start-up too."""
-    from cds.environment import share
+    from cds.code_data_share.environment import share
 
     share(archive)
 
 
 def init_from_env() -> None:
     """Do nothing: the interpreter has looked at the environment when it started."""
-    from cds.environment import tell
+    from cds.code_data_share.environment import tell
 
     tell("cds.init_from_env re-entered", 2)
 
@@ -38,7 +38,7 @@ def register_before_snapshot(
     func: "Callable[..., object]", /, *args: object, **kwargs: object
 ) -> None:
     """Have `func` called before a startup image is taken; what is registered last comes first."""
-    from cds.hooks import before_snapshot
+    from cds.image.hooks import before_snapshot
 
     before_snapshot.append((func, args, kwargs))
 
@@ -47,6 +47,6 @@ def register_after_restore(
     func: "Callable[..., object]", /, *args: object, **kwargs: object
 ) -> None:
     """Have `func` called in each restored process, in the order of registration."""
-    from cds.hooks import after_restore
+    from cds.image.hooks import after_restore
 
     after_restore.append((func, args, kwargs))

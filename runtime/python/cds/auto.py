@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cds import interpreter
+from cds.collect import interpreter
 
 _NICENESS = 19
 
@@ -90,9 +90,9 @@ def _leave_what_is_gone() -> None:
 def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
     from _cds_archive import archived_lines, needs_renewal
 
-    from cds import tracelist
+    from cds.collect import tracelist
     from cds.dump import Selection, dump
-    from cds.imaging import image_path
+    from cds.image.imaging import image_path
 
     subject = chosen.subject if chosen is not None else None
     image = subject if chosen is not None and chosen.wants_image else None
@@ -121,7 +121,7 @@ def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) ->
     """Say whether different arguments of a program are known."""
     from _cds_archive import do_arguments_vary
 
-    from cds.imaging import image_path
+    from cds.image.imaging import image_path
 
     if do_arguments_vary(image_path(archive), subject.program, subject.arguments):
         return True
@@ -149,8 +149,8 @@ def _is_archived(name: str, file: str | None) -> bool:
 
 def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> None:
     """Take an image, or leave a note in its place so that no other run tries in vain."""
-    from cds.imaging import image_path, note_problem, take_program_image
-    from cds.inspection import InspectionError
+    from cds.image.imaging import image_path, note_problem, take_program_image
+    from cds.inspection.archive import InspectionError
 
     kind, name, directory = subject.words()
     if directory:
@@ -175,7 +175,7 @@ def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> 
 
 def _what_would_renew(image: str) -> str | None:
     """Say what an image depends on that has changed already: it would be renewed for ever."""
-    from cds.imagereport import inspect_image
+    from cds.inspection.image import inspect_image
 
     changed = inspect_image(image)["changed"]
     if not changed:
@@ -185,7 +185,7 @@ def _what_would_renew(image: str) -> str | None:
 
 def _freshness(archive: str) -> str:
     """Return the policy of the archive that is to be replaced."""
-    from cds.inspection import InspectionError, inspect
+    from cds.inspection.archive import InspectionError, inspect
 
     try:
         return inspect(archive).freshness

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
-from cds import interpreter
-from cds.directories import Directory, DirectoryIndex
-from cds.installation import (
+from cds.collect import interpreter
+from cds.collect.directories import Directory, DirectoryIndex
+from cds.collect.installation import (
     STDLIB_LEFT_OUT,
     site_directories,
     stdlib_directory,
     stdlib_extension_directories,
 )
-from cds.listing import Listings, join
-from cds.patterns import compiled
-from cds.progress import Progress
-from cds.resolve import Found, Origin, Resolver, origin_of_file
-from cds.source import SourceCode, Unusable, load
-from cds.tracelist import Entry, Pattern
-from cds.walk import modules_below
+from cds.collect.listing import Listings, join
+from cds.collect.patterns import compiled
+from cds.collect.resolve import Found, Origin, Resolver, origin_of_file
+from cds.collect.source import SourceCode, Unusable, load
+from cds.collect.tracelist import Entry, Pattern
+from cds.collect.walk import modules_below
+from cds.text.progress import Progress
 
 # Writing takes about a millisecond for each, all in one call.
 _MANY_MODULES = 1500
@@ -169,8 +169,9 @@ def dump(
 
 def run_dump(class_list: str, archive: str) -> NoReturn:
     """Archive the modules of a list and exit, as code-data-share 0.1.0 does, but run none of them."""
-    from cds import manual, tracelist
-    from cds.environment import tell
+    from cds.code_data_share import manual
+    from cds.code_data_share.environment import tell
+    from cds.collect import tracelist
 
     manual._enter(manual.DUMPER)
     try:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import unittest
 
-from cds import atfork
+from cds.image import atfork
 
 # What is called for a fork, in the order in which it was registered.
 _SEEN = """
@@ -12,7 +12,7 @@ import os
 seen = []
 os.register_at_fork = lambda **handlers: seen.extend(handlers.values())
 import {modules}
-from cds import atfork
+from cds.image import atfork
 own = lambda: None
 assert len(seen) >= {count}, seen
 assert atfork.known(seen) is seen, seen

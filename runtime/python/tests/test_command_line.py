@@ -8,7 +8,8 @@ import subprocess
 import sys
 import unittest
 
-from cds.progress import ProgressLine
+from cds.text.progress import ProgressLine
+
 from tests.support import TreeTestCase
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

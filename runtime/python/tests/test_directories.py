@@ -4,8 +4,9 @@ import os
 import unittest
 from unittest import mock
 
-from cds.directories import DirectoryIndex
-from cds.listing import Listings
+from cds.collect.directories import DirectoryIndex
+from cds.collect.listing import Listings
+
 from tests.support import LONG_AGO_NS, RandomTree, TreeTestCase, file_finder
 
 

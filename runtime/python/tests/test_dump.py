@@ -6,9 +6,10 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from types import CodeType
 from unittest import mock
 
+from cds.collect.installation import stdlib_directory
+from cds.collect.tracelist import parse
 from cds.dump import DumpError, NothingToArchive, Selection, Skipped, Summary, dump
-from cds.installation import stdlib_directory
-from cds.tracelist import parse
+
 from tests.support import LONG_AGO_NS, RecordingWriter, TreeTestCase, archive_writer
 
 

@@ -3,7 +3,8 @@ import time
 import unittest
 from unittest import mock
 
-from cds.freshness import Unsettled, observe
+from cds.collect.freshness import Unsettled, observe
+
 from tests.support import LONG_AGO_NS, TreeTestCase, make_old
 
 
@@ -31,7 +32,7 @@ class WhatATimestampVouchesFor(TreeTestCase):
         """Return how long observe() sleeps before it reads a file of that age."""
         os.utime(self.file, ns=(mtime_ns, mtime_ns))
         clock = FakeTime(mtime_ns + age_ns)
-        with mock.patch("cds.freshness.time", clock):
+        with mock.patch("cds.collect.freshness.time", clock):
             observe(self.file, lambda _: None, attempts=1)
         return clock.slept
 

@@ -3,7 +3,7 @@ import sys
 import tempfile
 import unittest
 
-from cds import observed
+from cds.image import observed
 
 
 class ObservedTestCase(unittest.TestCase):

@@ -1,8 +1,8 @@
 import re
 import unittest
 
-from cds.patterns import compiled
-from cds.tracelist import Pattern
+from cds.collect.patterns import compiled
+from cds.collect.tracelist import Pattern
 
 
 class CompilingForAnArchive(unittest.TestCase):

@@ -10,9 +10,10 @@ import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES, BuiltinImporter, FrozenImporter, PathFinder
 from unittest import mock
 
-from cds.listing import Listings
-from cds.resolve import Found, Origin, Resolver
-from cds.tracelist import Entry
+from cds.collect.listing import Listings
+from cds.collect.resolve import Found, Origin, Resolver
+from cds.collect.tracelist import Entry
+
 from tests.support import RandomTree, TreeTestCase
 
 

@@ -5,8 +5,7 @@ import tempfile
 import unittest
 
 from _cds_archive import found_by_search
-
-from cds.searched import Searches, in_one
+from cds.image.searched import Searches, in_one
 
 
 class Changes(unittest.TestCase):

@@ -12,7 +12,8 @@ from py_compile import PycInvalidationMode
 from types import CodeType
 from unittest import mock
 
-from cds.source import Unusable, load
+from cds.collect.source import Unusable, load
+
 from tests.support import LONG_AGO_NS, TreeTestCase, make_old
 
 
@@ -150,7 +151,7 @@ class WithHashedBytecode(SourceTestCase):
                     self.write_pyc("x = 'source'", mode)
                     self.assert_loads("source")
                     # The bytecode was used: there is no source to compile.
-                    with mock.patch("cds.source._compiled", side_effect=AssertionError):
+                    with mock.patch("cds.collect.source._compiled", side_effect=AssertionError):
                         load(self.file)
 
     def test_checked_hash_of_another_source(self) -> None:
@@ -214,7 +215,7 @@ class SourceThatCannotBeUsed(SourceTestCase):
             os.utime(self.file)
             return code
 
-        with mock.patch("cds.source.compile", compile_and_edit, create=True):
+        with mock.patch("cds.collect.source.compile", compile_and_edit, create=True):
             self.assert_unusable("changed while it was read")
 
     def test_edited_once(self) -> None:
@@ -227,7 +228,7 @@ class SourceThatCannotBeUsed(SourceTestCase):
                 self.write_source("x = 'edited source'")
             return real_compile(data, *arguments, **options)
 
-        with mock.patch("cds.source.compile", compile_and_edit, create=True):
+        with mock.patch("cds.collect.source.compile", compile_and_edit, create=True):
             loaded = load(self.file)
         self.assertEqual(result_of(loaded.code), "edited source")
         self.assertEqual(loaded.size, sizes[-1])

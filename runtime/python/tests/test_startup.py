@@ -4,8 +4,8 @@ import os
 import tempfile
 import unittest
 
-from cds import hooks
-from cds.imagereport import is_image
+from cds.image import hooks
+from cds.inspection.image import is_image
 
 
 class Hooks(unittest.TestCase):

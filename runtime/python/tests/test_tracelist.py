@@ -1,6 +1,6 @@
 import unittest
 
-from cds.tracelist import Entry, TraceListError, is_module_name, line, parse
+from cds.collect.tracelist import Entry, TraceListError, is_module_name, line, parse
 
 
 class ReadingAList(unittest.TestCase):

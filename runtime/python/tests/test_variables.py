@@ -3,8 +3,8 @@ import posix
 import unittest
 from collections.abc import Callable
 
-from cds import variables
-from cds.variables import Changes, Watch, Watched, changes_in_c
+from cds.image import variables
+from cds.image.variables import Changes, Watch, Watched, changes_in_c
 
 Operation = Callable[[dict[bytes, bytes]], object]
 

@@ -2,9 +2,10 @@ import os
 import unittest
 from importlib.machinery import EXTENSION_SUFFIXES
 
-from cds.listing import Listings
-from cds.resolve import Origin
-from cds.walk import modules_below
+from cds.collect.listing import Listings
+from cds.collect.resolve import Origin
+from cds.collect.walk import modules_below
+
 from tests.support import TreeTestCase
 
 

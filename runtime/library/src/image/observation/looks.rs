@@ -21,7 +21,7 @@ use crate::cpython::object::{Object, Result};
 use crate::image::taking::memory_dump;
 use crate::image::taking::memory_map;
 
-/// Has lists tell who reads them; `watch` is a `cds.looks.Watch`.
+/// Has lists tell who reads them; `watch` is a `cds.image.looks.Watch`.
 ///
 /// # Errors
 /// If it is something else.

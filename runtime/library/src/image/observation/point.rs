@@ -275,7 +275,7 @@ impl<'a> Program<'a> {
     }
 
     fn is_own(&self, file: &str) -> bool {
-        Path::new(file).parent() == Some(self.watch.own_directory)
+        Path::new(file).starts_with(self.watch.own_directory)
     }
 
     /// The candidate that becomes the image, if there is one.

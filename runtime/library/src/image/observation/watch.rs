@@ -29,7 +29,7 @@ pub struct ClockFunctions {
 pub struct Watch<'a> {
     /// The path that the process has as its request.
     pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.looks` knows them: what is looked at, and the file of the module; or the directory
+    /// Looks of modules that do not count, as `cds.image.looks` knows them: what is looked at, and the file of the module; or the directory
     /// of its package with a slash behind it, or the file of functions with `()` behind it.
     pub excused: &'a Excused,
     /// Where the package `cds` lies: what its code looks at does not count.

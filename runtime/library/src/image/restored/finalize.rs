@@ -47,7 +47,7 @@ pub fn finalize_restored() -> bool {
 }
 
 fn finalize(is_full: bool) -> Result<()> {
-    let streams = own::module(c"cds.streams")?;
+    let streams = own::module(c"cds.image.streams")?;
     if is_full {
         streams.attribute(c"unbuffer")?.call(Vec::new())?;
     }

@@ -107,7 +107,7 @@ pub unsafe fn warm_up(environment: &Object) -> Result<()> {
     }
     let environment = environment.to_list()?;
     begin(&[[]], &[b"python"], &[[]; 0], environment, &[])?;
-    let startup = own::module(c"cds.startup")?;
+    let startup = own::module(c"cds.image.startup")?;
     startup.attribute(c"warm_up")?.call(Vec::new())?;
     Ok(())
 }
@@ -120,7 +120,7 @@ fn begin(
     ignored_signals: &[i64],
 ) -> Result<()> {
     let signals = ignored_signals.iter().copied().map(Object::int);
-    let resumed = own::module(c"cds.startup")?.attribute(c"resumed")?;
+    let resumed = own::module(c"cds.image.startup")?.attribute(c"resumed")?;
     resumed.call(vec![
         list(program_arguments)?,
         list(arguments)?,

@@ -17,17 +17,17 @@ use crate::options::Options;
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
 /// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.variables`), and so do the arguments (`cds.arguments`) and the handlers of signals (`cds.signals`).
+/// on (`cds.image.variables`), and so do the arguments (`cds.image.arguments`) and the handlers of signals (`cds.image.signals`).
 pub fn begin(options: &Options) -> Result<()> {
     options.image.as_deref().map_or(Ok(()), watch)
 }
 
 fn watch(request: &Path) -> Result<()> {
-    let variables = Object::import(c"cds.variables")?;
-    let early = Object::import(c"cds.arguments")?.attribute(c"watch_early")?;
+    let variables = Object::import(c"cds.image.variables")?;
+    let early = Object::import(c"cds.image.arguments")?.attribute(c"watch_early")?;
     let request = Object::str(&request.to_string_lossy())?;
     looks::watch(&early.call(vec![request.clone()])?)?;
-    let signals = Object::import(c"cds.signals")?.attribute(c"watch")?;
+    let signals = Object::import(c"cds.image.signals")?.attribute(c"watch")?;
     signals.call(vec![request.clone()])?;
     let environ = variables.attribute(c"watch")?.call(vec![request])?;
     // SAFETY: the class is one of dicts without slots of its own.
@@ -37,7 +37,7 @@ fn watch(request: &Path) -> Result<()> {
 
 /// Makes `posix.environ` the plain dict again that it was.
 pub fn end_watch() -> Result<()> {
-    let environ = own::module(c"cds.startup")?.attribute(c"environ")?;
+    let environ = own::module(c"cds.image.startup")?.attribute(c"environ")?;
     let dict = Object::import(c"builtins")?.attribute(c"dict")?;
     // SAFETY: it was made by `watch()`.
     unsafe { image::set_type(&environ, &dict) };
@@ -64,7 +64,7 @@ pub type Variable = (Vec<u8>, Vec<u8>);
 /// A name, and its value if it had one.
 pub type Compared = (Vec<u8>, Option<Vec<u8>>);
 
-/// What a key compares, from what `cds.preparing` tells: the variables that the process was started with, the names that
+/// What a key compares, from what `cds.image.preparing` tells: the variables that the process was started with, the names that
 /// were read, and whether all count; and what imports have changed.
 pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)> {
     let [started, names, counts_all, changes] = <[Object; 4]>::try_from(read.to_items()?)

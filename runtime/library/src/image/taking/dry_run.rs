@@ -127,7 +127,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
         libc::signal(libc::SIGALRM, libc::SIG_DFL);
         libc::alarm(LONGEST);
     }
-    own::module(c"cds.startup")?
+    own::module(c"cds.image.startup")?
         .attribute(c"dry_run")?
         .call(Vec::new())?;
     let arguments = ["python", "-c", "pass"].map(|text| CString::new(text).unwrap_or_default());
@@ -156,7 +156,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
 pub unsafe fn end_here() -> ! {
     // SAFETY: as promised; the process ends before anybody could use the interpreter.
     unsafe {
-        if let Err(raised) = own::module(c"cds.startup")
+        if let Err(raised) = own::module(c"cds.image.startup")
             .and_then(|startup| startup.attribute(c"warm_up")?.call(Vec::new()))
         {
             raised.report();

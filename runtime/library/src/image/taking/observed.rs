@@ -79,7 +79,7 @@ fn program_identity(line: &CommandLine) -> Result<Vec<u8>, Failure> {
 }
 
 impl Observed {
-    /// `observation` is a `cds.preparing.Observation`.
+    /// `observation` is a `cds.image.preparing.Observation`.
     ///
     /// # Errors
     /// It is something else, or the process has what no image can have.

@@ -22,7 +22,7 @@ struct Postponed {
     depends_on: State,
 }
 
-/// What a set-up depends on, but for the environment, which `cds.postponed` knows of.
+/// What a set-up depends on, but for the environment, which `cds.image.postponed` knows of.
 #[derive(PartialEq)]
 struct State {
     locale: Vec<u8>,
@@ -66,7 +66,7 @@ pub unsafe fn waits(module: *mut PyObject, set_up: SetUp) -> bool {
 /// Whether the module will have itself set up when it is used.
 fn is_watched(module: &Object) -> bool {
     let watch = || -> Result<()> {
-        let watch = own::module(c"cds.postponed")?.attribute(c"watch")?;
+        let watch = own::module(c"cds.image.postponed")?.attribute(c"watch")?;
         watch.call(vec![module.clone()]).map(drop)
     };
     IS_POSTPONING.load(Ordering::Relaxed) && watch().map_err(Raised::clear).is_ok()

@@ -22,7 +22,7 @@ use crate::image::observation::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, 
 /// Whether this process runs the program, and does not fork just now.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 static HAS_EXCEEDED_RECURSION: AtomicBool = AtomicBool::new(false);
-/// The `cds.program.Program`, once there is one.
+/// The `cds.image.program.Program`, once there is one.
 static PREPARATION: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
 static REQUEST: OnceLock<PathBuf> = OnceLock::new();
 /// The thread that runs the program.

@@ -100,12 +100,12 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
         return Err(text.into());
     }
     let kernel = ProcessAttributes::of_this_process();
-    let module = Object::import(c"cds.taking")?;
+    let module = Object::import(c"cds.image.taking")?;
     let path = Object::str(&request.to_string_lossy())?;
     let preparation = module.attribute(c"prepare")?.call(vec![path])?;
     drop(module);
     postponed::begin();
-    let early = Object::import(c"cds.arguments")?.attribute(c"end_early")?;
+    let early = Object::import(c"cds.image.arguments")?.attribute(c"end_early")?;
     looks::end_watch(&early.call(Vec::new())?)?;
     looks::watch(&preparation.attribute(c"looks")?)?;
     if preparation.attribute(c"is_of_program")?.is_true() {
@@ -231,7 +231,7 @@ fn freeze(
         // Not in a dry run: what that looks at is noted.
         postponed::finish()?;
         at_fork.put_back();
-        own::module(c"cds.hooks")?
+        own::module(c"cds.image.hooks")?
             .attribute(c"run_after_restore")?
             .call(Vec::new())?;
         return Ok(Role::Restored);

@@ -1,0 +1,67 @@
+"""The command line `python -m cds COMMAND …`; each command is a module of its name."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+_COMMANDS = {
+    "dump": "write an archive of modules",
+    "inspect": "show what is in an archive",
+    "verify": "check an archive, and whether its sources are what they were",
+    "diff": "compare two archives",
+    "stats": "run a program and say what came from archives",
+    "merge": "unite trace lists",
+}
+
+_DESCRIPTION = """\
+Archives of Python code that start-up maps into memory instead of reading,
+unmarshalling and allocating it, module by module.
+
+commands:
+{commands}
+
+`python -m cds COMMAND --help` explains a command.
+"""
+
+
+def command_parser(
+    command: str, description: str, epilog: str, usage: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a command, whose texts are shown as they are written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m cds {command}",
+        usage=usage,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cds",
+        usage="%(prog)s [-h] COMMAND ...",
+        description=_DESCRIPTION.format(
+            commands="\n".join(f"  {name:8} {text}" for name, text in _COMMANDS.items())
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=_COMMANDS, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    command = importlib.import_module(f"cds.cli.{parsed.command}")
+    try:
+        status: int = command.run(parsed.arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        # 128 + SIGINT, as the shell says it.
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nor shall the interpreter write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status

@@ -1,0 +1,131 @@
+"""`PYCDSMODE`, `PYCDSLIST`, `PYCDSARCHIVE`, `PYCDSVERBOSE`: how code-data-share 0.1.0 is told what to do.
+
+The interpreter calls `start()` after `site`, if one of these variables is set and may be
+looked at.  Sharing is then under way already: an archive is mapped before the first
+object exists.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import _bootstrap_external
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+
+from cds.code_data_share import manual
+
+
+def tell(message: str, verbosity: int = 1) -> None:
+    """Say something on stderr to those who have asked for so much."""
+    if manual.flags.verbose >= verbosity:
+        print(f"[cds] {message}", file=sys.stderr, flush=True)
+
+
+def start() -> None:
+    """Do what the environment asks for."""
+    manual.flags.mode = manual.MANUAL
+    _read_verbosity()
+    tell("cds.init_from_env", 1)
+    mode = os.environ.get("PYCDSMODE")
+    class_list = os.environ.get("PYCDSLIST")
+    archive = os.environ.get("PYCDSARCHIVE")
+    if mode == "MANUALLY":
+        return
+    if mode == "TRACE" and class_list is not None:
+        trace(class_list)
+        return
+    if mode == "SHARE" and archive is not None:
+        with contextlib.suppress(manual.CDSException):
+            # What is wrong with an archive the interpreter has told already.
+            share(archive)
+        return
+    if mode == "TRACE":
+        tell("class list is required for tracer, ignoring.", 1)
+    elif mode == "SHARE":
+        tell("archive is required for loader, ignoring.", 1)
+    elif mode == "DUMP":
+        tell(
+            "dumper should be run with `python -m cds.dump <class_list> <archive>, ignoring.`",
+            1,
+        )
+    manual.flags.mode = manual.DISABLED
+
+
+def trace(class_list: str) -> None:
+    """Append the name of each module that is loaded from source to a list."""
+    manual._set_mode(manual.TRACER)
+    file = open(class_list, "a+")
+    get_code = _bootstrap_external.SourceLoader.get_code
+
+    def traced(self: object, name: str) -> CodeType | None:
+        code: CodeType | None = get_code(self, name)
+        print(name, file=file, flush=True)
+        tell(f"code: {code}", 2)
+        return code
+
+    _bootstrap_external.SourceLoader.get_code = traced
+
+
+def share(archive: str) -> None:
+    """Take modules from an archive that `run_dump()` wrote."""
+    from _cds_archive import status
+
+    path = manual._checked_path("_load_archive", archive)
+    if any(os.path.realpath(layer["path"]) == os.path.realpath(path) for layer in status()):
+        if manual.flags.mode != manual.MANUAL:
+            raise manual._already_initialized()
+        manual.flags.mode = manual.SHARER
+    else:
+        manual._load_archive(path)
+    if manual.flags.verbose >= 1:
+        _Reporter.install()
+
+
+def _read_verbosity() -> None:
+    text = os.environ.get("PYCDSVERBOSE")
+    if text is None:
+        return
+    try:
+        verbosity = int(text)
+    except ValueError:
+        tell("failed to parse PYCDSVERBOSE, ignoring", 0)
+        return
+    if 0 <= verbosity <= 2:
+        manual.flags.verbose = verbosity
+    else:
+        tell("PYCDSVERBOSE should be [0, 2]", 0)
+
+
+class _Reporter:
+    """A finder that finds nothing, and tells which modules come from an archive."""
+
+    def __init__(self, archived: frozenset[str]) -> None:
+        self._archived = archived
+
+    @classmethod
+    def install(cls) -> None:
+        from _cds_archive import module_names
+
+        reporter = cls(frozenset(module_names()))
+        sys.meta_path.insert(0, reporter)
+        basics = _bootstrap_external._LoaderBasics
+        basics.exec_module = reporter.reported(basics.exec_module)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._archived:
+            tell(f"find_spec missed '{fullname}'", 1)
+        return None
+
+    def reported(
+        self, exec_module: Callable[[object, ModuleType], None]
+    ) -> Callable[[object, ModuleType], None]:
+        def reporting(loader: object, module: ModuleType) -> None:
+            name = module.__spec__.name if module.__spec__ else module.__name__
+            if name in self._archived:
+                tell(f"exec_module cached '{name}'", 1)
+            exec_module(loader, module)
+
+        return reporting

@@ -1,0 +1,1 @@
+"""What goes into an archive: modules are found and read, and none is run."""

@@ -1,0 +1,91 @@
+"""Directories as they were seen at one moment.
+
+Resolving names and writing the directory index both work on the listings kept
+here, so they cannot disagree about a directory that changes meanwhile.
+"""
+
+import enum
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cds.collect.freshness import Unsettled, observe
+
+_ATTEMPTS = 5
+
+
+class Kind(enum.Enum):
+    """What a directory entry is, as far as the directory's own mtime vouches for it."""
+
+    FILE = enum.auto()
+    DIRECTORY = enum.auto()
+    # A symbolic link can change its meaning, and what a device or socket is used
+    # for is nothing to rely on: only the file system knows.
+    UNCERTAIN = enum.auto()
+    ABSENT = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The entries of one directory.
+
+    `mtime_ns` is None if the directory could not be read or would not stay still:
+    good enough to look for modules, as FileFinder does, but not to be recorded.
+    """
+
+    path: str
+    mtime_ns: int | None
+    kinds: Mapping[str, Kind]
+
+    def kind(self, name: str) -> Kind:
+        return self.kinds.get(name, Kind.ABSENT)
+
+
+class Listings:
+    """The listings taken so far, each directory read once."""
+
+    def __init__(self) -> None:
+        self._listings: dict[str, Listing | None] = {}
+
+    def get(self, path: str) -> Listing | None:
+        """Return the listing of a directory; None if there is no such directory."""
+        try:
+            return self._listings[path]
+        except KeyError:
+            listing = self._listings[path] = _take(path) if os.path.isdir(path) else None
+            return listing
+
+
+def join(directory: str, name: str) -> str:
+    """Join as importlib does: no doubled separator, nothing else normalised."""
+    return f"{directory.rstrip('/')}/{name}"
+
+
+def _take(path: str) -> Listing:
+    try:
+        status, kinds = observe(path, lambda _: _kinds(path), attempts=_ATTEMPTS)
+    except (OSError, Unsettled):
+        pass
+    else:
+        return Listing(path, status.st_mtime_ns, kinds)
+    try:
+        return Listing(path, None, _kinds(path))
+    except OSError:
+        # FileFinder takes an unreadable directory for an empty one.
+        return Listing(path, None, {})
+
+
+def _kinds(path: str) -> dict[str, Kind]:
+    with os.scandir(path) as entries:
+        return {entry.name: _kind(entry) for entry in entries}
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return Kind.DIRECTORY
+        if entry.is_file(follow_symlinks=False):
+            return Kind.FILE
+    except OSError:
+        pass
+    return Kind.UNCERTAIN

@@ -1,0 +1,117 @@
+"""The code object of a source file, as importing it would make it, and its stamp.
+
+This is what importlib's SourceLoader.get_code() does, except that nothing is written
+and that the answer belongs to one state of the file (cds.collect.freshness).  SourceLoader
+itself cannot be asked: it may answer out of the archive that is to be replaced.
+"""
+
+import _imp
+import marshal
+import os
+from dataclasses import dataclass
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+from types import CodeType
+
+from cds.collect.freshness import Unsettled, observe
+
+# PEP 552: magic number, flags, then a hash or mtime and size.
+_PYC_HEADER_SIZE = 16
+_HASH_BASED = 0b01
+_CHECK_SOURCE = 0b10
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCode:
+    """A module's code, and the mtime and size of the source that it belongs to."""
+
+    mtime_ns: int
+    size: int
+    code: CodeType
+
+
+class Unusable(Exception):
+    """There is no code to archive; `reason` is general, `detail` about this file."""
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
+        super().__init__(reason if detail is None else f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def load(path: str) -> SourceCode:
+    """Return the code of the source file at `path`, or raise Unusable."""
+    try:
+        status, code = observe(path, lambda status: _code(path, status), attempts=2)
+    except OSError as error:
+        raise Unusable("cannot be read", error.strerror) from error
+    except Unsettled as error:
+        raise Unusable("changed while it was read") from error
+    return SourceCode(status.st_mtime_ns, status.st_size, code)
+
+
+def _code(path: str, status: os.stat_result) -> CodeType:
+    code = _cached_code(path, status)
+    return _compiled(path) if code is None else code
+
+
+def _compiled(path: str) -> CodeType:
+    try:
+        return compile(_read(path), path, "exec", dont_inherit=True, optimize=-1)
+    except SyntaxError as error:
+        where = f" (line {error.lineno})" if error.lineno else ""
+        raise Unusable("does not compile", f"{error.msg}{where}") from error
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+        # What compile() raises for sources that are nested or sized beyond its limits.
+        raise Unusable("does not compile", str(error) or type(error).__name__) from error
+
+
+def _cached_code(path: str, status: os.stat_result) -> CodeType | None:
+    """Return the code in the file's .pyc, or None if import would not use that."""
+    try:
+        pyc = _read(cache_from_source(path))
+    except (OSError, NotImplementedError):
+        # No .pyc, or sys.implementation.cache_tag says that there never is one.
+        return None
+    if len(pyc) < _PYC_HEADER_SIZE or pyc[:4] != MAGIC_NUMBER:
+        return None
+    flags = int.from_bytes(pyc[4:8], "little")
+    if flags & ~(_HASH_BASED | _CHECK_SOURCE):
+        return None
+    if flags & _HASH_BASED:
+        valid = _hash_is_current(path, pyc[8:16], bool(flags & _CHECK_SOURCE))
+    else:
+        valid = pyc[8:16] == _uint32(int(status.st_mtime)) + _uint32(status.st_size)
+    return _unmarshalled(pyc[_PYC_HEADER_SIZE:], path) if valid else None
+
+
+def _hash_is_current(path: str, pyc_hash: bytes, check_source: bool) -> bool:
+    if pyc_hash == source_hash(_read(path)):
+        return True
+    policy = _imp.check_hash_based_pycs
+    if policy == "always" or (policy != "never" and check_source):
+        return False
+    # Import runs the .pyc's code here, and only as long as that .pyc is there.
+    # Source mtime and size say nothing about it, so it cannot be archived.
+    raise Unusable("has an unchecked .pyc made from another source")
+
+
+def _unmarshalled(data: bytes, path: str) -> CodeType | None:
+    try:
+        code = marshal.loads(data)
+    except (EOFError, ValueError, TypeError):
+        return None
+    if not isinstance(code, CodeType):
+        return None
+    if code.co_filename != path:
+        # The .pyc was made where the tree lay then; importlib corrects it likewise.
+        _imp._fix_co_filename(code, path)
+    return code
+
+
+def _uint32(number: int) -> bytes:
+    return (number & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()

@@ -1,0 +1,1 @@
+"""Startup images: how one is taken, and what restored processes do."""

@@ -1,0 +1,345 @@
+"""Having a startup image taken: by an interpreter that is started for it."""
+
+import marshal
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import cds
+from cds.collect import installation, interpreter
+from cds.collect.tracelist import Entry
+from cds.image import looks
+
+# What taking an image imports by itself; so even an image of nothing else has an archive.
+NEEDED = [Entry("linecache", None)]
+
+# How often an interpreter is started at most for one image.
+_MOST_ROUNDS = 5
+
+
+# The path that the process has as its request, the directory of this package, and looks that do
+# not count.
+type _Watch = tuple[str, str, list[looks.Excused]]
+
+
+class _UnobservedError(Exception):
+    """A program cannot be watched."""
+
+
+class Problem(NamedTuple):
+    """What keeps an image from being taken: what a command says, and the reason that is kept."""
+
+    message: str
+    reason: str
+
+
+def image_path(archive: str) -> str:
+    """Return where the image beside an archive lies."""
+    from _cds_archive import image_of
+
+    return os.fsdecode(image_of(os.fsencode(archive)))
+
+
+def archive_path(image: str) -> str | None:
+    """Return where the archive lies beside an image; None if no image has such a name."""
+    from _cds_archive import archive_of
+
+    archive = archive_of(os.fsencode(image))
+    return None if archive is None else os.fsdecode(archive)
+
+
+def take_image(
+    archive: str,
+    entries: Iterable[Entry],
+    path: Sequence[str],
+    *,
+    strict: bool = False,
+    tells: bool = False,
+    verbose: bool = False,
+) -> Problem | None:
+    """Take the image of an interpreter with an archive, and with modules imported.
+
+    It is started with the options that this process was started with (not those that variables
+    stand for, which it has as well).  It `tells` what imports looked at that differs from run to
+    run; if it is `strict`, there is no image then.  Return what went wrong, if something did.
+    """
+    modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
+    request = {
+        "is_of_program": False,
+        "modules": list(modules.items()),
+        "path": list(path),
+        "strict": strict,
+        "tells": tells,
+    }
+    return _Taking(archive, request, (), None, None, verbose, "imports").take(None)
+
+
+def take_program_image(
+    archive: str,
+    program: Sequence[str],
+    *,
+    options: Sequence[str] | None = None,
+    terminal: bytes | None = None,
+    is_for_any_arguments: bool = True,
+    verbose: bool = False,
+    seconds: int | None = None,
+) -> Problem | None:
+    """Take the image of a program, up to the point where it is stopped.
+
+    `program` are words of a command line: a script, or `-m` or `-c` with what follows, and
+    arguments.  It is stopped before it looks at one, or the image is for these arguments only.  The
+    interpreter is started with these options, or with those of this process, at a
+    terminal that is like that of a recorded run, and may take so many seconds.  Return what went
+    wrong, if something did.
+    """
+    request = {"is_of_program": True, "is_for_any_arguments": is_for_any_arguments}
+    return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
+
+
+def list_program(program: Sequence[str]) -> list[str] | Problem:
+    """Return the lines of a trace list for what a program loads until it is stopped."""
+    request = {"is_of_program": True, "is_for_any_arguments": True}
+    taking = _Taking(None, request, program)
+    problem = taking.take(None)
+    return taking.lines if problem is None else problem
+
+
+class _Taking:
+    """An interpreter that takes an image, and another one, as long as it wants that.
+
+    Without an archive, it lists only what a program loads.
+    """
+
+    def __init__(
+        self,
+        archive: str | None,
+        request: dict[str, object],
+        program: Sequence[str],
+        options: Sequence[str] | None = None,
+        terminal: bytes | None = None,
+        verbose: bool = False,
+        # What it runs.
+        subject: str = "the program",
+    ) -> None:
+        from _cds_archive import compared_facts
+
+        self.lines: list[str] = []
+        self._archive = "" if archive is None else os.path.abspath(archive)
+        self._image = image_path(self._archive)
+        self._excused = looks.excused(installation.site_directories())
+        self._request = request | {
+            "excused": self._excused,
+            "facts": compared_facts(),
+            "lists": archive is None,
+            "archive": self._archive,
+            "image": self._image,
+            "verbose": verbose,
+        }
+        self._program = program
+        self._options = options
+        self._terminal = terminal
+        self._subject = subject
+
+    def take(self, seconds: int | None) -> Problem | None:
+        from _cds_archive import image_options
+
+        options = image_options() if self._options is None else self._options
+        if options is None:
+            return _problem("there is none for the options of this process")
+        former = _identity(self._image)
+        # Files without names: there is nothing to remove, should this process be killed.
+        files = tuple(map(os.memfd_create, ("cds_request", "cds_record", "cds_anew")))
+        try:
+            asked, recorded, left = map(_path_of, files)
+            self._request |= {"record": recorded, "anew": left}
+            archive = ("-X", f"cds={self._archive}") if self._archive else ()
+            wish = ("-X", f"cds_image={asked}")
+            command = [sys.executable, *options, *archive, *wish, *self._program]
+            watch = self._watch(asked) if self._program else None
+            try:
+                status, reason = self._run_in_rounds(command, files, watch, seconds)
+            except _UnobservedError as error:
+                return _problem(f"the program cannot be watched: {error}")
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+        if status is None:
+            return _problem(f"{self._subject} took more than {seconds} seconds")
+        if status < 0:
+            return _problem(reason or f"{self._subject}: killed by signal {-status}")
+        if status > 0:
+            reason = reason or f"{self._subject} ended with status {status}"
+            return Problem("the archive is written, but no startup image", reason)
+        if self._archive and _identity(self._image) == former:
+            return _problem(f"{self._subject} ended the process")
+        return None
+
+    def _watch(self, request: str) -> "_Watch":
+        return request, os.path.dirname(cds.__file__), self._excused
+
+    def _run_in_rounds(
+        self,
+        command: Sequence[str],
+        files: tuple[int, ...],
+        watch: "_Watch | None",
+        seconds: int | None,
+    ) -> tuple[int | None, str]:
+        """Run the command, and again as long as it wants that.
+
+        `files` are open, for the request, for what is recorded, and for what a process leaves that
+        wants another one.  Return the status of the last one, or None if they took too long; and
+        why it has not taken the image, as far as it has said so in the place of the request.
+        """
+        asked, _, left = files
+        request = self._request
+        end = None if seconds is None else time.monotonic() + seconds
+        reasons = {"changed", "failed", "list", "made"}
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
+            request["reasons_to_begin_anew"] = tuple(reasons) if rounds_left else ()
+            request["started"] = time.time_ns()
+            _empty(*files)
+            sent = marshal.dumps(request)
+            with open(asked, "wb", closefd=False) as file:
+                file.write(sent)
+            rest = None if end is None else max(1, round(end - time.monotonic()))
+            verbose = bool(request["verbose"]) and rounds_left == _MOST_ROUNDS - 1
+            record = str(request["record"])
+            status, looked_at = _run(command, self._terminal, record, rest, watch, verbose)
+            reason = _reason_to_begin_anew(left)
+            if status is None or reason is None:
+                break
+            if reason[0] == "list":
+                self.lines = reason[1]
+                return 0, ""
+            if reason[0] == "made":
+                # What is made again is made each time.
+                reasons.discard("made")
+            elif reason[0] == "failed":
+                left_out = set(reason[1])
+                request["modules"] = [
+                    (module, file)
+                    for module, file in request["modules"]  # type: ignore[attr-defined]
+                    if not _is_part(module, left_out)
+                ]
+        told = os.pread(asked, os.fstat(asked).st_size, 0)
+        if told != sent:
+            return status, told.decode(errors="surrogateescape")
+        return status, "" if looked_at is None else f"it cannot be frozen before this: {looked_at}"
+
+
+def _problem(reason: str) -> Problem:
+    return Problem(f"no startup image: {reason}", reason)
+
+
+def note_problem(archive: str, reason: str) -> None:
+    """Leave the reason in the place of the image."""
+    from _cds_archive import write_image_note
+
+    try:
+        write_image_note(image_path(archive), f"{reason}\n".encode(errors="surrogateescape"))
+    except OSError:
+        # The archive could be written there a moment ago; the reason was told, if anybody listens.
+        pass
+
+
+def _is_part(name: str, packages: set[str]) -> bool:
+    """Say whether a module is one of these, or in one of these packages."""
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
+
+
+def _path_of(descriptor: int) -> str:
+    """Return a name by which another process of this user can open an open file."""
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _empty(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
+    """Read what the process that did the imports has left, if it wants another to do them.
+
+    These are modules that have failed, and are not to be imported; or files that were made, which
+    the other may find, or that have changed.
+    """
+    with open(left, "rb", closefd=False) as file:
+        data = file.read()
+    if not data:
+        return None
+    reason: tuple[str, list[str]] = marshal.loads(data)
+    return reason
+
+
+def _is_to_be_imported(entry: Entry) -> bool:
+    # To import __main__.py of a package would be to run it.
+    is_program = entry.name.endswith(".__main__")
+    return entry.is_imported and entry.pattern is None and not is_program
+
+
+def _run(
+    command: Sequence[str],
+    terminal: bytes | None,
+    record: str,
+    seconds: int | None,
+    watch: "_Watch | None",
+    verbose: bool,
+) -> tuple[int | None, str | None]:
+    """Run an interpreter, recording what it looks at if that is possible.
+
+    Return its status, or None if it took too long; and what a program has looked at before it
+    could be frozen.  What modules print is not this command's output.
+    """
+    from _cds_archive import run_observed
+
+    # Not what locale coercion or a program have made of it: as a start gets it that is to be
+    # from the image.
+    variables = interpreter.environment()
+    try:
+        texts = [b"%b=%b" % item for item in variables.items()]
+        result: tuple[int | None, str | None] = run_observed(
+            [*map(os.fsencode, command)], texts, terminal, record, seconds or 0, watch
+        )
+        return result
+    except OSError as error:
+        if watch is not None:
+            raise _UnobservedError(str(error)) from error
+        if verbose:
+            told = "only what imports look at from Python, and all variables, will be compared"
+            print(f"cds dump: note: {told} at each start: {error}", file=sys.stderr)
+    # Imports that ask for a terminal are to find the one that there is.
+    stdin = None if os.isatty(0) else subprocess.DEVNULL
+    try:
+        process = subprocess.run(
+            command,
+            env=variables,
+            stdin=stdin,
+            stdout=sys.stderr.fileno(),
+            preexec_fn=_stop_ignoring_signals,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, None
+    return process.returncode, None
+
+
+def _stop_ignoring_signals() -> None:
+    """Ignore no signal, though this process may (nohup, a shell's `&`)."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,64 @@
+"""Which files an archive was made from are not what they were."""
+
+import os
+from typing import NamedTuple
+
+from cds.inspection.archive import Inspection, Module
+
+_SECOND_NS = 1_000_000_000
+
+
+class Stale(NamedTuple):
+    """A module that would not come from the archive, and why."""
+
+    name: str
+    reason: str
+    file: str
+
+
+def stale_modules(archive: Inspection) -> list[Stale]:
+    """Return the modules whose files are gone or have changed, whatever the policy says."""
+    found = []
+    for module in archive.modules:
+        file = module.file
+        if file is not None:
+            reason = _reason(archive, module, file)
+            if reason is not None:
+                found.append(Stale(module.name, reason, file))
+    return found
+
+
+def changed_directories(archive: Inspection) -> list[str]:
+    """Return the directories in which modules are searched in the ordinary way again."""
+    return [path for path, mtime_ns in archive.directories if not _is_from(path, mtime_ns)]
+
+
+def _reason(archive: Inspection, module: Module, file: str) -> str | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return "source gone"
+    if status.st_size != module.size:
+        return "source changed"
+    if archive.freshness == "hash":
+        return None if _hash(file) == module.content_hash else "source changed"
+    return None if _is_from(file, module.mtime_ns) else "source changed"
+
+
+def _hash(file: str) -> str:
+    from _cds_archive import hash_file
+
+    try:
+        digest: str = hash_file(file)
+    except OSError:
+        return ""
+    return digest
+
+
+def _is_from(path: str, mtime_ns: int) -> bool:
+    """Say whether a file has a modification time, or that time in whole seconds."""
+    try:
+        found = os.stat(path).st_mtime_ns
+    except OSError:
+        return False
+    return found in (mtime_ns, mtime_ns - mtime_ns % _SECOND_NS)
