@@ -488,6 +488,10 @@ fn what_does_not_match_is_named() {
     project.write("optional.py", "");
     check("a module that imports have searched for", &[], &silent);
     fs::remove_file(project.path("optional.py")).unwrap();
+    // `site` searches for it before there is a program.
+    project.write("sitecustomize.py", "");
+    check("a module that only site searches for", &[], &silent);
+    fs::remove_file(project.path("sitecustomize.py")).unwrap();
     fs::create_dir(project.path("json")).unwrap();
     check("a directory beside the program", &[], &silent);
     project.write("json/__init__.py", "");

@@ -110,8 +110,10 @@ class Imports(preparing.Preparation):
         # A program could have others beside it.
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
         self._compare(observation, record)
-        for path in sys.path:
-            names |= self._searches.names.get(path) or set()
+        places = {os.path.abspath(path) for path in sys.path}
+        for place, searched, _ in self._searches_since:
+            if os.path.abspath(place) in places:
+                names.update(searched or ())
         observation.top_level_modules = sorted(names | missing)
 
     def _forget(self) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from cds.image.searched import Search
+
     # Variables that the process was started with, names that were read, whether all count, and
     # what C code finds changed: values, or None for what is removed first.
     _Environment = tuple[
@@ -96,6 +98,9 @@ class Preparation:
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
+        # Those of `site` are made before there is a program, whose directory they do not see.
+        self._searches_before = list(self._archive.searches())
+        self._searches_since: "list[Search]" = []
         # First parts of the names of modules that were to be imported and were not loaded yet.
         self._imported: set[str] = set()
         # Whether what is looked at now is looked at again in each restored process.
@@ -244,7 +249,8 @@ class Preparation:
         if startup.renews_user_site() and self._user_site is not None:
             own.append(self._user_site)
         listed = self._seen | record.opened
-        noted = self._archive.searches()
+        self._searches_since = list(self._archive.searches())
+        noted = (*self._searches_before, *self._searches_since)
         self._searches = Searches(noted, record.searched, self._archive.found_by_search)
         contents = listed | {origin for _, origin in from_files()}
         contents |= self._searches.with_unknown_names()
