@@ -24,11 +24,14 @@ mod source;
 mod stamp;
 mod standard_archive;
 mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::workspace::Workspace;
 
 #[derive(Parser)]
 #[command(
@@ -52,6 +55,8 @@ enum Task {
     /// Work on the patch series
     #[command(subcommand)]
     Patch(patch::Command),
+    /// Check that the documents are true to the code, and that the code keeps to its shape
+    Tidy,
     /// Build ./python and run every check and every test
     Test(test::Args),
 }
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
         Task::Kept(args) => kept::run(&args),
         Task::Patch(command) => patch::run(&command),
         Task::Test(args) => test::run(&args),
+        Task::Tidy => tidy::run(&Workspace::new()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, disk, interpreter, mirror, patch, runtime};
+use crate::{deps, disk, interpreter, mirror, patch, runtime, tidy};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -61,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
             build_python::build(&workspace, &args.choice, false)
         })?;
         deps::ensure_for_tests(&workspace, !args.choice.no_install_deps)?;
+        step("tidy", || tidy::run(&workspace))?;
         step("patch check", || patch::check(&workspace))?;
         build
     };

@@ -4,9 +4,7 @@
 //! interpreter go on without the archive.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::slice;
 
 use crate::answer::catalog::{self, Found};
 use crate::answer::extensions;
@@ -14,49 +12,17 @@ use crate::answer::intern;
 use crate::answer::loaders;
 use crate::answer::patterns;
 use crate::answer::patterns::Key;
+use crate::border::{arguments, fenced, fenced_question};
 use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::is_main_interpreter;
 use crate::cpython::linked::Init;
-use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::cpython::mortality;
+use crate::cpython::object::{Object, Raised, Result};
 use crate::image::postponed::{self, SetUp};
 use crate::image::searches;
 use crate::report::stats::{Activity, Origin};
 use crate::runtime::{self, Runtime};
-use crate::{archive_module, fault, image};
-
-/// Runs `body`, or, if it panics, gives `otherwise` and ends all use of the archive.
-fn fenced<T>(name: &str, otherwise: T, body: impl FnOnce() -> T) -> T {
-    let body = || {
-        fault::point(name);
-        body()
-    };
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        runtime::disable();
-        otherwise
-    })
-}
-
-/// The same for a question that the import system asks: the answer is None then, as if nothing were archived. A raised
-/// exception is passed on as NULL.
-fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
-    let answer = fenced(name, None, || Some(body()));
-    returned(answer.unwrap_or_else(|| Ok(Object::none())))
-}
-
-/// The same for a function that Python code calls for what it does: it raises OSError then.
-pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
-    let name = name.to_str().unwrap_or_default();
-    let result = fenced(name, None, || Some(body()));
-    returned(result.unwrap_or_else(|| {
-        let message =
-            format!("{name}() has failed, which is a bug; with -X cds_strict there is more");
-        Err(Raised::new(Exception::Os, &message))
-    }))
-}
-
-fn returned(result: Result<Object>) -> *mut PyObject {
-    result.map_or(ptr::null_mut(), Object::into_ptr)
-}
+use crate::{archive_module, fault, image, report};
 
 /// # Safety
 /// As the header says.
@@ -115,7 +81,7 @@ fn start_pycds() -> Result<()> {
 pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
     fenced("finalize", (), || {
         if let Some(runtime) = runtime::current() {
-            runtime.finish();
+            report::finish(runtime);
         }
     });
 }
@@ -421,7 +387,7 @@ pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
     let address = object as u64;
     let mut layers = runtime.layers.iter();
     let is_archived = layers.any(|layer| layer.archive.requested_address(address).is_some());
-    c_int::from(is_archived || image::is_immortal())
+    c_int::from(is_archived || mortality::are_immortal())
 }
 
 /// # Safety
@@ -434,28 +400,6 @@ pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const
         let (name, path) = unsafe { (CStr::from_ptr(name), CStr::from_ptr(path)) };
         extensions::init(&runtime.layers, &runtime.config, name, path.to_str().ok()?)
     })
-}
-
-/// The arguments of a call, if they are as many as expected.
-///
-/// # Safety
-/// `args` and `count` are as the calling convention METH_FASTCALL passes them.
-pub unsafe fn arguments<const N: usize>(
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> Result<[Object; N]> {
-    if count as usize != N {
-        return Err(Raised::new(
-            Exception::Type,
-            &format!("expected {N} arguments, got {count}"),
-        ));
-    }
-    // SAFETY: METH_FASTCALL passes `count` borrowed references.
-    let args = unsafe { slice::from_raw_parts(args, N) };
-    // SAFETY: as above.
-    Ok(std::array::from_fn(|index| unsafe {
-        Object::from_borrowed(args[index])
-    }))
 }
 
 /// # Safety

@@ -9,8 +9,9 @@ use crate::cpython::config::Config;
 use crate::cpython::object;
 use crate::executable::Executable;
 use crate::fingerprint;
+use crate::mapped::Mapped;
 use crate::options::{Choice, Options};
-use crate::reader::{Candidate, Mapped, OpenError};
+use crate::reader::{Candidate, OpenError};
 
 /// An archive in use.
 pub struct Layer {

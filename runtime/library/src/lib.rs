@@ -12,6 +12,7 @@
 
 mod answer;
 mod archive_module;
+mod border;
 mod cpython;
 mod executable;
 mod fault;
@@ -22,6 +23,8 @@ mod image;
 mod inspect;
 mod kernel;
 mod layers;
+mod mapped;
+mod messages;
 mod objects;
 mod options;
 mod reader;

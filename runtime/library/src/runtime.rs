@@ -15,14 +15,14 @@ use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, 
 use crate::executable::Executable;
 use crate::fingerprint;
 use crate::layers::{Layers, Unusable};
+use crate::messages::complain;
 use crate::options::{Auto, Options, StatsTarget};
 use crate::reader::OpenError;
 use crate::record::auto;
-use crate::record::profile;
 use crate::record::runs::{self, Event, Recorder, Start};
 use crate::record::trace::{Trace, Use};
 use crate::report::stats::{Activity, Stats};
-use crate::{fault, image, report};
+use crate::{fault, image};
 
 pub struct Runtime {
     pub options: Options,
@@ -246,30 +246,18 @@ impl Runtime {
 
     /// Has the archive of `-X cds_auto`, and its image, written anew, if that would help the next run. Never fails the
     /// run.
-    fn refresh(&self) {
+    pub fn refresh(&self) {
         if let Some(record) = self.recorder.end() {
             fault::point("refresh");
             runs::renew(&record);
         }
     }
 
-    /// Writes what the options ask for at exit.
-    pub fn finish(&self) {
-        self.refresh();
-        if let Some(path) = &self.options.profile
-            && let Err(error) = profile::write(path, &self.layers)
-        {
-            complain(&format!(
-                "cannot write the profile {}: {error}",
-                path.display()
-            ));
-        }
-        let target = match self.restored.get() {
-            Some(restored) => &restored.stats,
-            None => &self.options.stats,
-        };
-        if let Some(target) = target {
-            report::write(self, target);
+    /// Where the report of statistics is to go, if it is wanted.
+    pub fn stats_target(&self) -> Option<&StatsTarget> {
+        match self.restored.get() {
+            Some(restored) => restored.stats.as_ref(),
+            None => self.options.stats.as_ref(),
         }
     }
 
@@ -340,9 +328,4 @@ impl Runtime {
             .chain(self.config.prefix().map(site))
             .collect()
     }
-}
-
-/// One line on stderr.
-pub fn complain(message: &str) {
-    eprintln!("cds: {message}");
 }

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::command_line::{self, CommandLine};
 use crate::facts::Fact;
-use crate::format::{changed_ns, modified_ns};
 use crate::searched::Searched;
 use crate::start::Start;
 use crate::streams::Terminal;
+use crate::times::{changed_ns, modified_ns};
 
 /// Why an image does not fit a program with other arguments.
 pub const OTHER_ARGUMENTS: &str = "it was made for the program with other arguments";
@@ -270,7 +270,7 @@ fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
 /// Whether the process that this one comes from has had signals ignored.
 #[cfg(target_arch = "x86_64")]
 fn ignores_signals() -> bool {
-    crate::kernel_state::ignored_signals() != Some(0)
+    crate::signals::ignored_signals() != Some(0)
 }
 
 #[cfg(not(target_arch = "x86_64"))]

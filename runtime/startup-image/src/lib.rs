@@ -16,6 +16,7 @@ pub mod elf;
 pub mod facts;
 pub mod file_name;
 pub mod format;
+pub mod image_file;
 #[cfg(target_arch = "x86_64")]
 pub mod kernel_state;
 pub mod key;
@@ -28,12 +29,15 @@ pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;
 pub mod searched;
+#[cfg(target_arch = "x86_64")]
+pub mod signals;
 pub mod start;
 #[cfg(target_arch = "x86_64")]
 mod steps;
 pub mod streams;
 #[cfg(target_arch = "x86_64")]
 pub mod system_call;
+pub mod times;
 #[cfg(target_arch = "x86_64")]
 pub mod trampoline;
 

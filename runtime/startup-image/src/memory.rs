@@ -52,7 +52,7 @@ impl<'a> Memory<'a> {
     /// A text that says what was refused. Nothing is left of the image then.
     ///
     /// # Safety
-    /// The file is one that [`crate::format::ImageFile`] has checked, and `files` are the image's, in its order.
+    /// The file is one that [`crate::image_file::ImageFile`] has checked, and `files` are the image's, in its order.
     pub unsafe fn place(
         image: &'a Image<'a>,
         file: &'a OwnedFd,

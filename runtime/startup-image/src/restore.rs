@@ -11,11 +11,12 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::arguments::Arguments;
 use crate::command_line::CommandLine;
-use crate::format::{FileIdentity, Image, ImageFile};
+use crate::format::{FileIdentity, Image};
+use crate::image_file::ImageFile;
 use crate::memory::Memory;
 use crate::start::Start;
 use crate::steps::Steps;
-use crate::{PAGE, kernel_state, streams, trampoline};
+use crate::{PAGE, kernel_state, signals, streams, trampoline};
 
 const STACK_BYTES: usize = 16 * PAGE as usize;
 
@@ -167,7 +168,7 @@ impl Plan<'_> {
         if let Err(name) = kernel_state::check(process) {
             return refused(name);
         }
-        let Some(ignored) = kernel_state::ignored_signals() else {
+        let Some(ignored) = signals::ignored_signals() else {
             return refused("rt_sigaction");
         };
         let Some(arguments) = Arguments::place(start, process) else {

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use serde::{Deserialize, Serialize};
 
 use crate::PAGE;
-use crate::format::modified_ns;
+use crate::times::modified_ns;
 
 #[derive(Serialize, Deserialize)]
 pub struct Searched<'a> {

@@ -11,9 +11,9 @@ use rustix::fs::{CWD, FileType, Mode};
 use startup_image::bounds::{HIGHEST, LOWEST};
 use startup_image::facts::Fact;
 use startup_image::format::{
-    Advice, BackingFile, Encoded, FileIdentity, Fill, Image, ImageFile, PrefaultRange, Process,
-    Region, Source, Vdso, encode, hash,
+    Advice, BackingFile, FileIdentity, Fill, Image, PrefaultRange, Process, Region, Source, Vdso,
 };
+use startup_image::image_file::{Encoded, ImageFile, encode, hash};
 use startup_image::key::{Key, Machine, Program, Stamp, UserSite};
 use startup_image::searched::{Searched, State};
 use startup_image::streams::Terminal;

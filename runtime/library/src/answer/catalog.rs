@@ -11,7 +11,7 @@ use crate::cpython::config::Config;
 use crate::cpython::object::{Object, Result};
 use crate::fault;
 use crate::layers::{Layer, Layers};
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 
 /// What a directory holds under a name.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::cpython::archived;
 use crate::cpython::object::{Kind, Object, Result};
 use crate::fault;
 use crate::layers::Layers;
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 
 /// `(pattern, flags, …)`: the key, and the arguments of `_sre.compile()` after the pattern: flags, code, number of
 /// groups, items of the group index, index of groups.

@@ -6,13 +6,14 @@ use std::path::Path;
 use archive_format::{COMMAND, Tables, content_hash};
 
 use super::object_walk::value_object;
+use super::opened::{damaged, disabled, here, open, raised};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::inspect::digest::Digests;
 use crate::inspect::objects::{Objects, Place};
 use crate::inspect::ownership::Ownership;
 use crate::inspect::stored_archive::StoredArchive;
 use crate::inspect::{self, Here};
-use crate::reader::{self, Candidate, OpenError};
+use crate::reader::{self, Candidate};
 use crate::{fingerprint, runtime};
 
 /// How many of the constants that modules share are told.
@@ -63,7 +64,7 @@ pub fn dry_run([path]: [Object; 1]) -> Result<Object> {
         .map(&facts.unwrap_or_default(), here.executable, lower, false)
         .map_err(raised)?;
     // SAFETY: it was mapped for this alone.
-    Object::int(unsafe { archive.dry_run() } as i64)
+    Object::int(unsafe { reader::dry_run(archive) } as i64)
 }
 
 pub fn command_of([path]: [Object; 1]) -> Result<Object> {
@@ -270,35 +271,6 @@ fn shared(objects: &Objects, ownership: &Ownership) -> Result<Object> {
             ("value", value_object(value)?),
         ])
     }))
-}
-
-pub(super) fn here() -> Result<Here<'static>> {
-    let runtime = runtime::current().ok_or_else(disabled)?;
-    Ok(Here {
-        config: &runtime.config,
-        executable: &runtime.executable,
-    })
-}
-
-fn disabled() -> Raised {
-    Raised::new(Exception::Os, "the archive runtime has been disabled")
-}
-
-/// # Errors
-/// `OSError` if the file cannot be read, `ValueError` if it is no good archive.
-pub(super) fn open(path: &Path) -> Result<StoredArchive> {
-    StoredArchive::open(path).map_err(raised)
-}
-
-fn raised(error: OpenError) -> Raised {
-    match error {
-        OpenError::Rejected(_) => damaged(&error.to_string()),
-        _ => Raised::new(Exception::Os, &error.to_string()),
-    }
-}
-
-pub(super) fn damaged(text: &str) -> Raised {
-    Raised::new(Exception::Value, text)
 }
 
 fn list(items: impl Iterator<Item = Result<Object>>) -> Result<Object> {

@@ -6,6 +6,7 @@ mod inspection;
 mod object_archives;
 mod object_walk;
 mod observation;
+mod opened;
 mod renewal;
 mod status;
 mod write;
@@ -13,8 +14,8 @@ mod write;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
+use crate::border::{arguments, fenced_method};
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
-use crate::ffi::{arguments, fenced_method};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
     image_of, image_options, inspect_image, needs_renewal, searches, set_up, write_image_note,

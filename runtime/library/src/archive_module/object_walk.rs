@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::inspection::{damaged, here, open};
+use super::opened::{damaged, here, open};
 use crate::cpython::object::{self, Object, Result};
 use crate::cpython::stored::{Stored, Value};
 use crate::inspect::objects::{Objects, Place};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::answer::extensions;
 use crate::cpython::object::{Object, Result};
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 use crate::report::memory;
 use crate::runtime;
 

@@ -9,6 +9,7 @@
 
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::census::Census;
 use super::heap::{self, Address};
@@ -28,6 +29,13 @@ static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 /// of what they refer to.
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
+static ARE_IMMORTAL: AtomicBool = AtomicBool::new(false);
+
+/// Whether the objects of this process were made immortal.
+pub fn are_immortal() -> bool {
+    ARE_IMMORTAL.load(Ordering::Relaxed)
+}
+
 /// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never freed as
 /// these never die. `imported` is a module that C code is about to return, `stack` what C code refers to that has not returned yet.
 ///
@@ -38,6 +46,7 @@ pub fn immortalize(
     stack: &NativeStack,
     freeze: impl FnOnce() -> Result<()>,
 ) -> Result<Table<u64>> {
+    ARE_IMMORTAL.store(true, Ordering::Relaxed);
     let tracked = heap::all_tracked();
     // SAFETY: the collector knows objects that are alive, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };

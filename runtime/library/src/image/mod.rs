@@ -31,17 +31,17 @@ pub use observation::watch::{ABANDONED, Command, Excused, Watch};
 pub use restored::finalize::{end_restored, finalize_restored};
 pub use restored::refusal::refusal;
 #[cfg(target_arch = "x86_64")]
-pub use restored::resume::is_restored;
+pub use restored::start::is_restored;
 #[cfg(target_arch = "x86_64")]
 pub use restored::variables::begin as begin_variables;
 #[cfg(target_arch = "x86_64")]
 pub use taking::program::recursion_exceeded;
 #[cfg(target_arch = "x86_64")]
-pub use taking::take::{is_immortal, module_imported, take};
+pub use taking::take::{module_imported, take};
 pub use taking::{postponed, searches};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
     begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored,
-    is_immortal, is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
+    is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
     recursion_exceeded, run_observed, subject, take,
 };

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicI32;
 use crate::cpython::bindings::PyObject;
 use crate::cpython::object::Result;
 use crate::image::observation::watch::{ClockFunctions, Command, Outcome, Watch};
+use crate::messages;
 use crate::options::Options;
 use crate::record::runs::Subject;
 use crate::runtime;
@@ -14,7 +15,7 @@ use crate::runtime;
 /// Says so, if an image is asked for.
 pub fn take() -> Option<i32> {
     runtime::current()?.options.image.as_ref()?;
-    runtime::complain("no startup image: they are not supported on this architecture");
+    messages::complain("no startup image: they are not supported on this architecture");
     Some(1)
 }
 
@@ -48,10 +49,6 @@ pub fn options_of_process() -> Result<Option<Vec<String>>> {
 /// None.
 pub fn begin_variables(_options: &Options) -> Result<()> {
     Ok(())
-}
-
-pub fn is_immortal() -> bool {
-    false
 }
 
 pub fn finalize_restored() -> bool {

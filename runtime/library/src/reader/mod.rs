@@ -10,13 +10,13 @@ mod relocate;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::slice;
 
 use archive_format::{Header, Rejection, SectionKind, Tables};
 
 use crate::executable::Executable;
 use crate::fault;
+use crate::mapped::Mapped;
 
 pub use check::section_bytes;
 
@@ -42,22 +42,6 @@ pub enum OpenError {
     #[error("this interpreter has no build id, so nothing tells which archives fit it")]
     NoBuildId,
 }
-
-/// An archive in memory. It is never unmapped: objects that refer to it live until the process ends.
-pub struct Mapped {
-    pub path: PathBuf,
-    pub header: Header,
-    pub tables: Tables<'static>,
-    /// Whether it lies elsewhere than it asked for, so that pointers had to be changed.
-    pub relocated: bool,
-    base: NonNull<u8>,
-}
-
-// SAFETY: the mapping is never unmapped or moved; what is mutable in it are CPython objects, which the GIL
-// guards as it guards all others.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
 
 /// Opens a file only to look at it, whoever may have written it.
 pub fn open_untrusted(path: &Path) -> Result<(File, Header), OpenError> {
@@ -154,73 +138,42 @@ impl Candidate {
     }
 }
 
-impl Mapped {
-    /// Looks up everything that is in it, as programs do that use all of it, and lets go of it. Returns how much was
-    /// found; what cannot be found is not an error, since programs then do without.
-    ///
-    /// # Safety
-    /// Nothing of it has been handed out.
-    pub unsafe fn dry_run(self) -> usize {
-        let tables = &self.tables;
-        let objects = tables.all_interned().chain(tables.all_patterns());
-        let mut found = objects
-            .filter(|&offset| self.object(offset).is_some())
+/// Looks up everything that is in it, as programs do that use all of it, and lets go of it. Returns how much was
+/// found; what cannot be found is not an error, since programs then do without.
+///
+/// # Safety
+/// Nothing of it has been handed out.
+pub unsafe fn dry_run(archive: Mapped) -> usize {
+    let tables = &archive.tables;
+    let objects = tables.all_interned().chain(tables.all_patterns());
+    let mut found = objects
+        .filter(|&offset| archive.object(offset).is_some())
+        .count();
+    for module in tables.modules() {
+        found += usize::from(tables.module(module.origin).is_some());
+        let sets = tables.frozensets(&module);
+        found += sets
+            .filter(|set| archive.object(set.object).is_some())
             .count();
-        for module in tables.modules() {
-            found += usize::from(tables.module(module.origin).is_some());
-            let sets = tables.frozensets(&module);
-            found += sets.filter(|set| self.object(set.object).is_some()).count();
-            found += usize::from(module.code.and_then(|code| self.object(code)).is_some());
+        found += usize::from(module.code.and_then(|code| archive.object(code)).is_some());
+    }
+    for directory in tables.directories() {
+        found += usize::from(tables.directory(directory.path).is_some());
+        for name in ["", "a", "json", "~"] {
+            found += usize::from(tables.entry(directory, name).is_some());
         }
-        for directory in tables.directories() {
-            found += usize::from(tables.directory(directory.path).is_some());
-            for name in ["", "a", "json", "~"] {
-                found += usize::from(tables.entry(directory, name).is_some());
-            }
-        }
-        let (base, bytes) = (self.base.as_ptr(), self.header.mapped_bytes as usize);
-        // SAFETY: as promised, nothing refers to it, and the tables are not used any more.
-        unsafe { map::unmap(base, bytes) };
-        found
     }
+    let (base, bytes) = (archive.base.as_ptr(), archive.header.mapped_bytes as usize);
+    // SAFETY: as promised, nothing refers to it, and the tables are not used any more.
+    unsafe { map::unmap(base, bytes) };
+    found
+}
 
-    /// Address that the archive lies at.
-    pub fn base(&self) -> u64 {
-        self.base.as_ptr() as u64
+/// A section as it is in the file, whatever this process has written to its copy.
+pub fn stored_section(archive: &Mapped, kind: SectionKind) -> Result<Vec<u8>, OpenError> {
+    let Candidate { file, header, .. } = Candidate::open(&archive.path)?;
+    if header != archive.header {
+        return Err(OpenError::Replaced);
     }
-
-    /// The address that an object of the archive has where the archive lies at its requested base; `None` if
-    /// it is not an object of the archive.
-    pub fn requested_address(&self, address: u64) -> Option<u64> {
-        let offset = address.checked_sub(self.base())?;
-        (offset < self.header.mapped_bytes).then(|| self.header.requested_base + offset)
-    }
-
-    /// A section as it is in the file, whatever this process has written to its copy.
-    pub fn stored_section(&self, kind: SectionKind) -> Result<Vec<u8>, OpenError> {
-        let Candidate { file, header, .. } = Candidate::open(&self.path)?;
-        if header != self.header {
-            return Err(OpenError::Replaced);
-        }
-        check::section_bytes(&file, header.section(kind))
-    }
-
-    /// The object at a memory offset, and the number of bytes from there to the end of its section. `None`
-    /// if the offset is not in a section of objects, as in a damaged archive.
-    pub fn object(&self, offset: u64) -> Option<(NonNull<u8>, usize)> {
-        let object_sections = self
-            .header
-            .sections()
-            .iter()
-            .filter(|section| section.kind.has_objects());
-        for section in object_sections {
-            let start = section.memory_offset;
-            if (start..start + section.bytes).contains(&offset) && offset.is_multiple_of(8) {
-                // SAFETY: the header's sections lie inside the mapping.
-                let pointer = unsafe { self.base.add(offset as usize) };
-                return Some((pointer, (start + section.bytes - offset) as usize));
-            }
-        }
-        None
-    }
+    check::section_bytes(&file, header.section(kind))
 }

@@ -7,9 +7,10 @@ use std::fs::File;
 use archive_format::{Bitmap, Header, Rejection, SectionKind};
 
 use super::map::Mapping;
-use super::{Mapped, OpenError, check};
+use super::{OpenError, check};
 use crate::cpython::anchor;
 use crate::executable::Executable;
+use crate::mapped::Mapped;
 
 /// Moves the pointers of a mapping whose objects are still writable. Returns whether anything had to be done.
 pub fn relocate(

@@ -12,9 +12,9 @@ use crate::cpython::archived;
 use crate::cpython::config::Config;
 use crate::cpython::object::Result;
 use crate::layers::Layer;
+use crate::messages;
 use crate::options::Auto;
 use crate::record::trace::{self, Use};
-use crate::runtime;
 
 /// The lines of a trace list that name what a layer has: a program does not use all of it in each run. They are for the
 /// archive only, since other programs may have left them there.
@@ -122,7 +122,7 @@ pub fn complain(auto: &Auto, obstacle: &Obstacle) {
         return;
     }
     let (archive, Obstacle { reason, remedy }) = (auto.archive.display(), obstacle);
-    runtime::complain(&format!(
+    messages::complain(&format!(
         "the archive {archive} cannot be written: {reason}; {remedy}give another FILE to cds_auto"
     ));
 }

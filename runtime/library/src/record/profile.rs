@@ -14,7 +14,8 @@ use archive_format::{SectionKind, content_hash};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::cpython::{archived, encode};
 use crate::layers::Layers;
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
+use crate::reader;
 
 /// Key of a str.
 pub fn string_key(string: &Object) -> u64 {
@@ -44,9 +45,8 @@ pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
     let mut keys = BTreeSet::new();
     for layer in layers.iter() {
         let archive = &layer.archive;
-        let stored_code = archive
-            .stored_section(SectionKind::Code)
-            .map_err(std::io::Error::other)?;
+        let stored_code =
+            reader::stored_section(archive, SectionKind::Code).map_err(std::io::Error::other)?;
         let mut walk = Walk {
             archive,
             stored_code,

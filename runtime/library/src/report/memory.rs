@@ -4,7 +4,7 @@ use std::fs;
 
 use archive_format::SectionKind;
 
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 
 /// Memory of one section, in kB (proc_pid_smaps(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

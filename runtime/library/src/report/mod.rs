@@ -15,8 +15,26 @@ use crate::answer::catalog::Miss;
 use crate::fault;
 use crate::image;
 use crate::layers::Layers;
+use crate::messages::complain;
 use crate::options::{self, Choice, StatsTarget};
-use crate::runtime::{Runtime, complain};
+use crate::record::profile;
+use crate::runtime::Runtime;
+
+/// Writes what the options ask for at exit.
+pub fn finish(runtime: &Runtime) {
+    runtime.refresh();
+    if let Some(path) = &runtime.options.profile
+        && let Err(error) = profile::write(path, &runtime.layers)
+    {
+        complain(&format!(
+            "cannot write the profile {}: {error}",
+            path.display()
+        ));
+    }
+    if let Some(target) = runtime.stats_target() {
+        write(runtime, target);
+    }
+}
 
 /// What is told; as JSON the field names are those of the document.
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::executable::Executable;
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 use crate::record::profile;
 
 /// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.

@@ -22,7 +22,7 @@ use crate::answer::patterns::{self, Key};
 use crate::cpython::object::Object;
 use crate::executable::Executable;
 use crate::fault;
-use crate::reader::Mapped;
+use crate::mapped::Mapped;
 
 pub use emit::Summary;
 

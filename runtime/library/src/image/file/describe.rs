@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use startup_image::format::{FileIdentity, Image, ImageFile, Source};
+use startup_image::format::{FileIdentity, Image, Source};
+use startup_image::image_file::ImageFile;
 
 /// An image in figures.
 pub struct Description {

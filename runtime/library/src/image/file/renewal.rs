@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Stat, fstat};
 use startup_image::command_line::CommandLine;
-use startup_image::format::{ImageFile, Vdso, modified_ns};
+use startup_image::format::Vdso;
+use startup_image::image_file::ImageFile;
 use startup_image::key::{OTHER_ARGUMENTS, Program};
 use startup_image::own_file::OwnFile;
 use startup_image::patience;
 use startup_image::streams::OwnTerminal;
+use startup_image::times::modified_ns;
 
 use super::describe::changed;
 use super::note;

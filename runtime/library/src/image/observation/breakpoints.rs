@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
 
-use super::observe::{ptrace, registers, text, word};
+use super::tracee::{ptrace, registers, text, word};
 use super::watch::ClockFunctions;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Raised};

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use startup_image::facts::{self, Fact};
 
 use super::breakpoints;
-use super::observe::{absolute, registers, text, word};
+use super::tracee::{absolute, registers, text, word};
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::image::taking::memory_dump;

@@ -14,4 +14,6 @@ pub mod point;
 pub mod pseudo_terminal;
 #[cfg(target_arch = "x86_64")]
 pub mod same_processor;
+#[cfg(target_arch = "x86_64")]
+pub mod tracee;
 pub mod watch;

@@ -12,12 +12,11 @@ use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
 use std::fs;
 use std::io::{self, Error, PipeWriter, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use startup_image::PAGE;
 use startup_image::key::counts_in_whole;
 
 use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
@@ -26,9 +25,11 @@ use super::looks;
 use super::point::{self, AS_BEFORE, Candidate, Message, Program, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
 use super::same_processor::SameProcessor;
+use super::tracee::{
+    absolute, answer, entered, go_on, kill, ptrace, text, wait, wait_for_adopted, word,
+};
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
-use crate::kernel::process_memory::ProcessMemory;
 
 /// The first byte of what the record says; a name follows, and a NUL.
 const OPENED: u8 = b'o';
@@ -758,11 +759,6 @@ impl Observer<'_> {
     }
 }
 
-fn kill(process: i32) {
-    // SAFETY: it is traced, and was not waited for yet.
-    unsafe { libc::kill(process, libc::SIGKILL) };
-}
-
 /// A process that is gone all of a sudden was killed; waiting for it tells that.
 fn unless_killed(result: io::Result<()>) -> io::Result<()> {
     match result {
@@ -789,115 +785,6 @@ fn use_of(flags: u64) -> Option<u8> {
 /// A text without what lines and their parts end with.
 fn in_a_line(text: &str) -> String {
     text.replace(['\t', '\n'], "?")
-}
-
-/// The path as the process means it now; none if there is no telling.
-pub fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
-    if path.starts_with(b"/") {
-        return Some(path);
-    }
-    let base = match directory {
-        libc::AT_FDCWD => format!("/proc/{pid}/cwd"),
-        number => format!("/proc/{pid}/fd/{number}"),
-    };
-    let base = fs::read_link(base).ok().filter(|base| base.is_absolute())?;
-    if path.is_empty() {
-        // The descriptor itself (AT_EMPTY_PATH).
-        return Some(base.into_os_string().into_vec());
-    }
-    let joined = base.join(OsStr::from_bytes(&path));
-    Some(joined.into_os_string().into_vec())
-}
-
-/// The number and the arguments of the system call that a stopped process is about to make; none if it has just made it.
-fn entered(pid: i32) -> io::Result<Option<(c_long, [u64; 6])>> {
-    // SAFETY: zeros are valid, and the kernel writes as much as it is told to.
-    unsafe {
-        let mut info: libc::ptrace_syscall_info = std::mem::zeroed();
-        let bytes = size_of_val(&info) as u64;
-        let place = &raw mut info as u64;
-        ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, bytes, place)?;
-        Ok((info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
-            .then_some((info.u.entry.nr as c_long, info.u.entry.args)))
-    }
-}
-
-pub fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
-    // SAFETY: zeros are valid, and the kernel fills it in.
-    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64)?;
-    Ok(registers)
-}
-
-/// Has the system call that a process is about to make fail with an error, without being made.
-fn answer(pid: i32, error: c_int) -> io::Result<()> {
-    let mut registers = registers(pid)?;
-    // The kernel makes no call with this number, and leaves what is to be returned (Linux, arch/x86/entry/syscall_64.c).
-    registers.orig_rax = u64::MAX;
-    registers.rax = i64::from(-error) as u64;
-    ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64).map(drop)
-}
-
-fn go_on(pid: i32, signal: c_int) -> io::Result<()> {
-    ptrace(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
-}
-
-/// Zero if there is no such memory: a system call with that address fails, too.
-pub fn word(pid: i32, address: u64) -> u64 {
-    ProcessMemory(pid).word(address).unwrap_or_default()
-}
-
-/// A text that ends with NUL; none if there is none, or one that is too long for a path.
-pub fn text(pid: i32, mut address: u64) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    let mut block = [0; 256];
-    while text.len() < libc::PATH_MAX as usize {
-        // The next page may not be there.
-        let in_page = (PAGE - address % PAGE) as usize;
-        let part = &mut block[..in_page.min(256)];
-        ProcessMemory(pid).read(part, address).ok()?;
-        if let Some(end) = part.iter().position(|&byte| byte == 0) {
-            text.extend_from_slice(&part[..end]);
-            return Some(text);
-        }
-        text.extend_from_slice(part);
-        address += part.len() as u64;
-    }
-    None
-}
-
-pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
-    // SAFETY: requests that write to this process get the address of a variable.
-    let result = unsafe { libc::ptrace(request, pid, address, data) };
-    if result < 0 {
-        return Err(Error::last_os_error());
-    }
-    Ok(result)
-}
-
-/// Waits for a child or tracee of this thread.
-fn wait(pid: i32) -> io::Result<(i32, c_int)> {
-    wait_for(pid, libc::__WALL | libc::__WNOTHREAD)
-}
-
-/// Waits for the end of a child that may be one of another thread.
-fn wait_for_adopted(pid: i32) -> io::Result<(i32, c_int)> {
-    wait_for(pid, libc::__WALL)
-}
-
-fn wait_for(pid: i32, options: c_int) -> io::Result<(i32, c_int)> {
-    loop {
-        let mut status = 0;
-        // SAFETY: writes to the variable.
-        let changed = unsafe { libc::waitpid(pid, &mut status, options) };
-        if changed > 0 {
-            return Ok((changed, status));
-        }
-        let error = Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }
 
 /// The files of what a stopped thread runs that looks at something. Random bytes may be asked for by an extension module, which

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use startup_image::command_line::CommandLine;
 
-use super::resume::is_restored;
+use super::start::is_restored;
 use crate::cpython::ending::Ending;
+use crate::cpython::mortality;
 use crate::cpython::object::Result;
 use crate::cpython::own;
 use crate::cpython::sight::Seen;
 use crate::cpython::table::Kept;
-use crate::image::taking::dry_run;
-use crate::image::taking::take;
+use crate::image::taking::dry_run_report;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
@@ -31,7 +31,7 @@ pub fn begin(line: &CommandLine) {
 
 /// Finalizes what is mortal, if the process was restored. Returns whether that is all there is to do.
 pub fn finalize_restored() -> bool {
-    if !take::is_immortal() {
+    if !mortality::are_immortal() {
         // A dry run before there is an image shows that the process ends; nothing is finalized twice.
         return is_restored();
     }
@@ -77,7 +77,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         Seen::Nothing => return Ok(()),
         Seen::Native => {
             ending.detach_modules()?;
-            if dry_run::is_dry_run() || ending.collect_native() {
+            if dry_run_report::is_dry_run() || ending.collect_native() {
                 return Ok(());
             }
             Ending::collect_first();
@@ -91,7 +91,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         Ending::collect();
         return Ok(());
     }
-    if dry_run::is_dry_run() {
+    if dry_run_report::is_dry_run() {
         // What the image has is finalized by the processes that are restored from it.
         return Ok(());
     }
@@ -117,7 +117,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
 /// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,
 /// whose destructors count, `exit(3)` has to call them all.
 pub fn end_restored(exit_code: c_int) {
-    dry_run::end();
+    dry_run_report::end();
     let is_as_before = loaded_libraries() == LIBRARIES.load(Ordering::Relaxed);
     if is_restored() && is_as_before && !IS_FULL.load(Ordering::Relaxed) {
         // SAFETY: writes what the C library's streams still hold, as exit() does.

@@ -8,4 +8,6 @@ pub mod refusal;
 #[cfg(target_arch = "x86_64")]
 pub mod resume;
 #[cfg(target_arch = "x86_64")]
+pub mod start;
+#[cfg(target_arch = "x86_64")]
 pub mod variables;

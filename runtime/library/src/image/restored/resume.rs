@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use startup_image::command_line::{CommandLine, Program};
-use startup_image::format::Restored;
-use startup_image::kernel_state;
+use startup_image::signals;
 
 use super::finalize;
 use super::program_name;
+use super::start::RESTORED;
 use super::variables;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
@@ -18,20 +18,6 @@ use crate::cpython::own;
 use crate::image::taking::program;
 use crate::options::{Auto, StatsTarget};
 use crate::runtime;
-
-/// What the new process was started with; whoever restores it fills it in.
-pub static mut RESTORED: Restored = Restored {
-    argc: 0,
-    argv: 0,
-    envp: 0,
-    ignored_signals: 0,
-};
-
-/// Whether this process was restored.
-pub fn is_restored() -> bool {
-    // SAFETY: written before this process's first instruction, and never since.
-    unsafe { RESTORED.argv != 0 }
-}
 
 /// Takes the process over.
 ///
@@ -86,7 +72,7 @@ pub unsafe fn resume() -> Result<()> {
         &signals,
     )?;
     // Python's own way leaves traces that the kernel shows.
-    kernel_state::ignore_signals(ignored);
+    signals::ignore_signals(ignored);
     if let Some(runtime) = runtime::current() {
         runtime.begin_renewal();
     }

@@ -3,28 +3,20 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::OpenOptions;
-use std::io::{self, Error, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsRawFd;
-use std::sync::OnceLock;
 
-use startup_image::PAGE;
 use startup_image::format::{PrefaultRange, Restored};
 
-use super::memory_map;
+use super::dry_run_report;
 use crate::cpython::bindings as raw;
 use crate::cpython::object::Raised;
 use crate::cpython::own;
-use crate::image::restored::resume::{self, RESTORED};
-use crate::kernel::page_map::PageMap;
+use crate::image::restored::resume;
+use crate::image::restored::start::RESTORED;
 
 /// Seconds after which it is given up.
 const LONGEST: u32 = 60;
-/// So many bytes at most between two ranges are fetched, too, which costs less than a system call.
-const LONGEST_GAP: u64 = PAGE;
-
-/// Where a dry run tells what it has found.
-static REPORT: OnceLock<PipeWriter> = OnceLock::new();
-
 /// A dry run, as the process sees it that has forked.
 pub struct DryRun {
     child: c_int,
@@ -136,7 +128,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
         .map(|text| text.into_raw().cast_const())
         .chain([std::ptr::null()])
         .collect();
-    let _ = REPORT.set(report);
+    dry_run_report::begin(report);
     // SAFETY: this is what whoever restores a process does; the texts stay for as long as the process.
     unsafe {
         RESTORED = Restored {
@@ -163,48 +155,7 @@ pub unsafe fn end_here() -> ! {
             libc::_exit(1);
         }
         raw::Py_FinalizeEx();
-        end();
+        dry_run_report::end();
         libc::_exit(1)
     }
-}
-
-/// Whether this process is a dry run.
-pub fn is_dry_run() -> bool {
-    REPORT.get().is_some()
-}
-
-/// Ends the process, if it is a dry run.
-pub fn end() {
-    let Some(mut report) = REPORT.get() else {
-        return;
-    };
-    let told = needed().and_then(|pages| {
-        let bytes = postcard::to_stdvec(&pages).map_err(Error::other)?;
-        report.write_all(&bytes)
-    });
-    // SAFETY: ends the process.
-    unsafe { libc::_exit(c_int::from(told.is_err())) };
-}
-
-/// The pages that this process has written to since it was forked.
-fn needed() -> io::Result<Vec<PrefaultRange>> {
-    let pages = PageMap::of_process("self")?;
-    let mut needed: Vec<PrefaultRange> = Vec::new();
-    for mapping in memory_map::of_process("self")? {
-        if mapping.protection & memory_map::WRITE == 0 {
-            continue;
-        }
-        let flags = pages.flags(mapping.start, mapping.end)?;
-        let addresses = (mapping.start..).step_by(PAGE as usize);
-        for (start, _) in addresses.zip(flags).filter(|(_, flags)| flags.is_own()) {
-            let end = start + PAGE;
-            match needed.last_mut() {
-                Some(last) if last.end >= mapping.start && start - last.end <= LONGEST_GAP => {
-                    last.end = end;
-                }
-                _ => needed.push(PrefaultRange { start, end }),
-            }
-        }
-    }
-    Ok(needed)
 }

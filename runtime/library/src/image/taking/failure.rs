@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cpython::object::Raised;
-use crate::runtime;
+use crate::messages;
 
 pub enum Failure {
     Reason(String),
@@ -27,7 +27,7 @@ impl Failure {
     pub fn tell(self, request: &Path) {
         match self {
             Self::Reason(text) => {
-                runtime::complain(&format!("no startup image: {text}"));
+                messages::complain(&format!("no startup image: {text}"));
                 // Without it, the reason is not kept.
                 let _ = std::fs::write(request, text);
             }

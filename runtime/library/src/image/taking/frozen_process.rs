@@ -8,7 +8,7 @@ use startup_image::trampoline::{self, Context};
 use super::memory_dump::Memory;
 use super::memory_map::Mapping;
 use super::threads::thread_pointer;
-use crate::image::restored::resume::RESTORED;
+use crate::image::restored::start::RESTORED;
 
 /// Where the frozen process has its registers, for those that are restored.
 static mut CONTEXT: Context = Context::EMPTY;

@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 pub mod dry_run;
 #[cfg(target_arch = "x86_64")]
+pub mod dry_run_report;
+#[cfg(target_arch = "x86_64")]
 pub mod failure;
 #[cfg(target_arch = "x86_64")]
 pub mod fork;

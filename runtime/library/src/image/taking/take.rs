@@ -7,10 +7,9 @@
 use std::io::{self, Error};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use startup_image::format::{BackingFile, Image, PrefaultRange};
-use startup_image::kernel_state::ignored_signals;
+use startup_image::signals::ignored_signals;
 
 use super::dry_run::{self, DryRun, Unheard};
 use super::failure::Failure;
@@ -41,13 +40,6 @@ use crate::runtime::{self, Runtime};
 
 /// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
 const ROUNDS: usize = 4;
-
-static IS_IMMORTAL: AtomicBool = AtomicBool::new(false);
-
-/// Whether the objects of this process were made immortal, for an image to be taken of it.
-pub fn is_immortal() -> bool {
-    IS_IMMORTAL.load(Ordering::Relaxed)
-}
 
 /// What this process is when the image is taken, or when there cannot be one.
 enum Role {
@@ -204,7 +196,6 @@ fn freeze(
     let (observed, path) = (ManuallyDrop::new(observed), ManuallyDrop::new(path));
     drop(AuditHooks::set_aside());
     let freeze = own::module(c"gc")?.attribute(c"freeze")?;
-    IS_IMMORTAL.store(true, Ordering::Relaxed);
     let stack = NativeStack::of_this_thread().map_err(|error| {
         Failure::Reason(format!(
             "cannot find out where the stack of this thread ends: {error}"

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Error, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use startup_image::format::{Image, encode};
+use startup_image::format::Image;
+use startup_image::image_file::encode;
 use startup_image::{PAGE, bounds};
 use xxhash_rust::xxh3::Xxh3;
 

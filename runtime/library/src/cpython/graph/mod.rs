@@ -2,6 +2,8 @@
 //! only those are looked at again that may refer to others since: those with a part in a page that was written, unless a hash of
 //! their parts (of 64 bits) is what it was. Most objects in such pages have not changed, and following their references takes longer.
 
+mod recording;
+
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::iter;
@@ -11,9 +13,8 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::census::Census;
 use super::heap::{self, Address};
-use super::object::{Object, Result};
+use super::object::Object;
 use super::raw;
 use super::table::Table;
 use crate::kernel::page_map::PageMap;
@@ -50,78 +51,6 @@ impl Graph {
     /// That of the image.
     pub fn get() -> Option<&'static Self> {
         GRAPH.get()
-    }
-
-    /// Records what is immortal now. What refers to something else later has to have written to memory since.
-    ///
-    /// # Errors
-    /// If the interpreter is not what it should be.
-    pub fn record() -> Result<()> {
-        let class = Object::import(c"_frozen_importlib")?.attribute(c"ModuleSpec")?;
-        // SAFETY: the collector knows objects that are alive.
-        let census = unsafe { Census::of(&heap::all_tracked()) };
-        let mut numbers: Table<u32> = Table::new();
-        let mut sorted: Table<(Address, u32)> = Table::new();
-        for index in 0..census.len() {
-            let object = census.object(index);
-            // SAFETY: objects of a census are alive.
-            let (is_immortal, is_leaf) =
-                unsafe { (heap::is_immortal(object), refers_to_none(object)) };
-            numbers.push(if is_immortal && is_leaf { LEAF } else { MORTAL });
-            if is_immortal && !is_leaf {
-                sorted.push((object, index as u32));
-            }
-        }
-        sorted.as_mut().sort_unstable();
-        for (&(_, index), number) in sorted.iter().zip(0..) {
-            numbers.as_mut()[index as usize] = number;
-        }
-        let mut graph = Self {
-            objects: sorted.iter().map(|&(object, _)| object).collect(),
-            ranks: sorted.iter().map(|&(_, index)| index).collect(),
-            numbers: Numbers::default(),
-            starts: Table::new(),
-            referents: Table::new(),
-            counts: iter::repeat_n(0, sorted.len()).collect(),
-            hashes: Table::new(),
-            class: class.as_ptr(),
-            places: Places::default(),
-            varying: Table::new(),
-        };
-        graph.numbers = Numbers::of(&graph.objects);
-        let mut places = Table::new();
-        for (&(object, index), number) in sorted.iter().zip(0..) {
-            graph.starts.push(graph.referents.len() as u32);
-            let mut refers_to_mortal = false;
-            for &referent in census.referents_of(index as usize) {
-                match numbers[referent as usize] {
-                    LEAF => {}
-                    MORTAL => refers_to_mortal = true,
-                    number => {
-                        graph.referents.push(number);
-                        graph.counts.as_mut()[number as usize] += 1;
-                    }
-                }
-            }
-            // SAFETY: it is alive, and so is what it refers to.
-            unsafe {
-                heap::referents(object, &mut |referent| {
-                    if refers_to_none(referent) && heap::is_immortal(referent) {
-                        graph.numbers.add_leaf(referent);
-                    }
-                });
-            }
-            // SAFETY: it is alive.
-            let parts = unsafe { graph.parts_of(object, &mut |page| places.push((page, number))) };
-            graph.hashes.push(parts.unwrap_or_default());
-            if refers_to_mortal || parts.is_none() {
-                graph.varying.push(number);
-            }
-        }
-        graph.starts.push(graph.referents.len() as u32);
-        graph.places = Places::of(places);
-        let _ = GRAPH.set(graph);
-        Ok(())
     }
 
     pub fn objects(&self) -> &[Address] {

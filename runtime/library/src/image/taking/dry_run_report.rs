@@ -1,0 +1,64 @@
+//! What a dry run reports at its end: the pages that it has written to.
+
+use std::ffi::c_int;
+use std::io::{self, Error, PipeWriter, Write};
+use std::sync::OnceLock;
+
+use startup_image::PAGE;
+use startup_image::format::PrefaultRange;
+
+use super::memory_map;
+use crate::kernel::page_map::PageMap;
+
+/// So many bytes at most between two ranges are fetched, too, which costs less than a system call.
+const LONGEST_GAP: u64 = PAGE;
+
+/// Where a dry run tells what it has found.
+static REPORT: OnceLock<PipeWriter> = OnceLock::new();
+
+/// Has this process, which was just forked, be a dry run.
+pub fn begin(report: PipeWriter) {
+    // It happens once.
+    let _ = REPORT.set(report);
+}
+
+/// Whether this process is a dry run.
+pub fn is_dry_run() -> bool {
+    REPORT.get().is_some()
+}
+
+/// Ends the process, if it is a dry run.
+pub fn end() {
+    let Some(mut report) = REPORT.get() else {
+        return;
+    };
+    let told = needed().and_then(|pages| {
+        let bytes = postcard::to_stdvec(&pages).map_err(Error::other)?;
+        report.write_all(&bytes)
+    });
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(c_int::from(told.is_err())) };
+}
+
+/// The pages that this process has written to since it was forked.
+fn needed() -> io::Result<Vec<PrefaultRange>> {
+    let pages = PageMap::of_process("self")?;
+    let mut needed: Vec<PrefaultRange> = Vec::new();
+    for mapping in memory_map::of_process("self")? {
+        if mapping.protection & memory_map::WRITE == 0 {
+            continue;
+        }
+        let flags = pages.flags(mapping.start, mapping.end)?;
+        let addresses = (mapping.start..).step_by(PAGE as usize);
+        for (start, _) in addresses.zip(flags).filter(|(_, flags)| flags.is_own()) {
+            let end = start + PAGE;
+            match needed.last_mut() {
+                Some(last) if last.end >= mapping.start && start - last.end <= LONGEST_GAP => {
+                    last.end = end;
+                }
+                _ => needed.push(PrefaultRange { start, end }),
+            }
+        }
+    }
+    Ok(needed)
+}

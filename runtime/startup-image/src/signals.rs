@@ -1,0 +1,57 @@
+//! What is done at signals: whoever starts a process may have had some ignored.
+
+use crate::system_call::{call, error_of};
+
+/// Bytes of the kernel's set of signals.
+pub const SIGNAL_SET_BYTES: u64 = 8;
+
+/// The kernel's `struct sigaction`.
+pub type SignalAction = [u64; 4];
+
+/// The signals that are ignored, and that the interpreter does not ignore by itself, as a bit for each, from 1 on; none if
+/// the kernel does not say so.
+pub fn ignored_signals() -> Option<u64> {
+    const SIG_IGN: u64 = 1;
+    const INTERNAL: [u64; 2] = [32, 33];
+    let own = [libc::SIGPIPE as u64, libc::SIGXFSZ as u64];
+    let mut ignored = 0;
+    for signal in 1..=64 {
+        if INTERNAL.contains(&signal) {
+            continue;
+        }
+        let action = action_of(signal)?;
+        if action[0] == SIG_IGN && !own.contains(&signal) {
+            ignored |= 1 << (signal - 1);
+        }
+    }
+    Some(ignored)
+}
+
+/// Ignores signals, a bit for each, as the kernel does where they were ignored before execve(2): with no flags, and no
+/// function that returns from a handler.
+pub fn ignore_signals(signals: u64) {
+    const IGNORED: SignalAction = [1, 0, 0, 0];
+    for signal in (1..=64).filter(|signal| signals & 1 << (signal - 1) != 0) {
+        let action = IGNORED.as_ptr() as u64;
+        // SAFETY: reads the constant; nothing of this process depends on how the signal was ignored before.
+        unsafe {
+            call(
+                libc::SYS_rt_sigaction as u64,
+                &[signal, action, 0, SIGNAL_SET_BYTES, 0, 0],
+            );
+        }
+    }
+}
+
+pub fn action_of(signal: u64) -> Option<SignalAction> {
+    let mut action = SignalAction::default();
+    let place = action.as_mut_ptr() as u64;
+    // SAFETY: writes to the variable.
+    let result = unsafe {
+        call(
+            libc::SYS_rt_sigaction as u64,
+            &[signal, 0, place, SIGNAL_SET_BYTES, 0, 0],
+        )
+    };
+    error_of(result).is_none().then_some(action)
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask tidy`: what the documents say of the code is true, and the code keeps to its shape.
+
+mod circles;
+mod imports;
+mod lines;
+mod patches;
+mod rooms;
+
+use anyhow::{Result, ensure};
+
+use crate::workspace::Workspace;
+
+/// A check: what is wrong, each in a line that says where.
+type Check = fn(&Workspace) -> Result<Vec<String>>;
+
+const CHECKS: [(&str, Check); 4] = [
+    ("rooms of architecture.md", rooms::check),
+    ("circles and arrows", circles::check),
+    ("figures of patches", patches::check),
+    ("length of lines", lines::check),
+];
+
+/// Runs all checks, and names all that is wrong.
+pub fn run(workspace: &Workspace) -> Result<()> {
+    let mut count = 0;
+    for (name, check) in CHECKS {
+        for problem in check(workspace)? {
+            eprintln!("{name}: {problem}");
+            count += 1;
+        }
+    }
+    ensure!(count == 0, "{count} things are not tidy");
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Dependencies point one way: no module uses one that uses it, directly or by others; and some must not know each other at all.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::imports::{self, Uses};
+use crate::workspace::Workspace;
+
+const CRATES: [&str; 6] = [
+    "runtime/archive-format",
+    "runtime/launcher",
+    "runtime/library",
+    "runtime/startup-image",
+    "tests",
+    "xtask",
+];
+const LIBRARY: &str = "runtime/library";
+const PACKAGE: &str = "runtime/python/cds";
+
+/// What must not use what, by the beginnings of their paths, and the tree that both are in.
+const NEVER: [(&str, &str, &str); 8] = [
+    (LIBRARY, "reader", "writer"),
+    (LIBRARY, "writer", "reader"),
+    (LIBRARY, "inspect", "image"),
+    (LIBRARY, "cpython", "image"),
+    (LIBRARY, "answer", "image"),
+    (PACKAGE, "collect", "image"),
+    (PACKAGE, "collect", "cli"),
+    (PACKAGE, "image", "cli"),
+];
+
+pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for name in CRATES {
+        let uses = imports::of_crate(&workspace.root().join(name).join("src"))?;
+        examine(name, &uses, &mut problems);
+    }
+    let uses = imports::of_package(&workspace.root().join(PACKAGE))?;
+    examine(PACKAGE, &uses, &mut problems);
+    Ok(problems)
+}
+
+fn examine(tree: &str, uses: &Uses, problems: &mut Vec<String>) {
+    for circle in circles(uses) {
+        problems.push(format!("{tree}: a circle of {}", circle.join(", ")));
+    }
+    let is_of = |module: &str, room: &str| module.split("::").next() == Some(room);
+    for (_, user, used) in NEVER.iter().filter(|(of, ..)| *of == tree) {
+        for (module, others) in uses.iter().filter(|(module, _)| is_of(module, user)) {
+            let others = others.iter().filter(|other| is_of(other, used));
+            problems.extend(others.map(|other| {
+                format!("{tree}: {module} uses {other}: {user} must not know {used}")
+            }));
+        }
+    }
+}
+
+/// Modules that use each other, directly or by others: what each reaches that reaches it.
+fn circles(uses: &Uses) -> BTreeSet<Vec<&str>> {
+    let reached = |from: &str| {
+        let mut reached = BTreeSet::new();
+        let mut pending: Vec<&str> = uses[from].iter().map(String::as_str).collect();
+        while let Some(module) = pending.pop() {
+            if reached.insert(module) {
+                pending.extend(uses[module].iter().map(String::as_str));
+            }
+        }
+        reached
+    };
+    let mut found = BTreeSet::new();
+    for module in uses.keys() {
+        let others = reached(module);
+        if others.contains(module.as_str()) {
+            let circle = others
+                .into_iter()
+                .filter(|other| reached(other).contains(module.as_str()));
+            found.insert(circle.collect());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(all: &[(&str, &[&str])]) -> Uses {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        all.iter()
+            .map(|(module, used)| ((*module).to_owned(), own(used)))
+            .collect()
+    }
+
+    #[test]
+    fn a_circle_is_found_once() {
+        let uses = uses(&[("a", &["b", "d"]), ("b", &["c"]), ("c", &["a"]), ("d", &[])]);
+        assert_eq!(circles(&uses), BTreeSet::from([vec!["a", "b", "c"]]));
+    }
+
+    #[test]
+    fn what_must_not_be_known_is_named() {
+        let uses = uses(&[("reader::map", &["writer"]), ("writer", &[])]);
+        let mut problems = Vec::new();
+        examine(LIBRARY, &uses, &mut problems);
+        assert_eq!(
+            problems,
+            ["runtime/library: reader::map uses writer: reader must not know writer"]
+        );
+    }
+}
