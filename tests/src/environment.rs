@@ -15,8 +15,9 @@ use crate::{Outcome, clean, repository};
 /// Lines of pip's output that an error shows.
 const TAIL: usize = 10;
 
-/// Packages, a directory to work in (for the workloads, with a Django project), and a place for archives. Whoever has one has it alone: a program that ran at the
-/// same time could write `.pyc` files between a dump and the run that is to use it.
+/// Packages, a directory to work in (for the workloads, with a Django project), and a place for archives. Whoever has
+/// one has it alone: a program that ran at the same time could write `.pyc` files between a dump and the run that is to
+/// use it.
 pub struct Environment {
     directory: PathBuf,
     _lock: File,

@@ -347,8 +347,8 @@ fn what_site_reads_counts() {
     }
 }
 
-/// Nothing is compared that nobody asked for. `site` asks for HOME at each start, and makes names of directories of it: a restored
-/// process has its own.
+/// Nothing is compared that nobody asked for. `site` asks for HOME at each start, and makes names of directories of it:
+/// a restored process has its own.
 #[test]
 fn what_nobody_reads_may_be_anything() {
     let project = project(

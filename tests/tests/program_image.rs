@@ -282,8 +282,8 @@ print(found)
     }
 }
 
-/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there. And handlers of signals are
-/// dropped before anything is finalized.
+/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there. And
+/// handlers of signals are dropped before anything is finalized.
 #[test]
 fn what_a_restored_program_puts_elsewhere_ends_with_it() {
     const STEPS: &str = "
@@ -997,7 +997,8 @@ fn files_beside_a_restored_script_may_come_and_go() {
     assert!(!is_restored(&project, &["app.py"]));
 }
 
-/// Other programs may write to the directory of a program while its image is taken, unless a module comes or goes that was searched for.
+/// Other programs may write to the directory of a program while its image is taken, unless a module comes or goes that
+/// was searched for.
 #[test]
 fn files_that_come_meanwhile_are_no_obstacle_to_what_is_restored() {
     let project = project(&[
@@ -1160,7 +1161,8 @@ print(number, sys.argv, sys.orig_argv[-1])
     assert_eq!(dump(&["--with-arguments", "app.lst"]).status, 2);
 }
 
-/// What is done to a standard stream by its descriptor, and what tells of the system or the time without being opened or asked for.
+/// What is done to a standard stream by its descriptor, and what tells of the system or the time without being opened
+/// or asked for.
 #[test]
 fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
     let stream = "the kind of a standard stream";

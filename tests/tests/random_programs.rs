@@ -1,9 +1,10 @@
-//! Random programs do the same in all ways as plainly: with an archive, from an image of what they import, and with an image that
-//! makes itself.
+//! Random programs do the same in all ways as plainly: with an archive, from an image of what they import, and with an
+//! image that makes itself.
 //!
-//! `CDS_PROGRAMS=10000` asks for so many in each way, `CDS_PROGRAMS_FIRST` for another first seed, `CDS_PROGRAMS_WAYS` for some of
-//! the ways (`archive,explicit,automatic`), and `CDS_PROGRAMS_KINDS` for programs that are made of these kinds of statements only,
-//! or of `all`; tests/random_programs/generation has the kinds. Of so many as `CDS_PROGRAMS_SHOWN` says, what is different is shown.
+//! `CDS_PROGRAMS=10000` asks for so many in each way, `CDS_PROGRAMS_FIRST` for another first seed, `CDS_PROGRAMS_WAYS`
+//! for some of the ways (`archive,explicit,automatic`), and `CDS_PROGRAMS_KINDS` for programs that are made of these
+//! kinds of statements only, or of `all`; tests/random_programs/generation has the kinds. Of so many as
+//! `CDS_PROGRAMS_SHOWN` says, what is different is shown.
 
 use std::collections::BTreeSet;
 use std::env;

@@ -1267,7 +1267,7 @@ fn many_processes_are_restored_two_at_once() {
         .iter()
         .map(|imports| {
             project(&format!(
-                "{imports}import sys\nprint(len(sys.modules) > 40, 'cds.startup' in sys.modules)\n"
+                "{imports}import sys\nprint(len(sys.modules) > 40, 'cds.image.startup' in sys.modules)\n"
             ))
         })
         .collect();

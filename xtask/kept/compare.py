@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import _cds_archive
-from cds import looks
+from cds.image import looks
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # Stages of `other_run.c`.

@@ -11,7 +11,7 @@ import os
 import sys
 import types
 
-from cds import startup
+from cds.image import startup
 
 # As in `startup`.
 TYPE_CHECKING = False

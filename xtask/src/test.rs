@@ -16,13 +16,15 @@ use crate::{deps, disk, interpreter, mirror, patch, runtime, tidy};
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived, relocated or not
+    /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived,
+    /// relocated or not
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     cpython: Option<Extent>,
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "cpython")]
     packages: Option<Vec<String>>,
-    /// Run console scripts and servers of packages instead, in five contexts: plainly, archived, and with images that make themselves
+    /// Run console scripts and servers of packages instead, in five contexts: plainly, archived, and with images that
+    /// make themselves
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["cpython", "packages"])]
     programs: Option<Vec<String>>,
     /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cds.collect import interpreter
+from cds import interpreter
 
 _NICENESS = 19
 

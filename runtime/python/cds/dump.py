@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
-from cds.collect import interpreter
+from cds import interpreter
 from cds.collect.directories import Directory, DirectoryIndex
 from cds.collect.installation import (
     STDLIB_LEFT_OUT,

@@ -117,8 +117,8 @@ pub struct Program<'a> {
     pub is_for_any_arguments: bool,
 }
 
-/// Where `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). There were none, and a restored process gets
-/// names of directories that follow its own HOME.
+/// Where `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). There were none, and a restored
+/// process gets names of directories that follow its own HOME.
 #[derive(Serialize, Deserialize)]
 pub struct UserSite<'a> {
     /// What follows HOME in the name of a directory that must not be there; none if it is not looked for.

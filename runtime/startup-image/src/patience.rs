@@ -1,8 +1,8 @@
 //! How old an image gets at least before it is renewed, and a note in its place before somebody tries again.
 //!
-//! There are programs that change in each run what they have looked at: a cache that they read and write, a directory with a journal.
-//! Their images are out of date as soon as the run has ended. After some that were out of date so soon, each has to wait twice as
-//! long as the one before it, and one that has lasted has its successor wait no more.
+//! There are programs that change in each run what they have looked at: a cache that they read and write, a directory
+//! with a journal. Their images are out of date as soon as the run has ended. After some that were out of date so soon,
+//! each has to wait twice as long as the one before it, and one that has lasted has its successor wait no more.
 
 use core::time::Duration;
 

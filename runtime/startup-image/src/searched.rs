@@ -24,7 +24,8 @@ pub struct State {
     /// As long as these stay, nobody has added or removed entries.
     mtime_ns: i64,
     inode: u64,
-    /// Those with one of the names, in their order, each with NUL behind it. All else that a search looks at is compared by itself.
+    /// Those with one of the names, in their order, each with NUL behind it. All else that a search looks at is
+    /// compared by itself.
     entries: Vec<u8>,
 }
 

@@ -26,8 +26,8 @@ pub fn unusable() -> Option<&'static str> {
     unusable.map(|(_, name)| name)
 }
 
-/// The modes of a terminal, as the kernel has them (`struct termios`, asm-generic/termbits.h): the four words of flags; and the line
-/// discipline with the special characters.
+/// The modes of a terminal, as the kernel has them (`struct termios`, asm-generic/termbits.h): the four words of flags;
+/// and the line discipline with the special characters.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy, Debug)]
 pub struct Modes {
     flags: [u32; 4],

@@ -19,9 +19,9 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Of pairs measured in the same round, and one of so many ratios. The interval is the percentile bootstrap's: pairs are drawn, with
-    /// replacement, as often as there are pairs, and the medians of many such draws are looked at. The draws are the
-    /// same each time.
+    /// Of pairs measured in the same round, and one of so many ratios. The interval is the percentile bootstrap's:
+    /// pairs are drawn, with replacement, as often as there are pairs, and the medians of many such draws are looked
+    /// at. The draws are the same each time.
     ///
     /// If there are several, their intervals shall all be right in 95 of 100 measurements, and each must be wider
     /// (Bonferroni's correction).

@@ -6,10 +6,12 @@ pub mod normal;
 pub mod point;
 pub mod scratch;
 pub mod startup;
+pub mod way;
 pub mod ways;
 
 pub use contexts::Context;
 pub use data::Program;
 pub use point::Point;
 pub use scratch::Scratch;
-pub use ways::{Findings, Way};
+pub use way::Way;
+pub use ways::Findings;

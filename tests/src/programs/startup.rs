@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::contexts::Context;
 use super::data::Program;
 use super::scratch::Scratch;
-use super::ways::{self, Way};
+use super::way::{self, Way};
 use crate::measure::median;
 
 /// Pairs of runs, one after the other.
@@ -35,7 +35,7 @@ impl Startup {
                 if !program.keeps_files {
                     scratch.restore();
                 }
-                let options = ways::options(scratch, context, way);
+                let options = way::options(scratch, context, way);
                 let passed = first_output(&mut context.command(program, scratch, &options))?;
                 times.push(passed.as_secs_f64() * 1e3);
             }
@@ -54,7 +54,7 @@ impl Startup {
 
 fn first_output(command: &mut Command) -> Result<Duration> {
     let start = Instant::now();
-    let mut child = ways::started(command)?;
+    let mut child = way::started(command)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let first = thread::scope(|scope| {
         let readers = [

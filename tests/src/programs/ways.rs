@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use similar::{ChangeTag, TextDiff};
@@ -15,29 +15,12 @@ use super::normal::Normal;
 use super::point::Point;
 use super::scratch::Scratch;
 use super::startup::Startup;
+use super::way::{Files, Way, options, started};
 use crate::report::Report;
 use crate::{Outcome, are_settled};
 
 /// Runs of each way.
 const RUNS: usize = 3;
-
-/// How a program is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    Plain,
-    Archive,
-    Image,
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Archive => "archive",
-            Self::Image => "image",
-        }
-    }
-}
 
 /// What the runs in one context have shown.
 pub struct Findings {
@@ -120,39 +103,6 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
     })
 }
 
-/// What the runs of a way leave besides what the program does.
-struct Files {
-    archive: PathBuf,
-    startup: PathBuf,
-    stats: PathBuf,
-    /// All that counts of the last run, for whoever wants to know more than a difference.
-    seen: PathBuf,
-}
-
-impl Files {
-    fn new(scratch: &Scratch, context: Context, way: Way) -> Self {
-        let name = format!("{}-{}", context.name().replace(' ', "-"), way.name());
-        let file = |ending: &str| scratch.archive(&format!("{name}.{ending}"));
-        Self {
-            archive: file("img"),
-            startup: file("img.startup"),
-            stats: file("json"),
-            seen: file("txt"),
-        }
-    }
-}
-
-/// The options of the interpreter for a way.
-pub fn options(scratch: &Scratch, context: Context, way: Way) -> Vec<String> {
-    let archive = Files::new(scratch, context, way).archive;
-    let option = match way {
-        Way::Plain => "cds=off".to_owned(),
-        Way::Archive => format!("cds_auto={}", archive.display()),
-        Way::Image => format!("cds_auto={},image", archive.display()),
-    };
-    vec![format!("-X{option}")]
-}
-
 fn run(
     program: &Program,
     scratch: &mut Scratch,
@@ -208,16 +158,6 @@ fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(),
     Err(reason
         .map_or("there is no image", |(_, reason)| reason)
         .to_owned())
-}
-
-/// Starts a command that reads nothing, and whose output is to be read.
-pub fn started(command: &mut Command) -> Result<Child> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {command:?}"))
 }
 
 /// Runs a command to its end; returns its processor time, with that of its children, as well.

@@ -174,7 +174,7 @@ impl Inventory {
     pub fn take(&self, image: &Image, setting: &Setting) -> Result<Result<(), String>> {
         // A first run writes the `.pyc` files, and so changes directories that an image depends on.
         self.plain(image, setting)?;
-        for name in ["img", "img.startup", "arc"] {
+        for name in ["img", "img.image", "arc"] {
             match fs::remove_file(self.path(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("cannot remove {name}"));
@@ -191,7 +191,7 @@ impl Inventory {
         let mut dump = self.command(setting);
         dump.args(["-m", "cds", "dump", "-q", "--image", "app.lst", "img"]);
         let outcome = Outcome::of(&mut dump);
-        let is_taken = self.path("img.startup").exists();
+        let is_taken = self.path("img.image").exists();
         ensure!(
             is_taken || image.may_be_refused,
             "no image can be taken of {}: {outcome:?}",

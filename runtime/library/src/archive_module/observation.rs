@@ -19,11 +19,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Returns the status, and what the program has looked at before an image could be taken of it, or None.
 ///
-/// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the package
-/// `cds`, and what is looked at, the file of a module that may do so, and what is
-/// compared instead. The command may take so many seconds, or any
-/// number for zero; then it is killed, and the status is None. A program is stopped then, and its image may take as long. It gets a
-/// terminal, as a record of a run has it, or None.
+/// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the
+/// package `cds`, and what is looked at, the file of a module that may do so, and what is compared instead. The command
+/// may take so many seconds, or any number for zero; then it is killed, and the status is None. A program is stopped
+/// then, and its image may take as long. It gets a terminal, as a record of a run has it, or None.
 pub fn run_observed(
     [arguments, environment, terminal, record, seconds, watch]: [Object; 6],
 ) -> Result<Object> {

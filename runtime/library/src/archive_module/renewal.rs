@@ -8,8 +8,9 @@ use crate::record::auto;
 use crate::record::runs::{self, Ended, Event};
 use crate::{options, runtime};
 
-/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments, terminal)`, or None, where
-/// a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen modules.
+/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments, terminal)`, or
+/// None, where a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen
+/// modules.
 pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
     let archive = Path::new(archive.to_str()?);
     let runs = runs::ended(&options::records(archive));

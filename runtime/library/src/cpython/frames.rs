@@ -1,4 +1,5 @@
-//! The Python code that another process of this interpreter runs. The interpreter's own variables are at the same addresses there.
+//! The Python code that another process of this interpreter runs. The interpreter's own variables are at the same
+//! addresses there.
 
 use std::io::{self, Error};
 use std::ops::ControlFlow;
@@ -80,8 +81,9 @@ pub fn is_path_finder(thread: i32) -> io::Result<bool> {
         .is_some_and(|(file, _)| file == PATH_FINDER))
 }
 
-/// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a directory: that of
-/// the path finder, of `os.path`, of methods of `pathlib`, and code that runs before there is any Python code.
+/// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a
+/// directory: that of the path finder, of `os.path`, of methods of `pathlib`, and code that runs before there is any
+/// Python code.
 ///
 /// # Errors
 /// It is no thread of such an interpreter, or has ended.

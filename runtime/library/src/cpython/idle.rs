@@ -1,8 +1,9 @@
 //! Python code that does nothing that anybody could see when no other code runs after it.
 //!
-//! Such a function does nothing, or only sets attributes of the object that it is called for to constants, or deletes them:
-//! `def __del__(self): del self.connection`, as Django has it to break cycles. That an attribute has changed could only be seen by code
-//! that looks at it later. The end of what the attribute referred to is another matter: whoever asks looks at that object, too.
+//! Such a function does nothing, or only sets attributes of the object that it is called for to constants, or deletes
+//! them: `def __del__(self): del self.connection`, as Django has it to break cycles. That an attribute has changed
+//! could only be seen by code that looks at it later. The end of what the attribute referred to is another matter:
+//! whoever asks looks at that object, too.
 
 use std::ffi::CStr;
 
@@ -59,8 +60,8 @@ unsafe fn is_forgetful(function: Address) -> bool {
     or_not(name())
 }
 
-/// Whether an object is a `weakref.finalize` after the program's `atexit` functions: the last thing that these do is to have none of
-/// them call anything any more.
+/// Whether an object is a `weakref.finalize` after the program's `atexit` functions: the last thing that these do is to
+/// have none of them call anything any more.
 ///
 /// # Safety
 /// The object is alive.
@@ -97,8 +98,8 @@ unsafe fn function_module(object: Address) -> Option<Object> {
     }
 }
 
-/// Whether a function is such code if it is called with so many arguments, the first of which is an object. If that is NULL, it has no
-/// attributes.
+/// Whether a function is such code if it is called with so many arguments, the first of which is an object. If that is
+/// NULL, it has no attributes.
 ///
 /// # Safety
 /// Both are alive.

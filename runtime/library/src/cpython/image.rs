@@ -116,7 +116,8 @@ impl AuditHooks {
 
     fn swapped(hooks: Option<Object>) -> Self {
         let hooks = hooks.map_or(ptr::null_mut(), Object::into_ptr);
-        // SAFETY: NULL or a list, whose reference changes hands, as that of the former one does; the caller of the hook holds the GIL.
+        // SAFETY: NULL or a list, whose reference changes hands, as that of the former one does; the caller of the hook
+        // holds the GIL.
         unsafe { Self(Object::from_new(raw::cds_glue_swap_audit_hooks(hooks)).ok()) }
     }
 }

@@ -8,12 +8,13 @@ use super::raw;
 /// References from frames.
 #[derive(Default)]
 pub struct References {
-    /// Local variables, and functions, as often as they are referred to. Frames of generators are left out, as far as these tell of
-    /// them.
+    /// Local variables, and functions, as often as they are referred to. Frames of generators are left out, as far as
+    /// these tell of them.
     pub certain: Vec<Address>,
-    /// What may be referred to until the code that runs has done what it does: what is, or was, in the places for what expressions
-    /// have found. A frame that has called C code does not tell how many of them are in use. And the namespace of a module or class,
-    /// to which C code refers that has the frame run (Python/bltinmodule.c, `builtin_exec_impl()`).
+    /// What may be referred to until the code that runs has done what it does: what is, or was, in the places for what
+    /// expressions have found. A frame that has called C code does not tell how many of them are in use. And the
+    /// namespace of a module or class, to which C code refers that has the frame run (Python/bltinmodule.c,
+    /// `builtin_exec_impl()`).
     pub possible: Vec<Address>,
 }
 

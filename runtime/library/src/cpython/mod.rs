@@ -94,8 +94,8 @@ pub fn extension_suffixes() -> impl Iterator<Item = &'static str> + Clone {
     }
 }
 
-/// How the names of files end from which modules are loaded, in the order in which they are tried (`_get_supported_file_loaders()`
-/// in Lib/importlib/_bootstrap_external.py).
+/// How the names of files end from which modules are loaded, in the order in which they are tried
+/// (`_get_supported_file_loaders()` in Lib/importlib/_bootstrap_external.py).
 pub fn module_suffixes() -> impl Iterator<Item = &'static str> + Clone {
     extension_suffixes().chain([".py", ".pyc"])
 }

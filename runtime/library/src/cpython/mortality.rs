@@ -1,11 +1,12 @@
 //! Which objects of an image are immortal: all but those whose end could be seen.
 //!
-//! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never dies:
-//! its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their reference
-//! counts, and so does what holds them, as it takes them along when it dies, and what only they hold. Modules and types, and what is in their
-//! namespaces, would take everything along; they live until a process ends anyway. `__main__` is the exception. What it and the
-//! code that runs refer to may die at any time, and until then become noticeable, or get to hold what is: so that stays mortal, with
-//! all that can be reached from it, but for containers of plain data.
+//! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never
+//! dies: its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep
+//! their reference counts, and so does what holds them, as it takes them along when it dies, and what only they hold.
+//! Modules and types, and what is in their namespaces, would take everything along; they live until a process ends
+//! anyway. `__main__` is the exception. What it and the code that runs refer to may die at any time, and until then
+//! become noticeable, or get to hold what is: so that stays mortal, with all that can be reached from it, but for
+//! containers of plain data.
 
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
@@ -36,8 +37,9 @@ pub fn are_immortal() -> bool {
     ARE_IMMORTAL.load(Ordering::Relaxed)
 }
 
-/// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never freed as
-/// these never die. `imported` is a module that C code is about to return, `stack` what C code refers to that has not returned yet.
+/// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never
+/// freed as these never die. `imported` is a module that C code is about to return, `stack` what C code refers to that
+/// has not returned yet.
 ///
 /// # Errors
 /// Those of `freeze`, which is `gc.freeze()`.
@@ -57,8 +59,8 @@ pub fn immortalize(
     let (running, held): (Vec<Address>, Vec<Address>) =
         held.into_iter().partition(|&object| stack.has(object));
     mark_mortal(&mut census, &certain, &running);
-    // Counts tell of what is marked, also when the code has ended that runs now. And a plain process has no modules of `cds`, which
-    // refer to others: what these hold ends with them.
+    // Counts tell of what is marked, also when the code has ended that runs now. And a plain process has no modules of
+    // `cds`, which refer to others: what these hold ends with them.
     let held = held.into_iter();
     let held = held.filter(|&object| !(census.is_marked(object) || own::is_modules(object)));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
@@ -203,8 +205,9 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
     }
 }
 
-/// Whether an object is a lock of the module `_thread`. eventlet replaces all that there are, and searches for others, which it then
-/// complains of: those that it has replaced have to be gone. What holds one may be immortal; whoever takes a lock writes to it anyway.
+/// Whether an object is a lock of the module `_thread`. eventlet replaces all that there are, and searches for others,
+/// which it then complains of: those that it has replaced have to be gone. What holds one may be immortal; whoever
+/// takes a lock writes to it anyway.
 ///
 /// # Safety
 /// The object is alive.
@@ -257,7 +260,8 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
     found
 }
 
-/// What is called at signals. An interpreter drops that before it finalizes anything (Modules/signalmodule.c, `_PySignal_Fini()`).
+/// What is called at signals. An interpreter drops that before it finalizes anything (Modules/signalmodule.c,
+/// `_PySignal_Fini()`).
 fn signal_handlers() -> impl Iterator<Item = Address> {
     // SAFETY: there is an interpreter, and the GIL is held.
     let handlers = (1..=64).map(|signal| unsafe { raw::cds_glue_signal_handler(signal) });

@@ -380,8 +380,8 @@ impl Object {
     pub fn import(name: &CStr) -> Result<Self> {
         let none = std::ptr::null_mut();
         let full_name = Self::str(&name.to_string_lossy())?;
-        // SAFETY: the name is NUL-terminated; the first function returns a new reference or NULL, as does the second, which sets no
-        // exception if there is no such module.
+        // SAFETY: the name is NUL-terminated; the first function returns a new reference or NULL, as does the second,
+        // which sets no exception if there is no such module.
         unsafe {
             let of_first_part = raw::PyImport_ImportModuleLevel(name.as_ptr(), none, none, none, 0);
             let of_first_part = Self::from_new(of_first_part)?;

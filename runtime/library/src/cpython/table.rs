@@ -180,8 +180,8 @@ impl Mapping {
     }
 }
 
-/// While there is one, memory of tables is kept for others: to have the kernel make pages takes longer than to look at what was in
-/// them. No image may be taken meanwhile.
+/// While there is one, memory of tables is kept for others: to have the kernel make pages takes longer than to look at
+/// what was in them. No image may be taken meanwhile.
 pub struct Kept;
 
 static IS_KEPT: AtomicBool = AtomicBool::new(false);

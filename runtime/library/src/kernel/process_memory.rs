@@ -20,7 +20,8 @@ impl ProcessMemory {
             iov_base: std::ptr::without_provenance_mut(address as usize),
             iov_len: bytes.len(),
         };
-        // SAFETY: the kernel writes to the bytes only, as many as there are; and does not follow the other address in this process.
+        // SAFETY: the kernel writes to the bytes only, as many as there are; and does not follow the other address in
+        // this process.
         let count =
             unsafe { libc::process_vm_readv(self.0, &raw const own, 1, &raw const theirs, 1, 0) };
         if usize::try_from(count).is_ok_and(|count| count == bytes.len()) {

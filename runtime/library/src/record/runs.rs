@@ -129,9 +129,9 @@ impl Recorder {
         }
     }
 
-    /// Ends the record of this process, and tells where it is, if there is one from which a child can renew the archive now: not if
-    /// the program has changed what a child would inherit, for the next start of the program is without that change. That start
-    /// has the archive renewed then.
+    /// Ends the record of this process, and tells where it is, if there is one from which a child can renew the archive
+    /// now: not if the program has changed what a child would inherit, for the next start of the program is without
+    /// that change. That start has the archive renewed then.
     pub fn end(&self) -> Option<PathBuf> {
         let mut open = self.open.lock().ok()?;
         let own = open.as_mut().filter(|open| open.is_of_this_process())?;

@@ -192,8 +192,8 @@ struct Collector<'a> {
     nodes: Vec<Node>,
     /// Hash-consing: what is encoded alike is one object.
     known: FxHashMap<Rc<Encoded>, u32>,
-    /// Constants of the lower layer by the hash of what they are encoded as: there are so many that to keep that takes longer than to
-    /// encode the few again that are asked for.
+    /// Constants of the lower layer by the hash of what they are encoded as: there are so many that to keep that takes
+    /// longer than to encode the few again that are asked for.
     in_lower: FxHashMap<u64, Object>,
     /// Live objects that have been encoded, by address.
     seen: FxHashMap<usize, Reference>,

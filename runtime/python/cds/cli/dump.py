@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from cds import interpreter
 from cds.cli import command_parser
-from cds.collect import interpreter, tracelist
+from cds.collect import tracelist
 from cds.collect.tracelist import Entry
 from cds.collect.tracing import trace_imports, trace_program
 from cds.dump import (

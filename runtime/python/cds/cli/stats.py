@@ -7,8 +7,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from cds import interpreter
 from cds.cli import command_parser
-from cds.collect import interpreter
 
 EXIT_TROUBLE = 125
 

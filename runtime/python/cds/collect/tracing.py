@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cds.collect import interpreter, tracelist
+from cds import interpreter
+from cds.collect import tracelist
 from cds.collect.tracelist import Entry
 
 # Names come by standard input, and what went wrong goes to the descriptor that is given:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cds
-from cds.collect import installation, interpreter
+from cds import interpreter
+from cds.collect import installation
 from cds.collect.tracelist import Entry
 from cds.image import looks
 

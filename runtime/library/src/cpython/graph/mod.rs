@@ -1,6 +1,7 @@
-//! The immortal objects of an image and the references between them, recorded when they were made immortal. At the end of a process
-//! only those are looked at again that may refer to others since: those with a part in a page that was written, unless a hash of
-//! their parts (of 64 bits) is what it was. Most objects in such pages have not changed, and following their references takes longer.
+//! The immortal objects of an image and the references between them, recorded when they were made immortal. At the end
+//! of a process only those are looked at again that may refer to others since: those with a part in a page that was
+//! written, unless a hash of their parts (of 64 bits) is what it was. Most objects in such pages have not changed, and
+//! following their references takes longer.
 
 mod recording;
 
@@ -195,8 +196,8 @@ unsafe fn refers_to_none(object: Address) -> bool {
     unsafe { heap::is_leaf(object) || raw::cds_glue_is_gc(object) == 0 }
 }
 
-/// Calls a function with the pieces of memory from which an object refers to others: where each begins, and how many bytes it has.
-/// Returns whether these are known.
+/// Calls a function with the pieces of memory from which an object refers to others: where each begins, and how many
+/// bytes it has. Returns whether these are known.
 ///
 /// # Safety
 /// The object is alive, and the class is one that is defined in Python.

@@ -22,11 +22,11 @@ use crate::cpython::object::{Object, Result};
 use crate::image::restored::refusal;
 use crate::record::runs::Subject;
 
-/// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any more, or if
-/// it is for certain arguments of this program, and the run has others: then it becomes one for any.
+/// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any
+/// more, or if it is for certain arguments of this program, and the run has others: then it becomes one for any.
 ///
-/// One that was only made with other options, for another user, or with other variables, fits others: processes that take turns
-/// would renew it for ever.
+/// One that was only made with other options, for another user, or with other variables, fits others: processes that
+/// take turns would renew it for ever.
 pub fn needs_renewal(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
     is_of_no_use(path) || of_program(path, program, |then| then.has_others(arguments))
 }

@@ -1,9 +1,9 @@
 //! What a traced process does without a system call: breakpoints in functions of the C library that are about the
-//! environment, and in those of the kernel and the interpreter that tell the time, and a watchpoint on the variable `environ`, for code that
-//! reads or writes it by itself.
+//! environment, and in those of the kernel and the interpreter that tell the time, and a watchpoint on the variable
+//! `environ`, for code that reads or writes it by itself.
 //!
-//! The functions read `environ`, too, as does the dynamic linker; what they look for is known or goes to nobody. Any other
-//! code that reads the variable may look at the whole environment.
+//! The functions read `environ`, too, as does the dynamic linker; what they look for is known or goes to nobody. Any
+//! other code that reads the variable may look at the whole environment.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -48,8 +48,8 @@ type Question = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
 /// `secure_getenv()` calls `getenv()`.
 const FUNCTIONS: [(&CStr, Question); 12] = [
-    // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait no longer, calls
-    // others.
+    // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait
+    // no longer, calls others.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
     (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
     (c"PyTime_PerfCounter", |_, _| Ok(CLOCK)),
@@ -115,8 +115,8 @@ const INT3: u8 = 0xcc;
 const TRAP_HWBKPT: i32 = 4;
 /// The same of a single step.
 const TRAP_TRACE: i32 = 2;
-/// The same of a debug exception for which the processor names no reason. A virtual machine may lose the reason, which is the watchpoint
-/// then: nobody else sets one. It is that of the instruction `int1`, too.
+/// The same of a debug exception for which the processor names no reason. A virtual machine may lose the reason, which
+/// is the watchpoint then: nobody else sets one. It is that of the instruction `int1`, too.
 const TRAP_BRKPT: i32 = 1;
 const INT1: u8 = 0xf1;
 

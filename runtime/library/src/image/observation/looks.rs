@@ -349,7 +349,8 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
     })
 }
 
-/// The file of the library that is asking for random bytes by `getrandom(3)`; none if it is the interpreter, or asks in another way.
+/// The file of the library that is asking for random bytes by `getrandom(3)`; none if it is the interpreter, or asks in
+/// another way.
 ///
 /// # Errors
 /// The process has ended.
@@ -502,8 +503,8 @@ fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
     (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
 }
 
-/// Whether opening a file, or a question about it, tells of control groups what is compared. What groups have used, and which groups there
-/// are, is not.
+/// Whether opening a file, or a question about it, tells of control groups what is compared. What groups have used, and
+/// which groups there are, is not.
 fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
     if path == b"/proc/self/cgroup" {
         return true;

@@ -1,4 +1,5 @@
-//! A process that imports, or runs a program, is traced (ptrace(2)): what does it look at, and what does it do that others can see?
+//! A process that imports, or runs a program, is traced (ptrace(2)): what does it look at, and what does it do that
+//! others can see?
 
 #[cfg(target_arch = "x86_64")]
 pub mod breakpoints;

@@ -1,8 +1,10 @@
-//! Where a program is stopped that is watched: before it first looks at what differs from run to run, or does what others can see.
+//! Where a program is stopped that is watched: before it first looks at what differs from run to run, or does what
+//! others can see.
 //!
-//! At the ends of imports the program forks *candidates* (`program.rs`), which the tracer does not let run. When the program is
-//! about to look, it is killed, and the candidate that it has forked last goes on in its place, to become the image. So nothing
-//! is in an image that depends on what its key does not compare, and nothing that others can see is done.
+//! At the ends of imports the program forks *candidates* (`program.rs`), which the tracer does not let run. When the
+//! program is about to look, it is killed, and the candidate that it has forked last goes on in its place, to become
+//! the image. So nothing is in an image that depends on what its key does not compare, and nothing that others can see
+//! is done.
 
 use std::collections::BTreeSet;
 use std::ffi::{c_int, c_long};
@@ -240,8 +242,8 @@ impl<'a> Program<'a> {
         found.map(|(_, what)| *what)
     }
 
-    /// What becomes of a look from code in these files. What the interpreter does before the program begins is done at each start, too;
-    /// what `.pth` files and `sitecustomize` do then is not.
+    /// What becomes of a look from code in these files. What the interpreter does before the program begins is done at
+    /// each start, too; what `.pth` files and `sitecustomize` do then is not.
     pub fn judge(&self, what: &str, files: &Files) -> Verdict {
         let is_of_program = self.has_begun || !files.modules.is_empty();
         // Code of `cds` writes for the program only: `reconfigure()` of a stream does, which is watched.

@@ -1,8 +1,8 @@
-//! Processes that are traced run on the processor of their tracer. Of the two, one always waits for the other: to wake up a processor
-//! that idles, thousands of times, costs as much as all else that is done.
+//! Processes that are traced run on the processor of their tracer. Of the two, one always waits for the other: to wake
+//! up a processor that idles, thousands of times, costs as much as all else that is done.
 //!
-//! A process does not see that. It gets all of its processors back before it asks which they are, and before it starts others, which
-//! have as many as it has.
+//! A process does not see that. It gets all of its processors back before it asks which they are, and before it starts
+//! others, which have as many as it has.
 
 use std::collections::BTreeSet;
 use std::ffi::c_long;

@@ -29,8 +29,8 @@ pub struct ClockFunctions {
 pub struct Watch<'a> {
     /// The path that the process has as its request.
     pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.image.looks` knows them: what is looked at, and the file of the module; or the directory
-    /// of its package with a slash behind it, or the file of functions with `()` behind it.
+    /// Looks of modules that do not count, as `cds.image.looks` knows them: what is looked at, and the file of the
+    /// module; or the directory of its package with a slash behind it, or the file of functions with `()` behind it.
     pub excused: &'a Excused,
     /// Where the package `cds` lies: what its code looks at does not count.
     pub own_directory: &'a Path,
@@ -40,8 +40,8 @@ pub struct Watch<'a> {
 pub type Excused = BTreeMap<(String, String), Option<Fact>>;
 
 impl Watch<'_> {
-    /// What is compared instead, if anything is, where a module, by its file, looks at something; none if it is not excused. `excuse()`
-    /// in looks.py does the same.
+    /// What is compared instead, if anything is, where a module, by its file, looks at something; none if it is not
+    /// excused. `excuse()` in looks.py does the same.
     pub fn excuse(&self, what: &str, file: &str) -> Option<Option<Fact>> {
         let known = |file: &str| self.excused.get(&(what.to_owned(), file.to_owned()));
         let mut slashes = file.rmatch_indices('/');

@@ -1,5 +1,5 @@
-//! What the C library calls the program in messages and in the system's log (error(3), syslog(3)): the first argument of the process, and
-//! its last part.
+//! What the C library calls the program in messages and in the system's log (error(3), syslog(3)): the first argument
+//! of the process, and its last part.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;

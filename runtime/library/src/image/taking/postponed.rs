@@ -16,8 +16,8 @@ pub type SetUp = unsafe extern "C" fn(module: *mut PyObject) -> c_int;
 /// A set-up that is still to be done.
 struct Postponed {
     set_up: SetUp,
-    /// The address of the module, which lives as long as the interpreter, as all do that are initialized in a single phase (PEP 489):
-    /// `modules_by_index` has it (CPython, Python/import.c).
+    /// The address of the module, which lives as long as the interpreter, as all do that are initialized in a single
+    /// phase (PEP 489): `modules_by_index` has it (CPython, Python/import.c).
     module: usize,
     depends_on: State,
 }

@@ -1,5 +1,6 @@
-//! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the image,
-//! as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on ([`mod@crate::image::observation::point`]).
+//! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the
+//! image, as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on
+//! ([`mod@crate::image::observation::point`]).
 
 use std::ffi::{CString, c_int};
 use std::io::Error;
@@ -70,8 +71,8 @@ pub struct Chosen {
     pub audit_hooks: Option<AuditHooks>,
 }
 
-/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns none in the
-/// program, and in the candidate once it is chosen.
+/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns
+/// none in the program, and in the candidate once it is chosen.
 pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
     let hooks = AuditHooks::set_aside_but_first()?;
@@ -175,8 +176,8 @@ fn flush(preparation: &Object) -> object::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel keeps for the process what it has kept before the program has begun. `has_only_kept` says that this was so, and
-/// that no system call has changed it since.
+/// Whether the kernel keeps for the process what it has kept before the program has begun. `has_only_kept` says that
+/// this was so, and that no system call has changed it since.
 fn is_as_before(has_only_kept: bool) -> bool {
     let Ok(known) = KERNEL.lock() else {
         return false;
