@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
+use cpython_cds_tests::skips::skipped;
 use cpython_cds_tests::{Outcome, Project, compile, python};
 
 /// A program that imports the module `kept`, whose image can be taken.
@@ -229,7 +230,7 @@ def work(): return sorted(table.group_by('k', use_threads=True).aggregate([('v',
         if probe.status == 0 {
             story.same().success();
         } else {
-            println!("{package} is not installed for {}", python().display());
+            skipped(format_args!("{package} is not installed for {}", python().display()));
         }
     }
 }
@@ -304,7 +305,7 @@ def must(result):
         let story = Story::new(&kept, "");
         let probe = Outcome::of(&mut story.command(&["-c", "import kept"]));
         if probe.status != 0 {
-            println!("{name}: {}", probe.stderr);
+            skipped(format_args!("{name}: {}", probe.stderr));
             continue;
         }
         assert_eq!(
@@ -355,7 +356,7 @@ address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(key)))
         let story = Story::new(&format!("{KEY}assert not {call}\n"), "");
         let probe = Outcome::of(&mut story.command(&["-c", "import kept"]));
         if probe.status != 0 {
-            println!("{meaning}: {}", probe.stderr);
+            skipped(format_args!("{meaning}: {}", probe.stderr));
             continue;
         }
         let refusal = story.refusal();

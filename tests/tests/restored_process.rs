@@ -33,7 +33,7 @@ fn take(project: &Project, change: impl Fn(&mut Command)) {
     Outcome::of(&mut dump).success();
 }
 
-/// Runs a program restored, and as ever; returns what it does in both.
+/// Runs a program restored, and as usual; returns what it does in both.
 #[track_caller]
 fn same(project: &Project, arguments: &[&str]) -> Outcome {
     let restored = restored(project, arguments);

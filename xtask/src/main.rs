@@ -13,6 +13,7 @@ mod install;
 mod interpreter;
 mod kept;
 mod launcher;
+mod lint;
 mod mirror;
 mod object;
 mod patch;

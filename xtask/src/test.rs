@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, disk, interpreter, mirror, patch, runtime, tidy};
+use crate::{deps, disk, interpreter, lint, mirror, patch, runtime, tidy};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -68,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         build
     };
     let cargo = |arguments: &[&str]| cargo(&workspace, &build, arguments);
+    step("ruff and mypy", || lint::run(&workspace, &build))?;
     optional("rustfmt", "fmt", || cargo(&["fmt", "--all", "--check"]))?;
     optional("clippy", "clippy", || {
         let packages = [
@@ -83,7 +85,13 @@ pub fn run(args: &Args) -> Result<()> {
         return step("cargo test", || checked(&workspace, &build));
     }
     cross_check(&workspace, &build)?;
-    step("cargo test", || cargo(&["test", "--workspace"]))?;
+    step("cargo test", || {
+        counted(&mut cargo_command(
+            &workspace,
+            &build,
+            &["test", "--workspace"],
+        ))
+    })?;
     step("programs of packages", || {
         run_program(&workspace, &build, "programs", &["--in-ci"])
     })?;
@@ -147,7 +155,7 @@ fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
         "CPYTHON_CDS_PYTHON",
         interpreter::program(&build.installation())?,
     );
-    finish(&mut command)
+    counted(&mut command)
 }
 
 /// Tests that make no sense with a profile: files, and tests by parts of their names.
@@ -258,9 +266,32 @@ fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>
     if probe.is_ok_and(|status| status.success()) {
         return step(&format!("cargo {subcommand}"), work);
     }
-    eprintln!(
-        "== cargo {subcommand}: skipped, the toolchain lacks it (rustup component add {component})\n"
+    let lack = format!("the toolchain lacks cargo {subcommand} (rustup component add {component})");
+    ensure!(
+        !forbids_skips(),
+        "nothing may be left out (CDS_NO_SKIPS): {lack}"
     );
+    eprintln!("== cargo {subcommand}: left out, {lack}\n");
+    Ok(())
+}
+
+/// Whether all has to be tested, as the tests themselves know it (tests/src/skips.rs).
+fn forbids_skips() -> bool {
+    env::var_os("CDS_NO_SKIPS").is_some_and(|value| value == "1")
+}
+
+/// Runs tests, and counts what they have left out.
+fn counted(command: &mut Command) -> Result<()> {
+    let notes = tempfile::NamedTempFile::new().context("cannot create a file for notes")?;
+    finish(command.env("CDS_SKIPS", notes.path()))?;
+    let text = fs::read_to_string(notes.path()).context("cannot read the notes of the tests")?;
+    eprintln!(
+        "== left out by tests, for what this machine lacks: {}",
+        text.lines().count()
+    );
+    for line in text.lines() {
+        eprintln!("   {line}");
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! The interpreter's file asks for no dynamic linker (`ld --no-dynamic-linker`), so that the kernel starts this code at
 //! once. If a startup image fits, it takes the process's place, and neither the C library nor any other has to be
 //! loaded. Otherwise the [`dynamic_linker`] is loaded and entered, as the kernel would have done it, and the interpreter
-//! starts as ever.
+//! starts as usual.
 //!
 //! Nothing is relocated yet, there is no C library and no thread pointer: this is made into an object of its own that
 //! may refer to no other symbols than the two that `xtask` knows of.

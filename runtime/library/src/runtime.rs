@@ -49,7 +49,7 @@ pub struct Exit;
 
 static CURRENT: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
-/// `-X cds_strict`, and whether a panic is told of. Known before there is a runtime.
+/// `-X cds_strict`, and whether a panic is reported. Known before there is a runtime.
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
 static TELLS_PANICS: AtomicBool = AtomicBool::new(false);
 
@@ -69,7 +69,7 @@ pub fn disable() {
     HAS_PANICKED.store(true, Ordering::Release);
 }
 
-/// The panic hook. A program does as well without archives, so only who wants to know is told.
+/// The panic hook. A program does as well without archives, so it is reported only where `-X cds_strict` asks for it.
 pub fn report_panic(panic: &PanicHookInfo) {
     if TELLS_PANICS.load(Ordering::Relaxed) && !HAS_PANICKED.load(Ordering::Acquire) {
         complain(&format!("the archive is not used any more: {panic}"));

@@ -1,7 +1,7 @@
 """`-X cds_auto=FILE[,image]`: an archive, and a startup image, that renew themselves.
 
 A run that has to do without the archive for some module, or without the image, leaves a record
-beside the archive (runtime/library/src/runs.rs).  The process that this module is for writes both anew
+beside the archive (runtime/library/src/record/runs.rs).  The process that this module is for writes both anew
 from the records of runs that have ended, while nobody waits for it.
 """
 

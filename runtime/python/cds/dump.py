@@ -231,7 +231,7 @@ class _Collector:
         return [(*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys]
 
     def skipped_files(self) -> list[Module]:
-        found = []
+        found: list[Module] = []
         for file, source in sorted(self._sources.items()):
             if isinstance(source, Unusable):
                 with contextlib.suppress(OSError, UnicodeEncodeError):
@@ -293,7 +293,7 @@ class _Collector:
             yield from modules_below(location, package, self._listings)
 
     def _stdlib(self) -> Iterator[tuple[str, Found]]:
-        for name in _imp._frozen_module_names():
+        for name in _imp._frozen_module_names():  # type: ignore[attr-defined]
             # Not so under -X frozen_modules=off.
             if _imp.is_frozen(name):
                 yield name, Found(Origin.FROZEN)
@@ -371,8 +371,8 @@ def _loaded(file: str) -> SourceCode | Unusable:
 def _frozen_code(name: str) -> CodeType:
     # Not get_frozen_object(): it may return the object of the archive in use, which
     # has run and is specialised for this process.
-    data, _, _ = _imp.find_frozen(name, withdata=True)
-    code: CodeType = marshal.loads(data)
+    data, _, _ = _imp.find_frozen(name, withdata=True)  # type: ignore[misc]
+    code: CodeType = marshal.loads(data)  # type: ignore[arg-type]
     return code
 
 

@@ -9,7 +9,6 @@ import sys
 import unittest
 
 from cds.text.progress import ProgressLine
-
 from tests.support import TreeTestCase
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -93,7 +92,7 @@ class Dump(CommandTestCase):
                 "  tables              210 B",
                 "Packages  modules     .pyc  archive",
                 "  app           2  2.0 KiB  4.9 KiB",
-                "Not archived, and imported as ever: 3 modules",
+                "Not archived, and imported as usual: 3 modules",
                 "  built-in module: 1: sys",
                 "  does not compile: 1: broken ('(' was never closed (line 1))",
                 "  not found: 1: missing",
@@ -188,7 +187,7 @@ class Errors(CommandTestCase):
             self.cds_fails(1, "dump", "app.lst", "app.cds").splitlines(),
             [
                 "cds dump: error: nothing to archive",
-                "Not archived, and imported as ever: 1 module",
+                "Not archived, and imported as usual: 1 module",
                 "  built-in module: 1: sys",
             ],
         )

@@ -6,7 +6,6 @@ from unittest import mock
 
 from cds.collect.directories import DirectoryIndex
 from cds.collect.listing import Listings
-
 from tests.support import LONG_AGO_NS, RandomTree, TreeTestCase, file_finder
 
 

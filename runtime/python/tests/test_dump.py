@@ -9,7 +9,6 @@ from unittest import mock
 from cds.collect.installation import stdlib_directory
 from cds.collect.tracelist import parse
 from cds.dump import DumpError, NothingToArchive, Selection, Skipped, Summary, dump
-
 from tests.support import LONG_AGO_NS, RecordingWriter, TreeTestCase, archive_writer
 
 

@@ -4,7 +4,6 @@ import unittest
 from unittest import mock
 
 from cds.collect.freshness import Unsettled, observe
-
 from tests.support import LONG_AGO_NS, TreeTestCase, make_old
 
 

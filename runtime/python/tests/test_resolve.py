@@ -13,7 +13,6 @@ from unittest import mock
 from cds.collect.listing import Listings
 from cds.collect.resolve import Found, Origin, Resolver
 from cds.collect.tracelist import Entry
-
 from tests.support import RandomTree, TreeTestCase
 
 

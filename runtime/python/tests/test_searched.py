@@ -5,6 +5,7 @@ import tempfile
 import unittest
 
 from _cds_archive import found_by_search
+
 from cds.image.searched import Searches, in_one
 
 

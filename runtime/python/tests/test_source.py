@@ -13,7 +13,6 @@ from types import CodeType
 from unittest import mock
 
 from cds.collect.source import Unusable, load
-
 from tests.support import LONG_AGO_NS, TreeTestCase, make_old
 
 

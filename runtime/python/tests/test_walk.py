@@ -5,7 +5,6 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from cds.collect.listing import Listings
 from cds.collect.resolve import Origin
 from cds.collect.walk import modules_below
-
 from tests.support import TreeTestCase
 
 

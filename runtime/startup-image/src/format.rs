@@ -12,7 +12,7 @@ use crate::times::modified_ns;
 
 const WORD: usize = size_of::<u64>();
 
-/// What is told of a frozen process besides its pages.
+/// What is known of a frozen process besides its pages.
 #[derive(Serialize, Deserialize)]
 pub struct Image<'a> {
     #[serde(borrow)]
@@ -159,7 +159,7 @@ pub struct Process<'a> {
     pub restored: u64,
 }
 
-/// What a restored process is told of its start.
+/// What a restored process gets to know of its start.
 #[repr(C)]
 pub struct Restored {
     pub argc: u64,

@@ -1,4 +1,4 @@
-//! The README says how many patches there are, and how many lines they add and remove.
+//! Each patch says of which kind it is, and the README how many there are, and how many lines they add and remove.
 
 use std::fs;
 
@@ -7,10 +7,27 @@ use anyhow::{Context, Result};
 use crate::series::Series;
 use crate::workspace::Workspace;
 
+/// A hook calls the runtime. What is upstreamable needs no runtime, and is of use to CPython. What is temporary can go when
+/// a release has it.
+const KINDS: [&str; 3] = ["hook", "upstreamable", "temporary"];
+
 pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let series = Series::load(&workspace.patches())?;
+    let mut problems = Vec::new();
     let (mut added, mut removed) = (0, 0);
     for patch in &series.patches {
+        let mut lines = patch
+            .text
+            .lines()
+            .take_while(|line| !line.starts_with("diff "));
+        let kind = lines.find_map(|line| line.strip_prefix("Kind: "));
+        if !kind.is_some_and(|kind| KINDS.contains(&kind)) {
+            problems.push(format!(
+                "{} has no line \"Kind: {}\"",
+                patch.name,
+                KINDS.join("|")
+            ));
+        }
         let changes = patch.text.lines();
         for line in changes.skip_while(|line| !line.starts_with("diff ")) {
             added += usize::from(line.starts_with('+') && !line.starts_with("+++"));
@@ -21,9 +38,8 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let expected = format!("{count} patches ({added} lines added, {removed} removed)");
     let text =
         fs::read_to_string(workspace.root().join("README.md")).context("cannot read README.md")?;
-    let problem = || format!("README.md does not say \"{expected}\"");
-    Ok((!text.contains(&expected))
-        .then(problem)
-        .into_iter()
-        .collect())
+    if !text.contains(&expected) {
+        problems.push(format!("README.md does not say \"{expected}\""));
+    }
+    Ok(problems)
 }

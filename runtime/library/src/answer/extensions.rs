@@ -1,6 +1,6 @@
 //! Extension modules of the standard library that need no loading, because they are part of the interpreter.
 //!
-//! Such a module is also a file, which the import system finds as ever. The init function of the interpreter's own
+//! Such a module is also a file, which the import system finds as usual. The init function of the interpreter's own
 //! copy is used if the file is known to be the one that was built from the same objects: the dump compares its
 //! content with what the build recorded, and notes its modification time and size.
 

@@ -36,7 +36,7 @@ pub fn finish(runtime: &Runtime) {
     }
 }
 
-/// What is told; as JSON the field names are those of the document.
+/// What is reported; as JSON the field names are those of the document.
 #[derive(Serialize)]
 struct Report {
     /// The startup image that the process was restored from; the rest is about what it has done since.

@@ -46,8 +46,8 @@ Write the code of modules into ARCHIVE, for `python -X cds=ARCHIVE` to run.
 
 Which modules: those named in the LISTs, and those that the options add. Each is
 looked up the way an import would, and no module's code is run, unless --import or
---script say so. What cannot be archived (extension modules, for one) is told, and
-imported as ever.
+--script say so. What cannot be archived (extension modules, for one) is reported, and
+imported as usual.
 """
 
 _EPILOG = """\
@@ -395,7 +395,7 @@ def _skipped_lines(skipped: Iterable[Skipped], verbose: bool) -> Iterator[str]:
     if not groups:
         return
     number = sum(map(len, groups.values()))
-    yield f"Not archived, and imported as ever: {count(number, 'module')}"
+    yield f"Not archived, and imported as usual: {count(number, 'module')}"
     for reason, modules in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         if verbose:
             yield f"  {reason}: {len(modules)}"

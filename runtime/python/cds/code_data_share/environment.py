@@ -1,4 +1,4 @@
-"""`PYCDSMODE`, `PYCDSLIST`, `PYCDSARCHIVE`, `PYCDSVERBOSE`: how code-data-share 0.1.0 is told what to do.
+"""`PYCDSMODE`, `PYCDSLIST`, `PYCDSARCHIVE`, `PYCDSVERBOSE`: the variables that code-data-share 0.1.0 reads.
 
 The interpreter calls `start()` after `site`, if one of these variables is set and may be
 looked at.  Sharing is then under way already: an archive is mapped before the first
@@ -59,12 +59,12 @@ def trace(class_list: str) -> None:
     get_code = _bootstrap_external.SourceLoader.get_code
 
     def traced(self: object, name: str) -> CodeType | None:
-        code: CodeType | None = get_code(self, name)
+        code: CodeType | None = get_code(self, name)  # type: ignore[arg-type]
         print(name, file=file, flush=True)
         tell(f"code: {code}", 2)
         return code
 
-    _bootstrap_external.SourceLoader.get_code = traced
+    _bootstrap_external.SourceLoader.get_code = traced  # type: ignore[assignment, method-assign]
 
 
 def share(archive: str) -> None:
@@ -109,7 +109,7 @@ class _Reporter:
 
         reporter = cls(frozenset(module_names()))
         sys.meta_path.insert(0, reporter)
-        basics = _bootstrap_external._LoaderBasics
+        basics = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
         basics.exec_module = reporter.reported(basics.exec_module)
 
     def find_spec(

@@ -66,7 +66,7 @@ def _set_mode(mode: SupportsIndex) -> None:
 
 
 def _set_verbose(mode: SupportsIndex) -> None:
-    """Set how much is told: 0, 1 or 2."""
+    """Set how much is printed: 0, 1 or 2."""
     verbose = mode.__index__() if hasattr(mode, "__index__") else _refuse_integer(mode)
     if not 0 <= verbose <= 2:
         raise CDSException(f"invalid verbose: {verbose}.")

@@ -28,7 +28,7 @@ def compiled(pattern: Pattern) -> tuple[Any, ...] | None:
     try:
         with warnings.catch_warnings(), _captured() as calls:
             warnings.simplefilter("error")
-            re._compiler.compile(pattern.pattern, pattern.flags)
+            re._compiler.compile(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
     except (re.error, Warning, ValueError, OverflowError, RecursionError):
         return None
     (arguments,) = calls
@@ -48,7 +48,7 @@ def compiled(pattern: Pattern) -> tuple[Any, ...] | None:
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
     """Give a list of what the compiler passes to `_sre.compile()` meanwhile."""
     calls: list[tuple[Any, ...]] = []
-    compiler = re._compiler
+    compiler = re._compiler  # type: ignore[attr-defined]
     sre = compiler._sre
     compiler._sre = SimpleNamespace(
         **{**vars(sre), "compile": lambda *arguments: calls.append(arguments)}

@@ -172,7 +172,7 @@ def _frozen_locations(name: str) -> tuple[str, ...] | None:
     """Return a frozen package's `__path__`, as FrozenImporter.find_spec() makes it."""
     if not _imp.is_frozen_package(name):
         return None
-    _, _, original_name = _imp.find_frozen(name)
+    _, _, original_name = _imp.find_frozen(name)  # type: ignore[misc]
     stdlib = getattr(sys, "_stdlib_dir", None)
     # Only frozen packages that are a stdlib module under its own name have files.
     if not stdlib or original_name != name:

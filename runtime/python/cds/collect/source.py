@@ -104,7 +104,7 @@ def _unmarshalled(data: bytes, path: str) -> CodeType | None:
         return None
     if code.co_filename != path:
         # The .pyc was made where the tree lay then; importlib corrects it likewise.
-        _imp._fix_co_filename(code, path)
+        _imp._fix_co_filename(code, path)  # type: ignore[attr-defined]
     return code
 
 

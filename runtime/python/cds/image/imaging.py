@@ -97,13 +97,16 @@ def take_program_image(
     terminal that is like that of a recorded run, and may take so many seconds.  Return what went
     wrong, if something did.
     """
-    request = {"is_of_program": True, "is_for_any_arguments": is_for_any_arguments}
+    request: dict[str, object] = {
+        "is_of_program": True,
+        "is_for_any_arguments": is_for_any_arguments,
+    }
     return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
 
 
 def list_program(program: Sequence[str]) -> list[str] | Problem:
     """Return the lines of a trace list for what a program loads until it is stopped."""
-    request = {"is_of_program": True, "is_for_any_arguments": True}
+    request: dict[str, object] = {"is_of_program": True, "is_for_any_arguments": True}
     taking = _Taking(None, request, program)
     problem = taking.take(None)
     return taking.lines if problem is None else problem

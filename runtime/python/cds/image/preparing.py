@@ -345,7 +345,7 @@ def _archive_module() -> "Any":
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
     """Name threads, open files, timers, and what watches the program."""
-    if _thread._count() > 0:  # type: ignore[attr-defined]
+    if _thread._count() > 0:
         yield from _threads()
     for number, target in _open_files().items():
         if inherited.get(number) != target:

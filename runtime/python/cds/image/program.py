@@ -58,7 +58,7 @@ class Program(preparing.Preparation):
         # The interpreter loads them for this package only, if no other module has them.
         modules = map(startup.variables_of, sys.modules.values())
         others = {id(it) for variables in modules for it in variables.values()}
-        for module in (gc, startup.atexit):
+        for module in (gc, startup.atexit):  # type: ignore[attr-defined]
             if id(module) not in others:
                 own[module.__name__] = sys.modules.pop(module.__name__)
         # What it was found by is found again.

@@ -48,7 +48,7 @@ _keeps_arguments = False
 _renews_time_zone = False
 
 # The environment: `os.environ` and `os.environb` have the same dict.
-environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
+environ: dict[bytes, bytes] = posix.environ
 
 # What imports have made of it: what they have removed first, and what they have set then.
 _removed: list[bytes] = []
@@ -261,7 +261,7 @@ def _renew_processor_times() -> None:
     psutil = _of("psutil")
     for name, arguments in (("_last_cpu_times", {}), ("_last_per_cpu_times", {"percpu": True})):
         for variable in (name, f"{name}_2"):
-            kept = psutil.get(variable)
+            kept: Any = psutil.get(variable)
             # By threads; it has none where they cannot be read.
             for thread in [*kept] if isinstance(kept, dict) else []:
                 try:
@@ -390,8 +390,8 @@ def _renew_secrets() -> None:
             current._config["authkey"] = key
     object_id = _of("bson.objectid").get("ObjectId")
     if hasattr(object_id, "_ObjectId__random"):
-        object_id._ObjectId__random = os.urandom(5)
-        object_id._inc = int.from_bytes(os.urandom(3))
+        object_id._ObjectId__random = os.urandom(5)  # type: ignore[union-attr]
+        object_id._inc = int.from_bytes(os.urandom(3))  # type: ignore[union-attr]
     _set("sqlfluff.core.helpers.identity", "_cache_key_prefix", os.urandom(8).hex())
     _set("tempfile", "_name_sequence", None)
     _set("uuid", "_node", None)

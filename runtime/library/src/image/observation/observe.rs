@@ -326,7 +326,7 @@ impl Observer<'_> {
         Ok(())
     }
 
-    /// Whether a process is told of the end of a child that it does not know of.
+    /// Whether a signal to a process is about the end of a child that it does not know.
     fn is_about_candidate(&self, pid: i32) -> io::Result<bool> {
         let Some(program) = &self.program else {
             return Ok(false);
@@ -711,7 +711,9 @@ impl Observer<'_> {
     /// Writes the record for the process that is about to read it, and lets it go.
     fn finish(&mut self, pid: i32) -> io::Result<()> {
         if !self.breakpoints.are_set() {
-            return Err(Error::other("the C library is another one"));
+            return Err(Error::other(
+                "the process has loaded another C library than this one",
+            ));
         }
         fs::write(self.path, &self.record)?;
         self.let_go(Some(pid))

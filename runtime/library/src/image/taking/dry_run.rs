@@ -60,7 +60,7 @@ impl DryRun {
 type Action = [u64; 4];
 const BYTES_OF_SIGNALS: usize = 8;
 
-/// While there is one, no handler of the program is told that a child has ended.
+/// While there is one, no handler of the program hears that a child has ended.
 pub struct Unheard(Action);
 
 impl Unheard {

@@ -16,6 +16,9 @@ use crate::cpython::object::{Object, Raised};
 use crate::image::restored::variables::{self, Compared, Variable};
 use crate::runtime::Runtime;
 
+/// Whoever sees it has mixed two installations.
+const OTHER_PACKAGE: &str = "the Python package cds does not belong to this interpreter: install the interpreter again, with its library";
+
 /// What the imports looked at, and what the process was started with.
 pub struct Observed {
     build_id: String,
@@ -101,7 +104,7 @@ impl Observed {
         for item in items(c"paths")? {
             let fields = item.to_items()?;
             let [path, kind, mtime_ns, ctime_ns, inode, size] = fields.as_slice() else {
-                return Err("the package cds is another one".into());
+                return Err(OTHER_PACKAGE.into());
             };
             let ctime_ns = ctime_ns.to_i64()?;
             let stamp = match kind.to_str()? {
@@ -130,7 +133,7 @@ impl Observed {
         {
             let fields = item.to_items()?;
             let [path, names] = fields.as_slice() else {
-                return Err("the package cds is another one".into());
+                return Err(OTHER_PACKAGE.into());
             };
             searched.push(SearchedDirectory::now(path.to_bytes()?, names.to_bytes()?)?);
         }
@@ -147,7 +150,7 @@ impl Observed {
         for item in items(c"terminals")? {
             let fields = item.to_items()?;
             let [number, with_modes, with_size] = fields.as_slice() else {
-                return Err("the package cds is another one".into());
+                return Err(OTHER_PACKAGE.into());
             };
             let number = number.to_i64()? as u8;
             asked.push(Terminal::of(
