@@ -17,12 +17,29 @@ pub fn update(path: &Path, results: &Results) -> Result<()> {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let section = format!(
         "\n{}\n\n{}\n",
-        report::circumstances(results),
+        in_lines(&report::circumstances(results)),
         report::programs(results).to_markdown()
     );
     let text = replaced(&text, &section)
         .with_context(|| format!("{} has no place for the table: {START}", path.display()))?;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Divides a text into lines, as the rest of the README has them.
+fn in_lines(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= LONGEST => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn replaced(text: &str, section: &str) -> Option<String> {
@@ -45,6 +62,14 @@ mod tests {
         assert_eq!(replaced("a\n", "new\n"), None);
     }
 
+    #[test]
+    fn no_line_is_too_long() {
+        let text = "word ".repeat(100);
+        let lines = in_lines(&text);
+        assert_eq!(lines.lines().map(str::len).max(), Some(119));
+        assert_eq!(lines.replace('\n', " "), text.trim_end());
+    }
+
     /// The README has a table as this program writes it, and says when, where and with what it was measured.
     #[test]
     fn the_readme_has_such_a_table() {
@@ -65,7 +90,8 @@ mod tests {
             );
         }
         assert!(rows.count() > 10);
-        let circumstances = section.trim_start().lines().next().unwrap_or_default();
+        let circumstances = section.trim_start().split("\n\n").next();
+        let circumstances = circumstances.unwrap_or_default().replace('\n', " ");
         let (date, _) = circumstances.split_once(',').expect("a date comes first");
         let is_date = |(index, c): (usize, char)| match index {
             4 | 7 => c == '-',
