@@ -40,7 +40,7 @@ static mut HEADERS: [Segment; MOST_SEGMENTS] = {
 /// # Safety
 /// The stack is as the kernel has made it, and nobody has a reference to it.
 pub unsafe fn enter(stack: *mut u64) -> ! {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes the stack that the kernel has made.
     unsafe {
         let Some((base, entry)) = load() else { fail() };
         amend(stack, base);
@@ -61,7 +61,7 @@ pub unsafe fn enter(stack: *mut u64) -> ! {
 /// # Safety
 /// That of [`enter`].
 unsafe fn amend(stack: *mut u64, base: u64) {
-    // SAFETY: as promised; the program's headers are mapped, and there is room for as many.
+    // SAFETY: the stack is that of `enter()`; the program's headers are mapped, and there is room for as many.
     unsafe {
         let (pairs, count) = auxiliary_vector(stack);
         let pairs = slice::from_raw_parts_mut(pairs, count);

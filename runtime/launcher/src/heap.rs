@@ -59,7 +59,7 @@ unsafe impl GlobalAlloc for Heap {
 /// Nobody has anything of it any more.
 pub unsafe fn release() {
     if ALLOCATOR.next.swap(0, Ordering::Relaxed) != 0 {
-        // SAFETY: as promised. A failure leaves it mapped, which harms nobody.
+        // SAFETY: the caller knows that nobody uses it any more. A failure leaves it mapped, which harms nobody.
         let _ = unsafe { munmap(start(), BYTES) };
     }
 }

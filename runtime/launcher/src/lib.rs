@@ -60,7 +60,8 @@ global_asm!(
 /// The stack is as the kernel has made it, and nothing else runs.
 unsafe extern "C" fn launch(stack: *mut u64) -> ! {
     STACK.store(stack, Ordering::Relaxed);
-    // SAFETY: as promised; all that is allocated is dropped before the process goes on.
+    // SAFETY: the caller passes the stack that the kernel has made, and nothing else runs; all that is allocated is
+    // dropped before the process goes on.
     unsafe {
         launch_image(&Start::at(stack));
         #[cfg(panic = "abort")]
@@ -78,7 +79,7 @@ unsafe fn launch_image(start: &Start) {
         return;
     };
     IS_ASKED_FOR.store(true, Ordering::Relaxed);
-    // SAFETY: as promised.
+    // SAFETY: nothing else runs, as for `launch()`.
     if let Some(refusal) = unsafe { request.restore() } {
         refuse(refusal.text.as_bytes(), refusal.is_of_everybody);
     }

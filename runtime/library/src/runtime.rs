@@ -86,7 +86,7 @@ pub fn may_go_without() -> bool {
 /// # Safety
 /// `interp` is the main interpreter, configured, without any object yet.
 pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<(), Exit> {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
     let Some(config) = (unsafe { Config::new(interp) }) else {
         return Ok(());
     };
@@ -119,7 +119,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
             }
         }
     }
-    // SAFETY: as promised.
+    // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
     let layers = if unsafe { config::reserve_code_versions(interp, layers.code_count()) } {
         layers
     } else {
@@ -153,7 +153,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         recorder: Recorder::default(),
         compiler: Compiler::default(),
         restored: OnceLock::new(),
-        // SAFETY: as promised.
+        // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
         postponer: unsafe { Postponer::new(interp) },
     });
     // Leaked: a daemon thread may still be using an earlier one when an embedding program starts anew.
@@ -174,7 +174,7 @@ impl Runtime {
     /// # Safety
     /// `interp` is the interpreter of the calling thread.
     pub unsafe fn postpones_gc(&self, interp: *mut bindings::PyInterpreterState) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller passes the interpreter of its thread, whose GIL it holds.
         is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 

@@ -68,7 +68,7 @@ impl<'a> Memory<'a> {
             late_fills: Vec::new(),
             late_pieces: Vec::new(),
         };
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller passes a file that was checked, with the files of its image.
         match unsafe { memory.place_all(constants) } {
             Ok(()) => Ok(memory),
             Err(reason) => {
@@ -127,8 +127,8 @@ impl<'a> Memory<'a> {
         self.check_late()
     }
 
-    /// Whether the kernel grants what will be mapped without a way back: where it counts what it has promised, a step could
-    /// fail otherwise (Linux, Documentation/mm/overcommit-accounting.rst).
+    /// Whether the kernel grants what will be mapped without a way back: where it counts the memory that it has
+    /// granted, a step could fail otherwise (Linux, Documentation/mm/overcommit-accounting.rst).
     fn check_late(&self) -> Result<(), String> {
         let writable = self
             .late
@@ -154,7 +154,7 @@ impl<'a> Memory<'a> {
     /// With `MAP_FIXED`, nobody needs what is there.
     unsafe fn map(&self, region: &Region, protection: u32, fixed: i32) -> Result<(), Errno> {
         let arguments = self.mapping(region, protection, fixed);
-        // SAFETY: as promised by the caller.
+        // SAFETY: with `MAP_FIXED`, the caller knows that nobody needs what is there.
         let mapped = unsafe { call(libc::SYS_mmap as u64, &arguments) };
         match error_of(mapped) {
             Some(error) => Err(error),

@@ -83,7 +83,7 @@ impl<'a> Request<'a> {
                 Refusal::of_this(format!("{name} is closed, or a directory"))
             }
             Ok(Some(file)) => match self.plan(&file) {
-                // SAFETY: as promised.
+                // SAFETY: nothing else runs or is mapped, as the caller knows, so the memory of the process can be replaced.
                 Ok(plan) => Refusal::of_this(unsafe { plan.carry_out(self.start) }),
                 Err(refusal) => refusal,
             },

@@ -120,7 +120,8 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> !
         let arguments = &step.arguments;
         match step.action {
             Action::Must(number) | Action::MustReturn(number) | Action::May(number) => {
-                // SAFETY: as promised by the caller of `jump`.
+                // SAFETY: the caller of `jump` knows that the steps do to this memory only what makes it that of the
+                // frozen process.
                 last = unsafe { call(number, arguments) };
                 let is_refused = match step.action {
                     Action::Must(_) => error_of(last).is_some(),

@@ -22,7 +22,7 @@ impl Postponer {
     /// `interp` is an interpreter.
     pub unsafe fn new(interp: *mut PyInterpreterState) -> Self {
         Self {
-            // SAFETY: as promised.
+            // SAFETY: the caller passes an interpreter.
             threshold: unsafe { collector::threshold(interp) },
             seen: AtomicU64::new(0),
         }
@@ -35,7 +35,7 @@ impl Postponer {
     /// `interp` is the interpreter of the calling thread.
     pub unsafe fn postpones(&self, interp: *mut PyInterpreterState, imported: u64) -> bool {
         let before = self.seen.swap(imported, Ordering::Relaxed);
-        // SAFETY: as promised.
+        // SAFETY: the caller passes the interpreter of its thread, whose GIL it holds.
         let is_as_ever = unsafe {
             collector::threshold(interp) == self.threshold && !collector::is_observed(interp)
         };

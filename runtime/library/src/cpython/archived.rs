@@ -127,7 +127,7 @@ pub unsafe fn fill_frozenset(
 /// # Safety
 /// The address is readable for the size of an object header.
 pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that a header can be read there.
     unsafe { (*object).ob_type as u64 == Kind::Code.type_address() }
 }
 
@@ -136,7 +136,7 @@ pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
 /// # Safety
 /// `string` is an exact str.
 pub unsafe fn is_hashed(string: *mut raw::PyObject) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes a str.
     unsafe { (*string.cast::<raw::PyASCIIObject>()).hash != -1 }
 }
 
@@ -145,7 +145,7 @@ pub unsafe fn is_hashed(string: *mut raw::PyObject) -> bool {
 /// # Safety
 /// `bytes` is a bytes object.
 pub unsafe fn is_hashed_bytes(bytes: *mut raw::PyObject) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes a bytes object.
     unsafe { (*bytes.cast::<raw::PyBytesObject>()).ob_shash != -1 }
 }
 

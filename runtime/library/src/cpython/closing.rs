@@ -105,7 +105,7 @@ unsafe fn base_named(
     mut kind: *mut raw::PyTypeObject,
     name: &CStr,
 ) -> Option<*mut raw::PyTypeObject> {
-    // SAFETY: as promised; a type keeps its base alive.
+    // SAFETY: the caller passes a type; a type keeps its base alive.
     unsafe {
         while !kind.is_null() && CStr::from_ptr(raw::cds_glue_name(kind)) != name {
             kind = raw::cds_glue_base(kind);

@@ -7,7 +7,7 @@ use super::raw;
 /// # Safety
 /// `interp` is an interpreter.
 pub unsafe fn threshold(interp: *mut raw::PyInterpreterState) -> i32 {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes an interpreter.
     unsafe { raw::cds_glue_gc_threshold(interp) }
 }
 
@@ -16,6 +16,6 @@ pub unsafe fn threshold(interp: *mut raw::PyInterpreterState) -> i32 {
 /// # Safety
 /// `interp` is an interpreter whose GIL is held.
 pub unsafe fn is_observed(interp: *mut raw::PyInterpreterState) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes an interpreter, and holds its GIL.
     unsafe { raw::cds_glue_gc_is_observed(interp) != 0 }
 }

@@ -19,7 +19,7 @@ impl Config {
     /// # Safety
     /// `interp` is an interpreter whose configuration has been read and that outlives the result.
     pub unsafe fn new(interp: *mut raw::PyInterpreterState) -> Option<Self> {
-        // SAFETY: as promised.
+        // SAFETY: the caller passes an interpreter whose configuration has been read.
         NonNull::new(unsafe { raw::cds_glue_config(interp) }.cast_mut()).map(Self)
     }
 
@@ -155,7 +155,7 @@ unsafe fn wide(text: *const raw::wchar_t) -> Option<String> {
 /// # Safety
 /// `interp` is the main interpreter, and no other thread runs in it.
 pub unsafe fn reserve_code_versions(interp: *mut raw::PyInterpreterState, count: u32) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes the main interpreter, in which no other thread runs.
     unsafe {
         let next = raw::cds_glue_next_code_version(interp);
         if *next != 1 {

@@ -115,7 +115,7 @@ impl Ending {
     unsafe fn seen_of(&mut self, object: Address, pending: &mut Table<Address>) -> Seen {
         /// So many are looked at for one: untracked objects that refer to each other have no end.
         const MOST: usize = 1 << 16;
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive.
         let seen = unsafe { self.sight.seen_of_end(object) };
         pending.push(object);
         let mut looked_at = 0;
@@ -519,7 +519,7 @@ impl Counted {
     /// It is a dict.
     unsafe fn clear_names(&mut self, namespace: Address, is_private: bool) {
         let none = &raw mut raw::_Py_NoneStruct;
-        // SAFETY: as promised; a value is alive as long as the dict has it, and nothing but text is taken for text.
+        // SAFETY: the caller passes a dict; a value is alive as long as the dict has it, and nothing but text is taken for text.
         unsafe {
             let namespace = Object::from_borrowed(namespace);
             let (mut position, mut key, mut value) = (0, none, none);
@@ -583,13 +583,13 @@ unsafe fn in_order(objects: &Table<Address>) -> Ring {
     let mut files = HashMap::new();
     let mut ordered = Vec::new();
     for (index, &object) in objects.iter().enumerate() {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that they are alive and tracked.
         let part = unsafe { part_of_file(object) };
         let place = part.map(|(file, part)| (*files.entry(file).or_insert(index), Some(part)));
         ordered.push((place.unwrap_or((index, None)), object));
     }
     ordered.sort_by_key(|&(place, _)| place);
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that they are alive and tracked.
     unsafe { Ring::of(ordered.into_iter().map(|(_, object)| object)) }
 }
 
@@ -631,7 +631,7 @@ fn release_garbage(census: Census) {
 unsafe fn forget_values(dict: Address, census: &Census) {
     let none = &raw mut raw::_Py_NoneStruct;
     let (mut position, mut key, mut value) = (0, none, none);
-    // SAFETY: as promised; a value is alive as long as the dict has it.
+    // SAFETY: the caller passes a dict; a value is alive as long as the dict has it.
     unsafe {
         while raw::PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
             if is_mortal_garbage(value, census) && raw::PyDict_SetItem(dict, key, none) < 0 {
@@ -644,7 +644,7 @@ unsafe fn forget_values(dict: Address, census: &Census) {
 /// # Safety
 /// The object is alive.
 unsafe fn is_mortal_garbage(object: Address, census: &Census) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     unsafe { !heap::is_leaf(object) && !heap::is_immortal(object) && !census.is_marked(object) }
 }
 
@@ -659,7 +659,8 @@ unsafe fn clear_weak_references(
     outlives: &mut impl FnMut(Address) -> bool,
     callbacks: &mut Vec<Object>,
 ) {
-    // SAFETY: as promised; clearing a reference takes it out of its referent's list, and runs no code.
+    // SAFETY: the caller knows that the object is alive; clearing a reference takes it out of its referent's list, and
+    // runs no code.
     unsafe {
         if heap::is_immortal(object) {
             // That of a type is what its base types know of it.
@@ -694,7 +695,7 @@ unsafe fn clear_weak_references(
 /// # Safety
 /// The object is alive, and its weak references are as long as the iterator is used.
 unsafe fn weak_references(object: Address) -> impl Iterator<Item = Address> {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object and its weak references are alive.
     unsafe {
         let first = raw::cds_glue_weak_references(object);
         let existing =
@@ -724,7 +725,7 @@ fn call_back(reference: &Object) {
 /// # Safety
 /// The object is alive.
 unsafe fn is_told_of_another(object: Address) -> bool {
-    // SAFETY: as promised; the referent is alive, or None.
+    // SAFETY: the caller knows that the object is alive; the referent is alive, or None.
     unsafe {
         has_seen_callback(object)
             && !is_as_in_image(object)

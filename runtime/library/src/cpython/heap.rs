@@ -62,14 +62,14 @@ pub fn all_tracked() -> Table<Address> {
 /// # Safety
 /// The header is in a list.
 unsafe fn next(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the header is in a list.
     ptr::with_exposed_provenance_mut(unsafe { (*header)._gc_next })
 }
 
 /// # Safety
 /// The header is in a list.
 unsafe fn previous(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
-    // SAFETY: as promised; the lowest bits are flags.
+    // SAFETY: the caller knows that the header is in a list; the lowest bits are flags.
     let word = unsafe { (*header)._gc_prev } & !FLAGS;
     ptr::with_exposed_provenance_mut(word)
 }
@@ -133,7 +133,8 @@ const OLDEST: c_int = raw::NUM_GENERATIONS as c_int - 1;
 /// # Safety
 /// It is tracked.
 unsafe fn move_to(object: Address, head: *mut raw::PyGC_Head) {
-    // SAFETY: as promised, it has a header that is in a list; its neighbours and those at the list's end have one, too.
+    // SAFETY: the caller knows that the object is tracked, it has a header that is in a list; its neighbours and those
+    // at the list's end have one, too.
     unsafe {
         let header = object.cast::<raw::PyGC_Head>().sub(1);
         let (before, after) = (previous(header), next(header));
@@ -146,7 +147,7 @@ unsafe fn move_to(object: Address, head: *mut raw::PyGC_Head) {
 /// # Safety
 /// Both are headers.
 unsafe fn link(first: *mut raw::PyGC_Head, second: *mut raw::PyGC_Head) {
-    // SAFETY: as promised.
+    // SAFETY: the caller passes headers.
     unsafe {
         (*first)._gc_next = second.expose_provenance();
         let flags = (*second)._gc_prev & FLAGS;
@@ -160,7 +161,7 @@ unsafe fn link(first: *mut raw::PyGC_Head, second: *mut raw::PyGC_Head) {
 /// All are tracked.
 pub unsafe fn unfreeze(objects: impl IntoIterator<Item = Address>) {
     for object in objects {
-        // SAFETY: as promised; there is such a list.
+        // SAFETY: the caller knows that all are tracked; there is such a list.
         unsafe { move_to(object, raw::cds_glue_generation(OLDEST)) };
     }
 }
@@ -170,7 +171,7 @@ pub unsafe fn unfreeze(objects: impl IntoIterator<Item = Address>) {
 /// # Safety
 /// The object is alive, and the function runs no Python code.
 pub unsafe fn referents<F: FnMut(Address)>(object: Address, each: &mut F) {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive, and stays so as no Python code runs.
     unsafe {
         raw::cds_glue_traverse(object, Some(visit::<F>), ptr::from_mut(each).cast());
     }
@@ -181,7 +182,7 @@ pub unsafe fn referents<F: FnMut(Address)>(object: Address, each: &mut F) {
 /// # Safety
 /// As for [`referents`].
 pub unsafe fn parts_of_code<F: FnMut(Address)>(object: Address, each: &mut F) {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive, and stays so as no Python code runs.
     unsafe {
         if ptr::eq((*object).ob_type, &raw const raw::PyCode_Type) {
             let each = ptr::from_mut(each).cast();
@@ -203,7 +204,7 @@ unsafe extern "C" fn visit<F: FnMut(Address)>(object: Address, each: *mut c_void
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_leaf(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     let kind = unsafe { (*object).ob_type };
     [
         &raw const raw::PyUnicode_Type,
@@ -219,6 +220,6 @@ pub unsafe fn is_leaf(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_immortal(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     unsafe { raw::cds_glue_is_immortal(object) != 0 }
 }

@@ -47,7 +47,7 @@ pub unsafe fn is_callback_idle(callback: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn is_forgetful(function: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     let (module, function) =
         unsafe { (function_module(function), Object::from_borrowed(function)) };
     let (Some(module), Some(code)) = (module, function.function_code()) else {
@@ -66,7 +66,8 @@ unsafe fn is_forgetful(function: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn is_shut_down(object: Address) -> bool {
-    // SAFETY: as promised, and so is its type; what a type has is alive as long as nobody changes it.
+    // SAFETY: the caller knows that the object is alive, and so is its type; what a type has is alive as long as nobody
+    // changes it.
     let attribute = |name: &CStr| unsafe {
         let found = raw::cds_glue_type_attribute((*object).ob_type, name.as_ptr());
         (!found.is_null()).then(|| Object::from_borrowed(found))
@@ -91,7 +92,7 @@ unsafe fn is_shut_down(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn function_module(object: Address) -> Option<Object> {
-    // SAFETY: as promised; the name is borrowed from the function.
+    // SAFETY: the caller knows that the object is alive; the name is borrowed from the function.
     unsafe {
         let module = raw::cds_glue_function_module(object);
         (!module.is_null()).then(|| Object::from_borrowed(module))
@@ -145,7 +146,7 @@ impl Change {
     /// # Safety
     /// The object is alive, or NULL.
     unsafe fn succeeds_silently(&self, object: Address) -> bool {
-        // SAFETY: as promised, and the name is a string.
+        // SAFETY: the caller knows that the object is alive, if there is one, and the name is a string.
         unsafe {
             !object.is_null()
                 && raw::cds_glue_has_attributes_in_dict(object, self.name.as_ptr()) != 0

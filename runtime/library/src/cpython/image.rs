@@ -12,7 +12,7 @@ use super::raw;
 /// # Safety
 /// Called with the GIL, and followed by [`after_fork_in_parent`] or [`after_fork_in_child`].
 pub unsafe fn before_fork() {
-    // SAFETY: as promised.
+    // SAFETY: the caller holds the GIL.
     unsafe { raw::PyOS_BeforeFork() }
 }
 
@@ -21,7 +21,7 @@ pub unsafe fn before_fork() {
 /// # Safety
 /// Called with the GIL, after [`before_fork`].
 pub unsafe fn after_fork_in_parent() {
-    // SAFETY: as promised.
+    // SAFETY: the caller holds the GIL, and has called `before_fork()`.
     unsafe { raw::PyOS_AfterFork_Parent() }
 }
 
@@ -30,7 +30,7 @@ pub unsafe fn after_fork_in_parent() {
 /// # Safety
 /// Called with the GIL, by the only thread, after [`before_fork`].
 pub unsafe fn after_fork_in_child() {
-    // SAFETY: as promised.
+    // SAFETY: the caller is the only thread, holds the GIL, and has called `before_fork()`.
     unsafe { raw::PyOS_AfterFork_Child() }
 }
 
@@ -59,7 +59,7 @@ pub fn arenas() -> Vec<Range<u64>> {
 /// # Safety
 /// Instances of both types have the same layout.
 pub unsafe fn set_type(object: &Object, class: &Object) {
-    // SAFETY: as promised; the caller of the hook holds the GIL.
+    // SAFETY: the caller knows that instances of both types have the same layout; the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_set_type(object.as_ptr(), class.as_ptr()) }
 }
 

@@ -35,7 +35,7 @@ impl References {
     /// # Safety
     /// It is a frame of this thread.
     unsafe fn add(&mut self, frame: *mut raw::_PyInterpreterFrame) {
-        // SAFETY: as promised; a frame has so many places as its code says.
+        // SAFETY: the caller passes a frame of this thread; a frame has so many places as its code says.
         unsafe {
             let of_stack = raw::cds_glue_stack_frame_code(frame);
             let of_generator = raw::cds_glue_running_generator_code(frame);

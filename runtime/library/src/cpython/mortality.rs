@@ -81,7 +81,7 @@ pub fn immortalize(
 /// The objects are alive.
 unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
     let objects = objects.iter().copied();
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the objects are alive.
     let telling = objects.filter(|&object| unsafe { has_telling_callback(object) });
     let mut references: Vec<_> = telling
         // SAFETY: it is a weak reference.
@@ -95,7 +95,7 @@ unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
 /// The object is a weak reference.
 unsafe fn referent_count(reference: Address) -> isize {
     let reference = reference.cast::<raw::PyWeakReference>();
-    // SAFETY: as promised; its referent is alive, or None.
+    // SAFETY: the caller passes a weak reference; its referent is alive, or None.
     unsafe { raw::cds_glue_refcount((*reference).wr_object) }
 }
 
@@ -107,7 +107,7 @@ unsafe fn referent_count(reference: Address) -> isize {
 pub unsafe fn is_as_in_image(reference: Address) -> bool {
     let references = REFERENCES.get().map_or(&[][..], Vec::as_slice);
     let found = references.binary_search_by_key(&reference.addr(), |(address, _)| *address);
-    // SAFETY: as promised.
+    // SAFETY: the caller passes a weak reference.
     found.is_ok_and(|index| references[index].1 == unsafe { referent_count(reference) })
 }
 
@@ -212,7 +212,7 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
 /// # Safety
 /// The object is alive.
 unsafe fn is_lock(object: Address) -> bool {
-    // SAFETY: as promised; the name ends with NUL.
+    // SAFETY: the caller knows that the object is alive; the name ends with NUL.
     let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
     name == c"_thread.RLock" || name == c"_thread.lock"
 }
@@ -338,7 +338,7 @@ unsafe fn make_others_immortal(census: &mut Census) -> Table<u64> {
     let mut parts = Table::new();
     for index in 0..census.len() {
         let object = census.object(index);
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that all are alive.
         unsafe {
             if !census.is_marked(object) && !heap::is_immortal(object) {
                 make_immortal(object);

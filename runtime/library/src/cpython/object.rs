@@ -157,7 +157,7 @@ impl Object {
     /// # Safety
     /// `pointer` is an object.
     pub unsafe fn from_borrowed(pointer: *mut raw::PyObject) -> Self {
-        // SAFETY: as promised.
+        // SAFETY: the caller passes an object, which is not NULL.
         unsafe {
             raw::Py_IncRef(pointer);
             Self(NonNull::new_unchecked(pointer))

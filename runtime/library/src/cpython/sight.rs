@@ -41,7 +41,7 @@ const WRITING_TYPES: [&str; 3] = ["_dbm.dbm", "_gdbm.gdbm", "sqlite3.Connection"
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_noticeable(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     unsafe {
         if is_leaf(object) || raw::cds_glue_is_module_or_type(object) != 0 {
             return false;
@@ -98,7 +98,7 @@ impl Sight {
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_end(&mut self, object: Address) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive.
         unsafe { self.seen_of_end(object) != Seen::Nothing }
     }
 
@@ -107,7 +107,7 @@ impl Sight {
     /// # Safety
     /// The object is alive.
     pub unsafe fn seen_of_end(&mut self, object: Address) -> Seen {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive.
         unsafe {
             if !self.has_end(object) || self.closing.is_silent(object) {
                 return Seen::Nothing;
@@ -127,7 +127,7 @@ impl Sight {
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_end_idle(&mut self, object: Address) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive.
         unsafe {
             self.has_end(object)
                 && has_finalizer(object)
@@ -141,7 +141,7 @@ impl Sight {
     /// # Safety
     /// The object is alive.
     pub unsafe fn has_end(&mut self, object: Address) -> bool {
-        // SAFETY: as promised.
+        // SAFETY: the caller knows that the object is alive.
         unsafe {
             let is_harmless = std::ptr::eq((*object).ob_type, self.last);
             if is_harmless || is_leaf(object) || is_immortal(object) {
@@ -161,7 +161,7 @@ impl Sight {
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_dealloc(&mut self, object: Address) -> bool {
-        // SAFETY: as promised; a type is alive as long as its objects.
+        // SAFETY: the caller knows that the object is alive; a type is alive as long as its objects.
         unsafe {
             let kind = (*object).ob_type;
             // The collector calls no finalizer of an object that it does not know.
@@ -185,7 +185,7 @@ impl Sight {
     /// # Safety
     /// It is a type.
     unsafe fn is_harmless_type(&self, mut kind: *mut raw::PyTypeObject) -> bool {
-        // SAFETY: as promised; each class has a base that is not a class defined in Python.
+        // SAFETY: the caller passes a type; each class has a base that is not a class defined in Python.
         let name = unsafe {
             while raw::cds_glue_dealloc(kind) == self.class_dealloc {
                 kind = raw::cds_glue_base(kind);
@@ -215,7 +215,7 @@ impl Sight {
 /// # Safety
 /// The object is alive.
 pub unsafe fn has_telling_callback(object: Address) -> bool {
-    // SAFETY: as promised; a weak reference that is alive says None when its referent is gone.
+    // SAFETY: the caller knows that the object is alive; a weak reference that is alive says None when its referent is gone.
     unsafe {
         if raw::cds_glue_is_weak_reference(object) == 0 {
             return false;
@@ -233,7 +233,7 @@ pub unsafe fn has_telling_callback(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 pub unsafe fn has_seen_callback(object: Address) -> bool {
-    // SAFETY: as promised; a weak reference with a callback keeps that alive.
+    // SAFETY: the caller knows that the object is alive; a weak reference with a callback keeps that alive.
     unsafe {
         has_telling_callback(object)
             && !idle::is_callback_idle((*object.cast::<raw::PyWeakReference>()).wr_callback)
@@ -243,7 +243,7 @@ pub unsafe fn has_seen_callback(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn is_forgetful(callback: Address) -> bool {
-    // SAFETY: as promised; names are borrowed from it, or static.
+    // SAFETY: the caller knows that the object is alive; names are borrowed from it, or static.
     unsafe {
         let method = raw::cds_glue_c_function_name(callback);
         if !method.is_null() {
@@ -264,14 +264,14 @@ unsafe fn is_forgetful(callback: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn has_finalizer(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     unsafe { raw::cds_glue_has_finalizer((*object).ob_type) != 0 }
 }
 
 /// # Safety
 /// The object is alive.
 unsafe fn has_weak_references(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive.
     unsafe {
         let mut reference = raw::cds_glue_weak_references(object);
         if raw::cds_glue_function_code(object).is_null() {
@@ -293,7 +293,7 @@ unsafe fn has_weak_references(object: Address) -> bool {
 /// # Safety
 /// The object is alive and has a finalizer.
 unsafe fn is_open(object: Address) -> bool {
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that the object is alive, and has a finalizer.
     let (name, is_closed, object) = unsafe {
         let is_closed = Closing::is_closed(object);
         (type_name(object), is_closed, Object::from_borrowed(object))
@@ -320,7 +320,7 @@ fn is_idle(class: &str, object: &Object) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn type_name<'a>(object: Address) -> &'a str {
-    // SAFETY: as promised; the name is as old as the type.
+    // SAFETY: the caller knows that the object is alive; the name is as old as the type.
     let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
     name.to_str().unwrap_or_default()
 }

@@ -52,7 +52,7 @@ impl Drop for Mapping {
 /// It is one of this module, and nobody refers to it.
 pub unsafe fn unmap(base: *mut u8, bytes: usize) {
     // It fails only for what is no mapping.
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that nobody refers to the mapping.
     let _ = unsafe { rustix::mm::munmap(base.cast(), bytes) };
 }
 

@@ -164,7 +164,7 @@ pub unsafe fn dry_run(archive: Mapped) -> usize {
         }
     }
     let (base, bytes) = (archive.base.as_ptr(), archive.header.mapped_bytes as usize);
-    // SAFETY: as promised, nothing refers to it, and the tables are not used any more.
+    // SAFETY: the caller knows that nothing of it has been handed out, and the tables are not used any more.
     unsafe { map::unmap(base, bytes) };
     found
 }

@@ -24,7 +24,7 @@ use crate::runtime;
 /// # Safety
 /// Called once, by the only thread of a restored process, with the GIL.
 pub unsafe fn resume() -> Result<()> {
-    // SAFETY: as promised; whoever restored the process has filled it in, with texts that stay.
+    // SAFETY: this is the only thread of a restored process; whoever restored the process has filled it in, with texts that stay.
     let (arguments, environment, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
         let environment = texts(RESTORED.envp);
@@ -86,7 +86,8 @@ pub unsafe fn resume() -> Result<()> {
 /// # Safety
 /// Called by the only thread, with the GIL.
 pub unsafe fn warm_up(environment: &Object) -> Result<()> {
-    // SAFETY: as promised. No process is forked, but only in a forked one would there be other threads.
+    // SAFETY: this is the only thread, and it holds the GIL. No process is forked, but only in a forked one would there
+    // be other threads.
     unsafe {
         image::before_fork();
         image::after_fork_in_child();
@@ -135,7 +136,7 @@ pub unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
         // As clearenv(3) leaves it.
         return Vec::new();
     }
-    // SAFETY: as promised.
+    // SAFETY: the caller knows that there is an array of texts that ends with NULL.
     (0..)
         .map_while(|index| unsafe {
             let text = *first.add(index);

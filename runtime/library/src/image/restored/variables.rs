@@ -102,7 +102,8 @@ pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)
 /// There are no other threads.
 pub unsafe fn renew() {
     for (name, value) in CHANGES.get().into_iter().flatten() {
-        // SAFETY: as promised; if there is no memory for it, the next thing that needs some tells.
+        // SAFETY: the caller knows that no other thread reads the environment; if there is no memory for it, the next
+        // thing that needs some tells.
         unsafe {
             match value {
                 Some(value) => libc::setenv(name.as_ptr(), value.as_ptr(), 1),

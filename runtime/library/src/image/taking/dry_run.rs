@@ -146,7 +146,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
 /// # Safety
 /// This is the main thread of a dry run, with the GIL.
 pub unsafe fn end_here() -> ! {
-    // SAFETY: as promised; the process ends before anybody could use the interpreter.
+    // SAFETY: this is the main thread, and it holds the GIL; the process ends before anybody could use the interpreter.
     unsafe {
         if let Err(raised) = own::module(c"cds.image.startup")
             .and_then(|startup| startup.attribute(c"warm_up")?.call(Vec::new()))
