@@ -4,6 +4,7 @@ mod circles;
 mod imports;
 mod lines;
 mod patches;
+mod paths;
 mod rooms;
 
 use anyhow::{Result, ensure};
@@ -13,11 +14,12 @@ use crate::workspace::Workspace;
 /// A check: what is wrong, each in a line that says where.
 type Check = fn(&Workspace) -> Result<Vec<String>>;
 
-const CHECKS: [(&str, Check); 4] = [
+const CHECKS: [(&str, Check); 5] = [
     ("rooms of architecture.md", rooms::check),
     ("circles and arrows", circles::check),
     ("figures of patches", patches::check),
     ("length of lines", lines::check),
+    ("paths", paths::check),
 ];
 
 /// Runs all checks, and names all that is wrong.

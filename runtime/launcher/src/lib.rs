@@ -28,7 +28,7 @@ use startup_image::start::Start;
 #[cfg(panic = "abort")]
 define_memory_functions!("");
 
-/// Bytes of `_PyCDS_refusal` (runtime/library/src/image/refusal.rs).
+/// Bytes of `_PyCDS_refusal` (runtime/library/src/image/restored/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
 
 unsafe extern "C" {

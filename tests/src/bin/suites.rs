@@ -417,7 +417,7 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
     unpacked(&directory).with_context(|| format!("{} has nothing in it", suite.requirement))
 }
 
-/// Lines as `PASSED tests/test_a.py::test_b`, which `-rA` prints.
+/// Lines as `PASSED test_a.py::test_b`, which `-rA` prints.
 fn pytest(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines
