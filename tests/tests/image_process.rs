@@ -280,6 +280,11 @@ def must(result):
             "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)) or 0",
             "the scheduling policy",
         ),
+        (
+            // Where there is only one, nothing changes.
+            "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}) or os.cpu_count() - 2",
+            "the processors that may be used",
+        ),
         ("libc.syscall(251, 1, 0, (2 << 13) | 7)", "the I/O priority"),
         ("libc.personality(0x40000)", "the personality"),
         (

@@ -431,11 +431,11 @@ impl Observer<'_> {
         let Some((number, arguments)) = entered(pid)? else {
             return Ok(false);
         };
-        if let Some(processor) = &mut self.processor {
-            processor.calls(pid, number);
-        }
         if !self.has_started {
             return Ok(false);
+        }
+        if let Some(processor) = &mut self.processor {
+            processor.calls(pid, number);
         }
         if !self.breakpoints.are_set() && pid == self.leader {
             self.breakpoints.set(pid)?;

@@ -10,15 +10,11 @@ use std::ffi::c_long;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-/// Calls before which a thread gets all of its processors back.
-const REVEALING: [c_long; 8] = [
+/// Calls before which a thread gets all of its processors back, as what it starts has as many.
+const INHERITING: [c_long; 4] = [
     libc::SYS_clone,
     libc::SYS_clone3,
-    libc::SYS_execve,
-    libc::SYS_execveat,
     libc::SYS_fork,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setaffinity,
     libc::SYS_vfork,
 ];
 /// Files below this directory say which processors they are.
@@ -30,6 +26,8 @@ pub struct SameProcessor {
     all: CpuSet,
     one: CpuSet,
     bound: BTreeSet<i32>,
+    /// Whether no thread is to be bound any more.
+    is_over: bool,
 }
 
 impl SameProcessor {
@@ -47,22 +45,33 @@ impl SameProcessor {
             all,
             one,
             bound: BTreeSet::new(),
+            is_over: false,
         })
     }
 
     /// Takes notice of a system call that a thread is about to make.
     pub fn calls(&mut self, thread: i32, number: c_long) {
-        if REVEALING.contains(&number) {
-            self.release(thread);
+        match number {
+            // They may be about another thread.
+            libc::SYS_sched_getaffinity => self.release_all(),
+            // Another program may ask, which is not traced.
+            libc::SYS_sched_setaffinity | libc::SYS_execve | libc::SYS_execveat => {
+                self.release_all();
+                self.is_over = true;
+            }
+            _ if INHERITING.contains(&number) => self.release(thread),
+            _ => {}
         }
     }
 
     /// Takes notice of the path that a thread is about to use.
     pub fn uses(&mut self, thread: i32, path: &[u8]) {
         if path.starts_with(TELLING) {
-            self.release(thread);
-        } else if path.starts_with(b"/") && !self.bound.contains(&thread) && set(thread, &self.one)
-        {
+            self.release_all();
+            return;
+        }
+        let is_bound = self.is_over || self.bound.contains(&thread);
+        if path.starts_with(b"/") && !is_bound && set(thread, &self.one) {
             self.bound.insert(thread);
         }
     }
@@ -70,6 +79,12 @@ impl SameProcessor {
     /// Gives a thread all of its processors back.
     pub fn release(&mut self, thread: i32) {
         if self.bound.remove(&thread) {
+            set(thread, &self.all);
+        }
+    }
+
+    fn release_all(&mut self) {
+        for thread in std::mem::take(&mut self.bound) {
             set(thread, &self.all);
         }
     }
