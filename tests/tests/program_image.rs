@@ -671,10 +671,10 @@ fn a_process_that_becomes_an_image_has_all_of_its_processors() {
 found = [os.sched_getaffinity(0)]
 thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
 thread.start(); thread.join()
-# Another thread asks for that of the first, which has been found at work.
-thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(os.getpid())))
-os.stat('/')
-thread.start(); thread.join()
+# Another thread asks for that of the first, which is found at work.
+go_on = threading.Event()
+thread = threading.Thread(target=lambda: found.append(go_on.wait() and os.sched_getaffinity(os.getpid())))
+thread.start(); os.stat('/'); go_on.set(); thread.join()
 status = [line.split()[1] for line in open('/proc/self/status') if line.startswith('Cpus_allowed:')]
 child = subprocess.run(['sh', '-c', 'grep Cpus_allowed: /proc/self/status'], capture_output=True).stdout
 ";
