@@ -50,7 +50,7 @@ fn the_guide_works_from_start_to_end() {
     assert_eq!(ran, 7);
     let picture = fs::read_to_string(project.path("archives/workers.svg")).unwrap();
     assert!(picture.starts_with("<svg "));
-    let stats = "PYTHON_CDS=archives/workers.img PYTHON_CDS_STATS=1 python worker.py count total";
+    let stats = "PYTHON_CDS=archives/workers.cds PYTHON_CDS_STATS=1 python worker.py count total";
     let outcome = shell(&project.path(""), &project.path("bin"), stats);
     assert!(
         outcome.stderr.contains("from elsewhere: 0\n"),
@@ -70,7 +70,7 @@ fn the_guide_works_for_a_django_project() {
             assert_eq!(outcome.status, 0, "{}\n{outcome:?}", block.text);
         }
     }
-    let command = "python -X cds=archives/shop.img -X cds_stats manage.py check";
+    let command = "python -X cds=archives/shop.cds -X cds_stats manage.py check";
     let outcome = shell(&project.path(""), &bin, command);
     assert!(
         outcome.stderr.contains("from elsewhere: 0\n"),

@@ -67,14 +67,14 @@ examples:
   Modules that lie beside a script, and two packages:
     python -m cds dump --path /srv/app --package app,plugins app.cds
   Everything that is installed:
-    python -m cds dump --stdlib --site-packages all.img
+    python -m cds dump --stdlib --site-packages all.cds
   A program that is frozen before it first looks at its arguments, the clock, ...:
     python -m cds dump --image app.cds --run app.py
     python -m cds dump --image app.cds --run -m app
   A process with imports done, for any program:
     python -m cds dump --image app.lst app.cds
   The same for an interpreter that has imported nothing:
-    python -m cds dump --image bare.img
+    python -m cds dump --image bare.cds
   For a container image, whose files get new timestamps and are never changed:
     python -m cds dump --freshness unchecked app.lst app.cds
 
