@@ -14,6 +14,7 @@ from cds import interpreter
 from cds.collect import installation
 from cds.collect.tracelist import Entry
 from cds.image import looks
+from cds.inspection.archive import ask
 
 # What taking an image imports by itself; so even an image of nothing else has an archive.
 NEEDED = [Entry("linecache", None)]
@@ -40,16 +41,12 @@ class Problem(NamedTuple):
 
 def image_path(archive: str) -> str:
     """Return where the image beside an archive lies."""
-    from _cds_archive import image_of
-
-    return os.fsdecode(image_of(os.fsencode(archive)))
+    return os.fsdecode(ask("image_of", os.fsencode(archive)))
 
 
 def archive_path(image: str) -> str | None:
     """Return where the archive lies beside an image; None if no image has such a name."""
-    from _cds_archive import archive_of
-
-    archive = archive_of(os.fsencode(image))
+    archive = ask("archive_of", os.fsencode(image))
     return None if archive is None else os.fsdecode(archive)
 
 

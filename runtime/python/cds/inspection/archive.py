@@ -1,5 +1,6 @@
 """What an archive file holds, as `_cds_archive.inspect()` reads it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -161,8 +162,9 @@ def own_bytes(modules: list[Module]) -> int:
     return sum(module.own_bytes or 0 for module in modules)
 
 
-def ask(function: str, path: str, *arguments: object) -> Any:
+def ask(function: str, path: str | bytes, *arguments: object) -> Any:
     """Call a function of the interpreter about a file."""
+    name = os.fsdecode(path)
     try:
         import _cds_archive
     except ImportError as error:
@@ -170,9 +172,9 @@ def ask(function: str, path: str, *arguments: object) -> Any:
     try:
         return getattr(_cds_archive, function)(path, *arguments)
     except ValueError as error:
-        raise DamagedError(f"{path}: {error}") from error
+        raise DamagedError(f"{name}: {error}") from error
     except OSError as error:
-        raise InspectionError(f"{path}: {error}") from error
+        raise InspectionError(f"{name}: {error}") from error
 
 
 class DamagedError(InspectionError):
