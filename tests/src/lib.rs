@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, getsid};
 use tempfile::TempDir;
 
+/// What follows the interpreter where an image is taken of what `app.lst` names, beside `app.cds`.
+pub const DUMP_IMAGE: [&str; 7] = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
+
 /// The interpreter under test: `$CPYTHON_CDS_PYTHON`, or `./python`.
 pub fn python() -> PathBuf {
     let chosen = std::env::var_os("CPYTHON_CDS_PYTHON").map(PathBuf::from);

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use cpython_cds_tests::{Outcome, Project, python};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, python};
 
 /// Says what each level has: Python, C, and a process that the program starts.
 const SHOW: &str = "
@@ -47,8 +47,7 @@ fn run(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Out
 }
 
 fn dump(project: &Project, variables: &[(&str, &str)]) {
-    let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-    run(project, variables, &arguments).success();
+    run(project, variables, &DUMP_IMAGE).success();
 }
 
 /// Whether a process is restored, or why not.
@@ -221,8 +220,7 @@ fn imports_that_look_at_all_variables_depend_on_their_order() {
         command.arg(python()).args(arguments);
         Outcome::of(command.current_dir(project.path("")))
     };
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-    in_order(["FIRST=1", "OTHER=2"], &dump).success();
+    in_order(["FIRST=1", "OTHER=2"], &DUMP_IMAGE).success();
     let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
     assert_eq!(told(&in_order(["FIRST=1", "OTHER=2"], &stats)), "restored");
     let turned = in_order(["OTHER=2", "FIRST=1"], &stats);
@@ -283,7 +281,6 @@ fn a_process_without_a_locale_is_restored() {
         Outcome::of(command.current_dir(project.path("")))
     };
     let stats = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     let home = "HOME=/root";
     for (taken, started) in [
         (&[][..], &[][..]),
@@ -294,7 +291,7 @@ fn a_process_without_a_locale_is_restored() {
         ),
         (&["LC_CTYPE=C"], &["OTHER=1", "LC_CTYPE=C"]),
     ] {
-        bare(taken, &dump).success();
+        bare(taken, &DUMP_IMAGE).success();
         let restored = bare(started, &stats);
         assert_eq!(told(&restored), "restored", "{taken:?} {started:?}");
         assert!(
@@ -306,7 +303,7 @@ fn a_process_without_a_locale_is_restored() {
         let plain = bare(started, &["-X", "cds=off", "app.py"]);
         assert_eq!(restored.stdout, plain.stdout);
     }
-    bare(&[], &dump).success();
+    bare(&[], &DUMP_IMAGE).success();
     let refused = bare(&["LC_ALL=C.UTF-8"], &stats);
     assert_eq!(told(&refused), "the variable LC_ALL is new");
 }
@@ -395,8 +392,7 @@ fn where_the_user_has_modules_home_is_compared() {
         let arguments = [&["-s", "-X", option], rest].concat();
         run(&project, &[("HOME", &user)], &arguments)
     };
-    let take = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-    isolated("cds=off", &take).success();
+    isolated("cds=off", &DUMP_IMAGE).success();
     let restored = isolated("cds=app.cds", &["-X", "cds_stats", "app.py"]);
     assert_eq!(told(&restored), "restored");
     dump(&project, &[("HOME", &user)]);
@@ -474,7 +470,7 @@ fn all_variables_count_where_nothing_can_be_traced() {
             "inject=ptrace:error=EPERM",
         ])
         .arg(python())
-        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"])
+        .args(DUMP_IMAGE)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONPATH", project.path("lib"))
         .current_dir(project.path(""));

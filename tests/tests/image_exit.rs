@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project, clean, python};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python};
 
 /// A module of the image that holds what it is given in all ways in which a module can.
 const HOLDING: &str = r#"
@@ -91,8 +91,7 @@ impl Programs {
         // What Python writes beside sources is there before the image.
         let import = format!("import {}", programs.modules.join(", "));
         Outcome::of(&mut programs.command(&["-X", "cds=off", "-c", &import])).success();
-        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-        let outcome = Outcome::of(&mut programs.command(&dump)).success();
+        let outcome = Outcome::of(&mut programs.command(&DUMP_IMAGE)).success();
         assert_eq!(outcome.stdout, "", "what is in the image does not end here");
         programs
     }

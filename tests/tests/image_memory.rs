@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use cpython_cds_tests::{Outcome, Project, clean, compile, python, skip};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, compile, python, skip};
 
 /// A project with a module `made`, and an image that has imported it.
 fn with_image(made: &str, program: &str) -> Project {
@@ -270,7 +270,7 @@ fn a_process_that_lies_where_the_frozen_one_did_is_restored() {
             .arg(python());
         Outcome::of(command.args(arguments)).success()
     };
-    run(&["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+    run(&DUMP_IMAGE);
     const DEEP: &str = "
 import sys
 def deep(n): return 0 if n == 0 else 1 + deep(n - 1)

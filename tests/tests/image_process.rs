@@ -6,7 +6,7 @@ use std::process::Command;
 
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::skips::skipped;
-use cpython_cds_tests::{Outcome, Project, compile, python};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, compile, python};
 
 /// A program that imports the module `kept`, whose image can be taken.
 struct Story {
@@ -39,8 +39,7 @@ impl Story {
     }
 
     fn take(&self) -> Outcome {
-        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-        Outcome::of(&mut self.command(&arguments))
+        Outcome::of(&mut self.command(&DUMP_IMAGE))
     }
 
     /// Why there is no image.
@@ -672,7 +671,7 @@ fn files_that_python_code_makes_are_known_where_nothing_can_be_traced() {
         .args(["-f", "-qq", "-o", "calls.txt"])
         .args(["-e", "inject=ptrace:error=EPERM"])
         .arg(python())
-        .args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+        .args(DUMP_IMAGE);
     let outcome = Outcome::of(&mut strace);
     assert!(
         outcome

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project, clean, compile, python, repository, settle};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, compile, python, repository, settle};
 
 const AUTO: [&str; 2] = ["-X", "cds_auto=made/app.cds,image"];
 const IMAGE: &str = "made/app.cds.image";
@@ -644,9 +644,33 @@ fn what_changes_between_imports_is_as_in_a_plain_run() {
             "open('/proc/self/cmdline').read()[:1]",
         ),
         ("os.chdir('made')", "os.path.basename(os.getcwd())"),
+        (
+            "os.fchdir(os.open('made', os.O_RDONLY))",
+            "os.path.basename(os.getcwd())",
+        ),
+        ("os.umask(0o77)", "os.umask(0o77)"),
+        (
+            "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+            "resource.getrlimit(resource.RLIMIT_CORE)",
+        ),
+        ("os.nice(3)", "os.nice(0)"),
+        ("os.setsid()", "os.getsid(0) == os.getpid()"),
+        (
+            "signal.setitimer(signal.ITIMER_PROF, 1000)",
+            "signal.getitimer(signal.ITIMER_PROF)[0] > 0",
+        ),
+        (
+            "ctypes.CDLL(None).prctl(15, b'another', 0, 0, 0)",
+            "open('/proc/self/comm').read()",
+        ),
+        // set_mempolicy(2) and get_mempolicy(2): a call that is harmless where it changes memory only.
+        (
+            "mode = ctypes.c_int(-1); ctypes.CDLL(None).syscall(238, 3, ctypes.byref(ctypes.c_ulong(1)), 64)",
+            "ctypes.CDLL(None).syscall(239, ctypes.byref(mode), None, 0, None, 0), mode.value",
+        ),
     ] {
         let program = format!(
-            "import ctypes, os, signal, beside\n{change}\nimport html\nprint({question})\n"
+            "import ctypes, os, resource, signal, beside\n{change}\nimport html\nprint({question})\n"
         );
         let project = project(&[("app.py", &program), ("beside.py", MODULE)]);
         let expected = plain(&project, &["app.py"]);
@@ -682,17 +706,8 @@ child = subprocess.run(['sh', '-c', 'grep Cpus_allowed: /proc/self/status'], cap
     let project = project(&[("app.py", program), ("lib/asked.py", ASKED)]);
     let expected = plain(&project, &["app.py"]);
     project.write("app.lst", "asked\n");
-    let dump = [
-        "-m",
-        "cds",
-        "dump",
-        "-q",
-        "--image",
-        "app.lst",
-        "made/app.cds",
-    ];
-    Outcome::of(&mut project.command_with_lib(&dump)).success();
-    let restored = ["-X", "cds=made/app.cds", "-X", "cds_stats", "app.py"];
+    Outcome::of(&mut project.command_with_lib(DUMP_IMAGE)).success();
+    let restored = ["-X", "cds=app.cds", "-X", "cds_stats", "app.py"];
     let restored = Outcome::of(&mut project.command_with_lib(&restored));
     assert_eq!(restored.stdout, expected.stdout);
     assert!(restored.stderr.contains("started from"), "{restored:?}");

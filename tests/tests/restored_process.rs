@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use cpython_cds_tests::report::Report;
-use cpython_cds_tests::{Outcome, Project, clean, compile, python};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, compile, python};
 
 const IMPORTS: &str = "import asyncio, concurrent.futures, ctypes, faulthandler, gc, json, multiprocessing, os, random, resource
 import signal, socket, ssl, subprocess, sys, tempfile, threading, time, traceback, weakref\n";
@@ -28,7 +28,7 @@ fn project(program: &str) -> Project {
 }
 
 fn take(project: &Project, change: impl Fn(&mut Command)) {
-    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+    let mut dump = project.command(DUMP_IMAGE);
     change(&mut dump);
     Outcome::of(&mut dump).success();
 }

@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use cpython_cds_tests::{Outcome, Project, clean, is_reachable_by_others, python, skip};
+use cpython_cds_tests::{
+    DUMP_IMAGE, Outcome, Project, clean, is_reachable_by_others, python, skip,
+};
 
 const IMPORTS: &str = "import argparse, asyncio, decimal, hashlib, importlib, json, locale, logging, multiprocessing, os
 import random, re, shlex, signal, ssl, subprocess, sys, tempfile, threading, time, traceback, uuid\n";
@@ -72,7 +74,7 @@ fn take(project: &Project, arguments: &[&str]) -> Outcome {
     project.run(arguments);
     let trace = ["-X", "cds_trace=app.lst"].iter().chain(arguments);
     project.run(trace);
-    project.run(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"])
+    project.run(DUMP_IMAGE)
 }
 
 /// Why a process was not restored, as the statistics tell; none if it was.
@@ -227,7 +229,7 @@ sys.stdout = kept = Doubled(sys.stdout)",
             command.env("PYTHONPATH", project.path("path"));
         };
         let mut dump = project.command(options.iter().copied());
-        dump.args(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+        dump.args(DUMP_IMAGE);
         library(&mut dump);
         Outcome::of(&mut dump).success();
         let python = python();
@@ -401,7 +403,7 @@ register_after_restore(lambda *, text: events.append(text), text='after 2')
     ]);
     project.write("app.lst", "hooked\n");
     let lib = project.path("lib");
-    let mut dump = project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+    let mut dump = project.command(DUMP_IMAGE);
     Outcome::of(dump.env("PYTHONPATH", &lib)).success();
     let mut run = project.command(["-X", "cds=app.cds", "app.py"]);
     let outcome = Outcome::of(run.env("PYTHONPATH", &lib)).success();
@@ -435,9 +437,8 @@ fn what_does_not_match_is_named() {
         Outcome::of(&mut command)
     };
     let silent = |_: &mut Command| {};
-    let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
     run(&["-X", "cds_trace=app.lst", "app.py"], &silent).success();
-    run(&dump, &silent).success();
+    run(&DUMP_IMAGE, &silent).success();
     let mut said = String::new();
     let mut check = |what: &str, options: &[&str], change: &dyn Fn(&mut Command)| {
         let program: &[&str] = if options.contains(&"app.py") {
@@ -518,10 +519,10 @@ fn what_does_not_match_is_named() {
     check("as it was", &[], &silent);
     project.write("lib/data.txt", "other");
     check("a file that was read", &[], &silent);
-    run(&dump, &silent).success();
+    run(&DUMP_IMAGE, &silent).success();
     changed(&lib.join("lib_a.py"));
     check("a source", &[], &silent);
-    run(&dump, &silent).success();
+    run(&DUMP_IMAGE, &silent).success();
     project.write("lib/new.txt", "");
     check("a new file in a directory of its path", &[], &silent);
     project.write("lib/json.py", "dumps = loads = None\n");
@@ -593,8 +594,7 @@ print(looks.found)
         Outcome::of(command.envs(variables.iter().map(|name| (name, "1"))))
     };
     let dump = || {
-        let arguments = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-        run(&arguments, &[]).success();
+        run(&DUMP_IMAGE, &[]).success();
     };
     let mut said = String::new();
     let mut check = |what: &str, variables: &[&str]| {
@@ -696,8 +696,7 @@ fn the_number_of_processors_is_compared_where_it_counts() {
         let mut trace = project.command(["-X", "cds_trace=app.lst", "app.py"]);
         library(&mut trace);
         Outcome::of(&mut trace).success();
-        let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+        let mut dump = project.command(DUMP_IMAGE);
         library(&mut dump);
         Outcome::of(&mut dump).success();
         let mut command = Command::new("taskset");
@@ -742,8 +741,7 @@ fn what_cannot_be_restored_is_refused() {
         ),
     ] {
         let project = Project::new(&[("lib/kept.py", code), ("app.lst", "kept\n")]);
-        let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+        let mut dump = project.command(DUMP_IMAGE);
         let outcome = Outcome::of(dump.env("PYTHONPATH", project.path("lib")));
         assert_eq!(
             (outcome.status, &*outcome.stdout),
@@ -828,8 +826,7 @@ fn a_process_with_options_is_restored_from_an_image_with_these() {
         (&[], ("PYTHONWARNINGS", "error")),
         (&["-b"], ("PYTHONUNBUFFERED", "1")),
     ] {
-        let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-        run(options, variable, &dump).success();
+        run(options, variable, &DUMP_IMAGE).success();
         let stats = ["-X", "cds=app.cds", "-X", "cds_stats=stats.txt", "app.py"];
         let restored = run(options, variable, &stats);
         let stats = fs::read_to_string(project.path("stats.txt")).unwrap();
@@ -946,8 +943,7 @@ fn terminals_are_compared_where_imports_have_asked() {
     for module in ["unasked", "coloured", "wide", "edited", "asked"] {
         project.write("app.lst", module);
         for taken in [None, Some(40)] {
-            let dump = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
-            run(taken, "[]", &dump);
+            run(taken, "[]", &DUMP_IMAGE);
             for columns in [None, Some(40), Some(60)] {
                 let stats = ["-X", "cds=app.cds", "-X", "cds_stats=stats.txt", "app.py"];
                 let restored = run(columns, &steps, &stats);
@@ -991,8 +987,7 @@ fn the_host_is_compared_where_imports_have_asked() {
         ("import platform; platform.system()\n", true),
     ] {
         project.write("lib/module.py", module);
-        let mut dump =
-            project.command(["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"]);
+        let mut dump = project.command(DUMP_IMAGE);
         Outcome::of(dump.env("PYTHONPATH", project.path("lib"))).success();
         let outcome = run(&["-X", "cds=app.cds", "-X", "cds_stats", "app.py"]);
         assert_eq!(outcome.stdout, "other\n");
@@ -1042,10 +1037,7 @@ fn the_working_directory_is_compared_where_it_counts() {
     let mut said = String::new();
     for module in ["absolute", "asking", "relative", "remembering", "timed"] {
         project.write("app.lst", module);
-        run(
-            "",
-            &["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"],
-        );
+        run("", &DUMP_IMAGE);
         fs::copy(project.path("app.cds"), project.path("elsewhere/app.cds")).unwrap();
         let image = "app.cds.image";
         let there = project.path("elsewhere").join(image);

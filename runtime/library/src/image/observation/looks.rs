@@ -58,7 +58,7 @@ fn lists(watch: &Object) -> Result<Vec<(Object, Object)>> {
 
 /// Calls that concern only the process, its memory and threads, or read files, or what the key compares: the user, the number of
 /// processors, the working directory.
-const HARMLESS: [c_long; 85] = [
+const HARMLESS: [c_long; 84] = [
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_brk,
@@ -132,7 +132,6 @@ const HARMLESS: [c_long; 85] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_yield,
     libc::SYS_select,
-    libc::SYS_set_mempolicy,
     libc::SYS_set_robust_list,
     libc::SYS_set_tid_address,
     libc::SYS_setitimer,
@@ -338,6 +337,7 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         | libc::SYS_sched_setaffinity
         | libc::SYS_sched_setparam
         | libc::SYS_sched_setscheduler
+        | libc::SYS_set_mempolicy
         | libc::SYS_setpriority => is(true, ATTRIBUTE),
         // Libraries tell their threads apart by it.
         libc::SYS_gettid => is(

@@ -225,7 +225,7 @@ struct Observer<'a> {
     breakpoints: Breakpoints,
     /// What processes get from the environment that are about to run something else.
     passed: BTreeMap<i32, Vec<Entry>>,
-    processor: Option<SameProcessor>,
+    processor: SameProcessor,
     path: &'a Path,
     record: Vec<u8>,
     /// How the process has ended.
@@ -304,9 +304,7 @@ impl Observer<'_> {
         self.tracees.remove(&pid);
         self.passed.remove(&pid);
         self.breakpoints.forget_thread(pid);
-        if let Some(processor) = &mut self.processor {
-            processor.forget(pid);
-        }
+        self.processor.forget(pid);
     }
 
     fn ended(&mut self, pid: i32, status: c_int) -> io::Result<()> {
@@ -434,9 +432,7 @@ impl Observer<'_> {
         if !self.has_started {
             return Ok(false);
         }
-        if let Some(processor) = &mut self.processor {
-            processor.calls(pid, number);
-        }
+        self.processor.calls(pid, number);
         if !self.breakpoints.are_set() && pid == self.leader {
             self.breakpoints.set(pid)?;
         }
@@ -509,9 +505,7 @@ impl Observer<'_> {
         let Some(path) = text(pid, path).filter(|path| !path.is_empty()) else {
             return Ok(false);
         };
-        if let Some(processor) = &mut self.processor {
-            processor.uses(pid, &path);
-        }
+        self.processor.uses(pid, &path);
         if let Some(program) = &mut self.program {
             match program.message(&path, self.record.len()) {
                 Message::Nothing if program.is_forking => return Ok(false),
@@ -754,9 +748,7 @@ impl Observer<'_> {
             }
         }
         self.breakpoints.remove(pid)?;
-        if let Some(processor) = &mut self.processor {
-            processor.release(pid);
-        }
+        self.processor.release(pid);
         ptrace(libc::PTRACE_DETACH, pid, 0, signal as u64).map(drop)
     }
 }

@@ -15,6 +15,7 @@ use startup_image::facts::Fact;
 use super::looks;
 use super::watch::Watch;
 use crate::cpython::frames::Files;
+use crate::image::taking::process_attributes;
 
 /// What becomes of what a program looks at.
 pub enum Verdict {
@@ -54,49 +55,6 @@ const ENDING: [(c_long, &str); 9] = [
     (libc::SYS_userfaultfd, MEMORY),
 ];
 const MEMORY: &str = "memory that cannot be restored";
-
-/// System calls that leave the attributes of a process as they are (`process_attributes.rs`); imports make hardly any others.
-const KEEPING_ATTRIBUTES: [c_long; 39] = [
-    libc::SYS_access,
-    libc::SYS_brk,
-    libc::SYS_clock_gettime,
-    libc::SYS_close,
-    libc::SYS_dup,
-    libc::SYS_epoll_create1,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_fstat,
-    libc::SYS_futex,
-    libc::SYS_getcwd,
-    libc::SYS_getdents64,
-    libc::SYS_getegid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getitimer,
-    libc::SYS_getpid,
-    libc::SYS_getrandom,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_lseek,
-    libc::SYS_lstat,
-    libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
-    libc::SYS_mremap,
-    libc::SYS_munmap,
-    libc::SYS_newfstatat,
-    libc::SYS_open,
-    libc::SYS_openat,
-    libc::SYS_pread64,
-    libc::SYS_read,
-    libc::SYS_readlink,
-    libc::SYS_readlinkat,
-    libc::SYS_rt_sigaction,
-    libc::SYS_stat,
-    libc::SYS_statx,
-    libc::SYS_sysinfo,
-    libc::SYS_uname,
-];
 pub const ITS_END: &str = "its end";
 
 /// The program while it runs.
@@ -228,7 +186,7 @@ impl<'a> Program<'a> {
 
     /// Takes notice of a system call that the program makes, or a process that it has forked.
     pub fn calls(&mut self, number: c_long) {
-        self.has_same_attributes &= KEEPING_ATTRIBUTES.contains(&number);
+        self.has_same_attributes &= process_attributes::are_kept_by(number);
     }
 
     /// What a system call looks at or does that counts for no other process.

@@ -31,22 +31,22 @@ pub struct SameProcessor {
 }
 
 impl SameProcessor {
-    /// Binds this thread to one of the processors of a process that it is going to trace; returns none if that cannot be done.
-    pub fn with(process: i32) -> Option<Self> {
-        let all = sched_getaffinity(Pid::from_raw(process)).ok()?;
+    /// Binds this thread to one of the processors of a process that it is going to trace. If that cannot be done, no other
+    /// thread is ever bound.
+    pub fn with(process: i32) -> Self {
+        let all = sched_getaffinity(Pid::from_raw(process)).unwrap_or_default();
         let here = sched_getcpu();
-        if here >= CpuSet::MAX_CPU || !all.is_set(here) || all.count() == 1 {
-            return None;
-        }
         let mut one = CpuSet::new();
-        one.set(here);
-        sched_setaffinity(None, &one).ok()?;
-        Some(Self {
+        let is_one_of_several = here < CpuSet::MAX_CPU && all.is_set(here) && all.count() > 1;
+        if is_one_of_several {
+            one.set(here);
+        }
+        Self {
             all,
+            is_over: !is_one_of_several || sched_setaffinity(None, &one).is_err(),
             one,
             bound: BTreeSet::new(),
-            is_over: false,
-        })
+        }
     }
 
     /// Takes notice of a system call that a thread is about to make.

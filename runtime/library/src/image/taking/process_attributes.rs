@@ -3,7 +3,7 @@
 //!
 //! Much of it is inherited from the process that starts this one. So it is what was before the imports that counts.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long};
 use std::fs;
 
 use crate::kernel::inherited::{lines, link, proc_file};
@@ -159,6 +159,54 @@ const KEPT: &[(&str, Source)] = &[
         OfProcessor(ARCH_SHSTK_STATUS),
     ),
 ];
+
+/// System calls that leave all of it as it is. Imports make hardly any others.
+const KEEPING: [c_long; 39] = [
+    libc::SYS_access,
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getitimer,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_lseek,
+    libc::SYS_lstat,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_newfstatat,
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_rt_sigaction,
+    libc::SYS_stat,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+];
+
+/// Whether a system call of this number leaves all of it as it is.
+pub fn are_kept_by(number: c_long) -> bool {
+    KEEPING.contains(&number)
+}
 
 /// All of it, as it was at one time.
 pub struct ProcessAttributes(Vec<Vec<u8>>);
