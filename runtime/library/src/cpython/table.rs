@@ -5,11 +5,17 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use startup_image::PAGE;
+
+/// Where a table begins that [`pack`] has moved is a multiple of this.
+const PACKED_ALIGNMENT: usize = 16;
+
 /// A vector in memory of its own, which is given back to the kernel: what malloc() has once given out stays in an image,
 /// and changes how it goes on there.
 pub struct Table<T: Copy> {
     start: *mut T,
     len: usize,
+    /// 0 if the memory is not its own ([`pack`]).
     capacity: usize,
 }
 
@@ -57,34 +63,25 @@ impl<T: Copy> Table<T> {
     fn grow(&mut self, needed: usize) {
         let (old, new) = (self.bytes(), needed.next_power_of_two() * size_of::<T>());
         let new = new.max(Self::FIRST);
-        if let Some(kept) = Kept::take(new) {
-            let start: *mut T = kept.start.cast();
-            // SAFETY: this memory is long enough, and nobody else has it.
-            unsafe { ptr::copy_nonoverlapping(self.start, start, self.len) };
-            let former = std::mem::replace(&mut self.start, start);
-            Mapping::give_back(former.cast(), old);
-            self.capacity = kept.bytes / size_of::<T>();
-            return;
-        }
-        // SAFETY: makes a new mapping, or moves the one that nobody but this table knows.
-        let start = unsafe {
-            if old == 0 {
-                let protection = libc::PROT_READ | libc::PROT_WRITE;
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-                libc::mmap(ptr::null_mut(), new, protection, flags, -1, 0)
-            } else {
-                libc::mremap(self.start.cast(), old, new, libc::MREMAP_MAYMOVE)
+        let mapping = match Kept::take(new) {
+            Some(kept) => kept,
+            None if old == 0 => Mapping::new(new),
+            None => {
+                // SAFETY: moves a mapping that nobody but this table knows.
+                let start =
+                    unsafe { libc::mremap(self.start.cast(), old, new, libc::MREMAP_MAYMOVE) };
+                assert!(start != libc::MAP_FAILED, "there is no memory left");
+                self.start = start.cast();
+                self.capacity = new / size_of::<T>();
+                return;
             }
         };
-        assert!(start != libc::MAP_FAILED, "there is no memory left");
-        self.start = start.cast();
-        self.capacity = new / size_of::<T>();
-    }
-
-    /// Where it is.
-    pub fn memory(&self) -> Range<u64> {
-        let start = self.start.addr() as u64;
-        start..start + self.bytes() as u64
+        let start: *mut T = mapping.start.cast();
+        // SAFETY: this memory is long enough, and nobody else has it.
+        unsafe { ptr::copy_nonoverlapping(self.start, start, self.len) };
+        let former = std::mem::replace(&mut self.start, start);
+        Mapping::give_back(former.cast(), old);
+        self.capacity = mapping.bytes / size_of::<T>();
     }
 
     fn bytes(&self) -> usize {
@@ -160,7 +157,53 @@ impl<T: Copy> Drop for Table<T> {
     }
 }
 
-/// Memory of a table.
+/// A table of any kind that can be moved into memory which it shares with others.
+pub trait Pack {
+    /// What its values need there.
+    fn packed_bytes(&self) -> usize;
+
+    /// Moves the values.
+    ///
+    /// # Safety
+    /// So many bytes from `start` on are writable, and nobody else has them, now or later.
+    unsafe fn move_to(&mut self, start: *mut u8);
+}
+
+/// Moves tables that stay as they are into one mapping, which is never given back: an image has one region for all, not
+/// two for each. Returns where it is.
+pub fn pack(tables: &mut [&mut dyn Pack]) -> Range<u64> {
+    let bytes: usize = tables.iter().map(|table| table.packed_bytes()).sum();
+    let mapping = Mapping::new(bytes.max(1).next_multiple_of(PAGE as usize));
+    let mut used = 0;
+    for table in tables {
+        let bytes = table.packed_bytes();
+        // SAFETY: the mapping has room for all of them, one behind the other, and nobody else has it.
+        unsafe { table.move_to(mapping.start.add(used)) };
+        used += bytes;
+    }
+    let start = mapping.start.addr() as u64;
+    start..start + mapping.bytes as u64
+}
+
+impl<T: Copy> Pack for Table<T> {
+    fn packed_bytes(&self) -> usize {
+        const { assert!(align_of::<T>() <= PACKED_ALIGNMENT) };
+        (self.len * size_of::<T>()).next_multiple_of(PACKED_ALIGNMENT)
+    }
+
+    unsafe fn move_to(&mut self, start: *mut u8) {
+        let (start, len): (*mut T, usize) = (start.cast(), self.len);
+        // SAFETY: the caller has so much memory, which nobody else has.
+        unsafe { ptr::copy_nonoverlapping(self.start, start, len) };
+        *self = Self {
+            start,
+            len,
+            capacity: 0,
+        };
+    }
+}
+
+/// Memory of a table, or of several.
 struct Mapping {
     start: *mut u8,
     bytes: usize,
@@ -170,6 +213,16 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
+    fn new(bytes: usize) -> Self {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: takes no address that is in use.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        assert!(start != libc::MAP_FAILED, "there is no memory left");
+        let start = start.cast();
+        Self { start, bytes }
+    }
+
     /// `bytes` is zero if there is none.
     fn give_back(start: *mut u8, bytes: usize) {
         if bytes == 0 || Kept::put(Self { start, bytes }) {

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::heap::{self, Address};
 use super::object::Object;
 use super::raw;
-use super::table::Table;
+use super::table::{Pack, Table};
 use crate::kernel::page_map::PageMap;
 
 const PAGE: usize = 1 << 12;
@@ -41,6 +41,8 @@ pub struct Graph {
     places: Places,
     /// Objects of which nobody knows when they change, or which refer to one that is mortal.
     varying: Table<u32>,
+    /// Where all these tables are.
+    memory: Range<u64>,
 }
 
 // SAFETY: nobody writes to it once it is there.
@@ -158,7 +160,11 @@ impl Graph {
     }
 
     /// Where its tables are.
-    pub fn memory(&self) -> impl Iterator<Item = Range<u64>> {
+    pub fn memory(&self) -> Range<u64> {
+        self.memory.clone()
+    }
+
+    fn tables(&mut self) -> [&mut dyn Pack; 13] {
         let Self {
             objects,
             ranks,
@@ -170,16 +176,23 @@ impl Graph {
             class: _,
             places,
             varying,
+            memory: _,
         } = self;
-        let words = [ranks, starts, referents, counts, varying];
-        let more = [&numbers.firsts, &places.starts, &places.objects];
-        words.into_iter().chain(more).map(Table::memory).chain([
-            objects.memory(),
-            hashes.memory(),
-            numbers.blocks.memory(),
-            numbers.slots.memory(),
-            places.pages.memory(),
-        ])
+        [
+            objects,
+            ranks,
+            &mut numbers.blocks,
+            &mut numbers.slots,
+            &mut numbers.firsts,
+            starts,
+            referents,
+            counts,
+            hashes,
+            &mut places.pages,
+            &mut places.starts,
+            &mut places.objects,
+            varying,
+        ]
     }
 }
 

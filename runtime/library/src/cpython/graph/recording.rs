@@ -6,7 +6,7 @@ use super::{GRAPH, Graph, LEAF, MORTAL, Numbers, Places, refers_to_none};
 use crate::cpython::census::Census;
 use crate::cpython::heap::{self, Address};
 use crate::cpython::object::{Object, Result};
-use crate::cpython::table::Table;
+use crate::cpython::table::{self, Table};
 
 impl Graph {
     /// Records what is immortal now. What refers to something else later has to have written to memory since.
@@ -44,6 +44,7 @@ impl Graph {
             class: class.as_ptr(),
             places: Places::default(),
             varying: Table::new(),
+            memory: 0..0,
         };
         graph.numbers = Numbers::of(&graph.objects);
         let mut places = Table::new();
@@ -77,6 +78,7 @@ impl Graph {
         }
         graph.starts.push(graph.referents.len() as u32);
         graph.places = Places::of(places);
+        graph.memory = table::pack(&mut graph.tables());
         let _ = GRAPH.set(graph);
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Owned {
     fn here(lasting_blocks: &[u64]) -> Self {
         let mut ranges = program();
         ranges.extend(image::arenas());
-        ranges.extend(Graph::get().into_iter().flat_map(Graph::memory));
+        ranges.extend(Graph::get().map(Graph::memory));
         ranges.sort_by_key(|range| range.start);
         let mut lasting_blocks = lasting_blocks.to_vec();
         lasting_blocks.sort_unstable();
