@@ -1,27 +1,26 @@
-//! Generates the bindings from the configured, patched headers of the interpreter that the library is
-//! linked into, so that a changed struct is a compile error here and not a crash there.
+//! Generates the bindings from the patched and configured headers of the interpreter that the library is linked into.
+//! So a changed struct is a compile error, and not a crash at run time.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// Types whose layout the library knows, by the header that defines them.
+/// Types whose layout the library uses, with the header that defines each.
 const TYPES: &[&str] = &[
     "PyGC_Head",       // internal/pycore_gc.h
     "PyWeakReference", // cpython/weakrefobject.h
     "PyASCIIObject",   // cpython/unicodeobject.h
     "PyCompactUnicodeObject",
-    "PyBytesObject",   // cpython/bytesobject.h
-    "PyLongObject",    // cpython/longintrepr.h
-    "PyFloatObject",   // cpython/floatobject.h
-    "PyComplexObject", // cpython/complexobject.h
-    "PyTupleObject",   // cpython/tupleobject.h
-    "PySetObject",     // cpython/setobject.h
-    "PyCodeObject",    // cpython/code.h
-    "PyConfig",        // cpython/initconfig.h
-    "PyMethodDef",     // methodobject.h
-    "PyModuleDef",     // moduleobject.h
-    "PyModuleDef_Slot",
+    "PyBytesObject",          // cpython/bytesobject.h
+    "PyLongObject",           // cpython/longintrepr.h
+    "PyFloatObject",          // cpython/floatobject.h
+    "PyComplexObject",        // cpython/complexobject.h
+    "PyTupleObject",          // cpython/tupleobject.h
+    "PySetObject",            // cpython/setobject.h
+    "PyCodeObject",           // cpython/code.h
+    "PyConfig",               // cpython/initconfig.h
+    "PyMethodDef",            // methodobject.h
+    "PyModuleDef",            // moduleobject.h
     "_PyCDS_LinkedExtension", // internal/pycore_cds.h
 ];
 
@@ -41,7 +40,6 @@ const VARIABLES: &[&str] = &[
     "NUM_GENERATIONS",
     "_PyGC_PREV_SHIFT",
     "Py_MARSHAL_VERSION",
-    "PY_VERSION",
     "METH_.*",
     "cds_glue_.*",
     "_Py_NoneStruct",
@@ -64,7 +62,6 @@ const VARIABLES: &[&str] = &[
     "PyLong_SHIFT",
     "PySet_MINSIZE",
     "Py_EQ",
-    "Py_mod_multiple_interpreters",
 ];
 
 const FUNCTIONS: &[&str] = &[
@@ -125,7 +122,6 @@ const FUNCTIONS: &[&str] = &[
     "PyUnicode_AsUTF8AndSize",
     "PyUnicode_FromStringAndSize",
     "PyWeakref_NewRef",
-    "_Py_Dealloc",
     "Py_DecRef",
     "Py_FinalizeEx",
     "Py_IncRef",
@@ -192,8 +188,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A tree of the interpreter, which `cargo xtask` names in the environment and leaves in a file for
-/// everything else that runs cargo (an editor, clippy).
+/// The path of a source or build tree of the interpreter. `cargo xtask` sets it in the environment, and also writes it
+/// to a file for other programs that run cargo (an editor, clippy).
 fn tree(variable: &str) -> Result<PathBuf> {
     println!("cargo::rerun-if-env-changed={variable}");
     if let Some(path) = std::env::var_os(variable) {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::build_python::{self, Choice};
-use crate::workspace::Workspace;
+use crate::workspace::{Optional, Workspace};
 use crate::{interpreter, runtime};
 
 #[derive(clap::Args)]
@@ -44,6 +44,9 @@ struct Options {
     /// Count instructions too, with valgrind
     #[arg(long)]
     instructions: bool,
+    /// Measure archives without the patch class-slots, too, which is not about archives
+    #[arg(long, conflicts_with = "quick")]
+    class_slots: bool,
     /// Measure stock against stock: each interval should have 1.00 in it
     #[arg(long)]
     against_itself: bool,
@@ -63,6 +66,9 @@ struct Options {
     pyperformance: bool,
     #[arg(skip)]
     stock: PathBuf,
+    /// The interpreter without class-slots, where it is measured.
+    #[arg(skip)]
+    without_class_slots: Option<PathBuf>,
     #[arg(skip)]
     build: String,
 }
@@ -74,12 +80,26 @@ pub fn run(args: Args) -> Result<()> {
         mut options,
         what,
     } = args;
-    let (build, stock) = {
+    let (build, stock, without) = {
         let _lock = workspace.lock()?;
-        let build = build_python::build(&workspace, &choice, false)?;
         let stock = build_python::build(&workspace, &choice, true)?;
-        (build, stock)
+        let without = options
+            .class_slots
+            .then(|| {
+                let without = Some(Optional::ClassSlots);
+                let choice = Choice {
+                    without,
+                    ..choice.clone()
+                };
+                build_python::build_aside(&workspace, &choice, false, choice.profile)
+            })
+            .transpose()?;
+        let build = build_python::build(&workspace, &choice, false)?;
+        (build, stock, without)
     };
+    options.without_class_slots = without
+        .map(|build| interpreter::program(&build.installation()))
+        .transpose()?;
     options.stock = interpreter::program(&stock.installation())?;
     options.build = described(&options.stock)?;
     options.pyperformance = matches!(what, Some(What::Pyperformance));

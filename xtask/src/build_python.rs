@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Pins};
-use crate::workspace::{Build, Profile, Workspace};
+use crate::workspace::{Build, Optional, Patches, Profile, Workspace};
 use crate::{deps, disk, interpreter, launcher, runtime, source, stamp, standard_archive};
 
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 /// What to build an interpreter from, and how.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Choice {
     /// The pinned version of CPython [default: the first in pins.toml]
     #[arg(long, value_name = "VERSION")]
@@ -34,6 +34,9 @@ pub struct Choice {
     /// How to compile it
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     pub profile: Profile,
+    /// Leave out a patch that the others do not need
+    #[arg(long, value_enum, value_name = "PATCH")]
+    pub without: Option<Optional>,
     /// The tarball, or a directory that has it
     #[arg(long, value_name = "TARBALL|DIR")]
     pub source: Option<PathBuf>,
@@ -84,7 +87,12 @@ pub fn build_aside(
     let pins = Pins::load(&workspace.patches())?;
     let pin = choice.pin(&pins)?;
     let jobs = choice.jobs();
-    let build = workspace.build(&pin.version, profile, stock);
+    let patches = match (stock, choice.without) {
+        (true, _) => Patches::None,
+        (false, Some(patch)) => Patches::Without(patch),
+        (false, None) => Patches::All,
+    };
+    let build = workspace.build(&pin.version, profile, patches);
     eprintln!("CPython {} ({})", pin.version, build.name());
 
     if !build.installation().exists() {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use xshell::cmd;
 
 use crate::build_python::{self, Choice};
 use crate::interpreter;
-use crate::object;
 use crate::progress::Phase;
 use crate::stamp;
 use crate::workspace::{Build, Workspace};
@@ -223,9 +223,10 @@ fn ways(workspace: &Workspace, build: &Build, stock: &Build, directory: &Path) -
     };
     let taker = directory.join("address_taker.so");
     let source = workspace.root().join("tests/src/address_taker.c");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"]);
-    object::run(compiler.arg(&taker).arg(source))?;
+    let shell = workspace.shell()?;
+    cmd!(shell, "cc -D_GNU_SOURCE -shared -fPIC -o {taker} {source}")
+        .quiet()
+        .run()?;
     let everything = ("PYTHON_CDS", archive.display().to_string());
     Ok(vec![
         way(

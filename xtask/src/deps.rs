@@ -6,11 +6,11 @@
 
 use std::env;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Output;
 
 use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
 
 use crate::progress::Phase;
 use crate::workspace::Workspace;
@@ -134,14 +134,15 @@ pub fn ensure_for_tests(workspace: &Workspace, install: bool) -> Result<()> {
 }
 
 fn ensure_all(needs: &'static [Need], workspace: &Workspace, install: bool) -> Result<bool> {
-    let missing = missing(needs);
+    let shell = workspace.shell()?;
+    let missing = missing(&shell, needs);
     if missing.is_empty() {
         return Ok(false);
     }
     let names: Vec<_> = missing.iter().map(|need| need.what).collect();
     let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
     packages.dedup();
-    let is_debian = Path::new("/etc/debian_version").exists() && runs("apt-get");
+    let is_debian = Path::new("/etc/debian_version").exists() && runs(&shell, "apt-get");
     if !is_debian {
         bail!(
             "missing: {}\nInstall them with the system's package manager (Debian calls the packages {}).",
@@ -164,8 +165,8 @@ fn ensure_all(needs: &'static [Need], workspace: &Workspace, install: bool) -> R
         names.join(", "),
         packages.join(" ")
     );
-    apt_install(workspace, &packages)?;
-    let missing = self::missing(needs);
+    apt_install(workspace, &shell, &packages)?;
+    let missing = self::missing(&shell, needs);
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|need| need.what).collect();
         bail!(
@@ -177,7 +178,7 @@ fn ensure_all(needs: &'static [Need], workspace: &Workspace, install: bool) -> R
     Ok(true)
 }
 
-fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+fn apt_install(workspace: &Workspace, shell: &Shell, packages: &[&str]) -> Result<()> {
     let log = |step: &str| {
         workspace
             .cpython()
@@ -185,13 +186,13 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
             .join(format!("apt-{step}.log"))
     };
     let install = || {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        command
-            .args(["install", "-q", "-y", "--no-install-recommends"])
-            .args(packages);
+        let command = cmd!(
+            shell,
+            "apt-get install -q -y --no-install-recommends {packages...}"
+        )
+        .env("DEBIAN_FRONTEND", "noninteractive");
         let phase = Phase::start("apt-get install");
-        let result = phase.run(&mut command, &log("install"));
+        let result = phase.run(&mut command.into(), &log("install"));
         phase.end(result)
     };
     // The lists of a fresh container are missing, those of an old one name files that are gone.
@@ -199,47 +200,42 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     let phase = Phase::start("apt-get update");
-    let updated = phase.run(
-        Command::new("apt-get").args(["update", "-q"]),
-        &log("update"),
-    );
+    let command = cmd!(shell, "apt-get update -q");
+    let updated = phase.run(&mut command.into(), &log("update"));
     // An unreachable third-party archive fails the update, and need not matter: the installation tells.
     let _ = phase.end(updated);
     install().context("the packages cannot be installed")
 }
 
-fn missing(needs: &'static [Need]) -> Vec<&'static Need> {
+fn missing(shell: &Shell, needs: &'static [Need]) -> Vec<&'static Need> {
     // One run of the compiler answers the usual case, in which nothing is missing.
-    let all_compile = compiles(&needs.iter().filter_map(Need::header).collect::<Vec<_>>());
+    let all = needs.iter().filter_map(Need::header).collect::<Vec<_>>();
+    let all_compile = compiles(shell, &all);
     let is_met = |need: &Need| match need.probe {
-        Probe::Program(name) => runs(name),
-        Probe::Libclang => libclang().is_some(),
+        Probe::Program(name) => runs(shell, name),
+        Probe::Libclang => libclang(shell).is_some(),
         Probe::File(path) => Path::new(path).exists(),
-        Probe::Library(name) => can_be_preloaded(name),
-        Probe::Header(lines) => all_compile || compiles(&[lines]),
+        Probe::Library(name) => can_be_preloaded(shell, name),
+        Probe::Header(lines) => all_compile || compiles(shell, &[lines]),
     };
     needs.iter().filter(|need| !is_met(need)).collect()
 }
 
-fn runs(program: &str) -> bool {
+fn runs(shell: &Shell, program: &str) -> bool {
     let program = if program == "cc" {
         compiler()
     } else {
         program.to_owned()
     };
-    Command::new(&program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        // That of OpenSSL 3.0 does not know the option.
-        .is_ok_and(|status| status.success() || program == "openssl")
+    let probe = cmd!(shell, "{program} --version").quiet().ignore_status();
+    // That of OpenSSL 3.0 does not know the option.
+    let is_good = |output: Output| output.status.success() || program == "openssl";
+    probe.output().is_ok_and(is_good)
 }
 
 /// The dynamic linker complains of a library that it does not find.
-fn can_be_preloaded(library: &str) -> bool {
-    let mut program = Command::new("true");
+fn can_be_preloaded(shell: &Shell, library: &str) -> bool {
+    let program = cmd!(shell, "true").quiet().ignore_status();
     let output = program.env("LD_PRELOAD", library).output();
     output.is_ok_and(|output| output.status.success() && output.stderr.is_empty())
 }
@@ -252,33 +248,26 @@ fn compiler() -> String {
         .unwrap_or("gcc".to_owned())
 }
 
-fn compiles(lines: &[&str]) -> bool {
-    let source = lines.join("\n") + "\n";
+fn compiles(shell: &Shell, lines: &[&str]) -> bool {
+    let compiler = compiler();
     let flags = env::var("CPPFLAGS").unwrap_or_default();
-    let child = Command::new(compiler())
-        .args(flags.split_whitespace())
-        .args(["-x", "c", "-fsyntax-only", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut child) = child else { return false };
-    let written = child
-        .stdin
-        .take()
-        .is_some_and(|mut stdin| stdin.write_all(source.as_bytes()).is_ok());
-    child.wait().is_ok_and(|status| status.success()) && written
+    let flags = flags.split_whitespace();
+    cmd!(shell, "{compiler} {flags...} -x c -fsyntax-only -")
+        .quiet()
+        .ignore_stderr()
+        .stdin(lines.join("\n") + "\n")
+        .run()
+        .is_ok()
 }
 
 /// A libclang that has the compiler's own headers (`stddef.h`) beside it: without them bindgen cannot read any other.
-fn libclang() -> Option<PathBuf> {
+fn libclang(shell: &Shell) -> Option<PathBuf> {
     let mut dirs: Vec<PathBuf> = env::var_os("LIBCLANG_PATH")
         .map(PathBuf::from)
         .into_iter()
         .collect();
-    if let Ok(output) = Command::new("llvm-config").arg("--libdir").output() {
-        dirs.push(String::from_utf8_lossy(&output.stdout).trim().into());
-    }
+    let llvm_config = cmd!(shell, "llvm-config --libdir").quiet().ignore_stderr();
+    dirs.extend(llvm_config.read().map(PathBuf::from));
     for parent in ["/usr/lib", "/usr/local"] {
         dirs.extend(
             subdirectories(Path::new(parent))

@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::digest::Inputs;
-use crate::object::run;
 use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::Build;
@@ -42,7 +41,7 @@ struct Extension {
 /// Puts an object without any extension module where make expects one, if none is there: the first link comes before
 /// there is anything to put in.
 pub fn place(build: &Build) -> Result<()> {
-    if build.stock || object(build).exists() {
+    if build.is_stock() || object(build).exists() {
         return Ok(());
     }
     assemble(build, &Makefile::read(build)?, &[])
@@ -50,7 +49,7 @@ pub fn place(build: &Build) -> Result<()> {
 
 /// Brings the object up to date with what make has built. Returns whether the interpreter has to be linked again.
 pub fn link(build: &Build) -> Result<bool> {
-    if build.stock {
+    if build.is_stock() {
         return Ok(false);
     }
     let makefile = Makefile::read(build)?;
@@ -88,48 +87,49 @@ fn assemble(build: &Build, makefile: &Makefile, extensions: &[Extension]) -> Res
     fs::write(&list, listing(extensions)?)
         .with_context(|| format!("cannot write {}", list.display()))?;
     let compiled = directory.path().join("list.o");
-    let mut words = makefile.value("CC").split_whitespace();
-    let mut compiler = Command::new(words.next().unwrap_or("cc"));
-    compiler
-        .args(words)
-        .args(["-c", "-fPIC", "-DPy_BUILD_CORE", "-I"])
-        .arg(&objects);
-    for include in ["Include", "Include/internal"] {
-        compiler.arg("-I").arg(build.source().join(include));
-    }
-    run(compiler.arg("-o").arg(&compiled).arg(&list))?;
+    let mut compiler = makefile.value("CC").split_whitespace();
+    let cc = compiler.next().unwrap_or("cc");
+    let public = build.source().join("Include");
+    let internal = public.join("internal");
+    let shell = Shell::new().context("there is no working directory")?;
+    shell.change_dir(&objects);
+    cmd!(
+        shell,
+        "{cc} {compiler...} -c -fPIC -DPy_BUILD_CORE -I {objects} -I {public} -I {internal} -o {compiled} {list}"
+    )
+    .quiet()
+    .run()?;
 
     let mut parts = vec![compiled];
     for extension in extensions {
         let linked = directory.path().join(format!("{}.linked", extension.name));
-        let mut ld = Command::new("ld");
-        ld.current_dir(&objects).args(["-r", "-o"]).arg(&linked);
-        run(ld.args(&extension.parts))?;
+        let own = &extension.parts;
+        cmd!(shell, "ld -r -o {linked} {own...}").quiet().run()?;
         let local = linked.with_extension("o");
-        show_only(&format!("PyInit_{}", extension.name), &linked, &local)?;
+        show_only(
+            &shell,
+            &format!("PyInit_{}", extension.name),
+            &linked,
+            &local,
+        )?;
         parts.push(local);
     }
     let linked = directory.path().join("all.linked");
-    run(Command::new("ld")
-        .args(["-r", "-o"])
-        .arg(&linked)
-        .args(&parts))?;
+    cmd!(shell, "ld -r -o {linked} {parts...}").quiet().run()?;
     let local = linked.with_extension("o");
-    show_only(LIST, &linked, &local)?;
+    show_only(&shell, LIST, &linked, &local)?;
     let object = object(build);
     fs::rename(&local, &object).with_context(|| format!("cannot write {}", object.display()))
 }
 
-fn show_only(symbol: &str, from: &Path, to: &Path) -> Result<()> {
-    let mut objcopy = Command::new("objcopy");
-    objcopy.arg("--wildcard");
-    for section in LINK_TIME_CODE {
-        objcopy.arg(format!("--remove-section={section}"));
-    }
-    run(objcopy
-        .arg(format!("--keep-global-symbol={symbol}"))
-        .arg(from)
-        .arg(to))?;
+fn show_only(shell: &Shell, symbol: &str, from: &Path, to: &Path) -> Result<()> {
+    let removed = LINK_TIME_CODE.map(|section| format!("--remove-section={section}"));
+    cmd!(
+        shell,
+        "objcopy --wildcard {removed...} --keep-global-symbol={symbol} {from} {to}"
+    )
+    .quiet()
+    .run()?;
     stamp::remove_file(from)
 }
 

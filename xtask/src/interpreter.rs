@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use walkdir::WalkDir;
+use xshell::{Shell, cmd};
 
 use crate::digest::{self, Inputs};
 use crate::extensions;
@@ -62,7 +63,7 @@ pub fn configure(build: &Build, again: bool) -> Result<()> {
     for file in ["configure", "pyconfig.h.in"] {
         inputs.add(digest::of_file(&build.source().join(file))?);
     }
-    inputs.add(compiler_version());
+    inputs.add(compiler_version()?);
     let inputs = inputs.finish();
 
     let stamp = Stamp::new(objects.join("configure.stamp"));
@@ -81,11 +82,10 @@ pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
     let objects = build.objects();
     stamp::remove_dir(&objects)?;
     let phase = Phase::start("copy the build");
-    let mut copy = Command::new("cp");
-    copy.args(["-a", "--reflink=auto"])
-        .arg(other.objects())
-        .arg(&objects);
-    phase.run(&mut copy, &build.log("copy"))?;
+    let shell = Shell::new().context("there is no working directory")?;
+    let from = other.objects();
+    let copy = cmd!(shell, "cp -a --reflink=auto {from} {objects}");
+    phase.run(&mut copy.into(), &build.log("copy"))?;
     phase.done();
     // These name the interpreter of the other prefix, and no rule says that they depend on it.
     stamp::remove_dir(&objects.join("build"))?;
@@ -121,14 +121,15 @@ fn run_configure(build: &Build) -> Result<()> {
     Ok(())
 }
 
-fn compiler_version() -> Vec<u8> {
+fn compiler_version() -> Result<Vec<u8>> {
     let compiler = env::var("CC").unwrap_or("gcc".to_owned());
     let mut words = compiler.split_whitespace();
-    let output = Command::new(words.next().unwrap_or("gcc"))
-        .args(words)
-        .arg("--version")
-        .output();
-    output.map(|output| output.stdout).unwrap_or_default()
+    let program = words.next().unwrap_or("gcc");
+    let shell = Shell::new().context("there is no working directory")?;
+    let version = cmd!(shell, "{program} {words...} --version").quiet();
+    Ok(version
+        .output()
+        .map_or_else(|_| vec![], |output| output.stdout))
 }
 
 /// How interpreters with sanitizers run, if the environment says nothing else: CPython leaves memory to the end of the

@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::build_python::{self, Choice};
@@ -57,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
         let _lock = workspace.lock()?;
         build_python::build(&workspace, &args.choice, false)?
     };
+    let shell = Shell::new().context("there is no working directory")?;
     let scripts = workspace.root().join("xtask/kept");
     let place = workspace.root().join("target/kept");
     fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
@@ -66,40 +67,34 @@ pub fn run(args: &Args) -> Result<()> {
         let wanted = fs::read_to_string(&wanted)
             .with_context(|| format!("cannot read {}", wanted.display()))?;
         let packages = wanted.lines().map(str::to_owned);
-        python = environment(&python, &place, &Vec::from_iter(packages))?;
+        python = environment(&shell, &python, &place, &Vec::from_iter(packages))?;
     } else if !args.package.is_empty() {
-        python = environment(&python, &place, &args.package)?;
+        python = environment(&shell, &python, &place, &args.package)?;
     }
     let directory =
         tempfile::tempdir_in(&place).context("cannot create a directory below target/kept")?;
-    let library = compile(&scripts.join("other_run.c"), directory.path())?;
+    let library = compile(&shell, &scripts.join("other_run.c"), directory.path())?;
     // The addresses are to be the same in each process.
-    let mut compare = Command::new("setarch");
-    compare.arg("--addr-no-randomize").arg(python);
-    compare.arg("-P").arg(scripts.join("compare.py"));
-    compare.arg("--library").arg(library);
-    compare.arg("--directory").arg(directory.path());
-    match args.catalogue {
-        Some(Extent::Standard) => drop(compare.arg("--catalogue=standard")),
-        Some(Extent::All) => drop(compare.arg("--catalogue=all")),
-        None => {}
-    }
-    for (is_wanted, option) in [(args.each, "--each"), (args.all, "--all")] {
-        if is_wanted {
-            compare.arg(option);
-        }
-    }
-    let status = compare
-        .arg("--")
-        .args(&args.modules)
-        .status()
-        .context("cannot run setarch")?;
-    ensure!(status.success(), "the comparison has failed ({status})");
-    Ok(())
+    let script = scripts.join("compare.py");
+    let catalogue = args.catalogue.map(|extent| match extent {
+        Extent::Standard => "--catalogue=standard",
+        Extent::All => "--catalogue=all",
+    });
+    let each = args.each.then_some("--each");
+    let all = args.all.then_some("--all");
+    let (directory, modules) = (directory.path(), &args.modules);
+    cmd!(
+        shell,
+        "setarch --addr-no-randomize {python} -P {script} --library {library} --directory {directory}
+         {catalogue...} {each...} {all...} -- {modules...}"
+    )
+    .quiet()
+    .run()
+    .context("the comparison has failed")
 }
 
 /// An interpreter with these packages; it stays for the next time.
-fn environment(python: &Path, place: &Path, packages: &[String]) -> Result<PathBuf> {
+fn environment(shell: &Shell, python: &Path, place: &Path, packages: &[String]) -> Result<PathBuf> {
     let wanted = packages.join("\n");
     let name = format!("{:016x}", xxh3_64(wanted.as_bytes()));
     let directory = place.join("environments").join(&name);
@@ -110,26 +105,28 @@ fn environment(python: &Path, place: &Path, packages: &[String]) -> Result<PathB
     }
     let log = place.join(format!("{name}.log"));
     let phase = Phase::start("packages");
-    let mut make = Command::new(python);
-    make.args(["-m", "venv", "--clear"]).arg(&directory);
-    phase.run(&mut make, &log)?;
-    let mut install = Command::new(&own);
-    install.args(["-m", "pip", "--disable-pip-version-check", "install"]);
-    phase.run(install.args(packages), &log)?;
+    let make = cmd!(shell, "{python} -m venv --clear {directory}");
+    phase.run(&mut make.into(), &log)?;
+    let install = cmd!(
+        shell,
+        "{own} -m pip --disable-pip-version-check install {packages...}"
+    );
+    phase.run(&mut install.into(), &log)?;
     phase.done();
     fs::write(&made, &wanted).with_context(|| format!("cannot write {}", made.display()))?;
     Ok(own)
 }
 
 /// Makes the library that answers in place of the C library.
-fn compile(source: &Path, directory: &Path) -> Result<PathBuf> {
+fn compile(shell: &Shell, source: &Path, directory: &Path) -> Result<PathBuf> {
     let library = directory.join("other_run.so");
     let settings = directory.join("settings");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-D_GNU_SOURCE"]);
-    compiler.arg(format!("-DSETTINGS=\"{}\"", settings.display()));
-    compiler.arg("-o").arg(&library).arg(source);
-    let status = compiler.status().context("cannot run cc")?;
-    ensure!(status.success(), "cc has failed ({status})");
+    let settings = format!("-DSETTINGS=\"{}\"", settings.display());
+    cmd!(
+        shell,
+        "cc -shared -fPIC -O1 -D_GNU_SOURCE {settings} -o {library} {source}"
+    )
+    .quiet()
+    .run()?;
     Ok(library)
 }

@@ -49,7 +49,7 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
 
 /// Puts it where make expects it, if it is not there.
 pub fn place(build: &Build) -> Result<()> {
-    if build.stock {
+    if build.is_stock() {
         return Ok(());
     }
     let names = if EXISTS {

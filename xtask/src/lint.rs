@@ -1,7 +1,7 @@
 //! The checks of the Python code, by ruff and mypy.
 
-use anyhow::{Context, Result};
-use xshell::{Shell, cmd};
+use anyhow::Result;
+use xshell::cmd;
 
 use crate::interpreter;
 use crate::stamp::Stamp;
@@ -13,8 +13,7 @@ const CHECKED: &str = "runtime/python";
 
 /// Runs both, in an environment of their own, with the settings of `pyproject.toml`.
 pub fn run(workspace: &Workspace, build: &Build) -> Result<()> {
-    let shell = Shell::new().context("there is no working directory")?;
-    shell.change_dir(workspace.root());
+    let shell = workspace.shell()?;
     let directory = workspace.root().join("target/lint");
     let stamp = Stamp::new(directory.join("tools"));
     let python = interpreter::program(&build.installation())?;

@@ -15,6 +15,7 @@ mod kept;
 mod launcher;
 mod lint;
 mod mirror;
+mod notices;
 mod object;
 mod patch;
 mod pins;
@@ -53,6 +54,8 @@ enum Task {
     Install(install::Args),
     /// Show what modules keep that differs from run to run
     Kept(kept::Args),
+    /// Write runtime/NOTICES, the licences of what is linked into the interpreter
+    Notices,
     /// Work on the patch series
     #[command(subcommand)]
     Patch(patch::Command),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Fetch(args) => fetch::run(&args),
         Task::Install(args) => install::run(&args),
         Task::Kept(args) => kept::run(&args),
+        Task::Notices => notices::write(&Workspace::new()),
         Task::Patch(command) => patch::run(&command),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(&Workspace::new()),

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use xshell::{Shell, cmd};
 
 use crate::stamp;
 
@@ -17,21 +17,23 @@ pub fn make(library: &Path, object: &Path, exported: &[&str]) -> Result<()> {
     {
         return Ok(());
     }
-    let exports = exports(library, exported)?;
+    let shell = Shell::new().context("there is no working directory")?;
+    let exports = exports(&shell, library, exported)?;
     let linked = object.with_extension("linked");
     let local = object.with_extension("local");
-    let mut ld = Command::new("ld");
-    ld.args(["-r", "--gc-sections", "-o"]).arg(&linked);
-    for symbol in &exports {
-        ld.arg("-u").arg(symbol);
-    }
-    run(ld.arg(library))?;
-    let mut objcopy = Command::new("objcopy");
-    objcopy.arg("--wildcard");
-    for prefix in exported {
-        objcopy.arg(format!("--keep-global-symbol={prefix}*"));
-    }
-    run(objcopy.arg(&linked).arg(&local))?;
+    let needed = exports.iter().flat_map(|symbol| ["-u", symbol]);
+    cmd!(
+        shell,
+        "ld -r --gc-sections -o {linked} {needed...} {library}"
+    )
+    .quiet()
+    .run()?;
+    let kept = exported
+        .iter()
+        .map(|prefix| format!("--keep-global-symbol={prefix}*"));
+    cmd!(shell, "objcopy --wildcard {kept...} {linked} {local}")
+        .quiet()
+        .run()?;
     stamp::remove_file(&linked)?;
     fs::rename(&local, object).with_context(|| format!("cannot write {}", object.display()))
 }
@@ -40,15 +42,9 @@ fn modified(path: &Path) -> std::io::Result<std::time::SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-fn exports(library: &Path, exported: &[&str]) -> Result<Vec<String>> {
-    let listing = run(Command::new("nm")
-        .args(["--extern-only", "--defined-only", "--format=posix"])
-        .arg(library))?;
-    let symbols = listing
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
-    let exports = symbols.filter(|symbol| exported.iter().any(|prefix| symbol.starts_with(prefix)));
-    let mut exports: Vec<_> = exports.map(str::to_owned).collect();
+fn exports(shell: &Shell, library: &Path, exported: &[&str]) -> Result<Vec<String>> {
+    let mut exports = symbols(shell, &["--extern-only", "--defined-only"], library)?;
+    exports.retain(|symbol| exported.iter().any(|prefix| symbol.starts_with(prefix)));
     exports.sort();
     exports.dedup();
     ensure!(
@@ -62,26 +58,17 @@ fn exports(library: &Path, exported: &[&str]) -> Result<Vec<String>> {
 
 /// The symbols that an object needs and does not have.
 pub fn undefined(object: &Path) -> Result<Vec<String>> {
-    let listing = run(Command::new("nm")
-        .args(["--undefined-only", "--format=posix"])
-        .arg(object))?;
+    let shell = Shell::new().context("there is no working directory")?;
+    symbols(&shell, &["--undefined-only"], object)
+}
+
+fn symbols(shell: &Shell, which: &[&str], file: &Path) -> Result<Vec<String>> {
+    let listing = cmd!(shell, "nm --format=posix {which...} {file}")
+        .quiet()
+        .ignore_stderr()
+        .read()?;
     let symbols = listing
         .lines()
         .filter_map(|line| line.split_whitespace().next());
     Ok(symbols.map(str::to_owned).collect())
-}
-
-/// Runs a command and returns its output.
-pub fn run(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!(
-            "{program} failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

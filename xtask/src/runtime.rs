@@ -60,7 +60,7 @@ pub fn environment(build: &Build) -> [(&'static str, PathBuf); 2] {
 
 /// Puts the object where make expects it, if it is not there.
 pub fn place(build: &Build) -> Result<()> {
-    if !build.stock {
+    if !build.is_stock() {
         mirror::update(
             &object(build),
             &build.objects().join("Modules/cds_runtime.o"),

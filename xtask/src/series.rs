@@ -2,11 +2,10 @@
 
 use std::env;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use xshell::{Shell, cmd};
 
 use crate::digest::Inputs;
 use crate::mirror::{self, Extra};
@@ -57,6 +56,22 @@ impl Series {
             patches,
             overlay: dir.join("overlay"),
         })
+    }
+
+    /// The same without a patch.
+    ///
+    /// # Errors
+    /// There is no such patch.
+    pub fn without(mut self, name: Option<&str>) -> Result<Self> {
+        if let Some(name) = name {
+            let count = self.patches.len();
+            self.patches.retain(|patch| patch.name != name);
+            ensure!(
+                self.patches.len() < count,
+                "the series has no {name} to leave out"
+            );
+        }
+        Ok(self)
     }
 
     pub fn overlay(&self) -> &Path {
@@ -170,26 +185,17 @@ impl Patch {
     pub fn apply(&self, source: &Path, options: &[&str]) -> Result<()> {
         // Inside a repository git takes the paths for those of the repository, and skips what it does not find there.
         let ceiling = source.parent().unwrap_or(source);
-        let mut git = Command::new("git");
-        git.current_dir(source)
-            .args(["apply", "--whitespace=nowarn"])
-            .args(options)
-            .arg("-");
-        git.env("GIT_CEILING_DIRECTORIES", ceiling)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped());
-        for variable in env::vars_os()
-            .map(|(name, _)| name)
-            .filter(|name| is_git_location(name))
-        {
-            git.env_remove(variable);
+        let shell = Shell::new().context("there is no working directory")?;
+        shell.change_dir(source);
+        let mut git = cmd!(shell, "git apply --whitespace=nowarn {options...} -")
+            .quiet()
+            .env("GIT_CEILING_DIRECTORIES", ceiling)
+            .stdin(&self.text)
+            .ignore_status();
+        for (variable, _) in env::vars_os().filter(|(name, _)| is_git_location(name)) {
+            git = git.env_remove(variable);
         }
-        let mut child = git.spawn().context("cannot run git")?;
-        let written = child
-            .stdin
-            .take()
-            .map(|mut stdin| stdin.write_all(self.text.as_bytes()));
-        let output = child.wait_with_output().context("cannot wait for git")?;
+        let output = git.output()?;
         if !output.status.success() {
             bail!(
                 "{} does not apply:\n{}",
@@ -197,7 +203,6 @@ impl Patch {
                 String::from_utf8_lossy(&output.stderr).trim_end()
             );
         }
-        written.transpose().context("cannot write to git")?;
         Ok(())
     }
 }

@@ -21,10 +21,11 @@ pub fn prepare(
     pin: &Pin,
     origin: Option<&Path>,
 ) -> Result<()> {
-    let series = if build.stock {
+    let series = if build.is_stock() {
         None
     } else {
-        Some(Series::load(&workspace.patches())?)
+        let series = Series::load(&workspace.patches())?;
+        Some(series.without(build.patches.left_out())?)
     };
     let mut inputs = Inputs::new();
     inputs.add(&pin.sha256);

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: what the documents say of the code is true, and the code keeps to its shape.
 
+mod bindings;
 mod circles;
 mod imports;
 mod lines;
@@ -9,17 +10,20 @@ mod rooms;
 
 use anyhow::{Result, ensure};
 
+use crate::notices;
 use crate::workspace::Workspace;
 
 /// A check: what is wrong, each in a line that says where.
 type Check = fn(&Workspace) -> Result<Vec<String>>;
 
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 7] = [
     ("rooms of architecture.md", rooms::check),
     ("circles and arrows", circles::check),
     ("figures of patches", patches::check),
     ("length of lines", lines::check),
     ("paths", paths::check),
+    ("notices", notices::check),
+    ("bindings", bindings::check),
 ];
 
 /// Runs all checks, and names all that is wrong.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use xshell::Shell;
 
 /// The repository.
 pub struct Workspace {
@@ -27,6 +28,13 @@ impl Workspace {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// For commands that run in the repository.
+    pub fn shell(&self) -> Result<Shell> {
+        let shell = Shell::new().context("there is no working directory")?;
+        shell.change_dir(&self.root);
+        Ok(shell)
     }
 
     /// The cargo that has started this, in the repository.
@@ -70,12 +78,12 @@ impl Workspace {
         self.cpython().join(version)
     }
 
-    pub fn build(&self, version: &str, profile: Profile, stock: bool) -> Build {
+    pub fn build(&self, version: &str, profile: Profile, patches: Patches) -> Build {
         Build {
             dir: self.version(version),
             version: version.to_owned(),
             profile,
-            stock,
+            patches,
             prefix: None,
         }
     }
@@ -127,13 +135,48 @@ impl fmt::Display for Profile {
     }
 }
 
+/// Which patches an interpreter has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patches {
+    All,
+    Without(Optional),
+    /// CPython as it is released.
+    None,
+}
+
+/// A patch that the others do not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Optional {
+    /// Finds the special methods of a new class faster, with or without an archive
+    ClassSlots,
+}
+
+impl Patches {
+    /// What the names of directories begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Patches::All => "",
+            Patches::Without(Optional::ClassSlots) => "without-class-slots-",
+            Patches::None => "stock-",
+        }
+    }
+
+    /// The file that is left out.
+    pub fn left_out(self) -> Option<&'static str> {
+        match self {
+            Patches::Without(Optional::ClassSlots) => Some("class-slots.patch"),
+            Patches::All | Patches::None => None,
+        }
+    }
+}
+
 /// The directories of one interpreter: a version, a profile, patched or stock.
 #[derive(Clone)]
 pub struct Build {
     dir: PathBuf,
     version: String,
     pub profile: Profile,
-    pub stock: bool,
+    pub patches: Patches,
     prefix: Option<PathBuf>,
 }
 
@@ -150,10 +193,13 @@ impl Build {
         &self.version
     }
 
+    pub fn is_stock(&self) -> bool {
+        self.patches == Patches::None
+    }
+
     /// `dev`, `stock-dev`, and so on.
     fn kind(&self) -> String {
-        let stock = if self.stock { "stock-" } else { "" };
-        format!("{stock}{}", self.profile)
+        format!("{}{}", self.patches.prefix(), self.profile)
     }
 
     pub fn name(&self) -> String {
@@ -167,7 +213,7 @@ impl Build {
 
     /// The source tree, which all profiles share.
     pub fn source(&self) -> PathBuf {
-        self.dir.join(if self.stock { "stock-src" } else { "src" })
+        self.dir.join(format!("{}src", self.patches.prefix()))
     }
 
     /// Where configure and make run.

@@ -12,13 +12,15 @@ use tempfile::TempDir;
 
 use crate::fork_floor::ForkServer;
 use crate::results::contender::{
-    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
+    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_CLASS_SLOTS, NO_PYC, STANDARD, STOCK,
+    STOCK_AGAIN,
 };
 
 /// The interpreters, with the packages of the workloads.
 pub struct Interpreters {
     pub patched: Environment,
     pub stock: Environment,
+    pub without_class_slots: Option<Environment>,
     /// None where there is no Python for it, or no way to its wheel.
     pub ancestor: Option<Ancestor>,
     /// Lists and archives of the ancestor, and a place where `.pyc` files are looked for and never found.
@@ -69,6 +71,7 @@ impl Interpreters {
     pub fn new(
         patched: Environment,
         stock: Environment,
+        without_class_slots: Option<Environment>,
         ancestor: Option<Ancestor>,
     ) -> Result<Self> {
         let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
@@ -77,6 +80,7 @@ impl Interpreters {
         Ok(Self {
             patched,
             stock,
+            without_class_slots,
             ancestor,
             scratch,
         })
@@ -91,14 +95,9 @@ impl Interpreters {
 
     /// Stock and the archives. The interpreter alone needs no archive of its own.
     pub fn main(&self, workload: &Workload) -> Vec<Contender> {
-        let archive = if workload.name == "pass" {
-            workload.command(&self.patched)
-        } else {
-            workload.command_on(&self.patched)
-        };
         vec![
             Contender::command(STOCK, workload.command(&self.stock)),
-            Contender::command(ARCHIVE, archive),
+            Contender::command(ARCHIVE, archived(workload, &self.patched)),
         ]
     }
 
@@ -119,6 +118,11 @@ impl Interpreters {
                 way: Way::Fork(server),
             },
         ];
+        if let Some(environment) = &self.without_class_slots {
+            workload.check(environment, None, |_| ())?;
+            let command = archived(workload, environment);
+            peers.push(Contender::command(NO_CLASS_SLOTS, command));
+        }
         if let Some(ancestor) = &self.ancestor
             && STANDARD_LIBRARY_ONLY.contains(&workload.name)
         {
@@ -135,6 +139,14 @@ impl Interpreters {
             peers.push(Contender::command(ANCESTOR, shared));
         }
         Ok(peers)
+    }
+}
+
+fn archived(workload: &Workload, environment: &Environment) -> Command {
+    if workload.name == "pass" {
+        workload.command(environment)
+    } else {
+        workload.command_on(environment)
     }
 }
 

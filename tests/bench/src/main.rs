@@ -136,9 +136,11 @@ fn measure(options: &Options, workloads: &[Workload]) -> Result<Results> {
     } else {
         None
     };
+    let without_class_slots = options.without_class_slots.as_deref().map(Environment::new);
     let interpreters = Interpreters::new(
         Environment::new(&python())?,
         Environment::new(&options.stock)?,
+        without_class_slots.transpose()?,
         ancestor,
     )?;
     results.cpu = pin();

@@ -32,6 +32,8 @@ pub struct Options {
     pub pyperformance: bool,
     /// Stock CPython of the same source, compiler and flags.
     pub stock: PathBuf,
+    /// The interpreter without the patch class-slots, if it is measured.
+    pub without_class_slots: Option<PathBuf>,
     /// What compiler and flags these were.
     pub build: String,
 }

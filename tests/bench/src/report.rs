@@ -3,7 +3,8 @@
 use cpython_cds_tests::measure::{Run, median};
 
 use crate::results::contender::{
-    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_PYC, STANDARD, STOCK, STOCK_AGAIN,
+    ANCESTOR, ANCESTOR_STOCK, ARCHIVE, FORK, IMAGE, NO_CLASS_SLOTS, NO_PYC, STANDARD, STOCK,
+    STOCK_AGAIN,
 };
 use crate::results::{Program, Results};
 use crate::statistics::{Ratio, geometric_mean};
@@ -39,6 +40,7 @@ pub fn tables(results: &Results) -> Vec<Table> {
         programs(results),
         processor(results),
         peers(results),
+        class_slots(results),
         ancestor(results),
         cold(results),
         load_cost(results),
@@ -199,6 +201,34 @@ fn peers(results: &Results) -> Table {
             ));
         }
         table.row(row);
+    }
+    table
+}
+
+fn class_slots(results: &Results) -> Table {
+    let mut table = Table::new(
+        "Archives with and without the patch class-slots, which is not about archives: how many times faster than stock",
+        &[
+            "program",
+            "stock, ms",
+            "without it, ms",
+            "ratio",
+            "with it, ms",
+            "ratio",
+        ],
+    );
+    for program in &results.programs {
+        let without = program.ratio(STOCK, NO_CLASS_SLOTS);
+        if let (Some(without), Some(with)) = (without, program.ratio(STOCK, ARCHIVE)) {
+            table.row(vec![
+                program.name.clone(),
+                milliseconds(program, STOCK),
+                milliseconds(program, NO_CLASS_SLOTS),
+                format!("{:.2}{}", without.median, mark(&without)),
+                milliseconds(program, ARCHIVE),
+                format!("{:.2}{}", with.median, mark(&with)),
+            ]);
+        }
     }
     table
 }

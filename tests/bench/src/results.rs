@@ -17,6 +17,8 @@ pub mod contender {
     pub const STOCK_AGAIN: &str = "stock again";
     /// With the program's own archive, over that of the standard library.
     pub const ARCHIVE: &str = "archive";
+    /// The same with an interpreter that lacks the patch class-slots.
+    pub const NO_CLASS_SLOTS: &str = "archive, no class-slots";
     /// With the standard library's archive alone, as without any option.
     pub const STANDARD: &str = "std archive";
     /// With a startup image, in which the program's imports are done.

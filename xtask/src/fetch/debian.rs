@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use xshell::{Cmd, Shell, cmd};
 
 use super::apt_sources::{self, Entry};
 use crate::pins::Pin;
@@ -47,6 +47,8 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
 /// apt with a private configuration.
 struct Apt {
     dir: tempfile::TempDir,
+    /// With apt's options in the directory for downloads.
+    shell: Shell,
 }
 
 /// What apt has downloaded, in apt's directory.
@@ -71,16 +73,15 @@ impl Apt {
             archive.sources_of(suite),
         )
         .context("cannot write apt's configuration")?;
-        Ok(Self { dir })
+        let shell = Shell::new().context("there is no working directory")?;
+        shell.change_dir(dir.path().join("download"));
+        shell.set_var("LC_ALL", "C");
+        Ok(Self { dir, shell })
     }
 
-    fn command(&self, program: &str) -> Command {
+    fn command(&self, program: &str) -> Cmd<'_> {
         let dir = self.dir.path().display();
-        let mut command = Command::new(program);
-        command
-            .current_dir(self.dir.path().join("download"))
-            .env("LC_ALL", "C");
-        for option in [
+        let options = [
             "Dir::Etc::sourcelist=/dev/null".to_owned(),
             format!("Dir::Etc::sourceparts={dir}/sources.list.d"),
             format!("Dir::State::lists={dir}/lists"),
@@ -91,21 +92,20 @@ impl Apt {
             "Acquire::http::Timeout=15".to_owned(),
             "Acquire::https::Timeout=15".to_owned(),
             "Acquire::Retries=1".to_owned(),
-        ] {
-            command.arg("-o").arg(option);
-        }
-        command
+        ];
+        let options = options.iter().flat_map(|option| ["-o", option]);
+        cmd!(self.shell, "{program} {options...}").quiet()
     }
 
     fn download(self, pin: &Pin, phase: &Phase) -> Result<Download> {
         // An archive that cannot be reached is a mere warning otherwise.
         let strict = "APT::Update::Error-Mode=any";
-        let mut update = self.command("apt-get");
+        let update = self.command("apt-get");
         self.run(update.args(["-q", "-o", strict, "update"]), phase)?;
         let package = &pin.debian.package;
         let version = self.version(pin)?;
-        let mut source = self.command("apt-get");
-        source.args(["-q", "--download-only", "--tar-only", "source"]);
+        let source = self.command("apt-get");
+        let source = source.args(["-q", "--download-only", "--tar-only", "source"]);
         self.run(source.arg(format!("{package}={version}")), phase)?;
         let tarball = self.dir.path().join("download").join(pin.debian_tarball());
         ensure!(
@@ -117,9 +117,9 @@ impl Apt {
     }
 
     /// Of what apt prints, a failure keeps the errors: its log goes with the directory.
-    fn run(&self, command: &mut Command, phase: &Phase) -> Result<()> {
+    fn run(&self, command: Cmd, phase: &Phase) -> Result<()> {
         let log = self.dir.path().join("apt.log");
-        let Err(error) = phase.run(command, &log) else {
+        let Err(error) = phase.run(&mut command.into(), &log) else {
             return Ok(());
         };
         let output = fs::read(&log).unwrap_or_default();
@@ -137,11 +137,9 @@ impl Apt {
     /// The newest Debian revision of the release.
     fn version(&self, pin: &Pin) -> Result<String> {
         let package = &pin.debian.package;
-        let output = self
-            .command("apt-cache")
-            .args(["showsrc", "--only-source", package])
-            .output();
-        let output = output.context("cannot run apt-cache")?;
+        let show = self.command("apt-cache");
+        let show = show.args(["showsrc", "--only-source", package]);
+        let output = show.ignore_status().output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let versions: Vec<_> = text
             .lines()
