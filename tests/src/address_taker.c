@@ -1,4 +1,4 @@
-/* Takes a page at each address that archives ask for, so that they have to be relocated. */
+/* Maps a page at each address that archives request, so that archives have to be relocated. */
 #include <sys/mman.h>
 
 __attribute__((constructor)) static void take(void)

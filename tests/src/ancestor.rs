@@ -1,4 +1,4 @@
-//! PyPI's code-data-share 0.1.0, to compare with, in a virtual environment of a Python that it supports.
+//! PyPI's code-data-share 0.1.0, for comparison, in a virtual environment of a Python that it supports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use crate::{Outcome, clean, repository};
 
 const REQUIREMENT: &str = "code-data-share==0.1.0";
 
-/// It has wheels for these.
+/// The package has wheels for these.
 const INTERPRETERS: [&str; 2] = ["python3.11", "python3.12"];
 
-/// Two virtual environments of one Python, with the package and without.
+/// Two virtual environments of one Python: one with the package, one without.
 pub struct Ancestor {
     python: PathBuf,
     plain: PathBuf,
-    /// `3.11`, say.
+    /// For example `3.11`.
     pub version: &'static str,
 }
 
 impl Ancestor {
-    /// Makes the environment, or takes the one that is there.
+    /// Makes the environments, or reuses them if they exist.
     ///
     /// # Errors
-    /// Why there can be none: no such Python, or no way to its wheel.
+    /// No supported Python is installed, or the wheel cannot be downloaded.
     pub fn new() -> Result<Self> {
         let mut reason = None;
         for name in INTERPRETERS {
@@ -82,12 +82,12 @@ impl Ancestor {
             && Outcome::of(self.command().args(["-c", "import _cds"])).status == 0
     }
 
-    /// The interpreter with the package, and no settings.
+    /// The interpreter with the package, without settings.
     pub fn command(&self) -> Command {
         Self::clean_command(&self.python)
     }
 
-    /// The interpreter without it.
+    /// The interpreter without the package.
     pub fn plain_command(&self) -> Command {
         Self::clean_command(&self.plain)
     }

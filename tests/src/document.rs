@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// A fenced block of Markdown: what follows the fence, and its lines.
+/// A fenced block of Markdown: the text behind the opening fence, and the lines.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Block {
     pub info: String,
@@ -39,7 +39,7 @@ pub fn blocks(path: &Path) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// The commands of a document that shows them as indented lines, without their comments.
+/// The commands in a document that shows commands as indented lines, without their comments.
 pub fn indented_commands(path: &Path) -> Result<Vec<String>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -15,23 +15,23 @@ use crate::{Outcome, clean, repository};
 /// Lines of pip's output that an error shows.
 const TAIL: usize = 10;
 
-/// Packages, a directory to work in (for the workloads, with a Django project), and a place for archives. Whoever has
-/// one has it alone: a program that ran at the same time could write `.pyc` files between a dump and the run that is to
-/// use it.
+/// Packages, a working directory (for the workloads, with a Django project), and a directory for archives. A lock keeps
+/// other test runs out: a program that runs at the same time could write `.pyc` files between a dump and the run that
+/// uses it.
 pub struct Environment {
     directory: PathBuf,
     _lock: File,
 }
 
 impl Environment {
-    /// Makes the environment of the workloads for an interpreter, or takes the one that was made for it before.
+    /// Makes the environment of the workloads for an interpreter, or reuses it if it exists.
     pub fn new(interpreter: &Path) -> Result<Self> {
         const PROJECT: &[&str] = &["-m", "django", "startproject", "site30", "."];
         Self::with(interpreter, "requirements.lock", PROJECT)
     }
 
-    /// Makes one with the packages of a list, or takes it. `furnish` is what the interpreter is run with then, in the
-    /// working directory.
+    /// Makes an environment with the packages of a list, or reuses it. `furnish` has the arguments of a command of the
+    /// interpreter that fills the working directory of a new environment.
     pub fn with(interpreter: &Path, packages: &str, furnish: &[&str]) -> Result<Self> {
         let interpreter = fs::canonicalize(interpreter)
             .with_context(|| format!("there is no interpreter {}", interpreter.display()))?;
@@ -76,7 +76,7 @@ impl Environment {
         succeed(venv.args(["-m", "venv"]).arg(self.venv()))?;
 
         let mut pip = Command::new(self.python());
-        // Where packages come from, and by which way, the environment may say; what it says to Python it may not.
+        // Variables may say where pip gets packages from, but must not affect Python.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("PYTHON") {
                 pip.env_remove(name);
@@ -98,7 +98,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Everything of this environment lies in here.
+    /// The directory that contains all parts of this environment.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -107,7 +107,8 @@ impl Environment {
         self.directory.join("venv")
     }
 
-    /// Where programs run. Nothing is written here: that would make this directory one that a dump did not see.
+    /// The working directory of programs. Nothing is written here, because a dump would find a changed directory out of
+    /// date.
     fn work(&self) -> PathBuf {
         self.directory.join("work")
     }
@@ -120,7 +121,7 @@ impl Environment {
         self.venv().join("bin/python")
     }
 
-    /// The environment's interpreter with these options, in the working directory.
+    /// The interpreter of the environment with these options, in the working directory.
     pub fn command(&self, options: &[String]) -> Command {
         let mut command = Command::new(self.python());
         clean(&mut command);
@@ -152,7 +153,10 @@ pub fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Runs a command, whose failure is an error with what it said.
+/// Runs a command.
+///
+/// # Errors
+/// The output of the command, if it fails.
 pub fn succeed(command: &mut Command) -> Result<()> {
     let outcome = Outcome::of(command);
     ensure!(
@@ -174,12 +178,12 @@ fn follow(command: &mut Command, progress: &Progress) -> Result<()> {
         .stderr(writer)
         .spawn()
         .context("cannot run pip")?;
-    // The command holds the writing ends, and the pipe ends when the last of them is closed.
+    // `command` holds the writing ends. The pipe ends only when the last of them is closed.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut said = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {
         let line =
-            String::from_utf8_lossy(&line.context("cannot read what pip says")?).into_owned();
+            String::from_utf8_lossy(&line.context("cannot read the output of pip")?).into_owned();
         progress.say(&line);
         said.push(line);
     }

@@ -1,4 +1,4 @@
-//! What lies in a directory: seen after a run, and put back before the next one.
+//! The contents of a directory: recorded after a run, and restored before the next one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-/// Code that the interpreter has compiled is no work of a program.
+/// Directories with compiled code are ignored: the interpreter writes them, not the program.
 const COMPILED: &str = "__pycache__";
 
-/// Characters of a long file.
+/// Files with more characters are shortened.
 const LONG: usize = 4000;
 
-/// Files and directories by their path in a directory.
+/// Files and directories, by their paths relative to a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files(BTreeMap<PathBuf, Entry>);
 
@@ -63,10 +63,10 @@ impl Files {
         }
     }
 
-    /// Puts a directory into this state. What is as it was is not touched.
+    /// Restores a directory to this state. Unchanged files are not touched.
     pub fn restore(&self, directory: &Path) {
         let found = Self::of(directory);
-        // What lies in a directory comes before it.
+        // In reverse order, the contents of a directory come before the directory.
         for (name, entry) in found.0.iter().rev() {
             let path = directory.join(name);
             if self.0.get(name).map(|wanted| &wanted.kind) == Some(&entry.kind) {
@@ -100,7 +100,7 @@ impl Files {
         }
     }
 
-    /// What is not as it was: new and changed files; and names of those that are gone, with nothing in them.
+    /// The differences from `before`: new and changed files, and an entry of the kind `Other` for each removed file.
     pub fn since(&self, before: &Self) -> Self {
         let mut changed = self.clone();
         changed
@@ -116,14 +116,15 @@ impl Files {
         changed
     }
 
-    /// For people and comparisons, one line each. Of long files there is the beginning, and a digest of what is normal of them.
+    /// One line for each file, to read and to compare. `normal` normalizes the contents. For a long file, the line has
+    /// the beginning and a digest of the normalized contents.
     pub fn text(&self, normal: impl Fn(&str) -> String) -> String {
         let lines = self.0.iter().map(|(name, entry)| {
             let contents = match &entry.kind {
                 Kind::Directory => "a directory".to_owned(),
                 Kind::File(bytes) => shortened(&normal(&bytes.escape_ascii().to_string())),
                 Kind::Link(target) => format!("a link to {}", target.display()),
-                Kind::Other => "gone, or no file".to_owned(),
+                Kind::Other => "removed, or not a regular file".to_owned(),
             };
             format!("{} (mode {:o}): {contents}\n", name.display(), entry.mode)
         });
@@ -142,7 +143,7 @@ fn shortened(contents: &str) -> String {
     }
 }
 
-/// The time when each directory was changed last. Whoever puts their contents back changes them.
+/// The modification time of each directory. To restore the contents of a directory changes its time.
 pub struct Times(Vec<(PathBuf, SystemTime)>);
 
 impl Times {

@@ -1,9 +1,10 @@
-//! Runs the built interpreter on little programs, with and without an archive.
+//! Runs the built interpreter on small programs, with and without an archive.
 
 pub mod ancestor;
 pub mod document;
 pub mod environment;
 pub mod files;
+pub mod image;
 pub mod measure;
 pub mod programs;
 pub mod progress;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, getsid};
 use tempfile::TempDir;
 
-/// What follows the interpreter where an image is taken of what `app.lst` names, beside `app.cds`.
+/// The arguments with which the interpreter takes an image of the modules in `app.lst`, beside `app.cds`.
 pub const DUMP_IMAGE: [&str; 7] = ["-m", "cds", "dump", "-q", "--image", "app.lst", "app.cds"];
 
 /// The interpreter under test: `$CPYTHON_CDS_PYTHON`, or `./python`.
@@ -44,12 +45,12 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// What a process left behind.
+/// The output and the exit status of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
-    /// Exit status, or minus the number of the signal.
+    /// The exit status, or the negative number of the signal.
     pub status: i32,
 }
 
@@ -59,7 +60,7 @@ impl Outcome {
         Self::reading(command, Stdio::null())
     }
 
-    /// Runs a command to its end, with something to read.
+    /// Runs a command to its end with this standard input.
     pub fn reading(command: &mut Command, input: Stdio) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let output = command
@@ -74,7 +75,7 @@ impl Outcome {
         }
     }
 
-    /// Panics with everything that the process said unless it succeeded.
+    /// Panics with the output of the process unless it succeeded.
     #[track_caller]
     pub fn success(self) -> Self {
         assert_eq!(self.status, 0, "{}\n{}", self.stdout, self.stderr);
@@ -87,11 +88,11 @@ impl Outcome {
 pub enum Mode {
     /// `-X cds=off`
     Off,
-    /// Only with the archive of the standard library, as anybody does who types nothing.
+    /// No option: only with the archive of the standard library.
     Standard,
-    /// `-X cds=app.cds`, strictly: the archive must be in use.
+    /// `-X cds=app.cds -X cds_strict`: the archive must be in use.
     Archive,
-    /// The same where the addresses that archives ask for are taken.
+    /// The same, while the addresses that archives request are in use.
     Relocated,
 }
 
@@ -127,7 +128,7 @@ impl Project {
         fs::write(path, text).expect("a file can be written");
     }
 
-    /// The interpreter, in this directory and with no settings but those given.
+    /// The interpreter in this directory, with no settings except the arguments.
     pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
         let mut command = Command::new(python());
         clean(&mut command);
@@ -135,7 +136,7 @@ impl Project {
         command
     }
 
-    /// The interpreter, which finds modules in the directory `lib`, too.
+    /// The same; the interpreter also finds modules in the directory `lib`.
     pub fn command_with_lib<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
         let mut command = self.command(arguments);
         command.env("PYTHONPATH", self.path("lib"));
@@ -147,7 +148,7 @@ impl Project {
         Outcome::of(&mut self.command(arguments))
     }
 
-    /// Runs the interpreter in a mode; all but `Off` and `Standard` need [`Self::dump`] before.
+    /// Runs the interpreter in a mode. All modes except `Off` and `Standard` need [`Self::dump`] before.
     pub fn run_in<I: IntoIterator<Item: AsRef<OsStr>>>(&self, mode: Mode, arguments: I) -> Outcome {
         let options: &[&str] = match mode {
             Mode::Off => &["-X", "cds=off"],
@@ -161,24 +162,24 @@ impl Project {
         Outcome::of(command.args(arguments))
     }
 
-    /// Traces a run and dumps what it loaded to `app.cds`.
+    /// Traces a run and dumps the modules that it loaded to `app.cds`.
     pub fn dump<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) {
         let arguments = Vec::from_iter(arguments);
-        // The first run writes .pyc files, and so changes the directories that the dump describes.
+        // The first run writes .pyc files, which changes the directories that the dump describes.
         self.run(&arguments);
         let mut trace = self.command(["-X", "cds_trace=app.lst"]);
         Outcome::of(trace.args(arguments));
         self.dump_list();
     }
 
-    /// Dumps what `app.lst` names to `app.cds`.
+    /// Dumps the modules in `app.lst` to `app.cds`.
     pub fn dump_list(&self) {
         self.run(["-m", "cds", "dump", "--quiet", "app.lst", "app.cds"])
             .success();
     }
 
-    /// Asserts that a program does the same in all modes, and returns what it does. The modules that it loads
-    /// must all come from the archive.
+    /// Asserts that a program has the same outcome in all modes, and returns the outcome. All modules that it loads
+    /// must come from the archive.
     #[track_caller]
     pub fn assert_same(&self, arguments: &[&str]) -> Outcome {
         self.dump(arguments);
@@ -193,18 +194,22 @@ impl Project {
     }
 }
 
-/// Waits for the processes that `cds_auto` has started to write archives and images of a project.
+/// Waits for the background processes in which `cds_auto` writes archives and images of a project.
 pub fn settle(project: &Project) {
-    assert!(are_settled(&project.path("")), "it never ends");
+    assert!(
+        are_settled(&project.path("")),
+        "a background process of cds_auto does not end"
+    );
 }
 
-/// Waits for the processes of archives in a directory, but not for ever; returns whether they have ended.
+/// Waits for the background processes of archives in a directory, up to a minute. Returns whether they have ended.
 pub fn are_settled(directory: &Path) -> bool {
     let directory = directory.display().to_string();
     let python = fs::canonicalize(python()).expect("it is there");
     let is_at_work = || {
         let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
-        // Whoever reads about a process that is ending keeps its memory, and so its locks, for a moment.
+        // Only look at session leaders: reading about a process that is ending keeps its memory, and so its locks, for
+        // a moment.
         let leaders = processes.filter(|process| {
             let id = process.file_name().to_string_lossy().parse();
             id.map(Pid::from_raw)
@@ -213,7 +218,8 @@ pub fn are_settled(directory: &Path) -> bool {
         leaders.map(|process| process.path()).any(|process| {
             let line = fs::read(process.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
-            // One that is just being executed has none yet; nor have those that have ended, but they have no file either.
+            // A process in execve(2) has no command line yet. A process that has ended has none either, but it has no
+            // `exe` either.
             let is_beginning = || fs::read_link(process.join("exe")).is_ok_and(|exe| exe == python);
             line.contains("\0cds.auto\0") && line.contains(&directory)
                 || line.is_empty() && is_beginning()
@@ -229,7 +235,7 @@ pub fn are_settled(directory: &Path) -> bool {
     true
 }
 
-/// The exit status of a program that checks something: whether all was as it should be. An error is told.
+/// The exit status of a program that checks something: success if the result is true. Prints an error.
 pub fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -241,16 +247,16 @@ pub fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     }
 }
 
-/// Whether somebody else than root can run the interpreter, which may lie in root's home.
+/// Whether another user than root can run the interpreter, which may lie in root's home.
 pub fn is_reachable_by_others() -> bool {
     let mut test = Command::new("setpriv");
     test.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    // It is `env` that root starts, and the rest has its rights no more.
+    // setpriv(1) searches `env` with the rights of root; `env` starts `test` without them.
     test.args(["env", "test", "-x"]).arg(python());
     test.status().is_ok_and(|status| status.success())
 }
 
-/// Removes whatever the environment says to Python.
+/// Removes all variables that affect Python.
 pub fn clean(command: &mut Command) {
     command.env_clear();
     command.env("HOME", home());
@@ -260,11 +266,11 @@ pub fn clean(command: &mut Command) {
         }
     }
     command.env("LANG", "C.UTF-8");
-    // Debug builds do without them unless told.
+    // By default, debug builds do not use frozen modules.
     command.env("PYTHON_FROZEN_MODULES", "on");
 }
 
-/// A home with nothing in it: in the tester's own may be a directory of modules (`site.USER_SITE`).
+/// An empty home: that of the user who tests may have a directory of modules (`site.USER_SITE`).
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -274,12 +280,12 @@ fn home() -> &'static Path {
     })
 }
 
-/// Makes a command run where the addresses that archives ask for are taken by something else.
+/// Makes a command run while the addresses that archives request are in use.
 pub fn take_addresses(command: &mut Command) {
     command.env("LD_PRELOAD", address_taker());
 }
 
-/// Changes the header of an archive, whose length stays, and makes its checksum right again (docs/archive-format.md).
+/// Changes the header of an archive without changing its length, and corrects its checksum (docs/archive-format.md).
 pub fn change_header(archive: &Path, change: impl FnOnce(&mut [u8])) {
     let mut bytes = fs::read(archive).expect("the archive can be read");
     let length = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes")) as usize;
@@ -302,7 +308,7 @@ pub fn change_fact(archive: &Path, fact: &str) {
     });
 }
 
-/// A shared library that maps a page at each of those addresses when it is loaded.
+/// A shared library that maps a page at each address that archives request when it is loaded.
 fn address_taker() -> &'static Path {
     const SOURCE: &str = include_str!("address_taker.c");
     static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! Running a program and measuring what it takes.
+//! Runs a program and measures its time and memory.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -8,20 +8,20 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4;
 
-/// What one run took.
+/// The measurements of one run.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Run {
-    /// From before the process is made until after it is gone.
+    /// Wall time from before the process is created until after it has ended.
     pub wall_ms: f64,
-    /// Processor time, in the program and in the kernel for it.
+    /// Processor time of the program, in user mode and in the kernel.
     pub cpu_ms: f64,
-    /// Page faults, those that waited for a disk too.
+    /// Page faults, minor and major.
     pub faults: u64,
-    /// Largest resident set. Not less than that of the measuring process, from which it is made.
+    /// Largest resident set. It is at least that of the measuring process, from which the process is forked.
     pub peak_rss_kb: u64,
 }
 
-/// Runs a command, which has to succeed: a program that fails is soon done. No other child may end meanwhile.
+/// Runs a command, which has to succeed: a program that fails ends early. No other child may end meanwhile.
 pub fn run(command: &mut Command) -> Result<Run> {
     command
         .stdin(Stdio::null())
@@ -43,13 +43,13 @@ pub fn run(command: &mut Command) -> Result<Run> {
     })
 }
 
-/// Page faults of all children that are gone.
+/// Page faults of all children that have ended.
 fn faults() -> Result<u64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot read the use of resources")?;
     Ok((usage.minor_page_faults() + usage.major_page_faults()) as u64)
 }
 
-/// The middle of the values, of which there is at least one.
+/// The median of at least one value.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -61,7 +61,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Keeps this process and its children on one processor, where that is allowed: moving between two costs time.
+/// Keeps this process and its children on one processor if the kernel allows it: moving between processors costs time.
 pub fn pin() -> Option<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let allowed = sched_getaffinity(None).ok()?;

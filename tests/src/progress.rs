@@ -1,4 +1,4 @@
-//! What the user sees while something takes its time.
+//! The progress that the user sees during long operations.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Seconds between two lines where stderr is no terminal.
+/// Seconds between two lines if stderr is not a terminal.
 const BETWEEN_LINES: u64 = 30;
 
-/// A spinner with what is being done, or, where stderr is no terminal, a line at the beginning and now and then.
+/// A spinner with the current step. If stderr is not a terminal: a line at the beginning, and then one from time to
+/// time.
 pub struct Progress {
     title: String,
     bar: Option<ProgressBar>,
@@ -40,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// Says what is being done now.
+    /// Shows the current step.
     pub fn say(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
@@ -56,14 +57,14 @@ impl Progress {
         }
     }
 
-    /// Keeps still: nothing is drawn until [`Self::say`], so that drawing costs a measurement nothing.
+    /// Stops drawing until [`Self::say`], so that drawing does not disturb a measurement.
     pub fn pause(&self) {
         if let Some(bar) = &self.bar {
             bar.disable_steady_tick();
         }
     }
 
-    /// Ends with a line that says how long it took.
+    /// Ends with a line that says how long the operation took.
     pub fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -6,15 +6,15 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// The sections that no program writes to, or only one that the training run has not foreseen.
+/// The sections that no program writes to, except programs that do what the training run did not do.
 const NEVER_WRITTEN: [&str; 3] = ["constants", "text", "tables"];
 
-/// What a process says about its archives.
+/// The report of a process about its archives.
 #[derive(Debug, Deserialize)]
 pub struct Report {
     /// The startup image that the process was restored from.
     pub startup_image: Option<String>,
-    /// Why it was not, if there is one.
+    /// Why the process was not restored, if there is an image.
     pub startup_image_refused: Option<String>,
     pub modules: Modules,
     pub directories: Vec<Reason>,
@@ -23,15 +23,15 @@ pub struct Report {
 
 #[derive(Debug, Deserialize)]
 pub struct Modules {
-    /// Modules whose code came from an archive.
+    /// The number of modules whose code came from an archive.
     pub from_archive: usize,
-    /// Those of them that have a file.
+    /// The number of these modules that have a file.
     pub source_files: usize,
-    /// Modules whose code did not.
+    /// Modules whose code did not come from an archive.
     pub elsewhere: Vec<Reason>,
 }
 
-/// A module or directory, and why the archives were no help.
+/// A module or directory, and why no archive was used for it.
 #[derive(Debug, Deserialize)]
 pub struct Reason {
     pub name: String,
@@ -54,7 +54,7 @@ struct Section {
 }
 
 impl Modules {
-    /// How many have been loaded that have a file.
+    /// The number of loaded modules that have a file.
     pub fn of_files(&self) -> usize {
         self.source_files + self.elsewhere.len()
     }
@@ -63,24 +63,24 @@ impl Modules {
 impl Report {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
-            .with_context(|| format!("there are no statistics in {}", path.display()))?;
+            .with_context(|| format!("cannot read statistics from {}", path.display()))?;
         let report: Self = serde_json::from_str(&text)
-            .with_context(|| format!("the statistics are not understood:\n{text}"))?;
+            .with_context(|| format!("the statistics cannot be parsed:\n{text}"))?;
         for layer in &report.archives {
-            // An upper layer may need none of the others, but no archive is without tables.
+            // An archive may have no contents in the other sections, but each archive has tables.
             ensure!(
                 layer
                     .sections
                     .iter()
                     .any(|section| section.name == "tables"),
-                "the report does not say what of {} is dirty",
+                "the report has no sections of {}",
                 layer.path
             );
         }
         Ok(report)
     }
 
-    /// kB of never-written sections, of all archives, that the process wrote to.
+    /// kB that the process wrote to in never-written sections of all archives.
     pub fn never_written_kb(&self) -> u64 {
         let sections = self.archives.iter().flat_map(|layer| &layer.sections);
         sections

@@ -1,11 +1,11 @@
-//! What a machine does not let the tests see: a test, or a part of it, that is left out says why.
+//! Tests, and parts of tests, that this machine cannot run. Each one that is left out says why.
 
 use std::env;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 
-/// Ends a test that has nothing to see on this machine, with the reason as `format!()` has it.
+/// Ends a test that this machine cannot run. The arguments are those of `format!()` and give the reason.
 #[macro_export]
 macro_rules! skip {
     ($($reason:tt)*) => {{
@@ -14,7 +14,8 @@ macro_rules! skip {
     }};
 }
 
-/// Notes that something is left out. `CDS_NO_SKIPS=1` makes that an error; `CDS_SKIPS` names a file that gets a line for each.
+/// Notes that a test, or a part of it, is left out. With `CDS_NO_SKIPS=1` this is an error. `CDS_SKIPS` names a file
+/// that gets a line with the reason.
 pub fn skipped(reason: impl Display) {
     let line = format!("{reason}").replace('\n', " ");
     assert!(

@@ -1,8 +1,8 @@
-"""Types at a terminal: `terminal.py STEPS COMMAND...`.
+"""Run a command in a terminal and type: `terminal.py STEPS COMMAND...`.
 
-STEPS is a list, as JSON, of pairs: a regular expression to wait for, and what is typed then.
-Prints what the command has written, without the terminal's control sequences, and how it
-ended.
+STEPS is a JSON list of pairs: a regular expression to wait for, and the text to type then.
+Prints the output of the command without the control sequences of the terminal, and the exit
+status.
 """
 
 import json
@@ -26,12 +26,12 @@ def main() -> None:
     said = b""
     for awaited, typed in steps:
         heard = b""
-        # A ctrl-C that comes before the prompt waits for it would get lost.
+        # Wait until the prompt reads: a ctrl-C that is typed before would get lost.
         while not re.search(awaited, text(heard), re.DOTALL) or not is_waiting(pid, terminal):
             is_ready = select.select([terminal], [], [], _SECONDS)[0]
             new = read(terminal) if is_ready else b""
             if not new:
-                sys.exit(f"{awaited!r} does not come: {text(said + heard)!r}")
+                sys.exit(f"{awaited!r} was not printed: {text(said + heard)!r}")
             heard += new
         said += heard
         os.write(terminal, typed.encode())
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def is_waiting(pid: int, terminal: int) -> bool:
-    """Wait until a process sleeps; return whether it has said nothing more then."""
+    """Wait until a process sleeps; return whether it has written nothing more."""
     with open(f"/proc/{pid}/stat") as file:
         while file.read().rpartition(")")[2].split()[0] in "RD":
             time.sleep(0.001)
@@ -58,7 +58,7 @@ def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
     except OSError:
-        # Nobody is there any more.
+        # The process has closed the terminal.
         return b""
 
 

@@ -1,4 +1,4 @@
-//! Virtual environments with pinned packages, which stay under `target/` for the next time.
+//! Virtual environments with pinned packages. They are kept below `target/` for the next run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use crate::environment::succeed;
 use crate::progress::Progress;
 use crate::{clean, repository};
 
-/// An environment, by its directory.
+/// An environment in a directory.
 pub struct Venv {
     directory: PathBuf,
 }
 
 impl Venv {
-    /// Makes an environment for an interpreter, or takes the one of this name that has the same packages.
+    /// Makes an environment for an interpreter, or reuses the one of this name if it has the same packages.
     pub fn new(name: &str, interpreter: &Path, requirements: &[&str]) -> Result<Self> {
         let directory = repository().join("target/workloads").join(name);
         let venv = Self { directory };
@@ -43,14 +43,14 @@ impl Venv {
         self.directory.join("bin/python")
     }
 
-    /// The interpreter, which the environment tells nothing.
+    /// The interpreter without variables that affect Python.
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.python());
         clean(&mut command);
         command
     }
 
-    /// pip, which the environment may tell where packages come from.
+    /// pip with all variables, which may say where packages come from.
     pub fn pip(&self) -> Command {
         let mut pip = Command::new(self.python());
         pip.args(["-m", "pip", "--disable-pip-version-check"]);

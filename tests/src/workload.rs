@@ -1,7 +1,7 @@
 //! Real programs, run with and without an archive.
 //!
 //! `cargo test` checks them; `cargo xtask demo` shows the same checks and measures. Both are in this crate because
-//! the checks are tests in the first place; `xtask` runs this crate's program, and depends on nothing in it.
+//! the checks are tests. `xtask` runs the program of this crate and depends on nothing in it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,12 +15,12 @@ use crate::environment::{Environment, succeed, workloads};
 use crate::report::Report;
 use crate::{Outcome, take_addresses};
 
-/// A program to run: its name, and what follows the interpreter on the command line.
+/// A program to run: its name and its command line.
 pub struct Workload {
     pub name: &'static str,
     arguments: &'static [&'static str],
     variables: &'static [(&'static str, &'static str)],
-    /// A script that is not among those of this repository.
+    /// A script outside of this repository.
     script: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ pub const ALL: [Workload; 10] = [
     workload("pandas", &["@use_pandas.py"]),
 ];
 
-/// Programs that do more with their packages. They are not timed: what they do besides importing would count.
+/// Programs that do more with their packages. They are not timed, because they do not only import.
 pub const BUSY: [Workload; 4] = [
     workload("read_csv", &["@read_csv.py"]),
     workload("talk_http", &["@talk_http.py"]),
@@ -58,11 +58,11 @@ pub const BUSY: [Workload; 4] = [
     workload("orm", &["@orm.py"]),
 ];
 
-/// A program of an environment of its own: with the packages of `tensorflow.lock`.
+/// A program with its own environment, which has the packages of `tensorflow.lock`.
 pub const TENSORFLOW: Workload = Workload {
     name: "tensorflow",
     arguments: &["@use_tensorflow.py"],
-    // What it logs has the time of day and the process id.
+    // Its log messages contain the time and the process id.
     variables: &[
         ("TF_CPP_MIN_LOG_LEVEL", "3"),
         ("TF_ENABLE_ONEDNN_OPTS", "0"),
@@ -73,17 +73,17 @@ pub const TENSORFLOW: Workload = Workload {
 /// The interpreter alone.
 pub const PASS: Workload = workload("pass", &["-c", "pass"]);
 
-/// What running a workload in all ways showed.
+/// The result of running a workload in all ways.
 pub struct Findings {
-    /// Modules that the trace names: all that have Python code.
+    /// The number of modules in the trace: all modules with Python code.
     pub traced: usize,
-    /// Modules whose code came from an archive.
+    /// The number of modules whose code came from an archive.
     pub from_archive: usize,
-    /// Kilobytes that the process wrote to sections which are never written.
+    /// Kilobytes that the process wrote to in sections that must never be written to.
     pub never_written_kb: u64,
-    /// Ways of running it in which the program did something else.
+    /// Differences from the run without an archive.
     pub differences: Vec<String>,
-    /// What else is not as it should be.
+    /// Other errors.
     pub problems: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Findings {
         self.complaints().next().is_none()
     }
 
-    /// All that is wrong.
+    /// All differences and problems.
     pub fn complaints(&self) -> impl Iterator<Item = &String> {
         self.differences.iter().chain(&self.problems)
     }
@@ -109,7 +109,7 @@ impl Workload {
         }
     }
 
-    /// What follows the interpreter and its options on the command line.
+    /// The part of the command line behind the interpreter and its options.
     pub fn arguments(&self) -> Vec<PathBuf> {
         let own = self.arguments.iter().map(|argument| {
             let script = argument.strip_prefix(SCRIPTS);
@@ -121,7 +121,7 @@ impl Workload {
         self.script.iter().cloned().chain(own).collect()
     }
 
-    /// The command as any interpreter runs it.
+    /// The command without options about archives.
     pub fn command(&self, environment: &Environment) -> Command {
         self.command_with(environment, &[])
     }
@@ -131,7 +131,7 @@ impl Workload {
         self.command_with(environment, &["cds=off"])
     }
 
-    /// The command with its archive, which [`Self::check`] has made.
+    /// The command with the archive that [`Self::check`] has made.
     pub fn command_on(&self, environment: &Environment) -> Command {
         self.command_archived(environment, &[])
     }
@@ -155,7 +155,7 @@ impl Workload {
         command
     }
 
-    /// The list of what it loads, which [`Self::check`] has made.
+    /// The trace list that [`Self::check`] has made.
     pub fn trace_list(&self, environment: &Environment) -> PathBuf {
         self.file(environment, "lst")
     }
@@ -165,8 +165,8 @@ impl Workload {
         environment.archives().join(name)
     }
 
-    /// Traces, dumps, and runs in all ways, in `control`, the environment of stock CPython, too.
-    /// `say` is told what comes next.
+    /// Traces the program, dumps it, and runs it in all ways, and also in `control`, the environment of stock CPython.
+    /// `say` is called with each step.
     pub fn check(
         &self,
         environment: &Environment,
@@ -203,7 +203,7 @@ impl Workload {
         if let Some(control) = control {
             Outcome::of(&mut self.command(control));
             let outcome = Outcome::of(&mut self.command(control));
-            // What the programs print names their own environment.
+            // The output of the programs contains the directory of their environment.
             let [expected, outcome] =
                 [(&expected, environment), (&outcome, control)].map(|(outcome, environment)| {
                     elsewhere(outcome, &environment.directory().to_string_lossy())
@@ -214,7 +214,9 @@ impl Workload {
         say("read the counters");
         let mut problems = Vec::new();
         if expected.status != 0 {
-            problems.push(format!("the program fails by itself: {expected:#?}"));
+            problems.push(format!(
+                "the program fails without an archive: {expected:#?}"
+            ));
         }
         let archive = format!("cds={}", self.file(environment, "img").display());
         let report = self.report(environment, &archive, false)?;
@@ -227,7 +229,7 @@ impl Workload {
                     modules.from_archive, modules.elsewhere
                 ));
             }
-            // Its own, and the standard library's.
+            // The archive of the program and that of the standard library.
             let layers = report.archives.iter();
             if layers
                 .filter(|layer| layer.relocated == is_relocated)
@@ -255,7 +257,7 @@ impl Workload {
         })
     }
 
-    /// Traces a run and makes an archive of it; returns how many modules the trace names.
+    /// Traces a run, makes an archive of it, and returns the number of modules in the trace.
     fn dump(&self, environment: &Environment, say: impl Fn(&str)) -> Result<usize> {
         let [list, archive, profile] =
             ["lst", "img", "profile"].map(|suffix| self.file(environment, suffix));
@@ -273,7 +275,7 @@ impl Workload {
         };
         say("dump");
         succeed(&mut dump())?;
-        // jinja2 hashes code objects, and with them line tables and docstrings: a training run tells which.
+        // jinja2 hashes code objects, and with them line tables and docstrings. A training run records which ones.
         say("train, and dump again");
         let train = format!("cds_profile={}", profile.display());
         Outcome::of(&mut self.command_archived(environment, &[&train]));
@@ -281,18 +283,18 @@ impl Workload {
 
         let list = fs::read_to_string(&list)
             .with_context(|| format!("cannot read the trace {}", list.display()))?;
-        // Regular expressions are comments of `re`.
+        // Lines of regular expressions name `re`, with the expression as a comment.
         let modules = list.lines().filter(|line| !line.starts_with("re  # "));
         Ok(BTreeSet::from_iter(modules).len())
     }
 
-    /// Runs it without an archive and restored from an image, and no other way; returns what is different.
+    /// Runs the program only without an archive and restored from an image. Returns the differences.
     pub fn check_restored(&self, environment: &Environment) -> Result<Vec<String>> {
         Outcome::of(&mut self.command_off(environment));
         let expected = Outcome::of(&mut self.command_off(environment));
         ensure!(
             expected.status == 0,
-            "{} fails by itself: {expected:#?}",
+            "{} fails without an archive: {expected:#?}",
             self.name
         );
         let list = self.trace_list(environment);
@@ -316,8 +318,8 @@ impl Workload {
         )))
     }
 
-    /// Takes an image of what the trace list names, beside an archive of its own, since `-X cds=` prefers images; and
-    /// sees that it is used.
+    /// Takes an image of the modules in the trace list, and checks that it is used. It lies beside a separate archive,
+    /// because `-X cds=` prefers images.
     pub fn command_restored(&self, environment: &Environment) -> Result<Command> {
         let archive = self.file(environment, "image.img");
         let mut dump = environment.command(&[]);
@@ -335,7 +337,7 @@ impl Workload {
         Ok(self.command_with(environment, &[&archive]))
     }
 
-    /// Runs once more for the report of `-X cds_stats`.
+    /// Runs the program again for the report of `-X cds_stats`.
     fn report(&self, environment: &Environment, archive: &str, relocated: bool) -> Result<Report> {
         let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
         let file = directory.path().join("stats.json");
@@ -375,7 +377,7 @@ fn difference(way: &str, expected: &Outcome, outcome: &Outcome) -> Option<String
     Some(diff)
 }
 
-/// An outcome that does not say in which directory it was.
+/// The outcome with the directory replaced by a placeholder.
 fn elsewhere(outcome: &Outcome, directory: &str) -> Outcome {
     let replace = |text: &str| text.replace(directory, "DIRECTORY");
     Outcome {

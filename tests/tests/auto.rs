@@ -1,4 +1,4 @@
-//! `-X cds_auto=FILE`: the archive writes and renews itself, and the program notices nothing of it.
+//! `-X cds_auto=FILE`: a background process writes and renews the archive, and the program does not notice it.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ const PROGRAM: &[(&str, &str)] = &[
     ),
 ];
 
-/// A program that has run before, so that its directories do not change any more.
+/// A program that has already run, so that `.pyc` files no longer change its directories.
 fn project() -> Project {
     let project = Project::new(PROGRAM);
     for script in ["app.py", "other.py"] {
@@ -34,7 +34,7 @@ fn auto(project: &Project, script: &str) -> Outcome {
     project.run(["-X", "cds_auto=app.cds", "-X", "cds_stats", script])
 }
 
-/// How many runs have left records that are still there; zero if there is no directory for them, and -1 if it is empty.
+/// The number of records in the directory of records; at least 1 if the directory exists, otherwise 0.
 fn records(project: &Project, archive: &str) -> i32 {
     match fs::read_dir(project.path(format!("{archive}.runs"))) {
         Ok(entries) => i32::try_from(entries.count()).map_or(-1, |count| count.max(1)),
@@ -42,7 +42,7 @@ fn records(project: &Project, archive: &str) -> i32 {
     }
 }
 
-/// Ways for a program to end of which the interpreter does not hear.
+/// Ways to end a program without finalizing the interpreter.
 const ENDS: [&str; 5] = [
     "os._exit(3)",
     "os.kill(os.getpid(), signal.SIGTERM)",
@@ -51,7 +51,7 @@ const ENDS: [&str; 5] = [
     "os.abort()",
 ];
 
-/// A program with a module, that ends in a way if it gets no argument.
+/// A program with a module. Without an argument, the program ends in the given way.
 fn project_that_ends(end: &str) -> Project {
     let program = format!(
         "import sys, os, signal, helper\nprint(helper.x, flush=True)\nif not sys.argv[1:]: {end}\n"
@@ -61,7 +61,7 @@ fn project_that_ends(end: &str) -> Project {
     project
 }
 
-/// Asserts that all that the program loads comes from an archive that has made itself.
+/// Asserts that all modules of the program come from the automatic archive.
 #[track_caller]
 fn assert_archived(project: &Project) {
     let stats = project.run([
@@ -78,7 +78,7 @@ fn assert_archived(project: &Project) {
     );
 }
 
-/// Runs the script until all that it loads comes from an archive: another process is at work on it.
+/// Runs the script until all its modules come from the archive, which a background process writes.
 fn run_until_archived(project: &Project, script: &str) -> Outcome {
     let start = Instant::now();
     loop {
@@ -182,7 +182,7 @@ fn what_cannot_be_archived_does_not_renew_it_again() {
     }
 }
 
-/// The program does what it always does; and one line says what is wrong, and what to do.
+/// The program works as always, and one line says what is wrong and what to do.
 #[test]
 fn a_place_that_cannot_be_written_to_fails_no_run() {
     let project = project();
@@ -230,7 +230,7 @@ fn a_place_that_cannot_be_written_to_fails_no_run() {
     assert_eq!(records(&project, "app.py"), 0);
 }
 
-/// What a program has used up is no fault of the directory.
+/// A program without free file descriptors gets no message about the directory.
 #[test]
 fn a_program_without_descriptors_hears_nothing_of_its_record() {
     let project = project();
@@ -252,8 +252,8 @@ fn a_program_without_descriptors_hears_nothing_of_its_record() {
     }
 }
 
-/// An archive that is there, and has all, may lie where nobody can write. A child that inherits the setting does not say
-/// again what its parent has said, even if there is a shell between them.
+/// A complete archive may lie in a directory without write access. A child that inherits the setting does not repeat
+/// the message of its parent, even if there is a shell between them.
 #[test]
 fn a_place_that_cannot_be_written_to_is_told_once() {
     let project = project();
@@ -261,7 +261,7 @@ fn a_place_that_cannot_be_written_to_is_told_once() {
     let moved = project.path("read_only");
     fs::create_dir(&moved).expect("a directory can be made");
     fs::rename(project.path("app.cds"), moved.join("app.cds")).expect("it can be moved");
-    // Root may write to any directory, but not to one of which the kernel says that it cannot be written to.
+    // Root can write to any directory. So one directory is missing here, and a file is in the place of another one.
     let script = "import subprocess, sys, os, multiprocessing\n\
         if sys.argv[1:]: sys.exit()\n\
         subprocess.run([sys.executable, __file__, 'child'])\n\
@@ -277,7 +277,7 @@ fn a_place_that_cannot_be_written_to_is_told_once() {
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.starts_with("cds: the archive none/app.cds cannot be written: "));
     assert_eq!(run("read_only/app.cds", "app.py"), "");
-    // What would have to be renewed cannot be; nobody has said so at the start.
+    // The archive is out of date and cannot be renewed. The start has not reported this.
     fs::write(moved.join("app.cds.runs"), "a file in its place").expect("it can be written");
     project.write("helper.py", "x = 'edited since'\n");
     let told = run("read_only/app.cds", "app.py");
@@ -345,13 +345,13 @@ fn two_runs_that_end_in_any_way_have_it_written() {
         }
         assert_archived(&project);
         assert_eq!(project.run(["-X", "cds_auto=app.cds", "app.py"]), plain);
-        // That of the second run was for the third.
+        // The third run has used the record of the second.
         settle(&project);
         assert_eq!(records(&project, "app.cds"), 0, "{end}");
     }
 }
 
-/// A server that goes on: its record is left alone, whatever others do, and used when it has been killed.
+/// While a server runs, other processes do not touch its record. After it was killed, its record is used.
 #[test]
 fn a_record_is_used_when_its_run_has_ended() {
     let project = project_that_ends("sys.stdin.read()");
@@ -425,7 +425,7 @@ fn many_that_are_killed_at_once_leave_nothing_but_one_archive() {
     assert_eq!(records(&project, "app.cds"), 0);
 }
 
-/// A process may be killed while it writes, or before: what is whole counts. Others' files do not.
+/// A process may be killed while it writes its record: the complete part is used.
 #[test]
 fn a_torn_record_is_read_as_far_as_it_is_whole() {
     let project = project_that_ends("os._exit(0)");
@@ -441,7 +441,7 @@ fn a_torn_record_is_read_as_far_as_it_is_whole() {
     };
     run();
     let whole = fs::read(record()).expect("it can be read");
-    // Cut off anywhere; and with something else in the place of the rest.
+    // Truncated at any position, or with other bytes in the place of the rest.
     for end in (0..whole.len()).step_by(whole.len() / 7) {
         for rest in [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\xff", &[0; 64]] {
             let _ = fs::remove_file(project.path("app.cds"));
@@ -460,7 +460,7 @@ fn a_torn_record_is_read_as_far_as_it_is_whole() {
             settle(&project);
             assert_archived(&project);
             settle(&project);
-            // One that says nothing may have been made just now.
+            // A record without contents may be a new one, so it is removed only when it is old.
             if path.exists() {
                 let file = fs::File::options()
                     .write(true)
@@ -475,7 +475,7 @@ fn a_torn_record_is_read_as_far_as_it_is_whole() {
     }
 }
 
-/// Programs close what they have not opened, count their children, and are forked.
+/// Programs close file descriptors that they have not opened, wait for any child, and fork.
 #[test]
 fn a_program_does_not_notice_its_record() {
     let project = project_that_ends("os._exit(0)");
@@ -504,7 +504,7 @@ fn a_program_does_not_notice_its_record() {
     }
 }
 
-/// A start with an archive that has all asks once whether there is something to do, and leaves nothing.
+/// With a complete archive, a start makes one system call about records, and leaves no record.
 #[test]
 fn a_start_with_a_current_archive_asks_once() {
     let project = project();

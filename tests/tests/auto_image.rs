@@ -1,6 +1,5 @@
-//! `-X cds_auto=FILE,image`: the archive and its startup image write and renew themselves, and the program notices nothing.
-//!
-//! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
+//! `-X cds_auto=FILE,image`: a background process writes and renews the archive and its startup image, and the program
+//! does not notice it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -14,8 +13,8 @@ const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.cds,image", "-X", "cds_stats"]
 const IMAGE: &str = "made/app.cds.image";
 const NOT_TAKEN: &str = "no startup image could be taken: ";
 
-/// A program with a module beside it, and one in a directory of the path, that has run before, so that its directories do
-/// not change any more.
+/// A program with a module beside it and one in a directory of the path. It has already run, so that `.pyc` files no
+/// longer change its directories.
 fn project() -> Project {
     let project = Project::new(&[
         (
@@ -42,7 +41,8 @@ fn auto(project: &Project, arguments: &[&str]) -> Outcome {
     run(project, &[&AUTO, arguments].concat())
 }
 
-/// What a run said, and what the statistics say of its image: `restored`, or a reason; `none` if there is no image.
+/// The output of a run, and what the statistics say about its image: `restored`, the reason for a refusal, or `none` if
+/// there is no image.
 fn told(outcome: &Outcome) -> (&str, &str) {
     let mut lines = outcome.stderr.lines();
     let image = lines
@@ -57,7 +57,7 @@ fn told(outcome: &Outcome) -> (&str, &str) {
     (outcome.stdout.trim_end(), image)
 }
 
-/// Runs the program until it is restored, and has all that it loads since from the archive.
+/// Runs the program until it is restored and all modules that it loads then come from the archive.
 #[track_caller]
 fn until_restored(project: &Project, arguments: &[&str]) -> Outcome {
     until(project, arguments, |outcome| {
@@ -65,7 +65,7 @@ fn until_restored(project: &Project, arguments: &[&str]) -> Outcome {
     })
 }
 
-/// Runs the program, and again when what the run has started is done.
+/// Runs the program up to three times, and waits for background processes before each run.
 #[track_caller]
 fn until(project: &Project, arguments: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
     settle(project);
@@ -81,7 +81,7 @@ fn until(project: &Project, arguments: &[&str], is_so: impl Fn(&Outcome) -> bool
     outcome
 }
 
-/// Whether a run starts a process, as it does to renew something; its program starts none.
+/// Whether a run starts a process, which it only does to renew something. The program itself starts none.
 fn renews(project: &Project, arguments: &[&str]) -> bool {
     let mut traced = Command::new("strace");
     clean(&mut traced);
@@ -121,7 +121,7 @@ fn the_second_run_is_restored_and_so_is_the_fourth_after_an_edit() {
     assert_eq!(told(&fourth), ("first edited", "restored"));
 }
 
-/// Nothing of the archive is stale then.
+/// The archive is up to date in these cases.
 #[test]
 fn a_file_that_imports_have_read_renews_what_is_restored() {
     let project = project();
@@ -144,7 +144,7 @@ fn a_file_that_imports_have_read_renews_what_is_restored() {
     until_restored(&project, &["app.py"]);
 }
 
-/// A restored process, too, may miss a module; and of its own modules the sources have to be those that were read for the image.
+/// A restored process may miss a module, too. The sources of the modules in its image must not have changed.
 #[test]
 fn a_restored_run_renews_what_it_misses() {
     let project = project();
@@ -166,15 +166,15 @@ fn a_restored_run_renews_what_it_misses() {
     let missed = auto(&project, &["app.py", "late"]);
     assert_eq!(told(&missed), ("False", "restored"));
     assert!(missed.stderr.contains("from elsewhere: 1\n"), "{missed:?}");
-    // What comes behind a look at the arguments is in the archive.
+    // The module that is imported after a look at the arguments is in the archive, not in the image.
     let has_late = |outcome: &Outcome| outcome.stderr.contains("from elsewhere: 0\n");
     let found = until(&project, &["app.py", "late"], has_late);
     assert_eq!(told(&found), ("False", "restored"));
     assert!(!renews(&project, &["app.py"]));
 }
 
-/// Another program may import in another order, or do something before. It shares the archive only, and the image stays that of
-/// the first.
+/// Another program may import in another order, or do something before. It only shares the archive, and the image
+/// remains that of the first program.
 #[test]
 fn another_program_is_not_restored() {
     let project = project();
@@ -208,11 +208,11 @@ fn a_variable_asks_for_what_is_restored_as_well() {
     };
     let image = "made/app.cds,image";
     assert_eq!(with("PYTHON_CDS_AUTO", image, &[]), "restored");
-    // An archive alone is an archive alone, and one that was chosen counts more.
+    // Without `,image` there is no image, and `cds` takes precedence over `cds_auto`.
     assert_eq!(with("PYTHON_CDS_AUTO", "made/app.cds", &[]), "none");
     assert_eq!(with("PYTHON_CDS", "off", &AUTO[..2]), "none");
     assert_eq!(with("PYTHON_CDS_AUTO", image, &["-X", "cds=off"]), "none");
-    // What a run is to leave behind, only an ordinary one can tell.
+    // Only an ordinary start can write a trace.
     let trace = project.path("run.lst");
     let not_restored = with("PYTHON_CDS_TRACE", &trace.to_string_lossy(), &AUTO[..2]);
     assert_eq!(not_restored, "none");
@@ -220,7 +220,7 @@ fn a_variable_asks_for_what_is_restored_as_well() {
     assert!(trace.contains("tool"), "{trace}");
 }
 
-/// Processes that take turns would have it renewed for ever.
+/// Otherwise processes with different options, which run in turn, would renew the image each time.
 #[test]
 fn other_options_and_variables_leave_alone_what_is_restored() {
     let project = project();
@@ -241,12 +241,12 @@ fn other_options_and_variables_leave_alone_what_is_restored() {
     let outcome = Outcome::of(&mut elsewhere);
     assert_eq!(told(&outcome), ("first [1] data", "the variable TZ is new"));
     assert_eq!(told(&auto(&project, &["app.py"])).1, "restored");
-    // The first with options has an image with these.
+    // When there is no image, the first program with options gets an image with these options.
     fs::remove_file(project.path(IMAGE)).expect("there is one");
     until_restored(&project, &["-uWerror", "-X", "utf8", "app.py"]);
 }
 
-/// The next run starts where this one did, and not with what it has made of itself.
+/// The image is for the variables, directory and signals that the run was started with, not for those that it has set.
 #[test]
 fn a_program_that_changes_its_process_is_restored_all_the_same() {
     let project = project();
@@ -261,7 +261,7 @@ fn a_program_that_changes_its_process_is_restored_all_the_same() {
     assert!(project.path(IMAGE).exists());
 }
 
-/// To take an image is to run the program up to the first thing that others can see.
+/// When an image is taken, the program runs up to the first effect that others can see.
 #[test]
 fn what_a_program_does_is_not_done_for_it_to_be_restored() {
     let project = project();
@@ -315,7 +315,7 @@ fn imports_that_are_restored_have_seen_what_the_program_did_before() {
     assert!(plain.stdout.contains("'high', True"), "{plain:?}");
 }
 
-/// Where none can be taken, a note says why, and nobody tries again before the archive is renewed, or a day has passed.
+/// If no image can be taken, a note says why. The next attempt is made when the archive is renewed, or after a day.
 #[test]
 fn what_cannot_be_restored_is_tried_once() {
     let project = project();
@@ -332,7 +332,7 @@ fn what_cannot_be_restored_is_tried_once() {
         let of_note = run(&project, &["-m", "cds", command, IMAGE]);
         assert!(of_note.stdout.contains(&refused), "{of_note:?}");
         assert_eq!(of_note.status, status);
-        // What is in the archive is good all the same.
+        // The archive itself is good.
         let of_archive = run(&project, &["-m", "cds", command, "made/app.cds"]);
         assert!(of_archive.success().stdout.contains(&refused));
     }
@@ -357,7 +357,7 @@ fn what_cannot_be_restored_is_tried_once() {
     until_restored(&project, &["app.py"]);
 }
 
-/// An image that changes by its being written what it depends on would be renewed for ever.
+/// An image would be renewed each time if writing it changed a file that it depends on.
 #[test]
 fn what_cannot_be_restored_for_where_it_lies_is_tried_once() {
     let project = project();
@@ -368,15 +368,15 @@ fn what_cannot_be_restored_for_where_it_lies_is_tried_once() {
     );
     auto(&project, &["app.py"]);
     settle(&project);
-    let refused = format!("{NOT_TAKEN}changed while it was taken, perhaps by that: ");
+    let refused = format!("{NOT_TAKEN}changed while the image was taken, perhaps by taking it: ");
     let noted = auto(&project, &["app.py"]);
     assert!(told(&noted).1.starts_with(&refused), "{noted:?}");
     let note = fs::read_to_string(project.path(IMAGE)).expect("it is text");
-    let reason = format!("by that: {}\n", project.path("made").display());
+    let reason = format!("by taking it: {}\n", project.path("made").display());
     assert!(note.ends_with(&reason), "{note}");
 }
 
-/// Of these ends the interpreter does not hear.
+/// The programs end without finalizing the interpreter.
 #[test]
 fn two_runs_that_end_in_any_way_have_the_third_restored() {
     for end in [
@@ -387,7 +387,7 @@ fn two_runs_that_end_in_any_way_have_the_third_restored() {
     ] {
         let project = project();
         let program = fs::read_to_string(project.path("app.py")).expect("it is there");
-        // It ends in the ordinary way where there is something to read.
+        // The program ends in the ordinary way if standard input is not empty.
         let begin = "import os, sys\nend = sys.exit\nsys.exit = lambda status: end(status) if os.read(0, 1) else END\n";
         let begin = begin.replace("END", &format!("(sys.stdout.flush(), {end})"));
         let normal = || {
@@ -403,7 +403,7 @@ fn two_runs_that_end_in_any_way_have_the_third_restored() {
         }
         let third = normal();
         assert_eq!(told(&third).1, "restored", "{end}: {third:?}");
-        // Also what only the image lacks is learned so.
+        // Such runs also renew the image alone.
         project.write("lib/data.txt", "other data");
         let plain = run(&project, &["app.py"]);
         for _ in 0..3 {
@@ -417,7 +417,7 @@ fn two_runs_that_end_in_any_way_have_the_third_restored() {
     }
 }
 
-/// Out of date is not broken; and the command that is printed makes it good again.
+/// An image that is out of date is not broken. The command that is printed renews it.
 #[test]
 fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     let project = project();
@@ -425,7 +425,7 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     settle(&project);
     let cds = |arguments: &[&str]| run(&project, &[&["-m", "cds"], arguments].concat());
     let good = cds(&["verify", "made/app.cds"]).success().stdout;
-    let image = "\nmade/app.cds.image: good, and all is as it was\n";
+    let image = "\nmade/app.cds.image: good, and nothing that it depends on has changed\n";
     assert!(
         good.starts_with("made/app.cds: good (") && good.contains(image),
         "{good}"
@@ -463,7 +463,7 @@ fn what_is_out_of_date_is_restored_again_by_the_command_that_verify_prints() {
     let inspected = cds(&["inspect", "made/app.cds"]).success().stdout;
     assert!(
         inspected.contains(&format!(
-            "  Changed since, so that it is not used\n    {changed}\n"
+            "  Changed since the image was taken, so it is not used\n    {changed}\n"
         )),
         "{inspected}"
     );
@@ -512,7 +512,7 @@ fn many_at_once_are_restored_in_the_end() {
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
 }
 
-/// Whoever takes the image finds no working directory, and the program needs none.
+/// The working directory is missing when the image is taken, and the program does not need it.
 #[test]
 fn a_program_whose_directory_was_removed_is_restored() {
     let project = project();

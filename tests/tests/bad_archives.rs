@@ -1,10 +1,10 @@
-//! Files that are not what a dump has written: none of them is used, or it does no harm.
+//! Files that differ from what a dump has written: they are refused, or using them does no harm.
 
 use std::fs;
 
 use cpython_cds_tests::{Outcome, Project};
 
-/// Rounds of the fuzzer; `CDS_FUZZ_ROUNDS` asks for more.
+/// The number of rounds of the fuzzer; `CDS_FUZZ_ROUNDS` sets it.
 fn rounds() -> String {
     std::env::var("CDS_FUZZ_ROUNDS").unwrap_or_else(|_| "20000".to_owned())
 }
@@ -25,7 +25,7 @@ fn project() -> Project {
         ),
     ]);
     project.dump(["app.py"]);
-    // Alone it is small, and has some of everything.
+    // Without the standard library's archive, this archive is small and has objects of all kinds.
     let dump = [
         "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
@@ -33,8 +33,8 @@ fn project() -> Project {
     project
 }
 
-/// Changes that accidents make, and lies that no accident makes: in the header with its checksum made right again, and
-/// anywhere with a modification time that tells nothing, so that the contents are believed.
+/// Accidental changes, and changes that no accident makes: in the header with a corrected checksum, and anywhere with a
+/// modification time that tells nothing, so that the contents are trusted.
 const MUTATIONS: &str = r#"
 import _cds_archive, os, random, sys
 
@@ -140,12 +140,13 @@ print(taken)
         &rounds(),
     ]);
     assert_eq!(outcome.status, 0, "{outcome:?}");
-    // Lies are believed now and then, so the look-ups have been put to the test.
+    // Some changed files were accepted, so the look-ups were tested, too.
     let taken: u32 = outcome.stdout.trim().parse().unwrap();
     assert!(taken > 100, "{taken}");
 }
 
-/// Whole programs: each accident is told in a line, and the program does what it does without an archive.
+/// Whole programs: each accidental change is reported in one line, and the program has the same outcome as without an
+/// archive.
 #[test]
 fn programs_do_the_same_with_bad_archives() {
     let project = project();
@@ -168,7 +169,7 @@ for round in range(150):
     assert_eq!(outcome.status, 0, "{outcome:?}");
 }
 
-/// A plain copy has a time of its own, which tells nothing about its contents; they do.
+/// A plain copy has its own modification time, which tells nothing about its contents. So the contents are verified.
 #[test]
 fn a_copy_with_another_time_is_verified_and_used() {
     let project = project();

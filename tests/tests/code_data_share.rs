@@ -1,4 +1,4 @@
-//! What scripts written for PyPI's code-data-share 0.1.0 rely on. The expectations were taken from its wheel.
+//! The interfaces that scripts for PyPI's code-data-share 0.1.0 rely on. The expected results come from its wheel.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn run(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Out
     Outcome::of(command.envs(variables.iter().copied()))
 }
 
-/// Tells what each expression gives or raises.
+/// Prints what each expression returns or raises.
 const TRY: &str = r#"
 import _cds, os, sys
 def tries(*expressions):
@@ -389,7 +389,7 @@ fn dump_is_a_command_too() {
     assert_eq!(run(&project, &[], &["-m", "cds.dump"]).status, 1);
 }
 
-/// Each line is a program for a fresh process, where `T` tells what a call gives or raises and `R` runs more code in
+/// Each line is a program for a new process. `T` prints what a call returns or raises, and `R` runs more code in
 /// another process.
 const PROGRAMS: &str = r#"
 print(sorted(n for n in dir(_cds) if not n.startswith('__')), _cds.flags, _cds.flags.mode, _cds.flags.verbose)
@@ -432,7 +432,7 @@ def M():
         os.execv(sys.executable, [sys.executable, '-W', 'ignore', '-c', SOURCE])
 "#;
 
-/// The same programs with the wheel and here, side by side; what makes the wheel crash is passed over.
+/// Runs the programs with the wheel and with this interpreter, and compares. Programs that crash the wheel are skipped.
 #[test]
 fn the_wheel_does_the_same() {
     let ancestor = match Ancestor::new() {

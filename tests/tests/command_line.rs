@@ -1,4 +1,4 @@
-//! `python -m cds`: what its commands say, and the status that they end with.
+//! `python -m cds`: the output and the exit status of its commands.
 
 use std::fs;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn cds(project: &Project, arguments: &[&str]) -> Outcome {
     project.run(["-m", "cds"].iter().chain(arguments))
 }
 
-/// Compares with the snapshot what does not depend on the machine or on where the project lies.
+/// Compares text with the snapshot, without the parts that depend on the machine or on the directory of the project.
 macro_rules! assert_screen {
     ($project:expr, $text:expr) => {{
         let root = regex_escaped(&fs::canonicalize($project.path("")).unwrap().to_string_lossy());
@@ -141,11 +141,11 @@ fn dump_tells_that_the_program_failed_and_archives_what_it_loaded() {
     for (code, said) in [
         (
             "import shop.cart, sys; sys.exit(3)",
-            "the program ended with status 3",
+            "the program ended with status 3; the modules that it loaded before are archived",
         ),
         (
             "import shop.cart, os; os.abort()",
-            "the program was killed by SIGABRT",
+            "the program was killed by SIGABRT; the modules that it loaded before are archived",
         ),
     ] {
         let outcome = cds(&project, &["dump", "-q", "app.cds", "--script", "-c", code]).success();
@@ -232,7 +232,7 @@ fn inspect_follows_code_as_deep_as_wanted() {
     assert_eq!(nowhere.status, 1, "{}", nowhere.stderr);
 }
 
-/// The figures add up: objects fill their sections but for headers and padding.
+/// The sizes add up: objects fill their sections except for headers and padding.
 #[test]
 fn inspect_counts_every_object_once() {
     let project = project();
@@ -278,7 +278,7 @@ fn inspect_counts_every_object_once() {
 fn inspect_draws_a_picture() {
     let project = project();
     cds(&project, &["inspect", "--svg", "app.svg", "app.cds"]).success();
-    // Nothing sticks out, and each section is there by name.
+    // All shapes lie inside the picture, and each section is named.
     let check = r#"
 import xml.etree.ElementTree as tree
 root = tree.parse("app.svg").getroot()
@@ -295,7 +295,7 @@ assert {"constants", "text", "lazy", "code", "tables", "relocations", "shop"} <=
     assert_eq!(outcome.status, 2);
     assert_eq!(
         outcome.stderr,
-        "cds inspect: error: cannot write no/such.svg: No such file or directory\n"
+        "cds inspect: error: cannot write no/such.svg: No such file or directory; give another FILE to --svg\n"
     );
 }
 
@@ -362,7 +362,7 @@ fn verify_says_what_is_broken_or_stale() {
     assert_screen!(project, said);
 }
 
-/// A project whose archive stands alone, so that it is quickly read.
+/// A project whose archive does not use the standard library's archive, so that it can be read quickly.
 fn project_without_layers() -> Project {
     let project = project();
     let dump = [
@@ -372,7 +372,7 @@ fn project_without_layers() -> Project {
     project
 }
 
-/// A flipped byte anywhere is reported, unless it lies where there is nothing.
+/// A flipped byte at any position is reported, except in padding.
 #[test]
 fn verify_finds_every_flipped_byte() {
     let project = project_without_layers();
@@ -401,8 +401,7 @@ print(len(places))
     assert!(outcome.stdout.trim().parse::<usize>().unwrap() > 4000);
 }
 
-/// The checksums only tell that something is different. What the walk over objects and tables sees by itself: flips in
-/// files whose checksums fit.
+/// Changes in files with correct checksums: the walk over objects and tables has to find them itself.
 #[test]
 fn verify_survives_lies_under_right_checksums() {
     let project = project_without_layers();
@@ -431,7 +430,7 @@ for round in range(1000):
     quiet += not structural
 print(quiet)
 "#;
-    // Numbers and characters have no structure that could be wrong; pointers, types and lengths do.
+    // Changes in numbers and characters cannot be found; changes of pointers, types and lengths can.
     let outcome = project.run(["-c", check]).success();
     let quiet: usize = outcome.stdout.trim().parse().unwrap();
     assert!(
@@ -468,7 +467,7 @@ fn diff_tells_archives_apart() {
     assert_eq!(cds(&project, &["diff", "old.img", "nosuch.img"]).status, 2);
 }
 
-/// Where the code lies, and what else is in the archive, makes no difference.
+/// The position of the code, and other contents of the archives, make no difference.
 #[test]
 fn diff_compares_what_code_says() {
     let project = project();
@@ -502,7 +501,7 @@ fn merge_keeps_the_order_of_loading() {
     os
     re  # 0 b'x'
     ");
-    // Into one of the lists.
+    // The output may be one of the input lists.
     cds(&project, &["merge", "a.lst", "b.lst", "-o", "a.lst"]).success();
     assert_eq!(
         fs::read_to_string(project.path("a.lst")).unwrap(),
@@ -513,7 +512,7 @@ fn merge_keeps_the_order_of_loading() {
         (bad.status, bad.stderr.as_str()),
         (
             1,
-            "cds merge: error: bad.lst:2: not a module name: 'not a module'\n"
+            "cds merge: error: bad.lst:2: not a module name: 'not a module'; write one name per line\n"
         )
     );
     assert!(
@@ -526,7 +525,7 @@ fn merge_keeps_the_order_of_loading() {
         (missing.status, missing.stderr.as_str()),
         (
             1,
-            "cds merge: error: nosuch.lst: No such file or directory\n"
+            "cds merge: error: nosuch.lst: No such file or directory; check the path and its permissions\n"
         )
     );
 }

@@ -1,4 +1,4 @@
-//! Every command that README and docs show works.
+//! Every command that README and the documents show works.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use cpython_cds_tests::document::{blocks, indented_commands};
 use cpython_cds_tests::environment::Environment;
 use cpython_cds_tests::{Outcome, Project, clean, python, repository};
 
-/// A shell in a directory, for which `python` is an interpreter.
+/// A shell in a directory, with `bin` first in PATH.
 fn shell(directory: &Path, bin: &Path, commands: &str) -> Outcome {
     let mut command = Command::new("sh");
     clean(&mut command);
@@ -40,7 +40,7 @@ fn the_guide_works_from_start_to_end() {
             None if block.info == "sh" => {
                 let outcome = shell(&project.path(""), &project.path("bin"), &block.text);
                 assert_eq!(outcome.status, 0, "{}\n{outcome:?}", block.text);
-                // Archives are used without a complaint.
+                // No archive is refused.
                 assert!(!outcome.stderr.contains("is not used"), "{outcome:?}");
                 ran += 1;
             }
@@ -79,7 +79,7 @@ fn the_guide_works_for_a_django_project() {
     );
 }
 
-/// What the image does when it is built, and when it is run.
+/// Does what the container image of the guide does when it is built and when it is run.
 #[test]
 fn the_guide_works_for_a_container_image() {
     let project = Project::new(&[
@@ -125,7 +125,7 @@ fn the_guide_works_for_a_container_image() {
     assert!(outcome.stdout.ends_with("hello\n"), "{}", outcome.stdout);
 }
 
-/// Whether there is such a command; what it does is tested elsewhere.
+/// Asserts that the command exists. Other tests check what it does.
 fn cargo_knows(command: &str) {
     let arguments = command.strip_prefix("cargo ").unwrap_or(command);
     let mut cargo = Command::new(env!("CARGO"));

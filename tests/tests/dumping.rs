@@ -1,4 +1,4 @@
-//! Dumps that are disturbed: there is the old archive, or the new one, and nothing between.
+//! Dumps that are interrupted: afterwards there is the old archive or the new one, and never a partial one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cpython_cds_tests::{Mode, Outcome, Project};
 
-/// Starts of a program in each of so many processes; `CDS_STORM` asks for more, as `64x100`.
+/// The number of processes, and the starts of a program in each; `CDS_STORM` sets them, for example to `64x100`.
 fn storm() -> (usize, usize) {
     let wanted = std::env::var("CDS_STORM").unwrap_or_else(|_| "8x12".to_owned());
     let (processes, starts) = wanted.split_once('x').expect("CDS_STORM is like 64x100");
@@ -81,7 +81,7 @@ fn a_full_disk_leaves_the_old_archive() {
     let before = fs::read(project.path("archives/app.cds")).unwrap();
     let mut command = project.command(["-m", "cds", "dump", "-q"]);
     command.args(["archives/app.lst", "archives/app.cds"]);
-    // What a full disk is to a writer; Python ignores the signal that comes with it.
+    // A limit on the file size has the same effect as a full disk. Python ignores the signal (SIGXFSZ).
     let limit = rustix::process::Rlimit {
         current: Some(8192),
         maximum: Some(8192),
@@ -92,7 +92,7 @@ fn a_full_disk_leaves_the_old_archive() {
             limit,
         )?)
     };
-    // SAFETY: setrlimit() may be called between fork and exec (signal-safety(7)).
+    // SAFETY: the closure only calls setrlimit(), which is async-signal-safe (signal-safety(7)).
     unsafe { command.pre_exec(set) };
     let outcome = Outcome::of(&mut command);
     assert_eq!(
@@ -116,7 +116,7 @@ fn a_full_disk_leaves_the_old_archive() {
 fn a_directory_that_cannot_be_written_to_is_told() {
     let project = project();
     if rustix::process::geteuid().is_root() {
-        // Root may write anywhere but here.
+        // Root may write to all other directories.
         let outcome = project.run([
             "-m",
             "cds",
@@ -148,7 +148,7 @@ fn a_directory_that_cannot_be_written_to_is_told() {
     assert_works(&project);
 }
 
-/// Killed at any moment: early, while modules are read, while the file is written.
+/// The dump is killed at different times: early, while it reads modules, while it writes the file.
 #[test]
 fn a_killed_dump_leaves_the_old_archive_or_the_new_one() {
     let project = project();
@@ -161,7 +161,7 @@ fn a_killed_dump_leaves_the_old_archive_or_the_new_one() {
         child.wait().unwrap();
         assert_works(&project);
     }
-    // A file under another name may be left behind, which nobody takes for an archive.
+    // A temporary file with another name may be left behind.
     let left = files(&project);
     assert!(
         left.iter()
@@ -185,7 +185,7 @@ fn dumps_at_the_same_time_give_a_whole_archive() {
     assert_works(&project);
 }
 
-/// Programs start all the time while the archive is written again and again.
+/// Programs start continuously while the archive is written repeatedly.
 #[test]
 fn starts_while_the_archive_is_replaced() {
     let project = project();
@@ -221,7 +221,7 @@ fn starts_while_the_archive_is_replaced() {
     });
 }
 
-/// An archive that is removed while a program runs that has mapped it: what is mapped stays.
+/// An archive is removed while a program has mapped it: the mapping stays valid.
 #[test]
 fn a_removed_archive_stays_for_those_that_use_it() {
     let project = project();

@@ -1,4 +1,4 @@
-//! Whatever fails in the runtime, a panic included: the program does what it does without archives.
+//! After each failure in the runtime, including panics, the program has the same outcome as without archives.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use cpython_cds_tests::{Mode, Outcome, Project, repository};
 
-/// Looks up some of everything, and touches what comes from archives after it has come.
+/// Does look-ups of all kinds, and later uses the objects that came from archives.
 const PROGRAM: &str = "\
 import _json, decimal, json, re, shop.cart, string, sys, threading
 print(shop.cart.total(), shop.NAMES, json.dumps([1]), re.match('a+b', 'aab'))
@@ -48,7 +48,7 @@ fn points() -> BTreeSet<String> {
 }
 
 fn collect_points(directory: &Path, points: &mut BTreeSet<String>) {
-    // The name of a border or a point, or of a method, which is one.
+    // The names of borders, points and methods. Each of them is a fault point.
     const BEFORE: [&str; 4] = ["fenced(\"", "fenced_question(\"", "point(\"", "method!(c\""];
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -69,7 +69,7 @@ fn failing(command: &mut Command, point: &str, passes: usize) -> Outcome {
     Outcome::of(command.env("FAILPOINTS", format!("{point}={passes}*off->panic")))
 }
 
-/// The point that a line on stderr tells of.
+/// Whether stderr names the point.
 fn told(stderr: &str, point: &str) -> bool {
     stderr.contains(&format!("failpoint {point} panic"))
 }
@@ -94,7 +94,8 @@ fn a_panic_anywhere_leaves_plain_cpython() {
                 let quiet = failing(project.command(way).arg("app.py"), &point, passes);
                 assert_eq!(quiet, expected, "{point} after {passes}, {way:?}");
             }
-            // Who wants to know is told, in a line; and an interpreter that cannot start as asked does not.
+            // With `cds_strict`, the failure is reported, and an interpreter that cannot start as requested does not
+            // start.
             let _ = fs::remove_file(project.path("auto.img"));
             let strict = [way, &["-X", "cds_strict", "app.py"]].concat();
             let strict = failing(&mut project.command(strict), &point, 0);
@@ -131,7 +132,7 @@ fn a_panic_anywhere_leaves_plain_cpython() {
     }
 }
 
-/// What `cds` does with archives ends as an error that says so; an archive that was there stays.
+/// Commands of `cds` end with an error message, and an existing archive is kept.
 #[test]
 #[ignore = "needs fault points: cargo xtask test --profile debug"]
 fn a_panic_in_a_tool_is_an_error() {
@@ -161,7 +162,7 @@ fn a_panic_in_a_tool_is_an_error() {
                 "{point}, {tool:?}: {outcome:?}"
             );
             if outcome.status != 0 {
-                // An interpreter that cannot start as strictly as asked says no more.
+                // An interpreter that does not start in strict mode only names the point.
                 let mut lines = outcome.stderr.lines();
                 assert!(
                     lines.any(|line| line.contains("error: ")) || told(&outcome.stderr, &point),

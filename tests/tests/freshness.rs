@@ -1,4 +1,4 @@
-//! How an archive knows that a source is still the one that was dumped: `dump --freshness`.
+//! How a start checks that a source file is the one that was dumped: `dump --freshness`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -30,7 +30,7 @@ fn project(freshness: &str) -> Project {
     project
 }
 
-/// Runs the program, and returns what it prints and which modules did not come from the archive.
+/// Runs the program. Returns its output and the modules that did not come from the archive.
 fn run(project: &Project) -> (String, Vec<String>) {
     let stats = "cds_stats=archives/stats.json";
     let options = [
@@ -57,7 +57,7 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Gives everything below a directory the modification times that `change` makes of the old ones.
+/// Sets the modification times of all files below a directory to those that `change` returns for the old ones.
 fn restamp(directory: &Path, change: &impl Fn(SystemTime) -> SystemTime) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -82,7 +82,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 fn by_modification_time_a_copy_in_whole_seconds_is_the_same_and_an_edit_is_not() {
     let project = project("mtime");
     assert_eq!(run(&project), ("before\n".into(), vec![]));
-    // As the layers of container images keep times.
+    // Layers of container images keep times in whole seconds.
     restamp(&project.path("shop"), &whole_seconds);
     assert_eq!(
         project
@@ -107,7 +107,7 @@ fn by_hash_only_contents_count() {
         time - Duration::from_secs(12345)
     });
     assert_eq!(run(&project), ("before\n".into(), vec![]));
-    // An edit that hides: same size, same time.
+    // An edit that keeps the size and the time.
     let cart = project.path("shop/cart.py");
     let time = cart.metadata().unwrap().modified().unwrap();
     project.write("shop/cart.py", "def total():\n    return 'edited'\n");
@@ -121,7 +121,7 @@ fn by_hash_only_contents_count() {
         verify.stdout.contains("  shop.cart: source changed: "),
         "{verify:?}"
     );
-    // What is new is found, whatever the archive says of its directory.
+    // A new package is found, although the archive has an index of its directory.
     project.write(
         "shop/cart/__init__.py",
         "def total():\n    return 'shadowing'\n",
@@ -146,7 +146,7 @@ fn unchecked_the_archive_is_believed() {
         verify.status, 1,
         "verify looks at the sources all the same: {verify:?}"
     );
-    // What the archive does not have is searched for as usual.
+    // A module that is not in the archive is searched for as usual.
     project.write(
         "app.py",
         "import shop.cart, late\nprint(shop.cart.total(), late.x)\n",
@@ -158,8 +158,8 @@ fn unchecked_the_archive_is_believed() {
     );
 }
 
-/// What an image for containers has: files in whole seconds that belong to root, on a file system that is read-only for
-/// the user who runs the program.
+/// As in a container image: the files belong to root, have times in whole seconds, and are read-only for the user who
+/// runs the program.
 #[test]
 fn a_program_runs_from_a_read_only_directory_as_somebody_else() {
     let is_root = rustix::process::geteuid().is_root();
@@ -172,7 +172,7 @@ fn a_program_runs_from_a_read_only_directory_as_somebody_else() {
     });
     fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o555)).unwrap();
     let mut command = if is_root {
-        // As `docker run --user nobody` does.
+        // Like `docker run --user nobody`.
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
         command.arg(fs::canonicalize(python()).unwrap());

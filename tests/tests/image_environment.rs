@@ -1,5 +1,5 @@
-//! The environment of processes that are restored from a startup image: what imports have read of it has to be the same,
-//! and what they have changed is there.
+//! The environment of restored processes: variables that imports have read must be the same, and changes that imports
+//! have made are restored.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, python};
 
-/// Says what each level has: Python, C, and a process that the program starts.
+/// Prints the variables of each level: Python, C, and a process that the program starts.
 const SHOW: &str = "
 import ctypes, os, posix, subprocess
 libc = ctypes.CDLL(None)
@@ -23,7 +23,7 @@ os.environ['LATER'] = os.environ.pop('SET', 'none')
 os.system('env')
 ";
 
-/// A program, a module that it imports, and a list of that.
+/// A program, a module that it imports, and a list with the module.
 fn project(imported: &str, program: &str) -> Project {
     Project::new(&[
         ("lib/imported.py", imported),
@@ -32,11 +32,11 @@ fn project(imported: &str, program: &str) -> Project {
     ])
 }
 
-/// The interpreter, with variables.
+/// The interpreter with variables.
 fn command(project: &Project, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = project.command(arguments);
     command.env("PYTHONPATH", project.path("lib"));
-    // Its directory stays as it is.
+    // The directory of the module must not change.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.envs(variables.iter().copied());
     command
@@ -50,7 +50,7 @@ fn dump(project: &Project, variables: &[(&str, &str)]) {
     run(project, variables, &DUMP_IMAGE).success();
 }
 
-/// Whether a process is restored, or why not.
+/// `restored`, or why the process was not restored.
 fn told(outcome: &Outcome) -> String {
     if outcome.stderr.contains("cds: started from ") {
         return "restored".to_owned();
@@ -65,7 +65,7 @@ fn told_with(project: &Project, variables: &[(&str, &str)]) -> String {
     told(&run(project, variables, &arguments))
 }
 
-/// It is restored with these variables, and does what it does without an image.
+/// Asserts that the program is restored with these variables and has the same outcome as without an image.
 #[track_caller]
 fn assert_restored(project: &Project, variables: &[(&str, &str)]) {
     assert_eq!(told_with(project, variables), "restored", "{variables:?}");
@@ -78,8 +78,8 @@ fn assert_same(project: &Project, variables: &[(&str, &str)]) {
     assert_eq!(with("cds=app.cds"), with("cds=off"), "{variables:?}");
 }
 
-/// `os.environ` changes what Python and C see, `os.putenv()` what C sees, `posix.environ` what Python sees. What was not
-/// read may have been anything before; what is removed and set again comes last.
+/// `os.environ` changes what Python and C see, `os.putenv()` what C sees, `posix.environ` what Python sees. Variables
+/// that imports did not read may have any value. A variable that is removed and set again comes last.
 #[test]
 fn what_imports_change_is_there() {
     let imported = "
@@ -109,20 +109,20 @@ libc.putenv(put)
     assert_restored(&project, &given);
     let reversed: Vec<_> = given.iter().rev().copied().collect();
     assert_restored(&project, &reversed);
-    // What is removed was there, and whether a default is used says whether there was a value.
+    // Removing a variable, and using a default, shows whether the variable was set.
     for name in ["BACK", "TEMPORARY", "DEFAULT"] {
         let reason = told_with(&project, &[(name, "given")]);
         assert_eq!(reason, format!("the variable {name} has another value"));
         assert_same(&project, &[(name, "given")]);
     }
-    // It was there when the image was taken.
+    // All variables were set when the image was taken.
     dump(&project, &given);
     assert_restored(&project, &given);
     assert_restored(&project, &[("GONE", "another")]);
     assert_restored(&project, &[]);
 }
 
-/// In whatever way something is read: it counts with its value, and that it is missing counts, too.
+/// A variable that is read in any way is compared with its value, also if it is missing.
 #[test]
 fn what_imports_read_has_to_be_the_same() {
     let first = "import ctypes, os, posix\nread = getattr(ctypes.CDLL(None), 'getenv')\nread.restype = ctypes.c_char_p\n";
@@ -178,7 +178,7 @@ value = sorted(text for text in value if text.startswith(b'MINE_'))\n";
         "value = os.environ == {}",
         "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'])",
         "value = subprocess.check_output(['sh', '-c', 'echo $MINE_A'], env=dict(os.environ))",
-        // Whoever does not close it may leave an open pipe.
+        // Without close() the pipe may stay open.
         "stream = os.popen('echo $MINE_A'); value = stream.read(); stream.close()",
         "with open('/proc/self/environ', 'rb') as file: value = b'MINE_' in file.read()",
         in_c,
@@ -228,7 +228,8 @@ fn imports_that_look_at_all_variables_depend_on_their_order() {
     assert_eq!(turned.stdout, "['OTHER', 'FIRST']\n");
 }
 
-/// Shells change these with each command. Whoever goes through all variables hardly looks for them, but may keep them.
+/// Shells change these variables with each command. Code that iterates over all variables hardly needs these, but it
+/// may keep them.
 #[test]
 fn variables_of_shells_count_for_those_who_ask_for_or_keep_them() {
     let shell = [
@@ -269,7 +270,7 @@ fn variables_of_shells_count_for_those_who_ask_for_or_keep_them() {
     }
 }
 
-/// Without a variable for the locale (cron, systemd, containers) Python sets one for itself and its children.
+/// Without a variable for the locale (cron, systemd, containers), Python sets one for itself and its children.
 #[test]
 fn a_process_without_a_locale_is_restored() {
     let project = project("import json\n", &format!("import imported\n{SHOW}"));
@@ -308,7 +309,7 @@ fn a_process_without_a_locale_is_restored() {
     assert_eq!(told(&refused), "the variable LC_ALL is new");
 }
 
-/// A `.pth` file, as that of coverage, and `sitecustomize` run before the imports.
+/// A `.pth` file, such as that of coverage, and `sitecustomize` run before the imports.
 #[test]
 fn what_site_reads_counts() {
     let project = project("", "import imported\nprint('program')\n");
@@ -344,8 +345,8 @@ fn what_site_reads_counts() {
     }
 }
 
-/// Nothing is compared that nobody asked for. `site` asks for HOME at each start, and makes names of directories of it:
-/// a restored process has its own.
+/// Variables that no code has read are not compared. `site` reads HOME at each start and builds directory names from
+/// it: a restored process has the names for its own HOME.
 #[test]
 fn what_nobody_reads_may_be_anything() {
     let project = project(
@@ -359,7 +360,7 @@ fn what_nobody_reads_may_be_anything() {
             assert_restored(&project, &[("HOME", home)]);
         }
     }
-    // The database of users tells instead.
+    // Without HOME, the directory comes from the database of users.
     let without_home = |option| {
         let mut command = command(&project, &[], &["-X", option, "-X", "cds_stats", "app.py"]);
         Outcome::of(command.env_remove("HOME"))
@@ -369,7 +370,7 @@ fn what_nobody_reads_may_be_anything() {
     assert_eq!(refused.stdout, without_home("cds=off").stdout);
 }
 
-/// Modules of the user come into `sys.path`.
+/// The directory with modules of the user is in `sys.path`.
 #[test]
 fn where_the_user_has_modules_home_is_compared() {
     let project = project("", "import imported, sys\nprint(sys.path)\n");
@@ -384,10 +385,13 @@ fn where_the_user_has_modules_home_is_compared() {
     assert_restored(&project, &[("HOME", &user)]);
     fs::create_dir_all(project.path(&modules)).expect("a directory can be made");
     let reason = told_with(&project, &[("HOME", &user)]);
-    assert!(reason.starts_with("there is "), "{reason}");
+    assert!(
+        reason.ends_with(" exists and would be in sys.path"),
+        "{reason}"
+    );
     assert_same(&project, &[("HOME", &user)]);
     assert_restored(&project, &[("HOME", "/")]);
-    // Nobody looks for them.
+    // With `-s`, `site` does not look for modules of the user.
     let isolated = |option, rest: &[&str]| {
         let arguments = [&["-s", "-X", option], rest].concat();
         run(&project, &[("HOME", &user)], &arguments)
@@ -401,7 +405,7 @@ fn where_the_user_has_modules_home_is_compared() {
     assert_eq!(reason, "the variable HOME has another value");
 }
 
-/// What follows from HOME tells of it, whoever asks for that, and in whatever way.
+/// Values that depend on HOME count as a read of HOME, in whatever way imports get them.
 #[test]
 fn who_asks_site_for_directories_of_the_user_asks_for_home() {
     for imported in [
@@ -421,7 +425,7 @@ fn who_asks_site_for_directories_of_the_user_asks_for_home() {
     }
 }
 
-/// An image that makes itself is the program, with what it has set before its imports.
+/// An automatic image is the program with the variables that it has set before its imports.
 #[test]
 fn what_depends_on_variables_of_the_program_is_as_it_was_in_a_restored_process() {
     let project = project(
@@ -453,7 +457,7 @@ print(began, outer.value, file=sys.stderr)\nprint(outer.value, imported.value, o
     assert!(last.stderr.contains("[] set"), "{last:?}");
 }
 
-/// Where imports cannot be watched, they may have looked at anything.
+/// If imports cannot be traced, they may have read any variable.
 #[test]
 fn all_variables_count_where_nothing_can_be_traced() {
     let project = project("", "import imported\n");

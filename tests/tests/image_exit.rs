@@ -1,5 +1,5 @@
-//! How a restored process ends: what the run has made is finalized as in a plain run, whoever holds it, and so is what the image
-//! brought along, if that can be seen.
+//! The end of a restored process: objects of the run are finalized as in a plain run, whatever holds them. Objects of
+//! the image are finalized if that has a visible effect.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::process::Command;
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python};
 
-/// A module of the image that holds what it is given in all ways in which a module can.
+/// A module of the image that can hold objects in all ways in which a module can.
 const HOLDING: &str = r#"
 import contextvars, functools, threading, weakref
 values = {}
@@ -38,10 +38,10 @@ def enclosed():
 put = enclosed()
 "#;
 
-/// A module that has neither functions nor classes, so that it dies as soon as nobody refers to it.
+/// A module without functions and classes, so that it is freed as soon as nothing refers to it.
 const PLAIN: &str = "values = {}\nvariable = None\n";
 
-/// Objects of the image whose end can be seen.
+/// Objects of the image whose end has a visible effect.
 const OWNING: &str = r#"
 import weakref
 from holding import Holder, Named, numbers
@@ -58,7 +58,7 @@ watched = Holder(); members.add(watched)
 references = [weakref.ref(watched, lambda _: print("watched is gone"))]
 "#;
 
-/// In the order in which programs import them, since modules are cleared in the reverse order.
+/// The modules in the order in which programs import them. Modules are cleared in the reverse order.
 const MODULES: [&str; 7] = [
     "atexit",
     "json",
@@ -69,7 +69,7 @@ const MODULES: [&str; 7] = [
     "plain",
 ];
 
-/// Programs whose modules are in an image, in their own directory.
+/// A directory for programs, with an image of their modules.
 struct Programs {
     project: Project,
     modules: Vec<&'static str>,
@@ -88,7 +88,7 @@ impl Programs {
         };
         let list = programs.modules.join("\n") + "\n";
         programs.project.write("app.lst", &list);
-        // What Python writes beside sources is there before the image.
+        // Python writes `.pyc` files beside sources before the image is taken.
         let import = format!("import {}", programs.modules.join(", "));
         Outcome::of(&mut programs.command(&["-X", "cds=off", "-c", &import])).success();
         let outcome = Outcome::of(&mut programs.command(&DUMP_IMAGE)).success();
@@ -102,7 +102,7 @@ impl Programs {
         command
     }
 
-    /// What a program leaves behind, and the files that it has made.
+    /// Runs a program. Returns its outcome and the files that it has created.
     fn run(&self, options: &[&str], program: &str) -> Ending {
         let directory = self.project.path("run");
         let _ = fs::remove_dir_all(&directory);
@@ -143,7 +143,7 @@ impl Programs {
         let stats = self.project.path("stats.json");
         let _ = fs::remove_file(&stats);
         let stats_option = format!("cds_stats={}", stats.display());
-        // A strict process looks at what it takes for unchanged.
+        // A strict process also examines objects that it takes for unchanged.
         let image = ["-X", "cds=app.cds", "-X", &stats_option, "-X", "cds_strict"];
         let ending = self.run(&[&image, options].concat(), program);
         let report = Report::read(&stats).expect("it was written");
@@ -152,7 +152,7 @@ impl Programs {
         ending
     }
 
-    /// How often a restored process looks at which objects of the image have changed, to find what is garbage.
+    /// How often a restored process searches for changed objects of the image to find garbage.
     #[track_caller]
     fn searches(&self, program: &str) -> usize {
         let calls = self.project.path("calls.txt");
@@ -176,7 +176,7 @@ impl Programs {
         calls.matches("\"/proc/self/pagemap\"").count()
     }
 
-    /// The same with an image and without, also where all is finalized.
+    /// Asserts that a program has the same ending plainly, restored, and restored with `cds_full_exit`.
     #[track_caller]
     fn assert_same(&self, program: &str) -> Ending {
         let plain = self.plain(program);
@@ -202,13 +202,13 @@ impl fmt::Debug for Ending {
 }
 
 impl Ending {
-    /// The same but for what is in the files.
+    /// The ending without the contents of the files.
     fn without_contents(mut self) -> Self {
         self.files.values_mut().for_each(Vec::clear);
         self
     }
 
-    /// The same but for the order of lines.
+    /// The ending with sorted lines.
     fn in_any_order(mut self) -> Self {
         for text in [&mut self.outcome.stdout, &mut self.outcome.stderr] {
             let mut lines: Vec<&str> = text.lines().collect();
@@ -228,7 +228,7 @@ fn without_addresses(text: &str) -> String {
     })
 }
 
-/// All places in which a program, or a module, can keep something: `{}` is what is kept.
+/// All places in which a program or a module can keep an object. `{}` is the object.
 const PLACES: [&str; 28] = [
     "kept = {}",
     "_kept = {}",
@@ -299,7 +299,7 @@ fn kept_in(place: &str, thing: &str) -> String {
     place.replace("{}", thing)
 }
 
-/// Data that is in a buffer gets into its file, wherever the file is.
+/// Buffered data is written to its file, wherever the file object is kept.
 #[test]
 fn files_are_written_wherever_they_are() {
     let programs = Programs::new(&["holding", "plain", "json", "atexit"]);
@@ -307,7 +307,7 @@ fn files_are_written_wherever_they_are() {
         let ending = programs.assert_same(&kept(place, "written('name')"));
         assert_eq!(ending.files["name.txt"], b"text of name", "{place}");
     }
-    // What the run has opened for standard output is another file.
+    // A second file object for standard output is flushed, too.
     let ending = programs.assert_same(
         "import os, holding\nholding.kept = os.fdopen(os.dup(1), 'w')\nholding.kept.write('written\\n')\n",
     );
@@ -324,7 +324,7 @@ fn finalizers_are_called_wherever_an_object_is() {
     }
 }
 
-/// An archive gets its directory, a temporary file is removed, a process gets what was written to it.
+/// The directory of a zip file is written, a temporary file is removed, a process gets its buffered input.
 #[test]
 fn what_libraries_do_at_the_end_is_done() {
     let programs = Programs::new(&[
@@ -348,7 +348,7 @@ holding.values['file'] = tempfile.NamedTemporaryFile(dir='.')
 holding.values['directory'] = tempfile.TemporaryDirectory(dir='.')
 ";
     assert!(programs.assert_same(temporary).files.is_empty());
-    // The process has ended when nobody has its standard output any more, which is that of the program.
+    // The process inherits the standard output of the program, so the output is complete when the process has ended.
     let pipe = "import holding, subprocess
 process = holding.values['process'] = subprocess.Popen(['cat'], stdin=-1, text=True)
 process.stdin.write('piped')
@@ -365,7 +365,7 @@ connection.commit()
     assert_eq!(names, ["data.db"], "the log was merged into it");
 }
 
-/// What does nothing that anybody could see afterwards is not done, and not searched for.
+/// Finalizers without a visible effect are not called and cause no search.
 #[test]
 fn code_without_effect_is_not_called() {
     let programs = Programs::new(&["holding", "plain", "weakref"]);
@@ -392,7 +392,7 @@ idle = Idle()
     }
 }
 
-/// Code that has an effect after all, or that somebody looks at, is called.
+/// Finalizers that look idle but have an effect, or that other code can observe, are called.
 #[test]
 fn code_that_only_looks_idle_is_called() {
     let programs = Programs::new(&["holding", "plain", "weakref"]);
@@ -422,10 +422,10 @@ class Seeing:
         finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.settrace(lambda frame, event, what: print(event) if frame.f_code.co_name == '__del__' else None)"),
         finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.monitoring.use_tool_id(3, 'tests')\nsys.monitoring.register_callback(3, sys.monitoring.events.PY_START, lambda code, offset: print(code.co_name) if code.co_name == '__del__' else None)\nsys.monitoring.set_events(3, sys.monitoring.events.PY_START)"),
         finalizer("import sys\nclass Class:\n def __del__(self): pass\nsys.monitoring.use_tool_id(3, 'tests')\nsys.monitoring.register_callback(3, sys.monitoring.events.PY_START, lambda code, offset: print(code.co_name))\nsys.monitoring.set_local_events(3, Class.__del__.__code__, sys.monitoring.events.PY_START)"),
-        // What is called at the end does as it did before.
+        // `weakref.finalize` calls its function at exit.
         "import holding, weakref\nclass C: pass\nc = holding.values['c'] = C()\nweakref.finalize(c, print, 'finalized')\n".to_owned(),
     ];
-    // Whoever is finalized with it can see it.
+    // Another finalizer can see the attribute.
     for lines in [
         "holding.values['x'] = idle = Idle(); seeing = Seeing(idle)",
         "holding.values['x'] = idle = Idle(); holding.values['y'] = Seeing(idle)",
@@ -442,7 +442,7 @@ class Seeing:
     }
 }
 
-/// A database is closed as in a plain process, and no more is looked at for it than has to be.
+/// A database is closed as in a plain process, with as few searches as possible.
 #[test]
 fn databases_are_closed_at_once() {
     let programs = Programs::new(&["holding", "plain", "sqlite3"]);
@@ -467,7 +467,7 @@ connection.commit()
         ("holding.connection = connection\ndel connection", 1),
         ("holding.put(connection)", 1),
     ] {
-        // A debug build warns of what is left open.
+        // A debug build warns about connections that are left open.
         let unwarned = "import warnings; warnings.simplefilter('ignore')\n";
         let program = unwarned.to_owned() + &connected(place);
         let ending = programs.assert_same(&program);
@@ -489,7 +489,7 @@ connection.commit()
         "class Connection(sqlite3.Connection): pass\nholding.connection = Connection('data.db'); holding.connection.named = holding.Named('x')",
         "import threading\nready = threading.Event()\ndef work():\n own = sqlite3.connect('own.db', check_same_thread=False); own.execute('pragma journal_mode = wal'); own.execute('create table numbers (number)'); ready.set(); threading.Event().wait()\nthreading.Thread(target=work, daemon=True).start(); ready.wait()",
     ] {
-        // A log that stays has random numbers.
+        // A log that is not removed contains random numbers.
         let program = connected(place);
         let plain = programs.plain(&program).without_contents();
         for options in [&[][..], &["-X", "cds_full_exit"]] {
@@ -499,7 +499,7 @@ connection.commit()
     }
 }
 
-/// What the image has brought along ends when it is dropped, and at the end.
+/// Objects of the image are finalized when the last reference is dropped, and at exit.
 #[test]
 fn objects_of_the_image_are_finalized() {
     let programs = Programs::new(&MODULES);
@@ -528,8 +528,7 @@ fn objects_of_the_image_are_finalized() {
     }
 }
 
-/// What a thread holds that is still there is left alone: it waits for a lock that it will never get, and so would a
-/// finalizer for one that the thread has.
+/// Objects that a running thread holds are not finalized: the thread may hold a lock that a finalizer would wait for.
 #[test]
 fn objects_of_threads_are_left_alone() {
     let programs = Programs::new(&["holding", "os", "threading", "time"]);
@@ -542,7 +541,7 @@ fn objects_of_threads_are_left_alone() {
     }
 }
 
-/// A finalizer finds all that its module and others have, and what it raises is shown.
+/// A finalizer can use its module and other modules, and its exceptions are printed.
 #[test]
 fn finalizers_find_what_they_need() {
     let programs = Programs::new(&["holding", "plain", "json", "atexit"]);
@@ -572,7 +571,8 @@ fn finalizers_find_what_they_need() {
     }
 }
 
-/// Programs at random: as many lines as in a plain run, the same in each, the same files. `CDS_FUZZ_ROUNDS` asks for more.
+/// Random programs print the same lines in any order and write the same files as in a plain run. `CDS_FUZZ_ROUNDS` sets
+/// their number.
 #[test]
 fn random_programs_leave_what_they_leave_in_a_plain_run() {
     const THINGS: [&str; 11] = [
@@ -626,7 +626,7 @@ fn random_programs_leave_what_they_leave_in_a_plain_run() {
     }
 }
 
-/// Numbers that are the same for the same seed (splitmix64).
+/// Random numbers that depend only on the seed (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -639,7 +639,7 @@ impl Random {
     }
 }
 
-/// What the interpreter itself, or the thread, refers to holds the program's variables to the last.
+/// Objects that the interpreter or the thread refers to keep the variables of the program alive until the end.
 #[test]
 fn what_the_interpreter_holds_is_finalized() {
     const CLOSED: &str = "

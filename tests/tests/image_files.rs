@@ -1,7 +1,5 @@
-//! Files of startup images: those of strangers, those that killed writers leave, and what `-X cds_auto=FILE,image` may do in
-//! the background.
-//!
-//! The names of tests that need images say that something is restored, as in `startup_image.rs`.
+//! Files of startup images: files of other users, files that killed writers leave, and the background processes of
+//! `-X cds_auto=FILE,image`.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +11,7 @@ use cpython_cds_tests::{Outcome, Project, clean, python, settle};
 
 const AUTO: [&str; 4] = ["-X", "cds_auto=made/app.cds,image", "-X", "cds_stats"];
 const IMAGE: &str = "made/app.cds.image";
-const NOT_OWN: &str = "it must be a file of your own that nobody else may read (mode 600)";
+const NOT_OWN: &str = "it must be a file that you own and nobody else may read (mode 600)";
 
 /// Some files, and a directory for archives.
 fn project(files: &[(&str, &str)]) -> Project {
@@ -35,14 +33,14 @@ fn run(project: &Project, arguments: &[&str]) -> Outcome {
     Outcome::of(&mut command(project, arguments))
 }
 
-/// Runs a program with an image that makes itself, and waits until that is written.
+/// Runs a program with an automatic image, and waits until the image is written.
 fn auto(project: &Project, arguments: &[&str]) -> Outcome {
     let outcome = run(project, &[&AUTO, arguments].concat());
     settle(project);
     outcome
 }
 
-/// Whether a process was restored: `restored`, a reason, or `none` if there is no image.
+/// `restored`, the reason why a process was not restored, or `none` if there is no image.
 fn how(outcome: &Outcome) -> &str {
     let said = outcome.stderr.lines().find_map(|line| {
         let line = line.strip_prefix("cds: ")?;
@@ -86,13 +84,13 @@ fn dump(project: &Project, modules: &str) {
     run(project, &DUMP).success();
 }
 
-/// Runs a program with that image.
+/// Runs a program with the image that [`dump`] has taken.
 fn with_image(project: &Project, arguments: &[&str]) -> Outcome {
     let options = ["-X", "cds=made/app.cds", "-X", "cds_stats"];
     run(project, &[&options, arguments].concat())
 }
 
-/// What a run does with the image's file.
+/// The system calls of a run for the file of the image.
 fn calls(project: &Project, options: &[&str]) -> String {
     let mut traced = Command::new("strace");
     clean(&mut traced);
@@ -109,8 +107,8 @@ fn calls(project: &Project, options: &[&str]) -> String {
     fs::read_to_string(project.path("calls.txt")).expect("strace has written it")
 }
 
-/// One that says of itself that it has terabytes would keep its reader busy for hours; one that is cut off meanwhile would
-/// kill it, if it were mapped.
+/// A file of another user must not be read: reading a file of terabytes would take hours, and a mapped file that is
+/// truncated meanwhile would kill the reader.
 #[test]
 fn what_is_restored_is_ones_own_and_nothing_else_is_read() {
     let project = project(&[]);
@@ -140,7 +138,7 @@ fn what_is_restored_is_ones_own_and_nothing_else_is_read() {
         (0o600, Some(65534)),
         (0o644, Some(65534)),
     ] {
-        // Only root can give files away.
+        // Only root can give a file to another user.
         if !plant(mode, owner) {
             continue;
         }
@@ -162,7 +160,7 @@ fn what_is_restored_is_ones_own_and_nothing_else_is_read() {
     }
 }
 
-/// Files in the directory for archives, but archives and images.
+/// Files in the directory for archives, except archives and images.
 fn leftovers(project: &Project) -> Vec<String> {
     let entries = fs::read_dir(project.path("made")).expect("it is there");
     let names = entries.map(|entry| {
@@ -172,7 +170,7 @@ fn leftovers(project: &Project) -> Vec<String> {
     names.filter(|name| !name.starts_with("app.cds")).collect()
 }
 
-/// Writes an archive, while strace(1) has system calls fail, or kills the writer at one.
+/// Writes an archive while strace(1) injects errors into system calls, or kills the writer at one.
 fn dump_with(project: &Project, faults: &[&str]) -> Outcome {
     let mut traced = Command::new("strace");
     clean(&mut traced);
@@ -191,14 +189,14 @@ fn dump_with(project: &Project, faults: &[&str]) -> Outcome {
 }
 
 const KILLED: &str = "inject=rename,renameat,renameat2,linkat:signal=SIGKILL";
-/// The directory is opened to be listed, and to create a file in it that has no name.
+/// The directory is opened twice: to list it, and to create a file without a name in it (O_TMPFILE).
 const WITHOUT_TMPFILE: &str = "inject=openat:error=EOPNOTSUPP:when=2";
 
 #[test]
 fn a_killed_writer_leaves_nothing_or_the_next_one_removes_it() {
     let project = project(&[("app.lst", "json\n")]);
     let made = || fs::read_to_string(project.path("calls.txt")).expect("strace has written it");
-    // Before the file has a name; with a name that is not its own; on a file system that has no files without.
+    // The writer is killed before the file has a name, with a temporary name, and on a file system without O_TMPFILE.
     for (faults, remains) in [
         (&["inject=linkat:signal=SIGKILL"][..], 0),
         (&["inject=fsync:signal=SIGKILL", KILLED], 0),
@@ -235,7 +233,7 @@ fn a_killed_writer_leaves_nothing_or_the_next_one_removes_it() {
     run(&project, &["-m", "cds", "verify", "made/app.cds"]).success();
 }
 
-/// What somebody is writing just now, or has only called alike, stays.
+/// Files that another process is writing, and files with similar names, are kept.
 #[test]
 fn a_writer_removes_only_what_was_left() {
     let project = project(&[
@@ -261,7 +259,7 @@ fn a_writer_removes_only_what_was_left() {
     assert_eq!(leftovers(&project).len(), 2);
 }
 
-/// So there is nothing that one could leave there that is killed.
+/// So a killed dump cannot leave temporary files there.
 #[test]
 fn a_dump_of_what_is_restored_needs_no_temporary_directory() {
     let list = "import os, sys; print('temporary files:', os.listdir(os.environ['TMPDIR']), file=sys.stderr)\n";
@@ -276,7 +274,7 @@ fn a_dump_of_what_is_restored_needs_no_temporary_directory() {
     assert!(dumped.stderr.contains(said), "{dumped:?}");
 }
 
-/// A lock is free when the program has ended that had it.
+/// A lock is released when the program that had it ends, because the background process has no file descriptor of it.
 #[test]
 fn whoever_writes_what_is_restored_has_no_files_of_the_program() {
     let slow = "import time, sys\nif sys.orig_argv[-1] != 'quick': time.sleep(20)\n";
@@ -299,11 +297,12 @@ fn whoever_writes_what_is_restored_has_no_files_of_the_program() {
     let (free, writers) = outcome.stdout.split_once('\n').unwrap_or_default();
     assert_eq!(free, "free", "{outcome:?}");
     assert_ne!(writers.trim(), "0", "{outcome:?}");
-    // The imports of the image would take their time.
+    // The background process takes some time to import the modules of the image.
     settle(&project);
 }
 
-/// Whoever sets the option for all programs has several with one archive; the image of one must not run another.
+/// A user who sets the option for all programs has several programs with one archive. The image of one program must not
+/// run another program.
 #[test]
 fn what_minus_m_has_run_is_not_run_again_for_another_to_be_restored() {
     let note = "with open('runs.txt', 'a') as file: file.write(__name__ + '\\n')\n";
@@ -335,7 +334,7 @@ fn what_minus_m_has_run_is_not_run_again_for_another_to_be_restored() {
     assert_eq!(runs(), before);
 }
 
-/// `-m` would run the module once more, and warn.
+/// `-m` would run the module again and warn.
 #[test]
 fn a_module_that_minus_m_runs_is_restored_by_no_image_that_has_imported_it() {
     let project = project(&[
@@ -355,18 +354,18 @@ fn a_module_that_minus_m_runs_is_restored_by_no_image_that_has_imported_it() {
     dump(&project, "package\npackage.tool\nsingle\n");
     assert_eq!(same(&["-m", "package"]), "restored");
     for module in ["package.tool", "single"] {
-        let reason = format!("it has imported {module}, which -m is to run");
+        let reason = format!("it has already imported {module}, which -m would run again");
         assert_eq!(same(&["-m", module]), reason);
     }
     dump(&project, "package\n");
     assert_eq!(same(&["-m", "package.tool"]), "restored");
     project.write("lib/importer.py", "import package.__main__\n");
     dump(&project, "importer\n");
-    let reason = "it has imported package.__main__, which -m is to run";
+    let reason = "it has already imported package.__main__, which -m would run again";
     assert_eq!(same(&["-m", "package"]), reason);
 }
 
-/// A list that was traced says which modules were only run; they are in the archive, and not in the image.
+/// A trace list says which modules were run by `-m`. They are in the archive and not in the image.
 #[test]
 fn a_traced_module_that_minus_m_has_run_is_restored_without() {
     let project = project(&[("lib/tool.py", "print('ran as', __name__)\n")]);
@@ -410,7 +409,7 @@ fn a_traced_module_that_minus_m_has_run_is_restored_without() {
         assert_eq!(restored.stdout, plain.stdout);
         let from_archive = "from elsewhere: 0\n";
         assert!(restored.stderr.contains(from_archive), "{restored:?}");
-        // Merged lists say so, too.
+        // Merged lists keep this information.
         let merged = run(&project, &["-m", "cds", "merge", "run.lst"]).success();
         assert_eq!(merged.stdout, list);
     }
@@ -420,7 +419,8 @@ fn a_traced_module_that_minus_m_has_run_is_restored_without() {
 const READER: &str =
     "import os\nlevel = os.environ.get('LEVEL', 'none')\nos.environ['BY_READER'] = 'set'\n";
 
-/// A module that reads such a variable when it is imported finds what it has then, in a run that does it and in others.
+/// A module that reads a variable during its import finds the current value, in runs that set the variable and in runs
+/// that do not.
 #[test]
 fn modules_read_what_a_program_has_set_before_it_is_restored() {
     let show = "import reader\nprint(reader.level, end='')\n";
@@ -437,7 +437,7 @@ fn modules_read_what_a_program_has_set_before_it_is_restored() {
         ]);
         assert_restored_as_plain(&project, &["app.py"], "none", "high");
     }
-    // Of what lies beside a script, and of a command.
+    // The variable is set by a module beside the script, or by `-c` text.
     let program = project(&[
         ("app.py", &format!("import helper\n{show}")),
         ("helper.py", set),
@@ -447,14 +447,15 @@ fn modules_read_what_a_program_has_set_before_it_is_restored() {
     let command = project(&[("lib/reader.py", READER)]);
     let text = format!("{set}{show}");
     assert_restored_as_plain(&command, &["-c", &text], "none", "high");
-    // And of one that was edited to do it.
+    // The script is edited so that it sets the variable.
     let edited = project(&[("app.py", show), ("lib/reader.py", READER)]);
     until_restored(&edited, &["app.py"]);
     edited.write("app.py", &format!("{set}{show}"));
     assert_restored_as_plain(&edited, &["app.py"], "none", "high");
 }
 
-/// The program is restored in the end, and prints what it should in each run, without and with an argument.
+/// Asserts that each run prints the expected text, without and with an argument, and that the program is restored at
+/// last.
 #[track_caller]
 fn assert_restored_as_plain(project: &Project, arguments: &[&str], without: &str, with: &str) {
     let has_argument = [arguments, &["set"]].concat();
@@ -470,7 +471,7 @@ fn assert_restored_as_plain(project: &Project, arguments: &[&str], without: &str
     assert_eq!(restored[1].stdout, with);
 }
 
-/// What it is for can be seen.
+/// `inspect` shows the program of an image.
 #[test]
 fn what_one_program_is_restored_from_names_it() {
     let project = project(&[("app.py", "import json\n")]);
@@ -500,7 +501,7 @@ fn what_one_program_is_restored_from_names_it() {
     }
 }
 
-/// To read a variable, or to change one that nobody reads, is no reason.
+/// A program that reads a variable, or changes a variable that nothing reads, can have an image.
 #[test]
 fn a_program_that_sets_variables_for_others_is_restored() {
     let program = "import os, subprocess, sys
@@ -518,7 +519,7 @@ subprocess.run(['true'], env=dict(os.environ, PYTHONPATH='x'))
     assert_eq!(auto(&project, &["app.py"]).stdout, plain.stdout);
 }
 
-/// What it is cannot be read when it has been run; so nobody tries to take an image of it, either.
+/// Standard input cannot be read a second time, so no image is taken of such a program.
 #[test]
 fn a_program_from_standard_input_leaves_nothing_to_be_restored() {
     let project = project(&[("app.py", "import json\n")]);

@@ -1,5 +1,5 @@
-//! What imports look at that differs from run to run, or do that others can see. Whoever takes an image is told of it; an image
-//! that makes itself is taken without the modules that do so.
+//! Imports that look at things that differ from run to run, or do things that others can see. When an image of a list
+//! is taken, they are reported. An automatic image does not contain the modules that do so.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::{Outcome, Project, clean, python, settle, skip};
 
-/// Modules, and what is said of them.
+/// Modules, and what is reported about each.
 const LOOKS: [(&str, &str); 22] = [
     ("import sys\nvalue = len(sys.argv)\n", "sys.argv"),
     ("import sys\nvalue = 'x' in sys.argv\n", "sys.argv"),
@@ -63,7 +63,7 @@ const LOOKS: [(&str, &str); 22] = [
     ),
 ];
 
-/// What is compared, renewed or nobody's business.
+/// Modules that look at things that are compared, renewed or harmless.
 const HARMLESS: [&str; 15] = [
     "import os\nvalue = os.uname().nodename\n",
     "import os\nvalue = os.umask(0)\nos.umask(value)\n",
@@ -98,7 +98,7 @@ fn run(project: &Project, arguments: &[&str]) -> Outcome {
 
 const TAKE: [&str; 5] = ["-m", "cds", "dump", "--image", "app.lst"];
 
-/// What is said when an image is taken.
+/// The report when an image is taken.
 fn said(project: &Project) -> String {
     let taken = run(project, &[&TAKE[..], &["app.cds"]].concat()).success();
     let mut lines = taken.stderr.lines();
@@ -128,7 +128,7 @@ fn what_imports_look_at_is_reported() {
     }
 }
 
-/// `sitecustomize` and `.pth` files run before the imports, and what they find is in the image, too.
+/// `sitecustomize` and `.pth` files run before the imports. The image also keeps what they find.
 #[test]
 fn what_comes_before_the_imports_is_reported() {
     const USER_SITE: &str = "home/.local/lib/python3.13/site-packages/early.pth";
@@ -154,7 +154,7 @@ fn what_comes_before_the_imports_is_reported() {
         let mut dump = project.command_with_lib([&TAKE[..], &["app.cds"]].concat());
         let said = Outcome::of(dump.env("HOME", project.path("home"))).success();
         assert!(said.stderr.contains(told), "{text}: {said:?}");
-        // Code without a file is told by the module that runs it.
+        // Code without a file is reported for the module that runs it.
         let of_module = "kept: the process id of the parent";
         assert!(said.stderr.contains(of_module), "{text}: {said:?}");
     }
@@ -169,7 +169,7 @@ fn what_is_harmless_is_not() {
     }
 }
 
-/// Modules of the catalogue are those of the standard library and of packages, not of a program.
+/// The catalogue is for modules of the standard library and of packages, not for modules of a program.
 #[test]
 fn another_module_of_such_a_name_is_not_harmless() {
     let looks = [
@@ -188,7 +188,7 @@ fn another_module_of_such_a_name_is_not_harmless() {
     }
 }
 
-/// So are those that may take random numbers.
+/// The same is true for the modules that may take random numbers.
 #[test]
 fn another_module_of_such_a_name_takes_numbers_of_its_own() {
     let project = project("from rich.style import value\n");
@@ -217,7 +217,7 @@ fn another_module_of_such_a_name_takes_numbers_of_its_own() {
     assert_ne!(outcomes[0].stdout, outcomes[1].stdout);
 }
 
-/// Runs a program until its image has made itself; then it does what it does without.
+/// Runs a program until it has an automatic image, and asserts that it then has the same outcome as without an image.
 #[track_caller]
 fn makes_itself(project: &Project, arguments: &[&str]) -> Report {
     let auto = [
@@ -247,15 +247,16 @@ fn an_image_that_makes_itself_has_no_module_that_looks() {
         run(&project, &["app/app.py", "x"]);
         let report = makes_itself(&project, &["app/app.py", "one", "two"]);
         assert!(report.startup_image.is_some(), "{report:?}");
-        // An image of the rest is there, and is used with other arguments, too.
+        // There is an image of the other modules. It is also used with other arguments.
         let plain = run(&project, &["-X", "cds=off", "app/app.py", "three"]);
         let image = ["-X", "cds_auto=made/app.cds,image", "app/app.py", "three"];
         assert_eq!(run(&project, &image), plain);
     }
 }
 
-/// The name of the host is compared, also if a module of the catalogue has asked for it first, which does not keep it, but
-/// `platform` does. If only that one has asked, it is not.
+/// The name of the host is compared if the program asks for it. This is true even if a module of the catalogue has
+/// asked first, so that `platform` already keeps the name. If only the module of the catalogue has asked, the name is
+/// not compared.
 #[test]
 fn an_image_that_makes_itself_does_not_keep_the_name_of_the_host() {
     if !rustix::process::geteuid().is_root() {
@@ -308,7 +309,7 @@ fn an_image_that_makes_itself_does_not_keep_the_name_of_the_host() {
     }
 }
 
-/// What imports do is done by each run.
+/// Each run does what the imports do.
 #[test]
 fn an_image_that_makes_itself_has_no_module_that_does_something() {
     let project = project("print('imported')\n");
@@ -317,7 +318,7 @@ fn an_image_that_makes_itself_has_no_module_that_does_something() {
     assert!(report.startup_image.is_some(), "{report:?}");
 }
 
-/// A module that imports would find beside the program is none that is missing.
+/// Modules beside the program count when an image is taken: a module that lies there is not missing.
 #[test]
 fn an_image_that_makes_itself_knows_what_lies_beside_its_program() {
     let optional = "try: import settings\nexcept ImportError: value = 'default'\nelse: value = settings.value\n";
@@ -327,7 +328,7 @@ fn an_image_that_makes_itself_knows_what_lies_beside_its_program() {
     run(&project, &["app/app.py"]);
     let report = makes_itself(&project, &["app/app.py"]);
     assert!(report.startup_image.is_some(), "{report:?}");
-    // It comes later.
+    // The module is added after the image was taken.
     let project = self::project(optional);
     project.write("app/app.py", "import json, kept\nprint(kept.value)\n");
     run(&project, &["app/app.py"]);
@@ -337,7 +338,7 @@ fn an_image_that_makes_itself_knows_what_lies_beside_its_program() {
     assert_eq!(run(&project, &image).stdout, "new\n");
 }
 
-/// A link that leads elsewhere, another mode, other contents with the same size and time: all are noticed.
+/// A changed link, another mode, and other contents with the same size and time are noticed.
 #[test]
 fn files_are_the_same_files() {
     let reading = "import os\nhere = os.path.dirname(__file__)\nvalue = open(here + '/link/data').read(), os.stat(here + '/data').st_mode, open(here + '/data').read()\n";
@@ -365,7 +366,7 @@ fn files_are_the_same_files() {
         run(&project, &image).success();
         let report = Report::read(&project.path("stats.json")).unwrap();
         assert!(report.startup_image.is_some(), "{change}: {report:?}");
-        // Its directory has to be as it was.
+        // The directory gets its old time again.
         let same = "import os; then = os.stat('lib')";
         let restored = "os.utime('lib', ns=(then.st_atime_ns, then.st_mtime_ns))";
         run(&project, &["-c", &format!("{same}\n{change}\n{restored}")]).success();
@@ -374,7 +375,7 @@ fn files_are_the_same_files() {
     }
 }
 
-/// Of a directory of which only the kind was asked for, others may change what it has.
+/// If imports have only asked whether a path is a directory, the entries of the directory may change.
 #[test]
 fn directories_may_change_of_which_the_kind_was_asked_for() {
     for (question, counts) in [
@@ -413,7 +414,7 @@ fn directories_may_change_of_which_the_kind_was_asked_for() {
     }
 }
 
-/// What a module keeps is renewed, but not what somebody has put in its place.
+/// Values that a module keeps are renewed, but not values that other code has set instead.
 #[test]
 fn what_is_renewed_is_not_what_somebody_has_set() {
     let urllib3 = "def _has_ipv6(host):\n import os\n return False\nHAS_IPV6 = _has_ipv6('::1')\n";
@@ -460,7 +461,7 @@ fn what_is_renewed_is_not_what_somebody_has_set() {
     }
 }
 
-/// What modules of packages look like that keep something, as far as it is renewed.
+/// Imitations of modules of packages that keep values which are renewed.
 const KEEPERS: [(&str, &str); 7] = [
     (
         "bson/objectid.py",
@@ -513,7 +514,7 @@ def others():
     return sqlfluff.core.helpers.identity._cache_key_prefix, object_id._ObjectId__random, object_id._inc, random, loguru._logger.start_time, record['created'], record['process']
 ";
 
-/// Takes an image of modules that keep something, and restores two processes from it.
+/// Takes an image of these modules, and restores two processes from it.
 fn restored(setting: &str, program: &str) -> [String; 2] {
     let project = project(&format!("{KEPT}{setting}"));
     for (file, text) in KEEPERS {
@@ -537,7 +538,7 @@ fn restored(setting: &str, program: &str) -> [String; 2] {
     })
 }
 
-/// What packages keep is that of the process.
+/// The values that packages keep are those of the restored process.
 #[test]
 fn what_packages_keep_is_renewed() {
     let program =
@@ -549,13 +550,13 @@ fn what_packages_keep_is_renewed() {
     for (one, other) in one.iter().zip(&other).skip(1) {
         assert_ne!(one, other);
     }
-    // Somebody has put something else there.
+    // Other code has set these values.
     let setting = "multiprocessing.heap.BufferWrapper._heap._lastpid = fsspec.spec.AbstractFileSystem._pid = 7\n";
     let program = "import kept\nprint(kept.processes().count(7))\n";
     assert_eq!(restored(setting, program), ["2\n", "2\n"]);
 }
 
-/// The process that becomes the image is another one than that which has done the imports.
+/// The process that becomes the image is a fork of the one that has done the imports, with another process id.
 #[test]
 fn process_ids_are_renewed_in_an_image_that_makes_itself() {
     let project = project("");

@@ -1,6 +1,7 @@
-//! Blocks of memory of all kinds that imports have made are changed at random by restored processes, as by plain ones.
+//! Imports allocate blocks of memory of all kinds. Restored and plain processes make the same random changes to them.
 //!
-//! `CDS_ALLOCATION_ROUNDS` asks for more changes than some hundreds, and for packages: numpy's arrays are among the blocks then.
+//! `CDS_ALLOCATION_ROUNDS` sets a higher number of changes than some hundreds, and includes packages: then the blocks
+//! include numpy arrays.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -11,10 +12,10 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::restored::copy_package;
 use cpython_cds_tests::{Outcome, Project, python};
 
-/// What one process does.
+/// The number of seeds that one process runs.
 const SEEDS_A_PROCESS: usize = 4;
 
-/// Failures that are shown.
+/// The number of failures that are shown.
 const SHOWN: usize = 5;
 
 struct Fuzz {
@@ -63,7 +64,7 @@ impl Fuzz {
         command
     }
 
-    /// Takes an image of a module that makes blocks.
+    /// Takes an image of a module that allocates blocks.
     fn take(&self, image: &Image) {
         let name = image.name();
         let text = format!(
@@ -73,7 +74,7 @@ impl Fuzz {
         self.project.write(&format!("path/{name}.py"), &text);
         self.project
             .write(&format!("{name}.lst"), &format!("{name}\n"));
-        // A first run writes the `.pyc` files, and so changes directories that an image depends on.
+        // The first run writes `.pyc` files, which changes directories that the image depends on.
         self.run("cds=off", image, &["0".to_owned()]).success();
         let mut dump = self.command(image);
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
@@ -99,7 +100,7 @@ impl Fuzz {
         Outcome::of(command.args(seeds))
     }
 
-    /// What is different for some seeds, if anything is.
+    /// The difference between plain and restored runs of some seeds; none if there is no difference.
     fn compare(&self, image: &Image, seeds: &[String]) -> Option<String> {
         let plain = self.run("cds=off", image, seeds);
         let restored = self.run(&format!("cds={}.img", image.name()), image, seeds);
@@ -118,13 +119,13 @@ impl Fuzz {
     }
 }
 
-/// Libraries that can be preloaded, and what is said of those that are not there.
+/// The libraries that are installed and can be preloaded. Prints the names of the others.
 fn preloaded() -> Vec<&'static str> {
     let libraries = ["libjemalloc.so.2", "libmimalloc.so.2"];
     let is_there = |library: &&str| {
         let mut command = Command::new("true");
         let outcome = Outcome::of(command.env("LD_PRELOAD", library));
-        // The dynamic linker complains of a library that it does not find.
+        // The dynamic linker prints an error if it does not find a library.
         let is_there = outcome.stderr.is_empty();
         if !is_there {
             println!("without {library}: it is not there");
@@ -142,7 +143,7 @@ fn restored_memory_is_changed_as_any_other() {
     let a_process = fuzz.rounds_a_seed * SEEDS_A_PROCESS;
     let mut preloads = vec![None, None];
     preloads.extend(preloaded().into_iter().map(Some));
-    // Other blocks from time to time.
+    // Each image has other blocks.
     let images = preloads.len() * wanted.unwrap_or(0).div_ceil(20_000).max(1);
     let processes = wanted
         .unwrap_or(2 * images * a_process)

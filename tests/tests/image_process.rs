@@ -1,5 +1,6 @@
-//! What imports leave in a process and an image cannot have: threads of native code, what the kernel keeps, hooks, files. There
-//! is no image then, and a message names it. What can be had is had: programs do the same with an image as without.
+//! State that imports leave in a process and that an image cannot contain: threads of native code, kernel state, hooks,
+//! files. No image is taken then, and a message names the state. With all other state, programs have the same outcome
+//! with an image as without.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +9,7 @@ use cpython_cds_tests::report::Report;
 use cpython_cds_tests::skips::skipped;
 use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, compile, python};
 
-/// A program that imports the module `kept`, whose image can be taken.
+/// A program that imports the module `kept`, and an image of this module.
 struct Story {
     project: Project,
     options: Vec<String>,
@@ -56,7 +57,7 @@ impl Story {
         reason.unwrap_or_else(|| panic!("there is no reason: {outcome:?}"))
     }
 
-    /// Takes an image, and runs the program with it and without.
+    /// Takes an image, and runs the program with and without it.
     #[track_caller]
     fn same(&self) -> Outcome {
         self.take().success();
@@ -76,7 +77,7 @@ impl Story {
     }
 }
 
-/// A library with a thread that adds 1 to what it is given. `HANDLERS` are what it does when the process forks.
+/// A library with a thread that adds 1 to a number. `HANDLERS` are its handlers for forks (pthread_atfork(3)).
 const TOILER: &str = r#"
 #include <pthread.h>
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -153,7 +154,7 @@ os.wait()\nprint(kept.library.add_one(43))\n";
     (directory, Story::new(&kept, program))
 }
 
-/// Python does not know of them, and whoever waits for one in a restored process would wait for ever.
+/// Python does not know these threads, and a restored process that waits for one would never continue.
 #[test]
 fn threads_of_native_code_are_named_with_their_library() {
     let (directory, story) = toiler("0,0,0");
@@ -163,7 +164,7 @@ fn threads_of_native_code_are_named_with_their_library() {
         story.refusal(),
         format!("imports have left what cannot be restored: {thread}")
     );
-    // One that is started in the process that is frozen.
+    // A handler starts a thread in the process that becomes the image.
     let (directory, story) = toiler("stop,begin,begin");
     let library = directory.path().join("toiler.so");
     let refusal = story.refusal();
@@ -174,7 +175,7 @@ fn threads_of_native_code_are_named_with_their_library() {
     assert!(refusal.contains(&expected), "{refusal}");
 }
 
-/// OpenBLAS is such a library.
+/// OpenBLAS does this.
 #[test]
 fn threads_that_a_library_stops_when_the_process_forks_are_no_obstacle() {
     for handlers in ["stop,0,0", "stop,begin,0"] {
@@ -184,7 +185,7 @@ fn threads_that_a_library_stops_when_the_process_forks_are_no_obstacle() {
     }
 }
 
-/// A thread that ends by itself is waited for, for a moment.
+/// Taking an image waits a moment for a thread that is about to end.
 #[test]
 fn a_thread_that_is_about_to_end_is_no_obstacle() {
     let directory = tempfile::tempdir().unwrap();
@@ -204,8 +205,8 @@ __attribute__((constructor)) static void load(void) { pthread_t thread; pthread_
         .success();
 }
 
-/// Packages that are known to do without their threads in a forked process do so in a restored one, before and after. Where
-/// a package is not installed, there is nothing to see.
+/// Packages that work without their threads in a forked process also do so in a restored one. Packages that are not
+/// installed are skipped.
 #[test]
 fn libraries_that_survive_a_fork() {
     for (package, kept) in [
@@ -234,7 +235,7 @@ def work(): return sorted(table.group_by('k', use_threads=True).aggregate([('v',
     }
 }
 
-/// What the kernel keeps for a process, and imports have changed.
+/// State that the kernel keeps for a process and that imports have changed.
 #[test]
 fn what_the_kernel_keeps_is_compared() {
     const CALLS: &str = "import ctypes, os
@@ -245,11 +246,11 @@ def must(result):
     for (call, name) in [
         (
             "libc.prctl(4, 0, 0, 0, 0)",
-            "whether others may read its memory (PR_SET_DUMPABLE)",
+            "whether other processes may read its memory (PR_SET_DUMPABLE)",
         ),
         (
             "libc.prctl(1, 15, 0, 0, 0)",
-            "the signal at its parent's death (PR_SET_PDEATHSIG)",
+            "the signal at the end of its parent (PR_SET_PDEATHSIG)",
         ),
         (
             "libc.prctl(36, 1, 0, 0, 0)",
@@ -261,7 +262,7 @@ def must(result):
         ),
         (
             "libc.prctl(41, 1, 0, 0, 0)",
-            "whether it has huge pages (PR_SET_THP_DISABLE)",
+            "whether it may use huge pages (PR_SET_THP_DISABLE)",
         ),
         (
             "libc.prctl(8, 1, 0, 0, 0)",
@@ -269,7 +270,7 @@ def must(result):
         ),
         (
             "libc.prctl(38, 1, 0, 0, 0)",
-            "that no privileges can be gained (PR_SET_NO_NEW_PRIVS)",
+            "whether it may gain privileges (PR_SET_NO_NEW_PRIVS)",
         ),
         (
             "libc.prctl(26, 2, 0, 0, 0)",
@@ -280,7 +281,7 @@ def must(result):
             "the scheduling policy",
         ),
         (
-            // Where there is only one, nothing changes.
+            // With only one processor, nothing changes.
             "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}) or os.cpu_count() - 2",
             "the processors that may be used",
         ),
@@ -304,7 +305,7 @@ def must(result):
             "the memory policy (set_mempolicy)",
         ),
     ] {
-        // Descriptors of /proc are no part of the story.
+        // Close file descriptors of /proc, which would be refused, too.
         let kept = format!("{CALLS}must({call})\nos.closerange(3, 9)\n");
         let story = Story::new(&kept, "");
         let probe = Outcome::of(&mut story.command(&["-c", "import kept"]));
@@ -314,12 +315,12 @@ def must(result):
         }
         assert_eq!(
             story.refusal(),
-            format!("imports have changed what each process has of its own: {name}")
+            format!("imports have changed attributes of the process that no image keeps: {name}")
         );
     }
 }
 
-/// What was so before the imports is inherited by restored processes as well.
+/// State from before the imports is inherited, also by restored processes.
 #[test]
 fn what_a_process_inherits_is_no_change() {
     let program = "import kept\nprint(kept.json.dumps(open('/proc/self/oom_score_adj').read()))\n";
@@ -336,7 +337,7 @@ fn what_a_process_inherits_is_no_change() {
     story.same_as_plain().success();
 }
 
-/// What the kernel was told of memory, besides its contents.
+/// Properties of memory that the process has set in the kernel.
 #[test]
 fn what_the_kernel_is_told_of_memory_is_named() {
     const KEY: &str = "import ctypes, mmap
@@ -353,7 +354,7 @@ address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(key)))
         ),
         (
             "key.madvise(10)",
-            "not there in forked processes (MADV_DONTFORK)",
+            "not inherited by forked processes (MADV_DONTFORK)",
         ),
         ("libc.mlockall(2)", "locked (mlock)"),
     ] {
@@ -368,7 +369,7 @@ address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(key)))
             format!("imports have left what cannot be restored: memory that is {meaning}: ");
         assert!(refusal.starts_with(&expected), "{refusal}");
     }
-    // Advice that is given again, or only about the order of reading.
+    // Advice that is repeated, or that only concerns the order of access.
     let advised = format!("{KEY}for advice in (2, 12, 14, 16): key.madvise(advice)\n");
     const SHOW: &str = "import kept
 print(kept.key[:3], kept.key[-1])
@@ -383,7 +384,8 @@ for line in open('/proc/self/smaps'):
     story.same().success();
 }
 
-/// The program imports it when it can be imported. What it does before it fails, it does once.
+/// The program imports the module itself when that is possible. What the module does before it fails, happens only
+/// once.
 #[test]
 fn an_import_that_fails_leaves_nothing() {
     for (kept, failure) in [
@@ -413,13 +415,13 @@ fn an_import_that_fails_leaves_nothing() {
     }
 }
 
-/// There is no end to modules that fail only because others have failed before.
+/// Modules may fail only because others have failed before. The attempts end after a few times.
 #[test]
 fn imports_that_fail_again_and_again_are_named() {
     let story = Story::new("", "");
     let mut list = String::new();
     for number in 0..9 {
-        // Each fails if there is one less than the time before.
+        // One more module fails in each attempt.
         let text = format!(
             "import pathlib\ncount = pathlib.Path({:?})\nif count.stat().st_size == {number}:\n count.write_text('x' * {})\n raise ValueError\n",
             story.project.path("count").display().to_string(),
@@ -430,14 +432,20 @@ fn imports_that_fail_again_and_again_are_named() {
     }
     story.project.write("count", "");
     story.project.write("app.lst", &list);
-    assert_eq!(story.refusal(), "imports fail each time: m4");
+    assert_eq!(
+        story.refusal(),
+        "imports fail each time: m4; leave them out of the LIST"
+    );
 }
 
-/// It is not said that there is an image.
+/// The dump does not report an image.
 #[test]
 fn imports_that_end_the_process_are_told() {
     for (kept, reason) in [
-        ("import os\nos._exit(0)\n", "imports ended the process"),
+        (
+            "import os\nos._exit(0)\n",
+            "imports ended the process before the image was taken",
+        ),
         (
             "import os\nos.kill(os.getpid(), 9)\n",
             "imports: killed by signal 9",
@@ -447,17 +455,17 @@ fn imports_that_end_the_process_are_told() {
     }
 }
 
-/// What watches imports needs frames, too: they get a RecursionError earlier than in a plain start.
+/// The code that watches imports needs frames, too, so imports get a RecursionError earlier than in a plain start.
 #[test]
 fn imports_that_exceed_the_limit_of_recursion_are_not_frozen() {
     let kept = "def deeper(): deeper()\ntry: deeper()\nexcept RecursionError: pass\n";
     assert_eq!(
         Story::new(kept, "").refusal(),
-        "imports have exceeded the limit of recursion, which comes earlier while an image is taken"
+        "imports have exceeded the recursion limit, which is reached earlier while an image is taken"
     );
 }
 
-/// Who watches a start sees what a start does.
+/// Tools that watch a start must see everything that a plain start does, so no image is taken or used with them.
 #[test]
 fn a_process_that_is_watched_is_not_frozen() {
     let left = |what| {
@@ -525,7 +533,7 @@ fn a_process_that_is_watched_is_not_frozen() {
     for option in ["-Xtracemalloc", "-Ximporttime", "-v"] {
         let mut story = Story::new("import json\n", "import kept\n");
         story.take().success();
-        // With an image at hand, too.
+        // Also if there is an image.
         let options = [option, "-X", "cds=app.cds", "-X", "cds_stats=stats.json"];
         Outcome::of(story.command(&options).arg("app.py")).success();
         let report = Report::read(&story.project.path("stats.json")).unwrap();
@@ -534,13 +542,13 @@ fn a_process_that_is_watched_is_not_frozen() {
         story.options.push(option.to_owned());
         assert_eq!(
             story.refusal(),
-            "there is none for the options of this process"
+            "the options of this process allow no image; leave out options such as -v, -i or -X importtime"
         );
     }
 }
 
-/// The process that an image is taken of is forked. The program does not find itself a forked child, and its handlers are
-/// called when it forks.
+/// An image is taken of a forked process, but the program does not notice this fork. Its handlers are called when it
+/// forks itself.
 #[test]
 fn handlers_of_forks_are_not_called_when_an_image_is_taken() {
     let kept = "import concurrent.futures.thread, logging, os, random, threading
@@ -565,7 +573,7 @@ print(kept.events)
             .stdout
             .starts_with("[]\n[('before', 2), ('before', 1), ('after_in_child', 1)")
     );
-    // One that would do harm does none.
+    // Handlers that would do harm are not called.
     for harm in [
         "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
         "os.kill(os.getpid(), 9)",
@@ -579,7 +587,7 @@ print(kept.events)
     }
 }
 
-/// A program that starts anew makes another temporary directory.
+/// A plain start makes another temporary directory each time.
 #[test]
 fn files_and_directories_that_are_made_each_time_are_named() {
     const MAKE: [&str; 5] = [
@@ -601,7 +609,8 @@ fn files_and_directories_that_are_made_each_time_are_named() {
     }
 }
 
-/// What one process has made and others find, as a cache, is no obstacle; nor is what is gone again, nor compiled code.
+/// A file that one process makes and others find, such as a cache, is allowed. So are files that are removed again, and
+/// compiled code.
 #[test]
 fn files_that_are_made_once_are_found_again() {
     let kept = "import os, tempfile
@@ -620,7 +629,7 @@ import other
     assert_eq!(outcome.stdout, "made once\n");
 }
 
-/// Whoever counts collections does not count those of taking an image.
+/// The callbacks do not see the garbage collections that happen when the image is taken.
 #[test]
 fn callbacks_of_the_garbage_collector_are_not_called_meanwhile() {
     let kept =
@@ -629,7 +638,7 @@ fn callbacks_of_the_garbage_collector_are_not_called_meanwhile() {
     Story::new(kept, program).same().success();
 }
 
-/// What the C library and the processor keep for a process comes with its memory and its registers.
+/// State of the C library and of the processor is restored with the memory and the registers.
 #[test]
 fn what_the_c_library_keeps_is_restored() {
     let kept = "import ctypes, faulthandler, locale, signal
@@ -658,7 +667,7 @@ print(seen, signal.getsignal(signal.SIGUSR2), signal.pthread_sigmask(signal.SIG_
     Story::new(kept, program).same().success();
 }
 
-/// Where nothing can be traced, what Python code makes is known.
+/// Without ptrace(2), only files that Python code makes are known.
 #[test]
 fn files_that_python_code_makes_are_known_where_nothing_can_be_traced() {
     let kept = "import tempfile\nmade = tempfile.TemporaryDirectory(dir=__file__[:-12])\n";

@@ -1,6 +1,6 @@
-//! A program that asks for everything finds the same in a restored process as in one that was started.
+//! A program that asks for everything finds the same in a restored process as in a plain start.
 //!
-//! `cargo xtask test --restored` has more images, and more ways to start a process.
+//! `cargo xtask test --restored` has more images and more ways to start a process.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What stock CPython does when it imports, it does with an archive too.
+//! Imports with an archive have the same results as in stock CPython.
 
 use cpython_cds_tests::{Mode, Outcome, Project};
 
@@ -182,7 +182,7 @@ fn importtime_and_verbose_tell_the_same_imports() {
             .collect::<Vec<_>>()
     };
     assert_eq!(importtime(Mode::Archive), importtime(Mode::Off));
-    // With -vv `importlib` tells each file that it tries.
+    // With -vv, `importlib` prints each file that it tries.
     let tried = |mode| {
         let stderr = project.run_in(mode, ["-vv", "app.py"]).stderr;
         stderr
@@ -221,11 +221,11 @@ with open("top.py", "w") as file: file.write("def f(x):\n    y = x + 1\n    retu
     assert_eq!(project.run_in(Mode::Archive, ["-B", "app.py"]), expected);
 }
 
-/// Runs a program before and after a change, with an archive from before, and asserts that it does what it does
-/// without an archive.
+/// Runs a program before and after a change, with an archive from before the change, and asserts that it has the same
+/// outcome as without an archive.
 fn assert_change_is_noticed(program: &str, change: impl Fn(&Project)) {
     let project = project(program);
-    // Without .pyc files, which notice no edit within a second.
+    // Without .pyc files, which do not notice an edit within the same second.
     let arguments = ["-B", "app.py"];
     project.dump(arguments);
     let before = project.run_in(Mode::Archive, arguments);
@@ -254,14 +254,14 @@ fn what_changed_after_the_dump_is_noticed() {
     assert_change_is_noticed(show, |project| {
         project.write("first/top/__init__.py", "def f(x): return 'shadow'\n")
     });
-    // A package beside a module wins over it.
+    // A package takes precedence over a module of the same name.
     assert_change_is_noticed(show, |project| {
         project.write("top/__init__.py", "def f(x): return 'package'\n")
     });
     assert_change_is_noticed(show, |project| project.write("newcomer.py", ""));
     assert_change_is_noticed(show, |project| project.write("newcomer/__init__.py", ""));
     assert_change_is_noticed(show, |project| project.write("pkg/extra.py", ""));
-    // Extension modules come before source files.
+    // Extension modules take precedence over source files.
     assert_change_is_noticed(show, |project| {
         project.write("pkg/__init__.so", "not a library")
     });
@@ -338,7 +338,7 @@ if __name__ == "__main__":
     for mode in [Mode::Standard, Mode::Archive, Mode::Relocated] {
         assert_eq!(project.run_in(mode, ["app.py"]), expected, "{mode:?}");
     }
-    // A subinterpreter has a GIL of its own and so makes its own code.
+    // A subinterpreter has its own GIL, so it creates its own code objects.
     assert!(expected.stdout.contains("42 [1] False\n"));
 }
 
@@ -350,7 +350,7 @@ fn an_archive_made_without_optimization_is_not_used_with_it() {
     assert_eq!(outcome.status, 0);
     insta::assert_snapshot!(outcome.stderr, @r#"cds: app.cds is not used: it was made for optimization level "0", this interpreter has "1""#);
     assert_eq!(project.run(["-OO", "app.py"]).success().stderr, "");
-    // A variable is inherited by processes that it was not meant for.
+    // Processes inherit a variable that was not meant for them, so a mismatch is not reported.
     let mut inherited = project.command(["-O", "app.py"]);
     let outcome = Outcome::of(inherited.env("PYTHON_CDS", "app.cds")).success();
     assert_eq!(outcome.stderr, "");
@@ -361,7 +361,7 @@ fn an_archive_made_without_optimization_is_not_used_with_it() {
     assert_eq!(Outcome::of(&mut strict).status, 1);
 }
 
-/// A virtual environment may have a copy of the interpreter, which has no library beside it.
+/// A virtual environment may have a copy of the interpreter, without a standard library beside it.
 #[test]
 fn a_copied_interpreter_finds_the_standard_archive() {
     let project = project("");
@@ -427,7 +427,7 @@ fn a_moved_tree_shows_its_own_paths() {
     );
 }
 
-/// Every way to a file is a path of its own, as for stock.
+/// Modules that are found by a link have the path with the link, as in stock CPython.
 #[test]
 fn a_linked_tree_shows_the_paths_that_lead_there() {
     let project = project(
@@ -452,7 +452,7 @@ fn a_linked_tree_shows_the_paths_that_lead_there() {
     };
     check("link", true);
     check(".", false);
-    // The link leads elsewhere.
+    // Now the link leads to another directory.
     std::fs::remove_file(project.path("link")).unwrap();
     link("other", "link");
     check("link", false);
@@ -491,7 +491,8 @@ fn options_for_debugging_change_nothing() {
     }
 }
 
-/// Each allocation of a question to the archive fails in turn: there is a MemoryError, or the answer is None or right.
+/// Each allocation during a look-up in the archive fails in turn: the look-up raises MemoryError, or returns None or
+/// the correct result.
 #[test]
 fn a_question_without_memory_fails_as_any_other() {
     let project = project(

@@ -1,11 +1,11 @@
-//! `cargo xtask kept` finds what modules keep, and the catalogue is right about those of the standard library.
+//! `cargo xtask kept` finds the values that modules keep, and the catalogue is correct for the standard library.
 
 use std::process::Command;
 
 use cpython_cds_tests::{Outcome, Project, clean, compile, python, repository};
 use tempfile::tempdir;
 
-/// Compares runs, with the modules of the project's directory `lib`.
+/// Compares runs that import modules of the project's directory `lib`.
 fn compare(project: &Project, arguments: &[&str]) -> Outcome {
     let directory = tempdir().unwrap();
     let settings = directory.path().join("settings");
@@ -32,7 +32,7 @@ fn compare(project: &Project, arguments: &[&str]) -> Outcome {
     Outcome::of(&mut command).success()
 }
 
-/// What is said of modules, which are `keeper0` and so on.
+/// The report about modules, which get the names `keeper0` and so on.
 fn said<'a>(modules: impl Iterator<Item = &'a str>) -> String {
     let project = Project::new(&[]);
     let mut names = Vec::new();
@@ -45,7 +45,7 @@ fn said<'a>(modules: impl Iterator<Item = &'a str>) -> String {
 
 #[test]
 fn what_is_kept_is_found() {
-    // Modules, what they look at, and where they keep it.
+    // Modules, what they look at, and where they keep the value.
     let keeping = [
         ("import time\nstart = time.time()\n", "the clock", "start"),
         (

@@ -1,10 +1,10 @@
-//! The interpreter begins without a dynamic linker, and loads it itself: nobody can tell.
+//! The interpreter starts without a dynamic linker and loads it itself. Programs do not notice this.
 
 use std::process::Command;
 
 use cpython_cds_tests::{Outcome, Project, clean, python};
 
-/// What a process can find out of its own program and of the dynamic linker.
+/// Prints what a process can find out about its own program and the dynamic linker.
 const SHOW: &str = r#"
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None)
@@ -28,7 +28,7 @@ print(sys.argv[1:], os.environ.get("LD_BIND_NOW"), os.environ.get("WORD"))
 
 const EXPECTED: &str = "base True 0\nentry True\ninterpreter True\nexecutable True\n";
 
-/// The auxiliary vector and the program's headers are as the kernel makes them where it loads the dynamic linker.
+/// The auxiliary vector and the program headers are the same as when the kernel loads the dynamic linker.
 #[test]
 fn the_dynamic_linker_is_loaded_as_by_the_kernel() {
     let project = Project::new(&[("app.py", SHOW)]);
@@ -37,7 +37,7 @@ fn the_dynamic_linker_is_loaded_as_by_the_kernel() {
     assert_eq!(outcome.stdout, format!("{EXPECTED}['a', ''] 1 b c\n"));
 }
 
-/// Without the layout being random, with unlimited stack, with little memory, with no standard streams.
+/// Without address space randomization, with an unlimited stack, with little memory, without standard streams.
 #[test]
 fn it_is_loaded_under_any_limits() {
     let project = Project::new(&[("app.py", SHOW)]);
@@ -61,7 +61,7 @@ fn it_is_loaded_under_any_limits() {
     }
 }
 
-/// A dynamic linker that is told to run the interpreter is not loaded once more.
+/// A dynamic linker that runs the interpreter (`ld.so ./python`) is not loaded a second time.
 #[test]
 fn a_dynamic_linker_may_run_it() {
     let project = Project::new(&[("app.py", "import sys\nprint(sys.argv, len(sys.path) > 1)\n")]);
@@ -81,7 +81,7 @@ fn a_dynamic_linker_may_run_it() {
     );
 }
 
-/// What is preloaded is loaded, and what is missing is told by the dynamic linker.
+/// Preloaded libraries are loaded, and the dynamic linker reports missing ones.
 #[test]
 fn variables_of_the_dynamic_linker_count() {
     let project = Project::new(&[(

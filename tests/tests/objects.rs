@@ -1,4 +1,4 @@
-//! Every kind of constant survives, and archived objects are what they should be in memory.
+//! Constants of all kinds are archived correctly, and archived objects are correct in memory.
 
 use cpython_cds_tests::{Mode, Project};
 
@@ -67,7 +67,7 @@ print(c.call.__doc__, c.Thing.__doc__)
 fn constants_of_every_kind_are_what_they_were() {
     let project = Project::new(&[("constants.py", CONSTANTS), ("show.py", SHOW)]);
     for seed in ["0", "1", "42"] {
-        // Sets iterate in the order that the hash seed makes, with and without the archive.
+        // The hash seed determines the order of sets, with and without the archive.
         let outputs: Vec<String> = {
             project.dump(["show.py"]);
             let run = |mode| {
@@ -92,7 +92,7 @@ fn constants_of_every_kind_are_what_they_were() {
     }
 }
 
-/// Compares all code of a module with what compiling its source gives.
+/// Compares all code objects of a module with those that its source compiles to.
 const COMPARE: &str = r#"
 import dis, io, sys, types
 
@@ -193,7 +193,7 @@ fn archived_objects_are_immortal_untracked_and_interned() {
     }
 }
 
-/// What an extension module does that was compiled for the stable ABI of Python 3.11 or older.
+/// Changes reference counts as an extension module does that was compiled for the stable ABI of Python 3.11 or older.
 const OLD_EXTENSION: &str = r#"
 #include <Python.h>
 static PyObject *hold(PyObject *self, PyObject *o) { *(Py_ssize_t *)o += 1; *(Py_ssize_t *)o -= 1; *(Py_ssize_t *)o += 1; return o; }
@@ -225,7 +225,8 @@ fn an_extension_of_the_old_stable_abi_may_count_references() {
     );
 }
 
-/// compile() interns the file's name, which may be an archived constant; a debug build frees interned strings at exit.
+/// compile() interns the name of the file, which may be an archived constant. A debug build frees interned strings at
+/// exit.
 #[test]
 fn code_may_be_compiled_under_an_archived_name() {
     let compiling = "def compiled(): return compile('x = 1', '<an archived name>', 'exec')\n";

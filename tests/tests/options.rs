@@ -1,4 +1,4 @@
-//! What the user types, and what is said when an archive cannot be used.
+//! Options and variables, and the messages when an archive cannot be used.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn project() -> Project {
     project
 }
 
-/// Runs with `-X cds=app.cds`, which must be refused, with and without `-X cds_strict`; returns what is said.
+/// Runs with `-X cds=app.cds`, which must be refused, with and without `-X cds_strict`. Returns the message.
 #[track_caller]
 fn refusal(project: &Project) -> String {
     let lenient = project.run(["-X", "cds=app.cds", "app.py"]);
@@ -76,7 +76,7 @@ fn what_cannot_be_used_is_named_with_the_reason() {
     insta::assert_snapshot!(said);
 }
 
-/// Made for another interpreter, or in another way: each mismatch is named with both values.
+/// An archive that was made for another interpreter, or with other options: each mismatch is named with both values.
 #[test]
 fn what_an_archive_was_made_for_is_named() {
     let project = project();
@@ -114,7 +114,7 @@ fn what_an_archive_was_made_for_is_named() {
     ]}, { insta::assert_snapshot!(said); });
 }
 
-/// A link of one's own is followed, not one in a place like `/tmp`.
+/// A link in one's own directory is followed, but not a link in a directory like `/tmp`.
 #[test]
 fn a_link_that_anybody_may_have_made_is_not_followed() {
     let project = project();
@@ -129,7 +129,7 @@ fn a_link_that_anybody_may_have_made_is_not_followed() {
             0o1777,
             (
                 "2 1\n",
-                "cds: open/link.img is not used: it is a symbolic link in a directory that anybody may write to: name the file itself\n",
+                "cds: open/link.img is not used: it is a symbolic link in a directory that any user can write to: use the path of the file\n",
             ),
         ),
     ] {
@@ -149,7 +149,7 @@ fn strict_verifies_all_sections() {
     let project = project();
     let archive = project.path("app.cds");
     let good = fs::read(&archive).unwrap();
-    // Sections begin at page boundaries; the last page of each is the one that is flipped.
+    // Sections begin at page boundaries. One bit in each page is flipped.
     let mut said = std::collections::BTreeSet::new();
     for page in 1..good.len() / 4096 {
         let mut bytes = good.clone();
@@ -189,7 +189,7 @@ fn the_environment_says_the_same_unless_it_is_ignored() {
     );
 }
 
-/// A set-user-ID program takes no file's name from whoever starts it.
+/// A set-user-ID program takes no name of a file from the user who starts it.
 #[test]
 fn the_environment_is_ignored_by_a_program_with_more_rights() {
     let project = project();
@@ -199,7 +199,7 @@ fn the_environment_is_ignored_by_a_program_with_more_rights() {
     if !is_reachable_by_others() {
         skip!("others cannot reach this directory");
     }
-    // The copy finds no archive of the standard library.
+    // The copied interpreter finds no archive of the standard library.
     let dump = [
         "-X", "cds=off", "-m", "cds", "dump", "-q", "app.lst", "app.cds",
     ];
@@ -295,7 +295,7 @@ fn a_trace_has_one_name_a_line_whoever_writes_it() {
 #[test]
 fn equal_inputs_give_equal_bytes() {
     let project = project();
-    // Not beside the program: an archive that appears in a directory changes the directory.
+    // The archive is not beside the program, because a new file changes the directory.
     fs::create_dir(project.path("out")).unwrap();
     let mut archives = Vec::new();
     for seed in ["0", "1", "random"] {

@@ -278,7 +278,7 @@ print(found)
         ]);
         assert_restored_as_plain(&project, &["app.py"]);
         let told = stopped_at(&project);
-        assert!(told.starts_with("the limit of recursion"), "{ask}: {told}");
+        assert!(told.starts_with("the recursion limit"), "{ask}: {told}");
     }
 }
 
@@ -405,11 +405,11 @@ fn a_look_ends_what_is_restored() {
         ),
         (
             "import os\ntry: os.fstat(77)\nexcept OSError: value = 'none'\n",
-            "a descriptor that it has not opened",
+            "a file descriptor that the process has not opened",
         ),
         (
             "import mmap\nvalue = len(mmap.mmap(-1, 4096))\n",
-            "memory that others may share",
+            "memory that other processes may share",
         ),
         (
             "value = open('/proc/self/status').readable()\n",
@@ -462,7 +462,8 @@ fn what_looks_before_the_program_is_not_restored() {
         };
         assert_eq!(found.len(), 4, "{look}");
         let told = note(&project);
-        let reason = format!("it cannot be frozen before this: {stopped}, in ");
+        let reason =
+            format!("the program was stopped before it could be frozen, at: {stopped}, in ");
         assert!(told.contains(&reason), "{look}: {told}");
     }
 }
@@ -625,7 +626,7 @@ fn a_pipe_is_read_by_the_program_that_is_restored() {
         writer.join().expect("no panic").expect("it was read");
     }
     assert!(stopped_at(&project).ends_with(&format!(
-        "which is no file, in {}",
+        "which is not a regular file, in {}",
         project.path("app.py").display()
     )));
 }
@@ -759,7 +760,7 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
             "os.sched_getaffinity(0)",
             "os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])",
             // How many there are is compared first.
-            "processors could be used, here it is 1",
+            "usable processors, this process has 1",
         ),
         (
             "os.getgroups()",
@@ -1060,7 +1061,7 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
     };
     let report = dump(&["app.py", "some", "words"]).success().stdout;
     let script = project.path("app.py").display().to_string();
-    let told = format!("Frozen, and stopped at this: sys.argv, in {script}\n");
+    let told = format!("The program was frozen, and stopped at this: sys.argv, in {script}\n");
     assert!(report.ends_with(&told), "{report}");
     assert!(!project.path("log").exists());
     let stats = ["-X", "cds=made/app.cds", "-X", "cds_stats"];
@@ -1069,7 +1070,8 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
     assert_eq!(restored.stdout, "kept ['app.py', 'others']\n");
     assert!(restored.stderr.contains("started from made/app.cds.image"));
     let missing = dump(&["missing.py"]);
-    let told = "cds dump: error: cannot run missing.py: there is no such file\n";
+    let told =
+        "cds dump: error: cannot run missing.py: there is no such file; give another PROGRAM\n";
     assert_eq!((missing.status, &*missing.stderr), (1, told));
     let without = ["-m", "cds", "dump", "made/app.cds", "--run", "app.py"];
     let without = Outcome::of(&mut project.command_with_lib(&without));
@@ -1203,7 +1205,7 @@ fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
             "kept = select.poll()\nkept.register(0)\nkept = kept.poll(0)",
             stream,
         ),
-        ("select.select([], [], [], 0.01)", "time that passes"),
+        ("select.select([], [], [], 0.01)", "sleeping or waiting"),
         (
             "kept = time.time() - time.clock_gettime(time.CLOCK_REALTIME) < 1",
             "the clock",

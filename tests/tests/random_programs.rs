@@ -1,10 +1,10 @@
-//! Random programs do the same in all ways as plainly: with an archive, from an image of what they import, and with an
-//! image that makes itself.
+//! Random programs have the same outcome as plainly in all ways: with an archive, from an image of their imports, and
+//! from an automatic image.
 //!
-//! `CDS_PROGRAMS=10000` asks for so many in each way, `CDS_PROGRAMS_FIRST` for another first seed, `CDS_PROGRAMS_WAYS`
-//! for some of the ways (`archive,explicit,automatic`), and `CDS_PROGRAMS_KINDS` for programs that are made of these
-//! kinds of statements only, or of `all`; tests/random_programs/generation has the kinds. Of so many as
-//! `CDS_PROGRAMS_SHOWN` says, what is different is shown.
+//! Variables: `CDS_PROGRAMS` is the number of programs in each way, `CDS_PROGRAMS_FIRST` the first seed,
+//! `CDS_PROGRAMS_WAYS` the ways (`archive,explicit,automatic`), `CDS_PROGRAMS_KINDS` the kinds of statements
+//! (tests/random_programs/generation has them) or `all`, and `CDS_PROGRAMS_SHOWN` the number of failures that are
+//! shown.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,16 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cpython_cds_tests::progress::Progress;
 use cpython_cds_tests::random_programs::{Kinds, Program, Verdict, Way, shrink};
 
-/// Kinds of statements with which an image of a list, whose imports run before the program, gives another program. They are left
-/// out of the programs of these ways unless somebody asks for them.
+/// Kinds of statements that are known to have another outcome with an image. They are left out of the programs of this
+/// way by default.
 const KNOWN_TO_DIFFER: [(Way, &[&str]); 3] = [
     (Way::Archive, &[]),
     (Way::ExplicitImage, &BEFORE_THE_PROGRAM),
-    // In which order they are called at exit depends on all collections since the start.
+    // The order of finalizers at exit depends on all garbage collections since the start.
     (Way::AutomaticImage, &["finalizers"]),
 ];
 
-/// What imports of an image do not see, since they have run before the program has changed it, or are the first to do.
+/// Kinds that differ because the imports of an image of a list run before the program.
 const BEFORE_THE_PROGRAM: [&str; 34] = [
     "descriptors of streams",
     "what the kernel tells",
@@ -61,13 +61,13 @@ const BEFORE_THE_PROGRAM: [&str; 34] = [
     "random bytes",
 ];
 
-/// Programs in each way, unless somebody asks for more.
+/// The default number of programs in each way.
 const PROGRAMS: u64 = 20;
 
-/// Failures that are made smaller and shown, unless somebody asks for more.
+/// The default number of failures that are made smaller and shown.
 const SHOWN: u64 = 3;
 
-/// What all programs have shown in one way.
+/// The results of all programs in one way.
 #[derive(Default)]
 struct Sum {
     programs: usize,
@@ -162,7 +162,7 @@ fn random_programs_do_the_same() {
             sum.refused,
             sum.different.len(),
         );
-        // Programs of which none is restored prove nothing.
+        // If few programs are restored, the test proves nothing.
         if way != Way::Archive && sum.programs >= 10 {
             let with_image = sum.programs - sum.refused;
             assert!(sum.restored > with_image / 2, "hardly any is restored");

@@ -1,4 +1,4 @@
-/* refuser NUMBER ERROR COMMAND...: runs a command for which a system call fails. */
+/* refuser NUMBER ERROR COMMAND...: runs a command for which the system call NUMBER fails with ERROR. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>

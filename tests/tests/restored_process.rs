@@ -1,7 +1,5 @@
-//! What a restored process can do with its kernel and its C library, whose state did not come from a start: it does it as a
-//! process does that was started.
-//!
-//! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
+//! A restored process can use the kernel and the C library as a plain process can, although their state does not come
+//! from a start.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +31,7 @@ fn take(project: &Project, change: impl Fn(&mut Command)) {
     Outcome::of(&mut dump).success();
 }
 
-/// Runs a program restored, and as usual; returns what it does in both.
+/// Asserts that a program has the same outcome restored and plainly, and returns the outcome.
 #[track_caller]
 fn same(project: &Project, arguments: &[&str]) -> Outcome {
     let restored = restored(project, arguments);
@@ -44,7 +42,7 @@ fn same(project: &Project, arguments: &[&str]) -> Outcome {
 
 #[track_caller]
 fn restored(project: &Project, arguments: &[&str]) -> Outcome {
-    // A process that dies of a signal leaves no statistics.
+    // A process that a signal kills leaves no statistics.
     let stats = [
         "-X",
         "cds=app.cds",
@@ -60,7 +58,7 @@ fn restored(project: &Project, arguments: &[&str]) -> Outcome {
     project.run([&["-X", "cds=app.cds"], arguments].concat())
 }
 
-/// The image has the variables of the process that it was taken of, in its memory at least.
+/// The memory of the image contains the variables of the frozen process. The restored process must have its own.
 #[test]
 fn variables_of_a_restored_process_are_those_of_now() {
     let project = project(
@@ -96,7 +94,7 @@ print(subprocess.run(["sh", "-c", "env | grep -c ^MANY_"], capture_output=True, 
     assert_eq!(lines[2], "1000");
 }
 
-/// Libraries are loaded by a dynamic loader that was not started here, and bring destructors and thread-local storage.
+/// The restored dynamic linker can load libraries, with destructors and thread-local storage.
 #[test]
 fn a_restored_process_loads_libraries() {
     let project = project(
@@ -181,7 +179,7 @@ if __name__ == "__main__":
     );
 }
 
-/// The heap, the stack and the rest of the address space are where the kernel was told that they are.
+/// The kernel knows the restored addresses of the heap and the stack.
 #[test]
 fn memory_of_a_restored_process_grows() {
     let project = project(
@@ -227,7 +225,7 @@ with mmap.mmap(-1, 1 << 20) as shared:
     );
 }
 
-/// The code of the kernel that tells the time was moved, and its data with it.
+/// The vdso, which tells the time, was moved together with its data.
 #[test]
 fn clocks_of_a_restored_process_go_on() {
     let project = project(
@@ -251,7 +249,7 @@ print(0 <= uptime - started < 60, len({time.get_clock_info(name).implementation 
     assert!(!outcome.stdout.contains("False"), "{outcome:?}");
 }
 
-/// Thread ids, the list of robust locks and restartable sequences are the kernel's to know.
+/// The kernel knows the thread id, the list of robust locks and the restartable sequences.
 #[test]
 fn a_restored_process_has_threads() {
     let project = project(
@@ -299,7 +297,7 @@ time.sleep(0.05)
     );
 }
 
-/// Its last words, when it crashes.
+/// The output of a restored process that crashes.
 #[test]
 fn a_restored_process_tells_of_its_crash() {
     let project = project(
@@ -331,7 +329,7 @@ inner(sys.argv[1])
         ("later", "Timeout (", 1),
         ("overflow", "Segmentation fault", -11),
     ];
-    // Where the interpreter has enabled it, or an import, the image has its stack.
+    // If the interpreter or an import has enabled faulthandler, the image contains its alternate stack.
     for enabled in ["", "1"] {
         let enable = |command: &mut Command| {
             command.env("PYTHONFAULTHANDLER", enabled);
@@ -359,7 +357,7 @@ inner(sys.argv[1])
     }
 }
 
-/// The address of a thread is not the same twice.
+/// The text without the addresses of threads, which differ in each run.
 fn without_addresses(text: &str) -> String {
     let lines = text.lines().map(|line| {
         line.split_whitespace()
@@ -370,7 +368,7 @@ fn without_addresses(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What an exception, the garbage collector and a debugger see.
+/// Exceptions, the garbage collector and a debugger see the frames and objects of the program only.
 #[test]
 fn frames_and_garbage_of_a_restored_process_are_its_own() {
     let project = project(
@@ -414,7 +412,7 @@ print(tracemalloc.get_traced_memory()[0] > 100_000)
     );
 }
 
-/// Sockets, and what waits for them, are made anew.
+/// New sockets work, and so does waiting for them.
 #[test]
 fn a_restored_process_talks_to_itself() {
     let project = project(
@@ -454,7 +452,8 @@ print(sorted(map(int, os.listdir("/proc/self/fd")))[:3])
     );
 }
 
-/// Hashes are the same in all processes of an image, as the documents say, and in no other's; what the C library draws is not.
+/// Hashes are the same in all processes of an image, and differ between images, as documented. Random numbers of the C
+/// library differ in each process.
 #[test]
 fn secrets_of_a_restored_process_are_as_documented() {
     let project = project("");
@@ -470,7 +469,7 @@ fn secrets_of_a_restored_process_are_as_documented() {
     assert!(others.is_disjoint(&hashes), "{hashes:?} {others:?}");
     let drawn = "import ctypes, os, secrets; print(getattr(ctypes.CDLL(None), 'arc4random', lambda: os.urandom(4))(), secrets.token_hex(4))";
     assert_eq!(values(drawn).len(), 4);
-    // An image that was taken with a seed is for processes with that.
+    // An image that was taken with a hash seed is used by processes with the same seed.
     take(&project, |dump| {
         dump.env("PYTHONHASHSEED", "7");
     });
@@ -483,7 +482,7 @@ fn secrets_of_a_restored_process_are_as_documented() {
     assert!(report.startup_image.is_some(), "{report:?}");
 }
 
-/// It is the memory of a process: nobody else may read it, whatever files are allowed otherwise.
+/// An image contains the memory of a process, so no other user may read it, whatever the umask is.
 #[test]
 fn what_is_restored_is_ones_own() {
     let project = project("");

@@ -1,4 +1,4 @@
-//! Where there is too little of something, a program does what it does without an archive.
+//! With too little of a resource, a program has the same outcome as without an archive.
 
 use std::os::unix::process::CommandExt;
 
@@ -29,12 +29,13 @@ fn run(project: &Project, option: &str, resource: Resource, limit: u64) -> Outco
         maximum: Some(limit),
     };
     let set = move || Ok(setrlimit(resource, limit)?);
-    // SAFETY: setrlimit() may be called between fork and exec (signal-safety(7)).
+    // SAFETY: the closure only calls setrlimit(), which is async-signal-safe (signal-safety(7)).
     unsafe { command.pre_exec(set) };
     Outcome::of(&mut command)
 }
 
-/// What plain CPython can do under a limit, a program with an archive can, whatever becomes of the archive.
+/// Asserts that a program that works under a limit without an archive also works with one, whether or not the archive
+/// can be used.
 fn assert_never_worse(resource: Resource, limits: impl Iterator<Item = u64>) -> (usize, usize) {
     let project = project();
     let expected = project.run_in(Mode::Off, ["app.py"]).success().stdout;
@@ -61,8 +62,8 @@ fn with_few_file_descriptors() {
     assert!(worked > 0 && refused > 0, "{worked} {refused}");
 }
 
-/// From too little for an interpreter to enough for all; in between archives cannot be mapped, or little is left
-/// besides them.
+/// The limits range from too little for an interpreter to enough for everything. In between, archives cannot be mapped,
+/// or they leave little memory.
 #[test]
 fn with_little_address_space() {
     const MB: u64 = 1 << 20;
@@ -75,7 +76,7 @@ fn with_little_address_space() {
     }
 }
 
-/// What is on the stack when an archive is opened must be little.
+/// Opening an archive must use little stack.
 #[test]
 fn with_a_small_stack() {
     const KB: u64 = 1 << 10;

@@ -1,5 +1,5 @@
-//! What an archive spares a program besides reading code: loading extension modules, compiling patterns, collecting
-//! garbage.
+//! Work that an archive saves at a start, in addition to reading code: loading extension modules, compiling patterns,
+//! collecting garbage.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ for m in (_json, _datetime, math, unicodedata, pyexpat):
 print(_json.scanstring('a"', 0), math.sqrt(2), unicodedata.name("x"), _datetime.MAXYEAR, pyexpat.native_encoding)
 "#;
 
-/// Names of the files of extension modules that the process has loaded.
+/// Prints the names of the extension modules that the process has mapped.
 const SHOW_LOADED: &str = r#"
 import os
 print(*sorted({os.path.basename(line.split()[-1]).partition(".")[0] for line in open("/proc/self/maps") if "cpython-313" in line}))
@@ -72,7 +72,7 @@ fn another_file_of_that_name_is_loaded() {
             .success()
             .stdout
     };
-    // It is the same, byte for byte, but no dump has seen that.
+    // The file has the same bytes, but the dump has not compared it.
     assert_eq!(run(&[]), "_json\n");
 
     let mut dump = project.command([

@@ -1,4 +1,4 @@
-//! System calls that fail, one after the other: strace(1) has the kernel refuse them.
+//! System calls fail, one after the other: strace(1) injects the errors.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn project() -> Project {
     project
 }
 
-/// The interpreter under strace. `paths` are the files whose calls are meant, none for all.
+/// The interpreter under strace. If `paths` is not empty, only calls for these files are traced.
 fn strace(project: &Project, paths: &[&str], fault: &str) -> Command {
     let mut command = Command::new("strace");
     clean(&mut command);
@@ -33,7 +33,7 @@ fn strace(project: &Project, paths: &[&str], fault: &str) -> Command {
     command
 }
 
-/// The calls of the last run, by name.
+/// The number of calls in the last run, by name.
 fn calls(project: &Project) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for line in fs::read_to_string(project.path("calls.txt"))
@@ -49,7 +49,7 @@ fn calls(project: &Project) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Opening, examining, reading, mapping, closing: whichever fails, there is a line that says what, and the program runs.
+/// If opening, examining, reading, mapping or closing an archive fails, a line says what failed, and the program runs.
 #[test]
 fn each_call_for_an_archive_may_fail() {
     let project = project();
@@ -80,7 +80,7 @@ fn each_call_for_an_archive_may_fail() {
                         );
                         refused += 1;
                     }
-                    // What only makes it faster, and giving up what is not needed any more.
+                    // Calls that only save time, or only release something, may fail without a message.
                     [] => harmless += 1,
                     _ => panic!("{outcome:?}"),
                 }
@@ -90,7 +90,7 @@ fn each_call_for_an_archive_may_fail() {
     assert!(refused > harmless, "{refused} refused, {harmless} harmless");
 }
 
-/// A dump that the kernel lets down leaves the archive that was there, and says so.
+/// If a system call of a dump fails, the dump keeps the existing archive and reports the failure.
 #[test]
 fn each_call_for_a_dump_may_fail() {
     let project = project();
@@ -108,7 +108,7 @@ fn each_call_for_a_dump_may_fail() {
         ("openat", "EMFILE"),
         ("mmap", "ENOMEM"),
     ] {
-        // The last ones are those that write the archive.
+        // The last calls of each name are those that write the archive.
         let count = *counts
             .get(name)
             .unwrap_or_else(|| panic!("no {name}: {counts:?}"));

@@ -1,4 +1,5 @@
-//! What code-data-share 0.1.0 does wrong is done right here; both are tried, where its wheel can be installed.
+//! Cases in which code-data-share 0.1.0 fails and this interpreter works. Both are tested if the wheel can be
+//! installed.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::Command;
 use cpython_cds_tests::ancestor::Ancestor;
 use cpython_cds_tests::{Outcome, Project};
 
-/// A program, and what happens to its files or its archive after the dump.
+/// A program, and the change to its files or its archive after the dump.
 struct Row {
     what: &'static str,
     arguments: &'static [&'static str],
@@ -145,7 +146,7 @@ fn project() -> Project {
     project
 }
 
-/// What a run with an archive does, and what one without does, of an interpreter.
+/// The outcomes of a run with an archive and of a run without, for one interpreter.
 fn both(
     project: &Project,
     row: &Row,
@@ -155,7 +156,7 @@ fn both(
     plain: Command,
 ) -> (Outcome, Outcome) {
     let run = |mut command: Command, arguments: &[&str]| {
-        // Files of compiled code notice no edit within a second.
+        // .pyc files do not notice an edit within the same second.
         command
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(project.path(""));

@@ -1,4 +1,5 @@
-//! Real programs do the same with an archive, from which all their modules come, and restored from a startup image.
+//! Real programs have the same outcome with an archive, from which all their modules come, and restored from a startup
+//! image.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,7 @@ fn real_programs_do_the_same_with_an_archive() -> Result<()> {
     Ok(())
 }
 
-/// If imports have given the generators a seed, the numbers of a program follow from it.
+/// If imports have seeded the generators, the numbers of a program depend on this seed.
 #[test]
 fn numbers_of_real_programs_follow_from_a_seed() -> Result<()> {
     let environment = Environment::new(&python())?;
@@ -66,8 +67,8 @@ fn numbers_of_real_programs_follow_from_a_seed() -> Result<()> {
     Ok(())
 }
 
-/// numpy's generators do not know of restored processes, nor of forked ones. One that a module of the program has made is
-/// the program's own affair.
+/// The global generators of numpy are renewed in restored processes, although numpy does not notice forks. Generators
+/// that modules of the program have made are not renewed.
 #[test]
 fn numbers_of_real_programs_are_fresh_when_restored() -> Result<()> {
     let environment = Environment::new(&python())?;
@@ -92,7 +93,7 @@ print(numpy.random.randint(10**9))";
     let mut seen = BTreeSet::new();
     for _ in 0..4 {
         let lines = run(&options);
-        // With a seed they are what they always are.
+        // With a seed, the numbers are always the same.
         assert_eq!(
             (&*plain[0], &*lines[0], &lines[5]),
             ("False", "True", &plain[5])

@@ -1,4 +1,4 @@
-//! What `cargo xtask demo` runs: the workloads, checked and timed.
+//! The program behind `cargo xtask demo`: checks and times the workloads.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,10 +25,10 @@ struct Args {
     /// Rounds of runs to time
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Compare with this interpreter too: stock CPython of the same version and flags
+    /// Compare with this interpreter, too: stock CPython of the same version and flags
     #[arg(long, value_name = "PYTHON")]
     stock: Option<PathBuf>,
-    /// Write what was found to a file
+    /// Write the results to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
 
-/// Whether everything was found as it should be.
+/// Whether all workloads are good.
 fn run(args: &Args) -> Result<bool> {
     let patched = Environment::new(&python())?;
     let stock = args.stock.as_deref().map(Environment::new).transpose()?;
@@ -78,19 +78,19 @@ fn run(args: &Args) -> Result<bool> {
     Ok(good)
 }
 
-/// Says what the numbers mean.
+/// Explains the columns of the table.
 fn explain(args: &Args, cpu: Option<usize>) {
     let stock = args.stock.is_some();
     let also = if stock { ", and of stock CPython" } else { "" };
     println!(
         "\
-Each program is traced, its modules are dumped to an archive laid out by a training run, and it is run from there.
+Each program is traced, dumped to an archive that is laid out by a training run, and run from this archive.
 
-  same      stdout, stderr and exit status are those of a run without any archive (-X cds=off){also};
-            with the archive in place, relocated, with the standard library's archive alone, and restored
-            from its startup image
-  archived  modules whose code came from an archive, of those that the trace names
-  dirty     kB that the program wrote to those sections of its archives which are never written
+  same      stdout, stderr and exit status are those of a run without any archive (-X cds=off){also}; the
+            program runs with the archive in place, with it relocated, with the standard library's archive
+            alone, and restored from its startup image
+  archived  modules whose code came from an archive, of the modules in the trace
+  dirty     kB that the program wrote to in sections of its archives that must never be written to
   off, on   ms from start to end of the same interpreter with -X cds=off, and with the program's archive"
     );
     if let Some(stock) = &args.stock {
@@ -104,8 +104,8 @@ Each program is traced, its modules are dumped to an archive laid out by a train
     });
     println!(
         "
-Times are medians of {} rounds in which each runs once, one after the other, {place}, with warm caches and .pyc
-files. Ratios are medians of the ratios of each round, with the smallest and the largest: above 1 the archive is faster.
+Times are medians of {} rounds. In each round, all run once, one after the other, {place}, with warm caches and .pyc
+files. Ratios are medians of the ratios of all rounds, with the smallest and the largest: above 1 the archive is faster.
 ",
         args.runs
     );
@@ -166,7 +166,7 @@ fn record(workload: &Workload, findings: &Findings, timed: Option<&Timed>) -> Va
     value
 }
 
-/// Times in ms, one a round.
+/// Times in ms, one for each round.
 struct Timed {
     stock: Option<Vec<f64>>,
     off: Vec<f64>,
@@ -216,7 +216,7 @@ impl Timed {
             .chain([&self.off[..], &self.on])
     }
 
-    /// Of stock, if there is one, and of the same interpreter without archives.
+    /// The ratios of stock, if it was measured, and of the same interpreter without archives.
     fn ratios(&self) -> impl Iterator<Item = Ratio> {
         let slower = self.stock.as_deref().into_iter().chain([&self.off[..]]);
         slower.map(|slower| {

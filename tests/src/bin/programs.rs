@@ -1,5 +1,5 @@
-//! What `cargo xtask test --programs` runs: console scripts and servers, plainly, with archives, and with images that make
-//! themselves.
+//! The program behind `cargo xtask test --programs`: runs console scripts and servers plainly, with archives, and from
+//! automatic images.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -16,12 +16,12 @@ use cpython_cds_tests::programs::{Context, Findings, Program, Scratch, data, way
 use cpython_cds_tests::python;
 use cpython_cds_tests::venv::Venv;
 
-/// Run console scripts and servers plainly, with archives, and with images that make themselves
+/// Run console scripts and servers plainly, with archives, and from automatic images
 #[derive(Parser)]
 struct Args {
     /// Only these programs [default: all]
     name: Vec<String>,
-    /// Only those that are part of `cargo xtask test`
+    /// Only programs that are part of `cargo xtask test`
     #[arg(long)]
     in_ci: bool,
     /// Only in these contexts [default: all]
@@ -30,21 +30,21 @@ struct Args {
     context: Vec<String>,
 }
 
-/// Programs at a time.
+/// The number of programs that run at the same time.
 const AT_ONCE: usize = 2;
 
-/// Differences of a program in a context that are shown, and lines of each.
+/// The numbers of differences that are shown for a program in a context, and of lines for each.
 const DIFFERENCES: usize = 2;
 const SHOWN: usize = 40;
 
-/// So many percent of a program's modules an image should have.
+/// The percentage of a program's modules that an image should have.
 const MUCH: f64 = 80.0;
 
 fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
 
-/// Whether all programs do the same in all ways.
+/// Whether all programs have the same outcome in all ways.
 fn run(args: &Args) -> Result<bool> {
     let programs = data::read()?;
     for name in &args.name {
@@ -60,7 +60,7 @@ fn run(args: &Args) -> Result<bool> {
         "", "context", "same", "plain, ms", "archive", "ratio", "image", "ratio"
     );
     let wanted = Vec::from_iter(programs.iter().filter(is_wanted));
-    // Programs that share an environment run one after the other: what one compiles changes directories of all.
+    // Programs that share an environment run one after the other: when one compiles modules, directories of all change.
     let groups = Vec::from_iter(wanted.chunk_by(|one, other| one.packages == other.packages));
     let next = AtomicUsize::new(0);
     let totals = Mutex::new(Totals::default());
@@ -93,12 +93,12 @@ fn run(args: &Args) -> Result<bool> {
     );
     if !totals.ratios.is_empty() {
         println!(
-            "those {} of them that are no servers are {:.1} times faster until their first output (median)",
+            "{} of these, without servers, are {:.1} times faster until their first output (median)",
             totals.ratios.len(),
             median(&totals.ratios)
         );
     }
-    // Programs of which none is restored prove nothing.
+    // If no program is restored, the test proves nothing.
     Ok(totals.same == totals.all && totals.restored > 0)
 }
 
@@ -109,7 +109,7 @@ fn venv(program: &Program) -> Result<Venv> {
     Venv::new(&name, &python(), &requirements)
 }
 
-/// Runs a program in all contexts that are wanted and possible.
+/// Runs a program in all selected contexts that are possible.
 fn check(program: &Program, venv: Venv, args: &Args, totals: &Mutex<Totals>) -> Result<()> {
     let mut scratch = Scratch::new(program, venv)?;
     for context in Context::ALL {
@@ -136,7 +136,7 @@ struct Totals {
     same: usize,
     restored: usize,
     with_much: usize,
-    /// Of those.
+    /// Only of the programs in `with_much`.
     ratios: Vec<f64>,
 }
 
@@ -154,7 +154,7 @@ impl Totals {
     }
 }
 
-/// A line, and some of what is different.
+/// A line for the table, and some of the differences.
 fn describe(name: &str, findings: &Findings) -> String {
     let [plain, archive, image] = findings.cpu_ms;
     let same = if findings.differences.is_empty() {
@@ -174,7 +174,7 @@ fn describe(name: &str, findings: &Findings) -> String {
     );
     let share = match findings.point.modules {
         Some(modules) => format!("{:.0} % of {} modules", modules.share(), modules.all),
-        None => "how many modules is not known".to_owned(),
+        None => "unknown number of modules".to_owned(),
     };
     text += &format!("    {share}, up to: {}\n", findings.point.stopped_at);
     if let Some(startup) = findings.startup {
@@ -186,7 +186,7 @@ fn describe(name: &str, findings: &Findings) -> String {
         );
     }
     if findings.is_unsteady {
-        text += "    two plain runs differ, for which its entry has to have a reason\n";
+        text += "    two plain runs differ; add the reason to the entry in programs.toml\n";
     }
     let differences = findings.differences.iter().take(DIFFERENCES);
     for line in differences.flat_map(|difference| difference.lines().take(SHOWN)) {

@@ -1,4 +1,4 @@
-//! What `cargo xtask test --restored` runs: a program that asks for everything, plainly and restored.
+//! The program behind `cargo xtask test --restored`: runs a program that asks for everything, plainly and restored.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use cpython_cds_tests::restored::{
     Allowed, Findings, Image, Inventory, SETTINGS, Setting, programs,
 };
 
-/// Compare what a process can learn about itself when it is started plainly, and when it is restored
+/// Compare what a process can learn about itself in a plain start and when it is restored
 #[derive(Parser)]
 struct Args {
     /// Plain runs of each kind
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
 
-/// Whether nothing differs but what may.
+/// Whether there are only allowed differences.
 fn run(args: &Args) -> Result<bool> {
     let allowed = Allowed::read(&programs().join("differences.txt"))?;
     let inventory = Inventory::new()?;
@@ -71,9 +71,7 @@ fn run(args: &Args) -> Result<bool> {
     if args.quick || unused.is_empty() {
         return Ok(findings.is_clean());
     }
-    println!(
-        "\nno difference is like these lines of tests/restored/differences.txt, which have to be removed:"
-    );
+    println!("\nthese lines of tests/restored/differences.txt match no difference; remove them:");
     unused.iter().for_each(|pattern| println!("    {pattern}"));
     Ok(false)
 }

@@ -1,4 +1,4 @@
-//! What `cargo xtask test --restores N` runs: programs that are restored from their images again and again.
+//! The program behind `cargo xtask test --restores N`: restores programs from their images many times.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,22 +28,22 @@ const PROGRAMS: [(&str, bool); 8] = [
     ("growing", true),
 ];
 
-/// What runs one of them.
+/// The script that runs one of the programs.
 const RUN: &str = "run.py";
 
-/// Processes at a time.
+/// The number of processes that run at the same time.
 const AT_ONCE: usize = 2;
 
-/// Seconds after which a process hangs.
+/// A process that runs for more seconds hangs and is killed.
 const PATIENCE: &str = "60";
 
-/// Failures of a program that are shown.
+/// The number of failures that are shown for each kind.
 const SHOWN: usize = 3;
 
-/// Restore programs again and again
+/// Restore programs many times
 #[derive(Parser)]
 struct Args {
-    /// How many processes are restored, of all programs together
+    /// The number of processes to restore, for all programs together
     restores: u64,
     /// Only these programs [default: all]
     #[arg(long, value_name = "NAME", num_args = 1.., value_parser = PROGRAMS.map(|(name, _)| name))]
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     exit_code(run(&Args::parse()))
 }
 
-/// Whether all did what they do when they are started.
+/// Whether all restored processes had the same outcome as a plain start.
 fn run(args: &Args) -> Result<bool> {
     let storm = Storm::new()?;
     let is_wanted =
@@ -101,13 +101,13 @@ struct Storm {
     environment: Environment,
 }
 
-/// A program, and what it does when it is started.
+/// A program and the outcome of a plain start.
 struct Program {
     name: &'static str,
     expected: Outcome,
 }
 
-/// How often something went wrong in one way, and what some of the processes said.
+/// The number of failures of one kind, and the output of some of the processes.
 #[derive(Default)]
 struct Failure {
     count: u64,
@@ -119,7 +119,7 @@ impl Storm {
         let environment = Environment::with(&python(), "storm.lock", &[])?;
         let storm = Self { environment };
         copy_package("storm", &storm.path("path"))?;
-        // Not beside the package: an image has no modules that lie beside the program.
+        // The program is not in the directory of the package: an image has no modules that lie beside the program.
         fs::write(storm.path(RUN), include_str!("../../restored/run.py"))
             .context("cannot write the program")?;
         Ok(storm)
@@ -135,7 +135,7 @@ impl Storm {
         command
     }
 
-    /// Takes an image of a program, and says why if there can be none.
+    /// Takes an image of a program, or returns the reason if no image can be taken.
     fn take(
         &self,
         name: &'static str,
@@ -148,7 +148,7 @@ impl Storm {
         ensure!(expected.status == 0, "{name} does not run: {expected:?}");
         ensure!(
             expected == again,
-            "{name} does not do the same twice: {expected:?}, {again:?}"
+            "two plain runs of {name} differ: {expected:?}, {again:?}"
         );
         progress.say("take the image");
         let list = self.path(&format!("{name}.lst"));
@@ -168,7 +168,7 @@ impl Storm {
         dump.args(["-m", "cds", "dump", "-q", "--image"]);
         let outcome = Outcome::of(dump.arg(&list).arg(&image));
         if outcome.status != 0 {
-            // A note of why there is none may be in its place.
+            // There may be a note with the reason in the place of the image.
             return Ok(Err(outcome.stderr.trim().to_owned()));
         }
         Ok(Ok(Program { name, expected }))
@@ -184,7 +184,7 @@ impl Storm {
         command
     }
 
-    /// Restores a program so many times, and returns what went wrong.
+    /// Restores a program `wanted` times and returns the failures.
     fn restore(
         &self,
         program: &Program,
@@ -218,10 +218,10 @@ impl Storm {
         failures.into_inner().expect("nobody has panicked")
     }
 
-    /// How a restored process did not do what it should, and what it said.
+    /// Restores a program once. Returns the kind of failure and the output if the outcome was wrong.
     fn restore_once(&self, program: &Program, worker: usize) -> Option<(String, String)> {
         let statistics = self.path(&format!("stats-{worker}.json"));
-        // What an earlier process has left says nothing about this one.
+        // The statistics of an earlier process say nothing about this one.
         let _ = fs::remove_file(&statistics);
         let options = [
             "-X".to_owned(),
@@ -248,7 +248,7 @@ impl Storm {
         let said = format!("{}{}", outcome.stdout, outcome.stderr);
         if outcome.status != program.expected.status {
             let kind = match outcome.status {
-                137 => format!("it did not end in {PATIENCE} seconds"),
+                137 => format!("it did not end within {PATIENCE} seconds"),
                 // As timeout(1) reports a signal.
                 status if status > 128 => format!("signal {}", status - 128),
                 status => format!("status {status}"),

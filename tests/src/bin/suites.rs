@@ -1,5 +1,5 @@
-//! What `cargo xtask test --packages` runs: the test suites of packages, with stock, with the packages archived, and
-//! restored from a startup image.
+//! The program behind `cargo xtask test --packages`: runs the test suites of packages with stock CPython, with the
+//! packages archived, and restored from a startup image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ use cpython_cds_tests::{Outcome, exit_code, python, repository};
 struct Suite {
     requirement: &'static str,
     tests: Tests,
-    /// What its tests need besides pytest.
+    /// The packages that its tests need, except pytest.
     needs: &'static [&'static str],
     /// Packages to archive.
     packages: &'static str,
@@ -27,10 +27,10 @@ struct Suite {
     arguments: &'static [&'static str],
 }
 
-/// Where the tests of a package are.
+/// The location of the tests of a package.
 #[derive(Clone, Copy)]
 enum Tests {
-    /// In its source distribution: they are run in this directory of it.
+    /// In the source distribution. They are run in this directory of it.
     Source(&'static str),
     /// In the package itself.
     Installed,
@@ -48,13 +48,13 @@ const PYTEST: &[&str] = &[
 ];
 
 const SETTINGS: [(&str, &str); 2] = [
-    // The order of sets and with it the names of some parameterised tests.
+    // This fixes the order of sets, and with it the names of some parameterized tests.
     ("PYTHONHASHSEED", "0"),
-    // SQLAlchemy's tests would take it from their own directory, and not the installed one, which is archived.
+    // Otherwise SQLAlchemy's tests use the package in their own directory and not the installed one, which is archived.
     ("PYTHONNOUSERSITE", "1"),
 ];
 
-/// Parts of packages that are no modules for an image: pytest has to import them itself, to rewrite their assertions.
+/// Parts of packages that must not be in an image: pytest has to import them itself, to rewrite their assertions.
 const FOR_TESTS: [&str; 3] = ["sqlalchemy.testing", ".tests", "sklearn.conftest"];
 
 const SUITES: [Suite; 7] = [
@@ -104,9 +104,9 @@ const SUITES: [Suite; 7] = [
         ],
     },
     Suite {
-        // The last one but few whose source distribution has them.
+        // One of the last versions whose source distribution has the tests.
         requirement: "polars==1.20.0",
-        // Beside the package's source, which would be imported in its place.
+        // In the top directory, the source of the package would be imported instead of the installed package.
         tests: Tests::Source("py-polars/tests"),
         needs: &[
             "hypothesis==6.140.0",
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
     exit_code(run(&args.stock, &args.names))
 }
 
-/// Whether all suites, or those of packages with these names, give the same results.
+/// Whether all suites, or the suites of packages with these names, give the same results.
 fn run(stock: &Path, names: &[String]) -> Result<bool> {
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let mut same = !is_wanted("tensorflow") || tensorflow()?;
@@ -173,7 +173,7 @@ fn run(stock: &Path, names: &[String]) -> Result<bool> {
         let progress = Progress::start(suite.requirement);
         let source = match suite.tests {
             Tests::Source(directory) => source(&stock, suite)?.join(directory),
-            // One in which no package is found.
+            // A directory without packages.
             Tests::Installed => stock.empty()?,
         };
         progress.say("with stock");
@@ -226,7 +226,7 @@ impl Suite {
     }
 }
 
-/// Tests with another result than they should have.
+/// Tests whose results differ from the expected ones.
 fn differences(
     expected: &BTreeMap<String, String>,
     found: &BTreeMap<String, String>,
@@ -242,7 +242,7 @@ fn differences(
         .collect()
 }
 
-/// Whether TensorFlow, the largest of all, does the same restored from a startup image.
+/// Whether TensorFlow, the largest package, has the same outcome when it is restored from a startup image.
 fn tensorflow() -> Result<bool> {
     let python = python();
     let environment = environment::Environment::with(&python, "tensorflow.lock", &[])?;
@@ -280,7 +280,7 @@ impl Environment {
         self.venv.directory().join(name)
     }
 
-    /// A directory in which no package is found.
+    /// A directory without packages.
     fn empty(&self) -> Result<PathBuf> {
         let empty = self.path("empty");
         fs::create_dir_all(&empty).with_context(|| format!("cannot create {}", empty.display()))?;
@@ -295,7 +295,7 @@ impl Environment {
         Ok(archive)
     }
 
-    /// Takes an image of what a run has imported of the packages.
+    /// Takes an image of the modules of the packages that a run has imported.
     fn image(&self, suite: &Suite, source: &Path, trace: &Path) -> Result<PathBuf> {
         let archive = self.path("image.img");
         let list = self.path("image.lst");
@@ -318,7 +318,7 @@ impl Environment {
         Ok(archive)
     }
 
-    /// Runs a suite with an archive, or restored from the image beside it; traced if that is wanted.
+    /// Runs a suite with an archive, or restored from the image beside it. With `trace`, the run writes a trace list.
     fn report(
         &self,
         suite: &Suite,
@@ -339,7 +339,7 @@ impl Environment {
         Ok((results, Report::read(&stats)?))
     }
 
-    /// Runs a suite; results by test.
+    /// Runs a suite and returns the result of each test.
     fn results(
         &self,
         suite: &Suite,
@@ -401,7 +401,7 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let mut download = environment.venv.pip();
-    // What it would be built with may be wheels.
+    // Only for the package itself: the packages that its build needs may be wheels.
     download.args([
         "download",
         "-q",
@@ -414,15 +414,15 @@ fn source(environment: &Environment, suite: &Suite) -> Result<PathBuf> {
     let mut unpack = environment.venv.command();
     unpack.args(["-c", "import glob, shutil, sys; [shutil.unpack_archive(file, sys.argv[1], filter='data') for file in glob.glob(sys.argv[1] + '/*.tar.gz')]"]);
     succeed(unpack.arg(&directory))?;
-    unpacked(&directory).with_context(|| format!("{} has nothing in it", suite.requirement))
+    unpacked(&directory).with_context(|| format!("{} has no directory", suite.requirement))
 }
 
-/// Lines as `PASSED test_a.py::test_b`, which `-rA` prints.
+/// Parses lines such as `PASSED test_a.py::test_b`, which `-rA` prints.
 fn pytest(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines
         .filter(|(result, _)| ["PASSED", "FAILED", "ERROR", "XFAIL", "XPASS"].contains(result))
-        // What follows a dash is a message, which may name addresses.
+        // A message may follow a dash. It may contain addresses.
         .map(|(result, rest)| {
             let test = rest.split(" - ").next().unwrap_or(rest);
             (test.to_owned(), result.to_owned())
@@ -430,7 +430,7 @@ fn pytest(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Lines as `test_a (module.Class.test_a) ... ok`.
+/// Parses lines such as `test_a (module.Class.test_a) ... ok`.
 fn unittest(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.rsplit_once(" ... "));
     lines

@@ -1,4 +1,4 @@
-//! Where a program may be run.
+//! The contexts in which a program is run.
 
 use std::process::Command;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use super::data::{self, Program};
 use super::scratch::Scratch;
 use crate::{Outcome, clean, python};
 
-/// Seconds after which a program hangs.
+/// A program that runs for more seconds hangs and is killed.
 const PATIENCE: &str = "120";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl Context {
         }
     }
 
-    /// Whether it can be had here: without a variable that says otherwise, a program would write to the user's home, unless a
-    /// directory can be mounted there.
+    /// Whether the context is possible here. Without the variable HOME, a program would write to the home of the user,
+    /// so a directory has to be mounted there.
     pub fn is_possible(self) -> bool {
         static CAN_MOUNT: LazyLock<bool> = LazyLock::new(|| {
             let mut command = Command::new("unshare");
@@ -48,7 +48,7 @@ impl Context {
             let can_mount = Outcome::of(&mut command).status == 0;
             if !can_mount {
                 println!(
-                    "without {}: nothing can be mounted",
+                    "skipped: {}: nothing can be mounted",
                     Context::NoEnvironment.name()
                 );
             }
@@ -98,7 +98,7 @@ impl Context {
             .env("HOME", &home)
             .env("TMPDIR", scratch.temporary())
             .envs(&program.variables);
-        // Scripts find others of their environment, as they do where it is activated.
+        // Scripts find other scripts of their environment, as in an activated environment.
         let path = std::env::var("PATH").unwrap_or_default();
         let bin = scratch.venv().directory().join("bin");
         command.env("PATH", format!("{}:{path}", bin.display()));

@@ -20,32 +20,32 @@ struct Table {
 #[serde(deny_unknown_fields)]
 pub struct Program {
     pub name: String,
-    /// The list of its packages: a file in `tests/programs/packages`, with the name of an environment.
+    /// The name of the environment, and of the file in `tests/programs/packages` that lists its packages.
     pub packages: String,
-    /// A console script with its arguments, or `python` with what follows it. `{port}` is the port of its server, or of the
-    /// one that it asks.
+    /// A console script with its arguments, or `python` with its arguments. `{port}` is the port of the program if it
+    /// is a server, or of the server that it asks.
     pub command: Vec<String>,
-    /// What lies where it runs: a directory in `tests/programs/files`.
+    /// The files in its working directory: a directory in `tests/programs/files`.
     pub files: Option<String>,
-    /// Commands that are run there once.
+    /// Commands that are run once in the working directory.
     #[serde(default)]
     pub setup: Vec<Vec<String>>,
-    /// Each run finds what the one before has left, as it does for users, since it depends on what it writes itself. Each way
-    /// begins with the same.
+    /// Each run finds the files that the run before has left, because the program depends on files that it writes
+    /// itself. Each way begins with the same files.
     #[serde(default)]
     pub keeps_files: bool,
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
     pub port: Option<u16>,
-    /// For a server: what is asked for, and the signal that ends it.
+    /// For a server: the requested paths, and the signal that ends it.
     pub server: Option<Server>,
-    /// It asks a server, which answers each request in the same way.
+    /// The program asks a server, which gives the same answer to each request.
     #[serde(default)]
     pub asks: bool,
-    /// It is run by `cargo xtask test` without options, too.
+    /// `cargo xtask test` without options also runs the program.
     #[serde(default)]
     pub in_ci: bool,
-    /// What differs between two plain runs.
+    /// Output that differs between two plain runs.
     #[serde(default)]
     pub unsteady: Vec<Unsteady>,
 }
@@ -57,8 +57,8 @@ pub struct Server {
     pub signal: String,
 }
 
-/// A regular expression for what differs between two plain runs, and why it does. One that ends with `\n` is for a line that may
-/// come sooner or later.
+/// A regular expression for output that differs between two plain runs, and the reason. An expression that ends with
+/// `\n` is for a line whose position varies.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unsteady {
@@ -81,7 +81,7 @@ pub fn read() -> Result<Vec<Program>> {
 }
 
 impl Program {
-    /// Its packages with their versions.
+    /// The packages of the program with their versions.
     pub fn requirements(&self) -> Result<Vec<String>> {
         let path = directory()
             .join("packages")
@@ -91,7 +91,7 @@ impl Program {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Its arguments, with the console script in the place of a name.
+    /// The arguments of the interpreter: the path of the console script replaces its name.
     pub fn arguments(&self, venv: &crate::venv::Venv) -> Vec<String> {
         let port = self.port.unwrap_or_default().to_string();
         let words = self

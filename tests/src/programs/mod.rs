@@ -1,4 +1,4 @@
-//! Console scripts and servers of packages, and what they do in several contexts and ways.
+//! Runs console scripts and servers of packages in several contexts and ways.
 
 pub mod contexts;
 pub mod data;

@@ -1,11 +1,11 @@
-//! What a run has left, without what differs from run to run by its nature: ids of processes, times and temporary names.
+//! Normalizes the output and the files of a run: replaces process ids, times and temporary names, which always differ.
 
 use anyhow::{Context, Result};
 use regex::{Captures, Regex};
 
 use super::data::Program;
 
-/// Patterns, and what is put in their place.
+/// Patterns and their replacements.
 const PATTERNS: [(&str, &str); 10] = [
     // Temporary names.
     (r"\btmp-?[a-z0-9_]{8}\b", "TEMPORARY"),
@@ -20,7 +20,7 @@ const PATTERNS: [(&str, &str); 10] = [
     ),
     (r"\d{2}:\d{2}:\d{2}([.,]\d+)?", "TIME"),
     (r"\d{4}-\d{2}-\d{2}", "DATE"),
-    // How long something took.
+    // Durations.
     (
         r"\d+(\.\d+)?(e-\d+)? ?(ms|µs|us|seconds|secs|sec|s)\b",
         "DURATION",
@@ -33,17 +33,17 @@ const PATTERNS: [(&str, &str); 10] = [
     (r"0x[0-9a-f]{6,16}\b", "ADDRESS"),
 ];
 
-/// Knows what is put in the place of what.
+/// The replacements for a program.
 pub struct Normal {
     patterns: Vec<(Regex, String)>,
 }
 
 impl Normal {
-    /// What is normal for a program, some of whose output may differ between two plain runs.
+    /// The general replacements, and those for the unsteady output of a program.
     pub fn new(program: &Program) -> Result<Self> {
         let general = PATTERNS.map(|(pattern, name)| (pattern.to_owned(), name.to_owned()));
         let own = program.unsteady.iter().map(|unsteady| {
-            // A line that may come sooner or later is left out.
+            // A line whose position varies is removed.
             let is_line = unsteady.pattern.ends_with(r"\n");
             let name = if is_line { "" } else { "UNSTEADY" };
             (unsteady.pattern.clone(), name.to_owned())

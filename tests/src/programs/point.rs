@@ -1,4 +1,4 @@
-//! Where the program of an image that has made itself was stopped, and how much it had loaded by then.
+//! The point at which the program of an automatic image was stopped, and how many modules it had loaded before.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,13 +10,13 @@ use crate::report::Report;
 use crate::{Outcome, clean};
 
 pub struct Point {
-    /// What it was stopped at, or why there is no image.
+    /// What the program was stopped at, or why there is no image.
     pub stopped_at: String,
-    /// None if no run was restored, or the last one has left no statistics.
+    /// None if no run was restored, or if the last run left no statistics.
     pub modules: Option<Modules>,
 }
 
-/// Modules of files, without those that an interpreter loads for no program.
+/// Numbers of modules with files, without the modules that each interpreter loads.
 #[derive(Clone, Copy)]
 pub struct Modules {
     pub before: usize,
@@ -24,13 +24,13 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Those before the point, of all, in percent.
+    /// The modules that were loaded before the point, in percent of all.
     pub fn share(self) -> f64 {
         100.0 * self.before as f64 / self.all.max(1) as f64
     }
 }
 
-/// What `cds inspect --json` says of an image, or of the note in its place.
+/// The report of `cds inspect --json` about an image, or about the note in its place.
 #[derive(Deserialize)]
 struct Inspected {
     note: Option<String>,
@@ -38,7 +38,7 @@ struct Inspected {
 }
 
 impl Point {
-    /// Finds out about an image. `archived` are the statistics of a run with an archive, `restored` those of a restored one.
+    /// Examines an image. `archived` has the statistics of a run with an archive, `restored` those of a restored run.
     pub fn of(image: &Path, archived: &Path, restored: &Path, scratch: &Scratch) -> Self {
         Self {
             stopped_at: stopped_at(image, scratch)
@@ -69,7 +69,7 @@ fn modules(archived: &Path, restored: &Path, scratch: &Scratch) -> Option<Module
     })
 }
 
-/// How many modules an interpreter loads for a program that does nothing.
+/// The number of modules that the interpreter loads for a program that does nothing.
 fn of_interpreter(scratch: &Scratch) -> Option<usize> {
     let stats = scratch.archive("nothing.json");
     let mut command = Command::new(scratch.venv().python());

@@ -1,4 +1,4 @@
-//! The directories that a program may write to, which are as they were before each run.
+//! The directories that a program may write to. They are restored before each run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub struct Scratch {
     times: Option<Times>,
 }
 
-/// All that lies in a program's own directory, but for its archives.
+/// The part of a program's directory that is restored: everything except its archives.
 const WORLD: &str = "world";
 
 impl Scratch {
-    /// Makes the directories of a program anew.
+    /// Creates the directories of a program, and removes old ones.
     pub fn new(program: &Program, venv: Venv) -> Result<Self> {
         let directory = repository()
             .join("target/workloads/programs")
@@ -98,12 +98,12 @@ impl Scratch {
         self.directory.join("archives").join(name)
     }
 
-    /// A copy of what a server has mapped.
+    /// A copy of the memory map of a server.
     pub fn maps(&self) -> PathBuf {
         self.archive("maps.txt")
     }
 
-    /// Puts everything back, but for code that was compiled: each program finds it from its second run on.
+    /// Restores all files except compiled code, which each program finds from its second run on.
     pub fn restore(&mut self) {
         self.before.restore(&self.world());
         self.times
@@ -111,18 +111,18 @@ impl Scratch {
             .restore();
     }
 
-    /// From now on, directories are as they are.
+    /// Takes the current times of the directories for the original ones at the next [`Self::restore`].
     pub fn forget_times(&mut self) {
         self.times = None;
     }
 
-    /// What was written since.
+    /// The files that were written since the directories were made.
     pub fn written(&self) -> Files {
         Files::of(&self.world()).since(&self.before)
     }
 }
 
-/// Files whose names end so are not to be found by linters of this repository.
+/// The suffix of files that linters of this repository must not find.
 const COVER: &str = "in";
 
 fn uncover(work: &Path) -> Result<()> {

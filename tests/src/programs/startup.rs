@@ -1,4 +1,4 @@
-//! How long a program takes until it says something, plainly and restored.
+//! The time until the first output of a program, started plainly and restored.
 
 use std::io::Read;
 use std::process::Command;
@@ -13,7 +13,7 @@ use super::scratch::Scratch;
 use super::way::{self, Way};
 use crate::measure::median;
 
-/// Pairs of runs, one after the other.
+/// Pairs of runs: one plain, one restored.
 const PAIRS: usize = 5;
 
 /// Medians of the milliseconds from the start of a process to its first output, or to its end if there is none.
@@ -24,7 +24,8 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// Of a program that has an image. None if what is run is not the program itself, but who starts it and asks it, or answers.
+    /// Measures a program that has an image. None if the command runs not the program itself but a helper that starts
+    /// it.
     pub fn of(program: &Program, scratch: &mut Scratch, context: Context) -> Result<Option<Self>> {
         if program.server.is_some() || program.asks || context != Context::Pipe {
             return Ok(None);
@@ -46,7 +47,7 @@ impl Startup {
         }))
     }
 
-    /// How many times faster it is if it is restored.
+    /// The time of a plain start, divided by that of a restored one.
     pub fn ratio(self) -> f64 {
         self.plain / self.restored
     }
@@ -68,7 +69,7 @@ fn first_output(command: &mut Command) -> Result<Duration> {
     Ok(first.unwrap_or_else(|| start.elapsed()))
 }
 
-/// When the first byte of a stream comes, which is read to its end.
+/// The time until the first byte of a stream. Reads the stream to its end.
 fn first_byte(stream: Option<impl Read>, start: Instant) -> Option<Duration> {
     let mut stream = stream?;
     let is_there = matches!(stream.read(&mut [0]), Ok(1));

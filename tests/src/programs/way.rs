@@ -1,4 +1,4 @@
-//! How a program is run.
+//! The ways in which a program is run.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -25,12 +25,12 @@ impl Way {
     }
 }
 
-/// What the runs of a way leave besides what the program does.
+/// The files that the interpreter writes in the runs of one way.
 pub struct Files {
     pub archive: PathBuf,
     pub startup: PathBuf,
     pub stats: PathBuf,
-    /// All that counts of the last run, for whoever wants to know more than a difference.
+    /// All compared output of the last run, for people who need more than the difference.
     pub seen: PathBuf,
 }
 
@@ -58,7 +58,7 @@ pub fn options(scratch: &Scratch, context: Context, way: Way) -> Vec<String> {
     vec![format!("-X{option}")]
 }
 
-/// Starts a command that reads nothing, and whose output is to be read.
+/// Starts a command without input. Its output can be read.
 pub fn started(command: &mut Command) -> Result<Child> {
     command
         .stdin(Stdio::null())

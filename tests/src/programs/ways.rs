@@ -1,4 +1,4 @@
-//! A program in one context, in all ways.
+//! Runs a program in one context in all ways.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -22,23 +22,23 @@ use crate::{Outcome, are_settled};
 /// Runs of each way.
 const RUNS: usize = 3;
 
-/// What the runs in one context have shown.
+/// The results of the runs in one context.
 pub struct Findings {
     pub context: Context,
-    /// What was different, for people.
+    /// The differences, as text for people.
     pub differences: Vec<String>,
-    /// Two plain runs differ.
+    /// Whether two plain runs differ.
     pub is_unsteady: bool,
     /// Whether the last run was restored, or why it was not.
     pub restored: Result<(), String>,
-    /// Where the program of the image was stopped.
+    /// The point at which the program of the image was stopped.
     pub point: Point,
-    /// Processor time of the last runs: plainly, with the archive, with the image.
+    /// Processor time of the last runs: plain, with the archive, with the image.
     pub cpu_ms: [f64; 3],
     pub startup: Option<Startup>,
 }
 
-/// What one run has left, as text for comparison.
+/// The results of one run. `text` is for comparison.
 struct Run {
     text: String,
     cpu_ms: f64,
@@ -48,12 +48,12 @@ struct Run {
 /// Runs a program in a context.
 pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Result<Findings> {
     let normal = Normal::new(program)?;
-    // The first runs write `.pyc` files, and so change directories.
+    // The first runs write `.pyc` files, which changes directories.
     scratch.restore();
     scratch.forget_times();
     let mut runs = Vec::new();
     let mut differences = Vec::new();
-    // What the plain runs have left; one text for all of them, if each finds the same.
+    // The texts of the plain runs: one text for all runs if each run finds the same files, otherwise one for each run.
     let mut expected: BTreeMap<usize, String> = BTreeMap::new();
     let mut is_unsteady = false;
     for way in [Way::Plain, Way::Archive, Way::Image] {
@@ -74,7 +74,7 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
                     differences.push(difference(&title, expected, &run.text));
                 }
                 Some(_) => {}
-                // The first one may find that nothing is compiled.
+                // The first run may find no compiled code.
                 None if number == 1 && state == 0 => {}
                 None => {
                     expected.insert(state, run.text.clone());
@@ -128,7 +128,7 @@ fn run(
     let settled = if is_settled {
         ""
     } else {
-        "what it has started never ends\n"
+        "a process that the run has started does not end\n"
     };
     let text = format!(
         "status {status}\n{settled}stdout:\n{stdout}\nstderr:\n{stderr}\nfiles:\n{written}"
@@ -142,12 +142,13 @@ fn run(
     })
 }
 
-/// Whether the last run was restored, by its statistics; a server that a signal ends leaves none, but maps its image.
+/// Whether the last run was restored, according to its statistics. A server that a signal ends leaves no statistics,
+/// but it maps its image.
 fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(), String> {
     let Ok(report) = Report::read(stats) else {
         let maps = fs::read_to_string(scratch.maps()).unwrap_or_default();
         let is_restored = program.server.is_some() && maps.contains(".startup");
-        let unknown = || "it leaves no statistics".to_owned();
+        let unknown = || "the program leaves no statistics".to_owned();
         return is_restored.then_some(()).ok_or_else(unknown);
     };
     if report.startup_image.is_some() {
@@ -160,7 +161,7 @@ fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(),
         .to_owned())
 }
 
-/// Runs a command to its end; returns its processor time, with that of its children, as well.
+/// Runs a command to its end. Also returns its processor time, including its children.
 fn measured(command: &mut Command) -> Result<(Outcome, f64)> {
     use std::os::unix::process::ExitStatusExt;
     let mut child = started(command)?;
@@ -187,7 +188,7 @@ fn read(stream: Option<&mut impl std::io::Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Characters of a line that are shown, from a bit before the first one that is different.
+/// Characters of a line that are shown, starting shortly before the first difference.
 const SHOWN: usize = 240;
 
 fn difference(title: &str, expected: &str, found: &str) -> String {
@@ -203,7 +204,7 @@ fn difference(title: &str, expected: &str, found: &str) -> String {
                 text += &format!("- {}\n", shortened(line, 0));
             }
             ChangeTag::Insert => {
-                // The line that it stands for, most likely.
+                // Most likely the line that this line replaces.
                 let other = removed.pop_front().unwrap_or_default();
                 let same = line.chars().zip(other.chars());
                 let same = same.take_while(|(one, two)| one == two).count();

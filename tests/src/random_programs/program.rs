@@ -1,4 +1,4 @@
-//! A program in a directory of its own, and what its runs do.
+//! A random program in its own directory, and its runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -9,23 +9,23 @@ use serde::Deserialize;
 use crate::files::Files;
 use crate::{Outcome, Project, clean, python, repository};
 
-/// Seconds after which a program hangs.
+/// A program that runs for more seconds hangs and is killed.
 const PATIENCE: &str = "60";
 
-/// What a program may be made of: kinds of changes, looks, effects, starts and ends, by name.
+/// The names of the kinds of statements in a program: changes, looks, effects, starts and ends.
 #[derive(Debug, Clone)]
 pub enum Kinds {
     Only(String),
     AllBut(String),
 }
 
-/// A program that was made of a seed.
+/// A program that was generated from a seed.
 pub struct Program {
     pub project: Project,
     description: Description,
 }
 
-/// What the generator says of it.
+/// The description that the generator writes.
 #[derive(Deserialize)]
 struct Description {
     command: Vec<String>,
@@ -34,7 +34,7 @@ struct Description {
     runs: Vec<Run>,
 }
 
-/// What a run is given.
+/// The input of a run.
 #[derive(Deserialize)]
 struct Run {
     arguments: Vec<String>,
@@ -42,7 +42,7 @@ struct Run {
     standard_input: Option<String>,
 }
 
-/// What a run has said, and left: files by name, with mode and contents.
+/// The output of a run, and the files that it has written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Traces {
     pub outcome: Outcome,
@@ -50,7 +50,7 @@ pub struct Traces {
 }
 
 impl Program {
-    /// Makes the program of a seed without some of its statements.
+    /// Generates the program of a seed without some of its statements.
     pub fn new(seed: u64, kinds: &Kinds, without: &BTreeSet<usize>) -> Self {
         let project = Project::new(&[]);
         let generator = repository().join("tests/random_programs/generate.py");
@@ -77,7 +77,7 @@ impl Program {
         fs::read_to_string(self.project.path("listing.txt")).expect("it was written")
     }
 
-    /// How many statements it is made of, with those that are dropped; the first one is 1.
+    /// The number of statements, including dropped ones. They are numbered from 1.
     pub fn statements(&self) -> usize {
         self.description.statements
     }
@@ -86,12 +86,12 @@ impl Program {
         self.description.kinds.join(", ")
     }
 
-    /// How many runs differ in what they are given.
+    /// The number of runs with different input.
     pub fn runs(&self) -> usize {
         self.description.runs.len()
     }
 
-    /// The interpreter with options, beside the program.
+    /// The interpreter with options, in the directory of the program.
     pub fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         clean(&mut command);
@@ -104,7 +104,8 @@ impl Program {
         command
     }
 
-    /// Runs the program with what the run of this number is given; what is done when the run has ended, counts too.
+    /// Runs the program with the input of the run `number`. Calls `after` when the run has ended, before the files are
+    /// collected.
     pub fn run(&self, options: &[&str], number: usize, after: impl FnOnce()) -> Traces {
         let run = &self.description.runs[number];
         let out = self.project.path("out");
@@ -129,7 +130,7 @@ impl Program {
 }
 
 impl Traces {
-    /// For people, line by line.
+    /// The text for people, line by line.
     pub fn text(&self) -> String {
         let Outcome {
             stdout,

@@ -1,21 +1,21 @@
-//! Makes a program that does something else smaller.
+//! Makes a program smaller whose outcome differs from that of a plain start.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Kinds, Program, Way};
 
-/// For one program.
+/// The maximum time for one program.
 const MOST_TIME: Duration = Duration::from_secs(150);
 
-/// A program as small as it gets, and what is different.
+/// The smallest program that was found, and the difference.
 pub struct Smallest {
     pub listing: String,
     pub difference: String,
 }
 
-/// Drops statements while what is left does something else in a way than plainly: many at once first, then single ones.
-/// Nothing is returned if the whole program does the same now.
+/// Drops statements as long as the rest of the program has another outcome in this way than plainly: first many
+/// statements at once, then single ones. Returns none if the whole program has the same outcome now.
 pub fn shrink(seed: u64, kinds: &Kinds, way: Way) -> Option<Smallest> {
     let start = Instant::now();
     let mut dropped = BTreeSet::new();
@@ -44,7 +44,7 @@ pub fn shrink(seed: u64, kinds: &Kinds, way: Way) -> Option<Smallest> {
                 (dropped, smallest, is_smaller) = (fewer, smaller, true);
             }
         }
-        // Once more with single ones: one may have needed another.
+        // Repeat the pass of single statements after a success: a dropped statement may have needed another one.
         if size > 1 || !is_smaller {
             size /= 2;
         }

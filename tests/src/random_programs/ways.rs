@@ -1,4 +1,4 @@
-//! The ways to run a program, each of which has to do what a plain start does.
+//! The ways to run a program. Each has to give the same outcome as a plain start.
 
 use similar::TextDiff;
 
@@ -9,23 +9,23 @@ use crate::{Outcome, are_settled};
 /// A way to run programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// With an archive of its code, which writes itself.
+    /// With an archive that `cds_auto` writes.
     Archive,
-    /// From an image of all that it imports, if nothing is reported that differs from run to run.
+    /// From an image of all modules that it imports, if taking the image reports nothing that differs from run to run.
     ExplicitImage,
-    /// With an image that makes itself.
+    /// From an automatic image of the program.
     AutomaticImage,
 }
 
-/// What running a program in one way has shown.
+/// The result of running a program in one way.
 #[derive(Default)]
 pub struct Verdict {
     pub runs: usize,
-    /// Runs that began with an image.
+    /// The number of runs that were restored.
     pub restored: usize,
-    /// Why there is no image, if one was asked for explicitly.
+    /// Why the program was not checked: an explicit image was refused, or two plain runs differ.
     pub refused: Option<String>,
-    /// What was different, for people.
+    /// The difference, as text for people.
     pub difference: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Way {
         }
     }
 
-    /// Runs a program plainly and in this way, until something is different.
+    /// Runs a program plainly and in this way, until there is a difference.
     pub fn check(self, program: &Program) -> Verdict {
         let mut verdict = Verdict::default();
         let off = ["-X", "cds=off"];
@@ -64,10 +64,10 @@ impl Way {
             Self::AutomaticImage => "cds_auto=../made/app.cds,image",
         };
         let stats = program.project.path("made/stats.json");
-        // The program may go elsewhere.
+        // The path is absolute because the program may change its working directory.
         let report = format!("cds_stats={}", stats.display());
         let options = ["-X", option, "-X", &report];
-        // One that makes itself needs two for that.
+        // Automatic archives and images need two runs before they are used.
         let learning = [0, 1][..if self == Self::ExplicitImage { 0 } else { 2 }].iter();
         for run in learning.copied().chain(runs) {
             let _ = std::fs::remove_file(&stats);
@@ -77,10 +77,10 @@ impl Way {
             });
             verdict.runs += 1;
             if !has_ended {
-                verdict.difference = Some("what the run has started never ends".to_owned());
+                verdict.difference = Some("a process of the run does not end".to_owned());
                 break;
             }
-            // One that ends suddenly leaves none.
+            // A process that ends suddenly leaves no statistics.
             let report = Report::read(&stats).ok();
             let is_restored = report.is_some_and(|report| report.startup_image.is_some());
             verdict.restored += usize::from(is_restored);
@@ -94,7 +94,7 @@ impl Way {
     }
 }
 
-/// Takes an image of what the program imports; returns why there is none.
+/// Takes an image of the modules that the program imports. Returns the reason if there is no image.
 fn take_image(program: &Program) -> Option<String> {
     program.run(&["-X", "cds_trace=../made/app.lst"], 0, || ());
     if !program.project.path("made/app.lst").exists() {

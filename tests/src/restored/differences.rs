@@ -1,4 +1,4 @@
-//! What differs between plain and restored runs, and what may.
+//! The differences between plain and restored runs, and those that are allowed.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::Report;
 
-/// Sections whose values have to differ from process to process.
+/// Sections of the report whose values have to differ between processes.
 const FRESH: [&str; 2] = ["fresh.", "place."];
 
-/// The list of what may differ: a pattern of keys and a reason a line, with a tab between them. `*` stands for any text.
+/// The list of allowed differences. Each line has a pattern of keys, a tab and a reason. `*` stands for any text.
 pub struct Allowed {
     lines: Vec<Line>,
 }
@@ -33,10 +33,10 @@ impl Allowed {
         let lines = lines.map(|line| {
             let (pattern, reason) = line
                 .split_once('\t')
-                .with_context(|| format!("there is no reason in {}: {line}", path.display()))?;
+                .with_context(|| format!("no reason in {}: {line}", path.display()))?;
             ensure!(
                 !reason.trim().is_empty(),
-                "there is no reason for {pattern}"
+                "the reason for {pattern} is empty"
             );
             Ok(Line {
                 pattern: pattern.to_owned(),
@@ -49,7 +49,7 @@ impl Allowed {
         })
     }
 
-    /// The reason for a difference, if there is one. All lines that match count as used.
+    /// The reason why a key may differ; none if it must not differ. All lines that match count as used.
     fn reason(&self, key: &str) -> Option<&str> {
         let mut reason = None;
         for line in self.lines.iter().filter(|line| matches(&line.pattern, key)) {
@@ -59,14 +59,14 @@ impl Allowed {
         reason
     }
 
-    /// Patterns that no difference has matched: they have to be removed.
+    /// Patterns that have matched no difference. They have to be removed.
     pub fn unused(&self) -> Vec<&str> {
         let unused = self.lines.iter().filter(|line| !line.was_used.get());
         unused.map(|line| line.pattern.as_str()).collect()
     }
 }
 
-/// Whether a text is like a pattern.
+/// Whether a text matches a pattern.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;
@@ -85,30 +85,30 @@ fn matches(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
-/// What plain runs have for a key, and what restored ones have.
+/// The values of a key in plain runs and in restored runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Values {
     plain: String,
     restored: String,
 }
 
-/// A key, and the runs in which it has a difference.
+/// A key, and the runs in which it differs.
 type Place<'a> = (&'a str, &'a BTreeSet<String>);
 
-/// What the comparison of some runs has shown.
+/// The results of all comparisons.
 #[derive(Default)]
 pub struct Findings {
     titles: BTreeSet<String>,
     compared: usize,
-    /// Keys whose values differ among plain runs.
+    /// Keys whose values differ between plain runs.
     varying: BTreeSet<String>,
-    /// Keys that have the same value in a run with the archive alone: it is not the image that makes a difference.
+    /// Keys that have the restored value in a run with only the archive, too. The image does not cause this difference.
     of_archive: BTreeSet<String>,
-    /// Keys by the reason for which they may differ.
+    /// Keys that may differ, by reason.
     allowed: BTreeMap<String, BTreeSet<String>>,
     /// Runs that were not restored, and why.
     not_restored: BTreeMap<String, String>,
-    /// What must not be, and in which runs it was seen.
+    /// Differences that are not allowed, and the runs that have them.
     differences: BTreeMap<(String, Values), BTreeSet<String>>,
 }
 
@@ -130,7 +130,7 @@ impl Findings {
             let is_fresh = FRESH.iter().any(|section| key.starts_with(section));
             let (expected, found) = (values(key, plain), values(key, restored));
             let difference = if is_fresh {
-                // What is another value in each plain run has to be one in each restored one.
+                // If each plain run has another value, each restored run must have another value, too.
                 let is_repeated = expected.len() == plain.len() && found.len() < restored.len();
                 is_repeated.then(|| Values {
                     plain: "another value in each run".to_owned(),
@@ -161,7 +161,7 @@ impl Findings {
         }
     }
 
-    /// Notes that a process was not restored: that is no way to have no differences.
+    /// Notes that a process was not restored. This is a failure, because nothing was compared.
     pub fn note_not_restored(&mut self, title: &str, reason: String) {
         self.not_restored.insert(title.to_owned(), reason);
     }
@@ -170,11 +170,15 @@ impl Findings {
         self.differences.is_empty() && self.not_restored.is_empty()
     }
 
-    /// Everything, to be read.
+    /// The full report for people.
     pub fn describe(&self) -> String {
         let mut text = format!("{} lines were compared\n", self.compared);
-        list(&mut text, "that differ among plain runs", &self.varying);
-        list(&mut text, "that the archive makes, too", &self.of_archive);
+        list(&mut text, "that differ between plain runs", &self.varying);
+        list(
+            &mut text,
+            "that also differ with the archive",
+            &self.of_archive,
+        );
         for (reason, keys) in &self.allowed {
             list(&mut text, &format!("that may differ: {reason}"), keys);
         }
@@ -198,7 +202,7 @@ impl Findings {
         text
     }
 
-    /// Differences by what they consist of, since many keys have the same, in the order of their first keys.
+    /// Differences grouped by their values, because many keys have the same values, in the order of their first keys.
     fn alike(&self) -> Vec<(&Values, Vec<Place<'_>>)> {
         let mut alike = BTreeMap::<_, Vec<_>>::new();
         for ((key, values), titles) in &self.differences {
@@ -220,7 +224,7 @@ fn list(text: &mut String, title: &str, keys: &BTreeSet<String>) {
     }
 }
 
-/// The values that reports have for a key.
+/// The values of a key in the reports.
 fn values<'a>(key: &str, reports: &'a [Report]) -> BTreeSet<Option<&'a str>> {
     reports.iter().map(|report| report.value(key)).collect()
 }

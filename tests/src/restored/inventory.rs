@@ -1,4 +1,4 @@
-//! An environment with the program in it, its images, and its runs.
+//! A virtual environment with the program, and the program's images and runs.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -13,16 +13,16 @@ use crate::environment::succeed;
 use crate::report::Report as Statistics;
 use crate::{Outcome, clean, python, repository};
 
-/// Where a run leaves what it has found.
+/// The file to which a run writes its report.
 const OUTPUT: &str = "report.txt";
 
-/// What an image is made of.
+/// An image and its contents.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     pub name: &'static str,
-    /// The modules that are imported before the freeze, and that a plain run imports first.
+    /// The modules that are imported before the image is taken. A plain run imports them first.
     modules: &'static [&'static str],
-    /// Whether the kernel may have to be asked for so much that there is no image.
+    /// Whether the kernel may refuse so many requests of these modules that no image can be taken.
     pub may_be_refused: bool,
 }
 
@@ -46,7 +46,7 @@ impl Image {
         },
     ];
 
-    /// Memory of all kinds is made before the freeze.
+    /// Memory of all kinds is allocated before the image is taken.
     pub const MEMORY: Self = Self {
         name: "memory of all kinds",
         modules: &["inventory.kept"],
@@ -58,20 +58,20 @@ impl Image {
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub name: &'static str,
-    /// Options of the interpreter, which an image is taken with, too.
+    /// Options of the interpreter. The image is taken with the same options.
     options: &'static [&'static str],
-    /// Arguments behind those of the program.
+    /// Further arguments of the program.
     arguments: &'static [&'static str],
     variables: Variables,
     streams: Streams,
-    /// Signals that are ignored when it starts: names with commas between them.
+    /// Signals that are ignored when the process starts: names, separated by commas.
     ignored: &'static str,
-    /// Whether memory is tried out, which takes longest.
+    /// Whether the program also tests memory, which takes the most time.
     is_full: bool,
 }
 
 impl Setting {
-    /// As nohup(1) and the `&` of a shell start a program.
+    /// Signals are ignored, as nohup(1) and `&` in a shell do.
     pub const IGNORING: Self = Self {
         name: "ignored signals",
         ignored: "HUP,INT,QUIT",
@@ -83,14 +83,14 @@ impl Setting {
 #[derive(Debug, Clone, Copy)]
 enum Variables {
     Few,
-    /// The stack begins elsewhere.
+    /// So many that the stack begins at another address.
     Many,
     None,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Streams {
-    /// Nothing to read, pipes to write to.
+    /// Pipes. Standard input is empty.
     Pipes,
     Files,
     Null,
@@ -106,7 +106,7 @@ const PLAIN: Setting = Setting {
     is_full: true,
 };
 
-/// The first one is the one that says most.
+/// The settings. The first one covers the most.
 pub const SETTINGS: [Setting; 7] = [
     PLAIN,
     Setting::IGNORING,
@@ -170,9 +170,9 @@ impl Inventory {
         self.directory.path().join(name)
     }
 
-    /// Takes an image for a setting, and says why if there can be none.
+    /// Takes an image for a setting, or returns the reason if no image can be taken.
     pub fn take(&self, image: &Image, setting: &Setting) -> Result<Result<(), String>> {
-        // A first run writes the `.pyc` files, and so changes directories that an image depends on.
+        // The first run writes `.pyc` files, which changes directories that the image depends on.
         self.plain(image, setting)?;
         for name in ["img", "img.image", "arc"] {
             match fs::remove_file(self.path(name)) {
@@ -200,7 +200,7 @@ impl Inventory {
         if !is_taken {
             return Ok(Err(outcome.stderr.trim().to_owned()));
         }
-        // The archive by itself.
+        // A copy of the archive without an image.
         copy(&self.path("img"), &self.path("arc"))?;
         Ok(Ok(()))
     }
@@ -214,12 +214,12 @@ impl Inventory {
         Ok(report)
     }
 
-    /// Runs it with the archive only.
+    /// Runs the program with the archive only.
     pub fn archived(&self, image: &Image, setting: &Setting) -> Result<Report> {
         Ok(self.run("cds=arc", image, setting)?.0)
     }
 
-    /// Runs it restored, or says why it was not.
+    /// Runs the program from the image, or returns the reason if it was not restored.
     pub fn restored(&self, image: &Image, setting: &Setting) -> Result<Result<Report, String>> {
         let (report, statistics) = self.run("cds=img", image, setting)?;
         Ok(match statistics.startup_image {
@@ -228,7 +228,7 @@ impl Inventory {
         })
     }
 
-    /// The options by which runs differ have the same length, so that everything lies where it lies in the others.
+    /// The options that differ between runs have the same length, so that all runs have the same addresses.
     fn run(&self, choice: &str, image: &Image, setting: &Setting) -> Result<(Report, Statistics)> {
         let mut command = self.command(setting);
         command.args(["-X", choice, "-X", "cds_stats=stats.json"]);
@@ -237,7 +237,7 @@ impl Inventory {
         command.args(image.modules).args(setting.arguments);
         let said = self.redirect(&mut command, setting.streams)?;
         let mut child = command.spawn().context("cannot run the program")?;
-        // Nothing is written to them but by what goes wrong.
+        // The program only writes to the pipes if it fails, so they cannot fill up.
         let status = child.wait().context("cannot wait for the program")?;
         ensure!(
             status.success(),
@@ -251,7 +251,7 @@ impl Inventory {
         Ok((report, Statistics::read(&self.path("stats.json"))?))
     }
 
-    /// Returns a file that has what the program says on stderr, if there is one.
+    /// Redirects the standard streams. Returns the file that gets stderr, if there is one.
     fn redirect(&self, command: &mut Command, streams: Streams) -> Result<Option<PathBuf>> {
         let create =
             |name| File::create(self.path(name)).with_context(|| format!("cannot create {name}"));
@@ -323,7 +323,7 @@ pub fn copy_package(name: &str, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the programs are that run restored, and the list of what may differ.
+/// The directory with the programs that run restored, and with the list of allowed differences.
 pub fn programs() -> PathBuf {
     repository().join("tests/restored")
 }

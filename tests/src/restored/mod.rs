@@ -1,5 +1,5 @@
-//! A program that asks the kernel and the interpreter for everything it can (tests/restored), run plainly and
-//! restored: what it finds differs in nothing but what a list in the repository gives a reason for.
+//! A program that asks the kernel and the interpreter for all that they report (tests/restored). It is run plainly and
+//! restored. Its reports must not differ, except in the lines for which a list in the repository has a reason.
 
 mod differences;
 mod inventory;

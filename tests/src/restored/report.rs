@@ -1,4 +1,4 @@
-//! What one run has found.
+//! The report of one run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 pub struct Report(BTreeMap<String, String>);
 
 impl Report {
-    /// Reads the file that a run has written, and removes it.
+    /// Reads and removes the file that a run has written.
     pub fn take(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| format!("there is no {}", path.display()))?;
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
         let text = String::from_utf8_lossy(&bytes);
         let mut values = BTreeMap::new();
