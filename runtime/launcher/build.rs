@@ -1,4 +1,4 @@
-//! Finds out where the system's dynamic linker lies: where programs of its compiler, as this one, look for it.
+//! Finds the path of the system's dynamic linker: the compiler has written it into this program.
 
 use std::error::Error;
 
@@ -17,5 +17,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Ok(());
         }
     }
-    Err("programs of this toolchain have no dynamic linker, which the interpreter needs".into())
+    Err("programs of this toolchain name no dynamic linker, which the interpreter needs".into())
 }

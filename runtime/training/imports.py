@@ -1,8 +1,8 @@
 # ruff: noqa: F401
-"""What many programs import: a training run for the standard library's archive.
+"""A training run for the standard library's archive: modules that many programs import.
 
-Objects that this run writes to are put together (`cds dump --profile`).  Which modules
-it has decides how many pages a program writes to and reads, and nothing else.
+`cds dump --profile` groups the objects that this run writes to.  The choice of modules
+only affects how many pages a program reads and writes.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 # ruff: noqa: F401
-"""What some programs import besides: another training run, see imports.py.
+"""A second training run, see imports.py: more modules, which some programs import.
 
-What both runs write to comes first, so that the objects of these modules are not among
-those which nearly every program needs.
+Objects that both runs write to come first.  So the objects of only these modules are
+not among the objects that nearly every program needs.
 """
 
 import _strptime

@@ -1,7 +1,7 @@
-//! The header: identity, facts that must match, and where each section lies.
+//! The header: identity, facts that must match, and the position of each section.
 //!
-//! The first 24 bytes ([`Prologue`]) never change, whatever the version, so that any reader can tell an
-//! archive of another version from a damaged one.
+//! The layout of the first 24 bytes ([`Prologue`]) is the same in all versions, so that each reader can
+//! distinguish an archive of another version from a damaged one.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Rejection;
 
 /// Version of everything after the prologue. A reader accepts exactly its own version: an archive is a
-/// cache, cheaper to make again than to convert. It changes whenever the meaning of a byte changes.
+/// cache, and writing it again is cheaper than converting it. It changes whenever the meaning of a byte changes.
 pub const VERSION: u32 = 4;
 
 /// Alignment of sections in the file and in memory, in bytes: the largest page of the architecture.
@@ -21,15 +21,15 @@ pub const PAGE: u64 = if cfg!(target_arch = "x86_64") {
     65536
 };
 
-/// The header with its section table and facts is never longer, in bytes.
+/// The maximum length of the header with its section table and facts, in bytes.
 pub const MAX_HEADER_BYTES: u32 = 64 * 1024;
 
 const SECOND_NS: u32 = 1_000_000_000;
 
-/// How the last line of the facts begins, which may differ: how the archive was written, for people.
+/// The beginning of the last line of the facts, which says how the archive was written. This line may differ.
 pub const COMMAND: &str = "command=";
 
-/// High bit set as in PNG, so that no text file begins with it.
+/// The first byte has its high bit set, as in PNG, so that no text file begins with the magic.
 const MAGIC: [u8; 8] = *b"\x89CPYCDS\n";
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -71,21 +71,21 @@ struct SectionRecord {
     checksum: u64,
 }
 
-/// The sections in the order of memory. They are grouped by who writes to their pages in a running process.
+/// The sections in the order of memory. Objects are grouped by what writes to their pages in a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SectionKind {
     /// int, float, complex, tuple: never written.
     Constants,
-    /// Docstrings, line tables, exception tables: written only by a program that hashes them.
+    /// Docstrings, line tables, exception tables: only written to if a program hashes them.
     Text,
-    /// Names, other hashed strings, bytes constants, frozensets: the interpreter fills in hashes and
+    /// Names, other hashed strings, bytes constants, frozensets: the interpreter writes hashes and
     /// UTF-8 caches when it needs them.
     Lazy,
-    /// Code objects: inline caches and specialisation are written when they run.
+    /// Code objects: the interpreter writes inline caches and specialized instructions when they run.
     Code,
     /// Catalog, intern table, directory index: never written.
     Tables,
-    /// Which words are pointers. Read, not mapped, and only if the archive must be relocated.
+    /// The bitmap of pointers. It is read, not mapped, and only if the archive must be relocated.
     Relocations,
 }
 
@@ -99,7 +99,7 @@ impl SectionKind {
         Self::Relocations,
     ];
 
-    /// In the order of the file: what every program needs comes first.
+    /// The sections in the order of the file. Those that every program needs come first.
     const IN_FILE: [Self; 6] = [
         Self::Tables,
         Self::Code,
@@ -124,13 +124,13 @@ impl SectionKind {
         self != Self::Relocations
     }
 
-    /// Holds CPython objects, whose pointers the relocation bitmap knows.
+    /// Whether the section holds CPython objects, whose pointers are in the relocation bitmap.
     pub fn has_objects(self) -> bool {
         matches!(self, Self::Constants | Self::Text | Self::Lazy | Self::Code)
     }
 
-    /// A measurement must find its pages clean. Nothing in CPython writes to constants and tables; to text only what
-    /// asks for a hash, of which a training run knows.
+    /// Whether a measurement must find the pages of the section clean. CPython does not write to constants and tables.
+    /// It writes to text only when a program asks for a hash, which a training run records.
     pub fn is_never_written(self) -> bool {
         matches!(self, Self::Constants | Self::Text | Self::Tables)
     }
@@ -142,24 +142,24 @@ impl fmt::Display for SectionKind {
     }
 }
 
-/// A section's place. All offsets are multiples of [`PAGE`].
+/// The position of a section. All offsets are multiples of [`PAGE`].
 ///
-/// In memory a section is in one piece. In the file it is in two: what programs are expected to use, its hot part,
-/// lies with the hot parts of the other sections, so that starting with a cold page cache reads one piece of the file.
+/// In memory a section is in one piece. In the file it is in two pieces: its hot part, which programs are expected to
+/// use, lies with the hot parts of the other sections. A start with a cold page cache then reads one piece of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
     pub kind: SectionKind,
     /// Meaningless for a section that is not mapped.
     pub memory_offset: u64,
     pub bytes: u64,
-    /// Length of the hot part, with which it begins: a multiple of [`PAGE`], or all of it.
+    /// Length of the hot part, which comes first: a multiple of [`PAGE`], or the whole section.
     pub hot_bytes: u64,
     hot_file_offset: u64,
     cold_file_offset: u64,
     checksum: u64,
 }
 
-/// A piece of a section that is in one piece in the file too.
+/// A part of a section that is in one piece in the file, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     pub file_offset: u64,
@@ -169,7 +169,7 @@ pub struct Extent {
 }
 
 impl Section {
-    /// Its pieces that are not empty, in order.
+    /// The parts of the section that are not empty, in order.
     pub fn extents(&self) -> impl Iterator<Item = Extent> + use<> {
         let hot = Extent {
             file_offset: self.hot_file_offset,
@@ -184,7 +184,7 @@ impl Section {
         [hot, cold].into_iter().filter(|extent| extent.bytes > 0)
     }
 
-    /// Whether `bytes`, the section's contents, are what was written.
+    /// Checks whether `bytes`, the section's contents, are what was written.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), Rejection> {
         if xxh3_64(bytes) == self.checksum {
             Ok(())
@@ -194,15 +194,15 @@ impl Section {
     }
 }
 
-/// What tells that a source file is the one that was dumped, as for `.pyc` files (PEP 552).
+/// How an import checks that a source file is the one that was dumped, as for `.pyc` files (PEP 552).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Freshness {
     /// Its modification time and size.
     #[default]
     Mtime,
-    /// A hash of its contents, which survives copying.
+    /// A hash of its contents, which a copy of the file has, too.
     Hash,
-    /// Nothing: a file that was there is taken to be as it was.
+    /// Nothing: the file is assumed to be unchanged.
     Unchecked,
 }
 
@@ -223,12 +223,12 @@ impl Freshness {
 pub struct Length {
     pub kind: SectionKind,
     pub bytes: u64,
-    /// Length of its hot part, see [`Section`].
+    /// Length of the hot part, see [`Section`].
     pub hot_bytes: u64,
 }
 
 impl Length {
-    /// Of a section of which all is hot, or nothing.
+    /// The length of a section that is completely hot or completely cold.
     fn all(kind: SectionKind, contents: &[u8], is_hot: bool) -> Self {
         let bytes = contents.len() as u64;
         let hot_bytes = if is_hot { bytes } else { 0 };
@@ -240,10 +240,10 @@ impl Length {
     }
 }
 
-/// Where sections of given lengths go, in the file and in memory.
+/// The positions of sections of given lengths, in the file and in memory.
 ///
-/// In memory each section is preceded by an unmapped page: the kernel then keeps one mapping a section,
-/// so `/proc/PID/smaps` shows what each of them costs, and an overrun faults.
+/// In memory an unmapped page precedes each section. The kernel then keeps one mapping for each section,
+/// so `/proc/PID/smaps` shows the cost of each section, and an overrun faults.
 #[derive(Debug, Clone)]
 pub struct Layout {
     sections: Vec<Section>,
@@ -251,7 +251,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Places the sections that hold objects, given all of them in the order of [`SectionKind::ALL`].
+    /// Places the sections that hold objects. `lengths` has all of them, in the order of [`SectionKind::ALL`].
     pub fn new(lengths: &[Length]) -> Self {
         let mut layout = Self {
             sections: Vec::new(),
@@ -270,7 +270,7 @@ impl Layout {
         self.sections[kind as usize].memory_offset
     }
 
-    /// Bytes of address space that the sections placed so far take.
+    /// Bytes of address space that the sections take which were placed so far.
     pub fn mapped_bytes(&self) -> u64 {
         self.next_memory
     }
@@ -305,17 +305,17 @@ impl Layout {
     }
 }
 
-/// Everything a file is made of, ready to be encoded.
+/// All contents of a file, ready to be encoded.
 pub struct Archive<'a> {
-    /// The address all stored pointers assume.
+    /// The base address that all stored pointers assume.
     pub requested_base: u64,
-    /// Address of a fixed object in the interpreter that wrote the file. The difference to its address
-    /// in the reading interpreter is what pointers into the interpreter are moved by.
+    /// Address of a fixed object in the interpreter that wrote the file. Relocation adds the difference to its
+    /// address in the reading interpreter to all pointers into the interpreter.
     pub anchor: u64,
     /// Number of code objects; their versions are 1 to this number.
     pub code_count: u32,
     pub freshness: Freshness,
-    /// `key=value` lines; each must be the same where the archive is used.
+    /// `key=value` lines. Each line must be the same in the interpreter that uses the archive.
     pub facts: &'a str,
     /// From [`Layout::new`], with the sections' contents in the same order.
     pub layout: Layout,
@@ -325,7 +325,7 @@ pub struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    /// The whole file. The same contents give the same bytes.
+    /// Encodes the whole file. The same contents give the same bytes.
     pub fn encode(self) -> Vec<u8> {
         let mut layout = self.layout;
         let mut contents = self.objects;
@@ -426,13 +426,13 @@ impl Archive<'_> {
 /// Place of [`Prologue::checksum`] in the file.
 const CHECKSUM: std::ops::Range<usize> = 16..24;
 
-/// A header that has been checked against itself and the length of the file.
+/// A header that is consistent with itself and with the length of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     pub requested_base: u64,
     pub mapped_bytes: u64,
     pub anchor: u64,
-    /// Names these exact contents; equal for byte-identical archives only.
+    /// Identifies the contents: only byte-identical archives have equal identities.
     pub identity: [u8; 16],
     pub code_count: u32,
     pub freshness: Freshness,
@@ -441,11 +441,13 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header from the first bytes of a file (at most [`MAX_HEADER_BYTES`] are looked at).
+    /// Reads a header from the first bytes of a file. Reads at most [`MAX_HEADER_BYTES`].
+    ///
+    /// If there is no error, every section lies in the file and is page-aligned, and every mapped section lies inside
+    /// `mapped_bytes` and overlaps with no other section.
     ///
     /// # Errors
-    /// The first reason not to trust the file. Afterwards every section is known to lie in the file,
-    /// page-aligned, and every mapped one inside `mapped_bytes` without overlapping another.
+    /// The first reason not to trust the file.
     pub fn parse(start: &[u8], file_bytes: u64) -> Result<Self, Rejection> {
         let (prologue, _) = Prologue::read_from_prefix(start).map_err(|_| Rejection::Magic)?;
         if prologue.magic != MAGIC {
@@ -544,7 +546,7 @@ impl Header {
             }
             let parts = (record.hot_bytes, record.bytes);
             if parts.0 != parts.1 && (parts.0 > parts.1 || !aligned(parts.0)) {
-                return Err(Rejection::Header("a section is divided where it cannot be"));
+                return Err(Rejection::Header("a section is not divided at a page"));
             }
             if kind.is_mapped() {
                 if !aligned(record.memory_offset) || record.memory_offset < memory_end {
@@ -576,8 +578,8 @@ impl Header {
         Ok(sections)
     }
 
-    /// The nanoseconds that the modification time of the file has as long as it is as it was written: whoever writes to
-    /// it, or makes a copy with another time, is very unlikely to leave these. Never 0.
+    /// The nanosecond part of the modification time that the writer gives the file. A later write, or a copy with
+    /// another time, almost certainly changes it. Never 0.
     pub fn seal_ns(&self) -> u32 {
         let [.., a, b, c, d] = self.identity;
         u32::from_le_bytes([a, b, c, d]) % (SECOND_NS - 1) + 1

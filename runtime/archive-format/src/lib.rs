@@ -1,17 +1,17 @@
-//! The archive file: what lies where, how it is written down and how it is checked.
+//! The archive file: its layout, how it is encoded and how it is checked.
 //!
 //! An archive is a header and a handful of page-aligned sections. Most sections are memory images of
-//! CPython objects, which this crate treats as bytes; the *tables* section says what can be found in
-//! them. `docs/archive-format.md` has the picture.
+//! CPython objects, which this crate treats as bytes. The *tables* section is the index of these
+//! objects. `docs/archive-format.md` shows the layout.
 //!
-//! Three names for a place are kept apart throughout:
+//! Three terms for positions are distinguished everywhere:
 //! - *file offset*: bytes from the start of the file;
-//! - *memory offset*: bytes from the archive's base address, wherever it was mapped;
-//! - *address*: a pointer as it is stored in an object, right if the archive lies at its requested base.
+//! - *memory offset*: bytes from the base address of the mapped archive;
+//! - *address*: a pointer as it is stored in an object. It is correct if the archive is mapped at its requested base.
 //!
-//! Nothing read from a file is used before it was checked: [`Header::parse`] proves that all sections
-//! lie in the file and in the mapping without overlap, [`Tables::parse`] that all tables lie in their
-//! section, and every look-up checks the offsets that it follows.
+//! No data of a file is used before it is checked: [`Header::parse`] proves that all sections
+//! lie in the file and in the mapping without overlap, [`Tables::parse`] proves that all tables lie in
+//! their section, and each look-up checks the offsets that it follows.
 
 mod header;
 mod rejection;

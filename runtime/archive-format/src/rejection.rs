@@ -1,6 +1,6 @@
 use crate::SectionKind;
 
-/// Why a file is not taken. The text is what a user reads: it says what was found and what was expected.
+/// Why a file is refused. The user reads this text: it says what was found and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("not a cds archive (it does not begin with the archive magic)")]

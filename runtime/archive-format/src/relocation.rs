@@ -1,15 +1,15 @@
-//! Which 8-byte words of the mapping are pointers: one bit a word, from memory offset 0 on.
+//! A bitmap of the 8-byte words of the mapping that are pointers: one bit for each word, from memory offset 0.
 //!
-//! A bit costs 1/64 of the archive's size; a list of offsets would cost more than half of it, as code
-//! objects are mostly pointers.
+//! The bitmap takes 1/64 of the archive's size. A list of offsets would take more than half of it, because
+//! code objects are mostly pointers.
 
-/// Collects pointer places while objects are laid out.
+/// Collects the positions of pointers while objects are laid out.
 pub struct BitmapBuilder {
     bytes: Vec<u8>,
 }
 
 impl BitmapBuilder {
-    /// For a mapping of `mapped_bytes` bytes.
+    /// A bitmap for a mapping of `mapped_bytes` bytes.
     pub fn new(mapped_bytes: u64) -> Self {
         Self {
             bytes: vec![0; mapped_bytes.div_ceil(64) as usize],
@@ -33,7 +33,7 @@ pub struct Bitmap<'a>(pub &'a [u8]);
 
 impl Bitmap<'_> {
     /// Memory offsets of all pointers in `[start, start + bytes)`, ascending. `start` must be a multiple
-    /// of 64. Offsets past the end of the bitmap have none.
+    /// of 64. Behind the end of the bitmap there are no pointers.
     pub fn pointers(&self, start: u64, bytes: u64) -> impl Iterator<Item = u64> + '_ {
         let first = (start / 64) as usize;
         let last = (start + bytes).div_ceil(64) as usize;

@@ -1,8 +1,8 @@
 //! The tables: the module catalog, the directory index, the intern table, the compiled patterns, the frozensets.
 //!
-//! Each look-up is one probe of an open-addressing table that lies in the file as it is used, so opening
-//! an archive costs the same however much it holds. Integers are in the byte order of the machine; the
-//! header's facts bind a file to it.
+//! Each look-up probes an open-addressing table directly in the mapped file, so the time to open an archive
+//! does not depend on its size. Integers have the byte order of the machine; the facts in the header bind
+//! a file to this order.
 
 mod audit;
 
@@ -14,8 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Rejection;
 
-/// The hash under which the intern table and the catalogs file a key. Unlike CPython's string hash it
-/// does not depend on the process's secret.
+/// The hash of a key in the intern table and the catalogs. Unlike CPython's string hash, it does not
+/// depend on the hash secret of the process.
 pub fn content_hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
@@ -43,7 +43,7 @@ struct Contents {
     pattern_slots: Span,
     frozensets: Span,
     frozenset_uses: Span,
-    /// Memory offset of the object of an archive of one object, [`NOTHING`] if there is none.
+    /// Memory offset of the object, in an archive of one object; [`NOTHING`] in other archives.
     object: u64,
 }
 
@@ -81,7 +81,7 @@ struct DirectoryRecord {
 #[repr(C)]
 struct EntryRecord {
     name: Text,
-    /// Empty: ask the file system.
+    /// Empty if only the file system can tell.
     file: Text,
     /// Index of the package's own directory, or [`NONE`].
     package: u32,
@@ -90,10 +90,10 @@ struct EntryRecord {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Slot {
-    /// High half of the hash: most of what does not match is seen here.
+    /// High half of the hash. Most keys that do not match differ here.
     hash: u32,
-    /// 0 if the slot is free. Of an object, its memory offset divided by [`OBJECT_ALIGNMENT`]; of a record, its index and
-    /// 1 more.
+    /// 0 if the slot is free. For an object, its memory offset divided by [`OBJECT_ALIGNMENT`]; for a record, its index
+    /// plus 1.
     value: u32,
 }
 
@@ -105,9 +105,9 @@ pub struct FrozenSet {
     pub object: u64,
     /// Memory offset of a tuple with the elements, in order of insertion.
     pub elements: u64,
-    /// Memory offset of the room for its hash table.
+    /// Memory offset of the space for its hash table.
     pub table: u64,
-    /// Size of that room, in entries.
+    /// Size of this space, in entries.
     pub slots: u64,
 }
 
@@ -120,10 +120,10 @@ impl Slot {
     }
 }
 
-/// All objects lie at multiples of this, in bytes, as those of CPython's allocator do.
+/// The alignment of all objects, in bytes. It is that of CPython's allocator.
 pub const OBJECT_ALIGNMENT: u64 = 16;
 
-/// A memory offset at which no object lies, but the header.
+/// A memory offset at which no object can lie: sections begin behind an unmapped page.
 const NOTHING: u64 = 0;
 
 /// A module of the catalog.
@@ -132,19 +132,19 @@ pub struct Module<'a> {
     /// Path of the source file or of the extension module, or `<frozen NAME>`.
     pub origin: &'a str,
     pub name: &'a str,
-    /// File's modification time in nanoseconds since the epoch; for a frozen module 0.
+    /// Modification time of the file in nanoseconds since the epoch; 0 for a frozen module.
     pub mtime_ns: i64,
-    /// File's size in bytes; for a frozen module 0.
+    /// Size of the file in bytes; 0 for a frozen module.
     pub size: u64,
-    /// [`content_hash`] of the file, where freshness goes by it; otherwise 0.
+    /// [`content_hash`] of the file if freshness is checked by the hash; otherwise 0.
     pub content_hash: u64,
-    /// Memory offset of the code object; none for an extension module that is linked into the interpreter, and for a
-    /// source file that cannot be archived.
+    /// Memory offset of the code object; none for an extension module that is linked into the interpreter, and none for
+    /// a source file that cannot be archived.
     pub code: Option<u64>,
     uses: (u32, u32),
 }
 
-/// A module to be added to the catalog; the fields are those of [`Module`].
+/// A module that is added to the catalog. The fields are those of [`Module`].
 #[derive(Debug, Clone, Copy)]
 pub struct NewModule<'a> {
     pub name: &'a str,
@@ -165,7 +165,7 @@ pub struct Directory<'a> {
     entries: u32,
 }
 
-/// What a directory holds under a name.
+/// What a directory has under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry<'a> {
     /// The name is importable from this file, relative to the directory.
@@ -179,7 +179,7 @@ pub enum Entry<'a> {
     Unknown,
 }
 
-/// Collects what the tables hold.
+/// Collects the contents of the tables.
 #[derive(Default)]
 pub struct TablesBuilder {
     text: Vec<u8>,
@@ -216,16 +216,16 @@ impl TablesBuilder {
         place
     }
 
-    /// Adds a directory that paths in the tables begin with and that may be somewhere else when the archive
-    /// is used, as `sys.prefix`. Its position is its meaning.
+    /// Adds a directory, such as `sys.prefix`, that is a prefix of paths in the tables and may be at another path
+    /// when the archive is used. The order of the calls says which directory it is.
     pub fn root(&mut self, path: &str) {
         let text = self.text(path);
         self.roots.push(text);
     }
 
     /// Adds a module. Without code it is an extension module that is linked into the interpreter, or a source file that
-    /// cannot be archived. `frozensets` are indices that [`Self::frozenset`] returned, of all sets that its code can
-    /// reach.
+    /// cannot be archived. `frozensets` has the indices of all sets that its code can reach ([`Self::frozenset`]
+    /// returns them).
     pub fn module(&mut self, module: NewModule, frozensets: &[u32]) {
         let first_use = self.frozenset_uses.len() as u32;
         self.frozenset_uses.extend_from_slice(frozensets);
@@ -244,7 +244,7 @@ impl TablesBuilder {
         });
     }
 
-    /// Announces all directories, before the first [`Self::entries`].
+    /// Adds a directory. All directories must be added before the first call of [`Self::entries`].
     pub fn directory(&mut self, path: &str, mtime_ns: i64) {
         let index = self.directories.len() as u32;
         let text = self.text(path);
@@ -258,9 +258,9 @@ impl TablesBuilder {
         });
     }
 
-    /// Lists a directory: each importable name with the file it is imported from, relative to the
-    /// directory, or `None` where only the file system can tell. A package whose own directory is not
-    /// in the index is left to the file system too.
+    /// Adds the entries of a directory: each importable name with the file that it is imported from, relative to
+    /// the directory, or `None` if only the file system can tell. If the directory of a package is not in the
+    /// index, only the file system can tell about the package, too.
     pub fn entries(&mut self, path: &str, entries: &[(&str, Option<&str>)]) {
         let Some(&directory) = self.directory_index.get(path) else {
             return;
@@ -305,7 +305,7 @@ impl TablesBuilder {
             .push((hash, (object / OBJECT_ALIGNMENT) as u32));
     }
 
-    /// Says where the object of an archive of one object lies.
+    /// Sets the memory offset of the object of an archive of one object.
     pub fn object(&mut self, offset: u64) {
         self.object = offset;
     }
@@ -340,7 +340,7 @@ impl TablesBuilder {
     }
 }
 
-/// Path of an entry as `importlib` spells it (`_path_join` in Lib/importlib/_bootstrap_external.py).
+/// The path of an entry as `importlib` builds it (`_path_join` in Lib/importlib/_bootstrap_external.py).
 fn join(directory: &str, file: &str) -> String {
     format!(
         "{}/{file}",
@@ -363,7 +363,7 @@ fn slot_count(keys: usize) -> usize {
     (keys + keys / 3 + 1).next_power_of_two()
 }
 
-/// Keys of records with their indices, as slots have them.
+/// Keys of records with the values that their slots get: index plus 1.
 fn numbered(keys: &[u64]) -> Vec<(u64, u32)> {
     keys.iter().copied().zip(1..).collect()
 }
@@ -384,7 +384,7 @@ fn slots(keyed: &[(u64, u32)]) -> Vec<Slot> {
     slots
 }
 
-/// The tables of an archive, for looking things up.
+/// The tables of an archive, for look-ups.
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
     text: &'a [u8],
@@ -418,7 +418,7 @@ impl<'a> Tables<'a> {
             }
         };
         if contents.intern_tags.count != contents.intern_slots.count {
-            return Err(Rejection::Tables("strings have other tags than slots"));
+            return Err(Rejection::Tables("the numbers of tags and slots differ"));
         }
         Ok(Self {
             text: records(section, contents.text)?,
@@ -478,7 +478,7 @@ impl<'a> Tables<'a> {
         (0..self.directories.len() as u32).filter_map(move |index| tables.directory_at(index))
     }
 
-    /// What a directory holds under a name; `None` if nothing.
+    /// What a directory has under a name; `None` if it has nothing.
     pub fn entry(&self, directory: Directory<'a>, name: &str) -> Option<Entry<'a>> {
         let first = directory.first_entry as usize;
         let last = first.checked_add(directory.entries as usize);
@@ -525,7 +525,7 @@ impl<'a> Tables<'a> {
         taken.copied().map(Slot::object)
     }
 
-    /// All frozensets; one that is an element of another comes before it.
+    /// All frozensets. A set that is an element of another set comes before it.
     pub fn all_frozensets(&self) -> impl Iterator<Item = FrozenSet> + use<'a> {
         self.frozensets.iter().copied()
     }
@@ -599,13 +599,13 @@ fn records<T: FromBytes + Immutable + KnownLayout>(
         .map_err(|_| outside)
 }
 
-/// The half of a hash that slots have; the other half says where to begin looking.
+/// The half of a hash that slots contain. The other half is the index of the first slot to look at.
 fn half(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// What tells most slots that do not match, in a table of bytes: most strings that a program interns are not in the
-/// archive, and finding that out shall touch few pages. 0 is for free slots.
+/// The tag of a slot: one byte that rules out most slots that do not match. Most strings that a program interns are not
+/// in the archive, and a table of bytes lets a look-up find that out on few pages. 0 is the tag of free slots.
 fn tag(half: u32) -> u8 {
     ((half >> 24) as u8).max(1)
 }
@@ -615,7 +615,7 @@ fn tags(slots: &[Slot]) -> Vec<u8> {
     slots.iter().map(tag).collect()
 }
 
-/// The slots that may be those of a hash.
+/// The slots that may belong to a hash.
 fn candidates(slots: &[Slot], hash: u64) -> impl Iterator<Item = Slot> {
     let mask = slots.len() - 1;
     (0..slots.len())

@@ -1,4 +1,4 @@
-//! What is written can be read, and what was damaged is refused by name.
+//! A written archive can be read, and each damage is refused with its name.
 
 mod common;
 
@@ -143,7 +143,7 @@ proptest! {
         }
     }
 
-    /// Whatever the bytes, parsing and looking things up neither panics nor runs for ever.
+    /// With any bytes, parsing and look-ups neither panic nor loop forever.
     #[test]
     fn damaged_tables_are_harmless(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
@@ -163,7 +163,7 @@ proptest! {
         }
     }
 
-    /// A header whose checksum has been made right again still cannot lie about places.
+    /// Positions in a header are checked even if its checksum is correct.
     #[test]
     fn a_lying_header_is_harmless(
         changes in proptest::collection::vec((24..400usize, any::<u8>()), 1..6),

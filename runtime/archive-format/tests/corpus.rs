@@ -1,4 +1,4 @@
-//! A corpus of broken archives, one for each way in which they are refused, and a fuzzer that looks for more.
+//! A corpus of broken archives, one for each reason to refuse an archive, and a fuzzer that looks for more reasons.
 
 mod common;
 
@@ -10,8 +10,8 @@ use common::{check, contents, look_up, sample};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A line for each: `length;offset:hexadecimal bytes;…`. With `right` in front, the checksums of the header and
-/// of the tables are made right again.
+/// One line for each archive: `length;offset:hexadecimal bytes;…`. With `right` in front, the checksums of the header
+/// and of the tables are corrected after the change.
 const CORPUS: &str = include_str!("corpus.txt");
 
 /// Changes to the sample.
@@ -119,7 +119,7 @@ impl Change {
     }
 }
 
-/// Writes the checksums that the changed tables and the changed header ought to have.
+/// Writes the correct checksums of the changed tables and the changed header.
 fn make_right(file: &mut [u8], sample: &[u8], before: &Header) {
     let tables = before.section(SectionKind::Tables);
     let now = content_hash(&contents(file, tables)).to_le_bytes();
@@ -139,7 +139,7 @@ fn make_right(file: &mut [u8], sample: &[u8], before: &Header) {
     }
 }
 
-/// What becomes of a file, in words without its numbers. One that is taken is read as far as possible.
+/// The result of the check of a file, as text without numbers. A file that is accepted is read completely.
 fn outcome(file: &[u8]) -> String {
     match check(file) {
         Ok(header) => {
@@ -160,7 +160,7 @@ fn outcome(file: &[u8]) -> String {
                 .filter(|part| !part.is_empty())
                 .collect();
             let reason = numberless.join("#");
-            // Any text may stand where the facts are.
+            // The values of facts may be any text.
             let made_for = "it was made for";
             if reason.starts_with(made_for) {
                 format!("{made_for} something else")
@@ -184,7 +184,7 @@ fn the_corpus_is_refused_as_ever() {
     insta::assert_snapshot!(outcomes.collect::<String>());
 }
 
-/// What the corpus has no line for is printed as one. `CDS_FUZZ_ROUNDS` asks for more rounds.
+/// If the corpus has no line for an outcome, the test prints one. `CDS_FUZZ_ROUNDS` is the number of rounds.
 #[test]
 fn there_is_no_outcome_that_the_corpus_lacks() {
     let rounds = std::env::var("CDS_FUZZ_ROUNDS").map_or(20_000, |rounds| rounds.parse().unwrap());

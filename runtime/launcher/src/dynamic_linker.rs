@@ -1,5 +1,5 @@
-//! Loading the dynamic linker and entering it, as the kernel does for programs that ask for one (Linux,
-//! fs/binfmt_elf.c, `load_elf_binary()`).
+//! Loads and enters the dynamic linker, as the kernel does for programs that ask for one (Linux, fs/binfmt_elf.c,
+//! `load_elf_binary()`).
 
 use core::arch::asm;
 use core::ffi::{CStr, c_void};
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use startup_image::start::auxiliary_vector;
 
-/// Where it lies: what the system's compiler names in other programs.
+/// The path of the dynamic linker: the one that the system's compiler writes into programs.
 const PATH: &CStr = {
     let path = concat!(env!("CDS_DYNAMIC_LINKER"), "\0");
     match CStr::from_bytes_with_nul(path.as_bytes()) {
@@ -21,26 +21,27 @@ const PATH: &CStr = {
 };
 
 const PAGE: u64 = startup_image::PAGE;
-/// As many segments has no dynamic linker, and no interpreter.
+/// An upper limit of segments. No dynamic linker and no interpreter has as many.
 const MOST_SEGMENTS: usize = 32;
 
 unsafe extern "C" {
-    /// Where the C library starts a program.
+    /// The entry point of the C library.
     fn _start();
 }
 
-/// The program's headers, as the dynamic linker is to see them: with one that names it.
+/// The program headers that the dynamic linker gets: those of the program, and one that names the dynamic linker.
 static mut HEADERS: [Segment; MOST_SEGMENTS] = {
-    // SAFETY: zeros are a header of type PT_NULL.
+    // SAFETY: a header is a structure of integers; zeros are a header of type PT_NULL.
     unsafe { mem::zeroed() }
 };
 
 /// Starts the program in the ordinary way.
 ///
 /// # Safety
-/// The stack is as the kernel has made it, and nobody has a reference to it.
+/// The stack is as the kernel has made it, and no code has a reference to it.
 pub unsafe fn enter(stack: *mut u64) -> ! {
-    // SAFETY: the caller passes the stack that the kernel has made.
+    // SAFETY: the caller passes the stack that the kernel has made, and `load()` returns the entry point of the dynamic
+    // linker.
     unsafe {
         let Some((base, entry)) = load() else { fail() };
         amend(stack, base);
@@ -56,12 +57,13 @@ pub unsafe fn enter(stack: *mut u64) -> ! {
     }
 }
 
-/// Puts into the auxiliary vector what it would say of a program that asks for a dynamic linker.
+/// Changes the auxiliary vector to what the kernel passes for a program that asks for a dynamic linker.
 ///
 /// # Safety
-/// That of [`enter`].
+/// The same as for [`enter`].
 unsafe fn amend(stack: *mut u64, base: u64) {
-    // SAFETY: the stack is that of `enter()`; the program's headers are mapped, and there is room for as many.
+    // SAFETY: the caller passes the stack of the kernel. The program's headers are mapped, and `HEADERS` has room for
+    // them, which is checked. No other thread uses `HEADERS`.
     unsafe {
         let (pairs, count) = auxiliary_vector(stack);
         let pairs = slice::from_raw_parts_mut(pairs, count);
@@ -104,18 +106,18 @@ unsafe fn amend(stack: *mut u64, base: u64) {
     }
 }
 
-/// Maps the dynamic linker; returns its base address and its entry point.
+/// Maps the dynamic linker and returns its base address and its entry point.
 fn load() -> Option<(u64, u64)> {
     let file =
         rustix::fs::openat(CWD, PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // SAFETY: a structure of integers.
+    // SAFETY: `Header` is a structure of integers, for which zeros are valid.
     let mut header: Header = unsafe { mem::zeroed() };
     read(&file, slice::from_mut(&mut header), 0)?;
     let count = usize::from(header.e_phnum);
     if !header.e_ident.starts_with(b"\x7fELF") || count > MOST_SEGMENTS {
         return None;
     }
-    // SAFETY: a structure of integers.
+    // SAFETY: `Segment` is a structure of integers, for which zeros are valid.
     let mut segments: [Segment; MOST_SEGMENTS] = unsafe { mem::zeroed() };
     read(&file, &mut segments[..count], header.e_phoff)?;
     let segments = &segments[..count];
@@ -128,7 +130,7 @@ fn load() -> Option<(u64, u64)> {
         .map(|segment| segment.p_vaddr + segment.p_memsz)
         .max()?;
     let private = MapFlags::PRIVATE;
-    // SAFETY: takes no address that is in use.
+    // SAFETY: the kernel chooses an unused address.
     let base = unsafe {
         let bytes = end.next_multiple_of(PAGE) as usize;
         rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), private).ok()?
@@ -141,7 +143,7 @@ fn load() -> Option<(u64, u64)> {
         let end = (base + segment.p_vaddr + segment.p_memsz).next_multiple_of(PAGE);
         let mapped = in_file.next_multiple_of(PAGE);
         let protection = protection(segment.p_flags);
-        // SAFETY: all of it lies in what was just reserved.
+        // SAFETY: the segment lies in the range that was reserved above, and nothing else uses this range.
         unsafe {
             rustix::mm::mmap(
                 start,
@@ -186,21 +188,21 @@ fn protection(flags: u32) -> ProtFlags {
 /// Fills structures of integers from a file.
 fn read<T: Copy>(file: &OwnedFd, values: &mut [T], offset: u64) -> Option<()> {
     let bytes = size_of_val(values);
-    // SAFETY: each combination of bits is an integer.
+    // SAFETY: the buffer covers the values, and the callers pass structures of integers, for which all bytes are valid.
     let buffer = unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), bytes) };
     (rustix::io::pread(file, buffer, offset) == Ok(bytes)).then_some(())
 }
 
-/// There is no way to start the program.
+/// Reports that the dynamic linker cannot be loaded, and ends the process.
 fn fail() -> ! {
     const COMMAND_NOT_FOUND: u64 = 127;
-    // SAFETY: file descriptor 2 is the standard error, open or not.
+    // SAFETY: the descriptor is only written to; if standard error is closed, the write fails.
     let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(2) };
     for text in [&b"python: cannot load "[..], PATH.to_bytes(), b"\n"] {
         let _ = rustix::io::write(stderr, text);
     }
     loop {
-        // SAFETY: ends the process.
+        // SAFETY: the call ends the process and takes no addresses.
         unsafe {
             startup_image::system_call::call(
                 libc::SYS_exit_group as u64,

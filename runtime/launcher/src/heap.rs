@@ -1,4 +1,4 @@
-//! Memory that is only taken, and given back as a whole: a launch takes less than a millisecond.
+//! An allocator that frees nothing until [`release`] frees all: a launch takes less than a millisecond.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
@@ -9,7 +9,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use startup_image::places::HEAP;
 
 struct Heap {
-    /// The next free address; zero before anything was taken.
+    /// The next free address; zero before the first allocation.
     next: AtomicUsize,
 }
 
@@ -24,17 +24,17 @@ fn start() -> *mut c_void {
     ptr::with_exposed_provenance_mut(HEAP.start as usize)
 }
 
-// SAFETY: addresses are given out once, inside of what is mapped; there is one thread.
+// SAFETY: each address is returned only once and lies in the mapping, and the process has only one thread.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut next = self.next.load(Ordering::Relaxed);
         if next == 0 {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
-            // SAFETY: takes no address that is in use.
+            // SAFETY: `MAP_FIXED_NOREPLACE` replaces no memory that is in use.
             let mapped = unsafe {
                 mmap_anonymous(start(), BYTES, ProtFlags::READ | ProtFlags::WRITE, flags)
             };
-            // A kernel before 4.17 takes the address for a wish.
+            // A kernel before 4.17 treats the address as a hint.
             if !mapped.is_ok_and(|mapped| mapped == start()) {
                 return ptr::null_mut();
             }
@@ -53,13 +53,14 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, _memory: *mut u8, _layout: Layout) {}
 }
 
-/// Gives all of it back.
+/// Frees all memory.
 ///
 /// # Safety
-/// Nobody has anything of it any more.
+/// Nothing refers to memory of this allocator any more.
 pub unsafe fn release() {
     if ALLOCATOR.next.swap(0, Ordering::Relaxed) != 0 {
-        // SAFETY: the caller knows that nobody uses it any more. A failure leaves it mapped, which harms nobody.
+        // SAFETY: the caller guarantees that nothing uses the memory. If the call fails, the memory stays mapped, which
+        // does no harm.
         let _ = unsafe { munmap(start(), BYTES) };
     }
 }

@@ -1,15 +1,14 @@
 //! The interpreter's entry point.
 //!
-//! The interpreter's file asks for no dynamic linker (`ld --no-dynamic-linker`), so that the kernel starts this code at
-//! once. If a startup image fits, it takes the process's place, and neither the C library nor any other has to be
-//! loaded. Otherwise the [`dynamic_linker`] is loaded and entered, as the kernel would have done it, and the interpreter
-//! starts as usual.
+//! The interpreter's file asks for no dynamic linker (`ld --no-dynamic-linker`), so the kernel starts this code first.
+//! If a startup image fits, this code restores it, and no library has to be loaded. Otherwise it loads and enters the
+//! [`dynamic_linker`], as the kernel would have done, and the interpreter starts in the ordinary way.
 //!
-//! Nothing is relocated yet, there is no C library and no thread pointer: this is made into an object of its own that
-//! may refer to no other symbols than the two that `xtask` knows of.
+//! When this code runs, nothing is relocated, and there is no C library and no thread pointer. So the launcher is
+//! linked into an object of its own that may refer to no other symbols than the two that `xtask` allows.
 
 #![cfg(target_arch = "x86_64")]
-// Lints and editors build it with the standard library, since that has what unwinding needs.
+// Lints and editors build the crate with the standard library, because it has what unwinding needs.
 #![cfg_attr(panic = "abort", no_std)]
 
 mod dynamic_linker;
@@ -32,18 +31,19 @@ define_memory_functions!("");
 const REFUSAL_BYTES: usize = 1024;
 
 unsafe extern "C" {
-    /// Why the process is not restored: text, and a NUL; the last byte says whether no process would be.
+    /// Why the process is not restored: a text and a NUL. The last byte is 1 if no process can be restored from the
+    /// image.
     static mut _PyCDS_refusal: [u8; REFUSAL_BYTES];
 }
 
-/// What the kernel has put on the stack.
+/// The address of the stack that the kernel has made.
 static STACK: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Whether a startup image is asked for.
 static IS_ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
-// The kernel starts a program with zero in rdx, a dynamic linker that has been asked to run it (`ld.so ./python`) with
-// the address of its destructor (System V ABI, x86-64, 3.4.1).
+// The kernel starts a program with zero in rdx. A dynamic linker that runs the program (`ld.so ./python`) passes the
+// address of its destructor in rdx (System V ABI, x86-64, 3.4.1).
 global_asm!(
     ".globl cds_start",
     "cds_start:",
@@ -57,11 +57,11 @@ global_asm!(
 );
 
 /// # Safety
-/// The stack is as the kernel has made it, and nothing else runs.
+/// The stack is as the kernel has made it, and the process has no other thread.
 unsafe extern "C" fn launch(stack: *mut u64) -> ! {
     STACK.store(stack, Ordering::Relaxed);
-    // SAFETY: the caller passes the stack that the kernel has made, and nothing else runs; all that is allocated is
-    // dropped before the process goes on.
+    // SAFETY: the caller passes the stack that the kernel has made, and no other thread runs. All allocated values are
+    // dropped before `release()`.
     unsafe {
         launch_image(&Start::at(stack));
         #[cfg(panic = "abort")]
@@ -70,25 +70,26 @@ unsafe extern "C" fn launch(stack: *mut u64) -> ! {
     }
 }
 
-/// Restores an image, if one is asked for and fits.
+/// Restores an image if the start asks for one and it fits.
 ///
 /// # Safety
-/// That of [`launch`].
+/// The same as for [`launch`].
 unsafe fn launch_image(start: &Start) {
     let Some(request) = Request::of(start) else {
         return;
     };
     IS_ASKED_FOR.store(true, Ordering::Relaxed);
-    // SAFETY: nothing else runs, as for `launch()`.
+    // SAFETY: no other thread runs, and only the kernel and `heap` have mapped memory.
     if let Some(refusal) = unsafe { request.restore() } {
         refuse(refusal.text.as_bytes(), refusal.is_of_everybody);
     }
 }
 
-/// Tells the interpreter.
+/// Stores the reason where the interpreter reads it.
 fn refuse(reason: &[u8], is_of_everybody: bool) {
     let bytes = reason.len().min(REFUSAL_BYTES - 2);
-    // SAFETY: nothing else runs, and what is not written stays zero.
+    // SAFETY: no other thread runs, and at most `REFUSAL_BYTES - 2` bytes are copied, so that a NUL remains behind the
+    // text.
     unsafe {
         let refusal = (&raw mut _PyCDS_refusal).cast::<u8>();
         refusal.copy_from(reason.as_ptr(), bytes);
@@ -98,13 +99,14 @@ fn refuse(reason: &[u8], is_of_everybody: bool) {
     };
 }
 
-/// An error in here, as there is without memory, costs the image and not the start.
+/// After an error in this crate, for example without memory, the program starts in the ordinary way.
 #[cfg(panic = "abort")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     if IS_ASKED_FOR.load(Ordering::Relaxed) {
         refuse(b"the startup image is not used: internal error", false);
     }
-    // SAFETY: restoring does not panic once it has changed something.
+    // SAFETY: `launch()` has stored the stack of the kernel, and restoring does not panic after it has changed the
+    // process.
     unsafe { dynamic_linker::enter(STACK.load(Ordering::Relaxed)) }
 }

@@ -1,8 +1,8 @@
-//! What compilers call without being told to, and a C library has otherwise.
+//! Functions that compilers call implicitly and that a C library defines otherwise.
 //!
-//! As instructions of their own, since a compiler would make calls of loops.
+//! They are written in assembly language, because a compiler would turn loops into calls of these functions.
 
-/// Defines them, with names that begin with a text.
+/// Defines the functions. `$prefix` precedes their names.
 macro_rules! define_memory_functions {
     ($prefix:literal) => {
         // System V ABI, x86-64: rdi, rsi and rdx are the arguments, rax is the result, and the direction flag is clear.
@@ -14,7 +14,8 @@ macro_rules! define_memory_functions {
             "mov rcx, rdx",
             "rep movsb",
             "ret",
-            // void *memmove(void *to, const void *from, size_t bytes): backwards if `to` lies behind `from` in what is read.
+            // void *memmove(void *to, const void *from, size_t bytes): backwards if `to` lies in the range that is
+            // read.
             concat!(".globl ", $prefix, "memmove"),
             concat!($prefix, "memmove:"),
             "mov rax, rdi",
@@ -41,7 +42,7 @@ macro_rules! define_memory_functions {
             "rep stosb",
             "mov rax, r8",
             "ret",
-            // int memcmp(const void *a, const void *b, size_t bytes): eight at once while they are equal.
+            // int memcmp(const void *a, const void *b, size_t bytes): eight bytes at once while they are equal.
             concat!(".globl ", $prefix, "bcmp"),
             concat!($prefix, "bcmp:"),
             concat!(".globl ", $prefix, "memcmp"),

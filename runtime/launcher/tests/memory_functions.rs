@@ -1,4 +1,4 @@
-//! The launcher's memory functions do what the C library's do.
+//! The launcher's memory functions do the same as those of the C library.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -51,7 +51,7 @@ proptest! {
         let count = count.min(SIZE - start);
         let mut filled = [1; SIZE];
         let first = filled.as_mut_ptr();
-        // SAFETY: the range lies in the array. Only the lowest byte of the value counts.
+        // SAFETY: the range lies in the array. The function only uses the lowest byte of the value.
         let result = unsafe { tested_memset(first.add(start), i32::from(byte) | 0x100, count) };
         prop_assert_eq!(result as usize - first as usize, start);
         let mut expected = [1; SIZE];
@@ -64,7 +64,7 @@ proptest! {
         let same = same.min(a.len()).min(b.len());
         let b = [&a[..same], &b[same..]].concat();
         let count = a.len().min(b.len());
-        // SAFETY: both have so many bytes.
+        // SAFETY: both vectors have at least `count` bytes.
         let (ordered, equal) = unsafe {
             (
                 tested_memcmp(a.as_ptr(), b.as_ptr(), count),
@@ -79,7 +79,7 @@ proptest! {
     #[test]
     fn measures(text in "[a-z]{0,40}") {
         let text = CString::new(text).unwrap();
-        // SAFETY: it ends with a NUL.
+        // SAFETY: the text ends with a NUL.
         prop_assert_eq!(unsafe { tested_strlen(text.as_ptr()) }, text.count_bytes());
     }
 }

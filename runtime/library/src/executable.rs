@@ -1,4 +1,4 @@
-//! The file that the interpreter is in: where it is loaded, and which build of it that is.
+//! The file that contains the interpreter: its addresses in memory, and its build id.
 
 use std::ffi::c_void;
 use std::{ptr, slice};
@@ -7,19 +7,19 @@ use startup_image::elf;
 
 use crate::cpython::anchor;
 
-/// The executable or shared library that the interpreter's static objects lie in.
+/// The executable or shared library that contains the interpreter's static objects.
 pub struct Executable {
-    /// Addresses of its loaded segments.
+    /// Address ranges of its loaded segments.
     segments: Vec<(u64, u64)>,
-    /// The linker's hash of its contents, in hexadecimal.
+    /// The linker's hash of the file's contents, in hexadecimal.
     build_id: Option<String>,
 }
 
 impl Executable {
-    /// Looks the executable up among all loaded ones (`dl_iterate_phdr(3)`).
+    /// Searches the loaded executables and libraries (`dl_iterate_phdr(3)`).
     pub fn current() -> Option<Self> {
         let mut found = None;
-        // SAFETY: the callback gets `found` and does not outlive this call.
+        // SAFETY: the callback gets `found` and is not called after this call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut found).cast()) };
         found
     }
@@ -28,18 +28,18 @@ impl Executable {
         self.build_id.as_deref()
     }
 
-    /// Up to `bytes` bytes of it from an address on; none if they are not part of it.
+    /// Copies up to `bytes` bytes from an address on. None if the address is not in a loaded segment.
     pub fn copy(&self, address: u64, bytes: usize) -> Option<Vec<u8>> {
         let mut segments = self.segments.iter();
         let &(_, end) = segments.find(|&&(start, end)| (start..end).contains(&address))?;
         let addresses = address..end.min(address.saturating_add(bytes as u64));
-        // Byte by byte, since memcpy() of more than one static object is an error to AddressSanitizer.
-        // SAFETY: they lie in a loaded segment. The GIL, which the caller holds, guards what changes.
+        // The copy is made byte by byte, because AddressSanitizer reports a memcpy() that spans several static objects.
+        // SAFETY: the bytes lie in a loaded segment. The GIL, which the caller holds, protects those that change.
         let byte = |address| unsafe { ptr::read_volatile(address as *const u8) };
         Some(addresses.map(byte).collect())
     }
 
-    /// Whether an object lies in it, which makes its address known at link time.
+    /// Whether the address lies in the executable. The address of such an object is known at link time.
     pub fn contains(&self, address: u64) -> bool {
         self.segments
             .iter()
@@ -52,7 +52,7 @@ unsafe extern "C" fn visit(
     _size: usize,
     found: *mut c_void,
 ) -> libc::c_int {
-    // SAFETY: `dl_iterate_phdr` passes a valid description of a loaded object, and `found` as it was given.
+    // SAFETY: `dl_iterate_phdr` passes a valid description of a loaded object, and the `found` that it was called with.
     let (info, found) = unsafe { (&*info, &mut *found.cast::<Option<Executable>>()) };
     // SAFETY: an object has `dlpi_phnum` program headers.
     let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
@@ -77,7 +77,7 @@ unsafe extern "C" fn visit(
         .iter()
         .filter(|header| header.p_type == libc::PT_NOTE)
         .map(|header| {
-            // SAFETY: notes are part of a loaded, readable segment.
+            // SAFETY: notes lie in a loaded, readable segment.
             unsafe {
                 slice::from_raw_parts(
                     (info.dlpi_addr + header.p_vaddr) as *const u8,

@@ -1,18 +1,18 @@
-//! Fault points: places where tests make the runtime panic, to see that the program goes on without it.
+//! Fault points: places where tests make the runtime panic, to check that the program continues without the archive.
 //!
-//! They exist in builds for tests only (`--profile debug`, `--profile sanitize`), where the variable `FAILPOINTS` says
-//! which of them fail, and when, in the words of the crate `fail`: `get_code=3*off->panic`.
+//! They exist only in builds for tests (`--profile debug`, `--profile sanitize`). There, the variable `FAILPOINTS`
+//! selects which of them fail, and when, in the syntax of the crate `fail`: `get_code=3*off->panic`.
 
-/// A place that tests make fail.
+/// A place that tests can make fail.
 #[inline(always)]
 pub fn point(_name: &str) {
     fail::fail_point!(_name);
 }
 
-/// Reads the variable.
+/// Reads the variable `FAILPOINTS`.
 pub fn read_environment() {
     if fail::has_failpoints() {
-        // The points stay as they are until the process ends.
+        // The fault points stay configured until the process ends.
         std::mem::forget(fail::FailScenario::setup());
     }
 }

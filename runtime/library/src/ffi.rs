@@ -1,7 +1,7 @@
 //! Every function that C calls, as declared in `Include/internal/pycore_cds.h`.
 //!
-//! Each is fenced the same way: what goes wrong, panics included, ends as the answer that makes the
-//! interpreter go on without the archive.
+//! All of them are protected in the same way: if something fails, even with a panic, the answer makes the interpreter
+//! continue without the archive.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
@@ -25,13 +25,13 @@ use crate::runtime::{self, Runtime};
 use crate::{archive_module, fault, image, report};
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c_int {
     std::panic::set_hook(Box::new(runtime::report_panic));
     fault::read_environment();
     let result = fenced("initialize", None, || {
-        // SAFETY: C passes the main interpreter before it has made any object.
+        // SAFETY: C passes the main interpreter before it has created any object.
         Some(unsafe { runtime::initialize(interp) })
     });
     let goes_on = result.map_or_else(runtime::may_go_without, |result| result.is_ok());
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_ImportingSite() {
     fenced("importing_site", (), || {
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn _PyCDS_ImportingSite() {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SiteImported() {
     fenced("site_imported", (), || {
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn _PyCDS_SiteImported() {
     });
 }
 
-/// What the start-up file of code-data-share does.
+/// Runs the code that code-data-share has in its start-up file.
 fn start_pycds() -> Result<()> {
     let environment = Object::import(c"cds.code_data_share.environment")?;
     environment.attribute(c"start")?.call(Vec::new())?;
@@ -76,7 +76,7 @@ fn start_pycds() -> Result<()> {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
     fenced("finalize", (), || {
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
     let Some(runtime) = runtime::for_interning() else {
@@ -100,13 +100,13 @@ pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyOb
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
     name: *mut PyObject,
     data: *const c_char,
 ) -> *mut PyObject {
-    // `_imp.get_frozen_object()` takes other data than the interpreter's own.
+    // `_imp.get_frozen_object()` can pass data that does not belong to the interpreter.
     let runtime = runtime::current().filter(|runtime| runtime.executable.contains(data as u64));
     let Some(runtime) = runtime else {
         return ptr::null_mut();
@@ -137,7 +137,7 @@ fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_GetCode(
     _module: *mut PyObject,
@@ -148,11 +148,11 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
         };
-        // SAFETY: the calling convention METH_FASTCALL.
+        // SAFETY: the arguments come from the calling convention METH_FASTCALL.
         let [name, path] = unsafe { arguments(args, count) }?;
         let module = name;
         let (Ok(name), Ok(path)) = (module.to_str(), path.to_str()) else {
-            // A lone surrogate or something that is no string: `importlib` deals with it.
+            // An argument has a lone surrogate or is not a string: `importlib` handles it.
             Raised.clear();
             return Ok(Object::none());
         };
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
     })
 }
 
-/// Takes notice of an answer about a module; it is frozen if it has no path.
+/// Counts an answer about a module. A frozen module has no path.
 fn counted(
     runtime: &Runtime,
     name: &str,
@@ -188,11 +188,11 @@ fn counted(
     }
 }
 
-/// Takes notice of what is searched for while an image is made.
+/// Records a search for a module while an image is taken.
 fn note_search([directory, name, loaders]: [Object; 3]) {
     let standard = loaders::standard(&loaders);
     let (Ok(directory), name) = (directory.to_str(), name.to_str()) else {
-        // Without a name that can be noted, its time is compared.
+        // The directory cannot be recorded. Then its modification time is compared.
         Raised.clear();
         return;
     };
@@ -204,7 +204,7 @@ fn note_search([directory, name, loaders]: [Object; 3]) {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindModule(
     _module: *mut PyObject,
@@ -213,16 +213,16 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
 ) -> *mut PyObject {
     fenced_question("find_module", || {
         if runtime::current().is_some_and(|runtime| runtime.options.image.is_some()) {
-            // SAFETY: the calling convention METH_FASTCALL.
+            // SAFETY: the arguments come from the calling convention METH_FASTCALL.
             note_search(unsafe { arguments(args, count) }?);
         }
         let runtime = runtime::current()
-            // With -vv `importlib` says which files it tries.
+            // With -vv, `importlib` prints which files it tries.
             .filter(|runtime| runtime.config.verbosity() < 2 && !runtime.layers.is_empty());
         let Some(runtime) = runtime else {
             return Ok(Object::none());
         };
-        // SAFETY: the calling convention METH_FASTCALL.
+        // SAFETY: the arguments come from the calling convention METH_FASTCALL.
         let [directory, name, loaders] = unsafe { arguments(args, count) }?;
         let (Ok(directory), Ok(name)) = (directory.to_str(), name.to_str()) else {
             Raised.clear();
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindPattern(
     module: *mut PyObject,
@@ -273,7 +273,7 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
         };
-        // SAFETY: the calling convention METH_FASTCALL.
+        // SAFETY: the arguments come from the calling convention METH_FASTCALL.
         let [key, function] = unsafe { arguments(args, count) }?;
         let Some(key) = Key::new(&key)? else {
             return Ok(Object::none());
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
         let Some(layers) = runtime.layers_for_code() else {
             return Ok(Object::none());
         };
-        // SAFETY: a function of a module is called with the module.
+        // SAFETY: the first argument of a module's function is the module.
         let sre = unsafe { Object::from_borrowed(module) };
         let found = runtime.stats.timed(Activity::FindPattern, || {
             patterns::find(layers, &runtime.compiler, &key, &function, &sre)
@@ -297,11 +297,11 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> c_int {
     fenced("postpones_gc", 0, || {
-        // SAFETY: C passes the calling thread's interpreter.
+        // SAFETY: C passes the interpreter of the calling thread.
         c_int::from(
             runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
         )
@@ -309,21 +309,21 @@ pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> 
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
-    // A process that was started for that has no program to run instead.
+    // A process that was started to take an image has no program to run if that fails.
     let is_asked = runtime::current().is_some_and(|runtime| runtime.options.image.is_some());
     let Some(status) = fenced("take_image", is_asked.then_some(1), image::take) else {
         return 0;
     };
-    // SAFETY: C passes a variable.
+    // SAFETY: C passes a pointer to a variable.
     unsafe { exit_code.write(status) };
     1
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_ModuleImported(
     _interp: *mut PyInterpreterState,
@@ -333,29 +333,29 @@ pub unsafe extern "C" fn _PyCDS_ModuleImported(
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_RecursionExceeded() {
     fenced("recursion_exceeded", (), image::recursion_exceeded);
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
-    // SAFETY: as the header says.
+    // SAFETY: C passes a module and the function that sets it up.
     let waits = fenced("set_up_or_wait", false, || unsafe {
         postponed::waits(module, set_up)
     });
     if waits {
         return 0;
     }
-    // SAFETY: as the header says.
+    // SAFETY: C passes a module and the function that sets it up.
     unsafe { set_up(module) }
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterState) -> c_int {
     fenced("finalize_restored", 0, || {
@@ -364,21 +364,21 @@ pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterStat
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_IsRestored() -> c_int {
     c_int::from(image::is_restored())
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_EndRestored(exit_code: c_int) {
     fenced("end_restored", (), || image::end_restored(exit_code));
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
     let Some(runtime) = runtime::for_interning() else {
@@ -391,7 +391,7 @@ pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const c_char) -> Init {
     fenced("find_linked_init", None, || {
@@ -403,7 +403,7 @@ pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const
 }
 
 /// # Safety
-/// As the header says.
+/// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__cds_archive() -> *mut PyObject {
     archive_module::init()

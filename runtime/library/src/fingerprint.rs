@@ -1,4 +1,4 @@
-//! What must be the same in the interpreter that wrote an archive and in the one that uses it.
+//! The fingerprint: what must be the same in the interpreter that wrote an archive and in the one that uses it.
 
 use std::fmt::Write;
 
@@ -8,15 +8,15 @@ use crate::cpython::config::Config;
 use crate::cpython::object;
 use crate::executable::Executable;
 
-/// The facts that an archive depends on, as `key=value` lines. The order is that in which a mismatch is
-/// reported: what tells a user most comes first.
+/// The facts that an archive depends on, as `key=value` lines. A mismatch is reported for the first fact that differs,
+/// so the facts that are most useful to a user come first.
 ///
-/// The build id stands for everything that is fixed when the interpreter is linked: version, magic number,
-/// ABI flags, architecture, the layout of every struct, the address of every static object.
+/// The build id represents everything that is fixed when the interpreter is linked: version, magic number, ABI flags,
+/// architecture, the layout of every struct, the address of every static object.
 pub fn facts(config: &Config, executable: &Executable, lower: Option<&Header>) -> Option<String> {
     let mut facts = String::new();
     let mut fact = |key: &str, value: &str| {
-        // A value with a newline cannot be told from two facts.
+        // A value with a newline would look like two facts.
         let value = value.replace('\n', "?");
         writeln!(facts, "{key}={value}").ok()
     };
@@ -39,25 +39,26 @@ pub fn facts(config: &Config, executable: &Executable, lower: Option<&Header>) -
     Some(facts)
 }
 
-/// The facts that options of one process decide.
+/// The facts that depend on the options of one process.
 const OPTIONS: [&str; 3] = [
     "optimization level",
     "column numbers in code",
     "pycache prefix",
 ];
 
-/// Whether an archive is refused for an option of this process, and fits others of the same interpreter.
+/// Whether an archive is rejected because of an option of this process, but fits other processes of the same
+/// interpreter.
 pub fn is_option_mismatch(rejection: &Rejection) -> bool {
     matches!(rejection, Rejection::Fact { key, .. } if OPTIONS.contains(&key.as_str()))
 }
 
-/// The fact that names the build of the interpreter.
+/// The fact that identifies the build of the interpreter.
 pub const BUILD: &str = "interpreter build";
 
-/// The fact that names the archive which another one refers into.
+/// The fact that identifies the lower layer of an archive.
 const LOWER_LAYER: &str = "standard library archive";
 
-/// Whether an archive refers into another one.
+/// Whether an archive has a lower layer, to whose objects it refers.
 pub fn has_lower_layer(header: &Header) -> bool {
     header
         .fact(LOWER_LAYER)

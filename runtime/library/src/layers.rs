@@ -1,4 +1,4 @@
-//! The archives in use: that of the standard library, and on top of it the one that the user named.
+//! The archives in use: the standard library's, and on top of it the one that the user named.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::reader::{Candidate, OpenError};
 pub struct Layer {
     pub archive: Mapped,
     roots: OnceLock<Roots>,
-    /// Memory offsets of interned strings that are not to be found, since the interpreter has them elsewhere.
+    /// Memory offsets of interned strings that must not be found here, because the interpreter has interned an equal
+    /// string before.
     hidden: HashSet<u64>,
 }
 
@@ -30,12 +31,12 @@ impl Layer {
         }
     }
 
-    /// Whether the interned string at a memory offset has a twin that was there first.
+    /// Whether the interned string at a memory offset is hidden by an equal string that was interned before.
     pub fn hides(&self, offset: u64) -> bool {
         self.hidden.contains(&offset)
     }
 
-    /// The roots of its paths. Only after the paths of the interpreter have been configured.
+    /// The roots of the archive's paths. Call this only after the interpreter's paths have been configured.
     pub fn roots(&self, config: &Config) -> &Roots {
         self.roots
             .get_or_init(|| Roots::new(self.archive.tables.roots(), config))
@@ -45,23 +46,23 @@ impl Layer {
 /// All archives in use.
 #[derive(Default)]
 pub struct Layers {
-    /// Comes with the interpreter.
+    /// The archive that comes with the interpreter.
     pub standard: Option<Layer>,
-    /// The one that the user asked for.
+    /// The archive that the user named.
     pub named: Option<Layer>,
-    /// One that the program has loaded.
+    /// An archive that the program has loaded at run time.
     late: OnceLock<Layer>,
 }
 
-/// What could not be used.
+/// An archive that cannot be used.
 pub struct Unusable {
     pub path: PathBuf,
     pub reason: OpenError,
 }
 
 impl Layers {
-    /// Opens what the options ask for. Nothing is said of a standard library archive that cannot be used: it
-    /// was not asked for.
+    /// Opens the archives that the options select. A standard library archive that cannot be used is not reported,
+    /// because the user did not ask for it.
     pub fn open(
         options: &Options,
         config: &Config,
@@ -82,19 +83,20 @@ impl Layers {
         }
     }
 
-    /// The layers, from the one that is asked first.
+    /// The layers, in the order in which they are searched.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
         let late = self.late.get().into_iter();
         late.chain(&self.named).chain(&self.standard)
     }
 
-    /// The layers, from the lowest. What most programs share is found there, without looking into the others.
+    /// The layers, starting with the lowest. What most programs have in common is found there, without searching the
+    /// others.
     pub fn iter_from_lowest(&self) -> impl Iterator<Item = &Layer> {
         let layers = self.standard.iter().chain(&self.named);
         layers.chain(self.late.get())
     }
 
-    /// Adds an archive that the program has loaded; none if there is one already.
+    /// Adds an archive that the program has loaded. None if it has already loaded one.
     pub fn add_late(&self, layer: Layer, hidden: HashSet<u64>) -> Option<&Layer> {
         self.late.set(Layer { hidden, ..layer }).ok()?;
         self.late.get()
@@ -104,7 +106,7 @@ impl Layers {
         self.iter().next().is_none()
     }
 
-    /// Number of code objects in all layers.
+    /// The number of code objects in all layers.
     pub fn code_count(&self) -> u32 {
         self.iter()
             .map(|layer| layer.archive.header.code_count)
@@ -130,11 +132,12 @@ impl Opener<'_> {
         }
     }
 
-    /// An archive that stands by itself is used without the standard library's: it has its own copies of strings that
-    /// the other has too, of which only one can be interned, and it wants to lie at the same address.
+    /// An archive without a lower layer is used without the standard library's archive. It contains its own copies of
+    /// strings that the other archive also has, of which only one can be interned, and both request the same address.
     fn named(&self, path: &Path) -> Result<(Layers, Option<Unusable>), OpenError> {
         let candidate = Candidate::open(path)?;
-        // Most of it is for this program, which cannot be said of the standard library's.
+        // Most of this archive is for this program. The same is not true for the standard library's archive, which is
+        // not read ahead.
         candidate.read_ahead();
         let is_upper = fingerprint::has_lower_layer(&candidate.header);
         let mut layers = if is_upper {
@@ -167,15 +170,15 @@ impl Opener<'_> {
     }
 }
 
-/// Where the archive of the standard library is, if there is one: beside `lib/pythonX.Y`, and not in it, since
-/// writing it there would change the directory that it describes.
+/// The path of the standard library's archive. It lies beside `lib/pythonX.Y` and not in it, because writing it there
+/// would change the directory that it describes.
 pub fn standard_archive() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let own = beside_library_of(&executable)?;
     if own.exists() {
         return Some(own);
     }
-    // An interpreter that was copied into a virtual environment has its library where it was copied from.
+    // An interpreter that was copied into a virtual environment has its library at the place from which it was copied.
     let settings = std::fs::read_to_string(executable.parent()?.parent()?.join("pyvenv.cfg"));
     let settings = settings.unwrap_or_default();
     let original = settings.lines().find_map(|line| {

@@ -1,13 +1,13 @@
-//! The archive runtime: maps a file of ready-made CPython objects and answers the import system from it.
+//! The archive runtime: maps a file of prepared CPython objects and answers the import system from it.
 //!
-//! Dependencies point one way: [`ffi`] is all that C calls; it asks [`runtime`], which keeps the mapped
-//! archive ([`reader`]) and answers for the import system ([`answer::catalog`], [`answer::intern`]). [`writer`] makes
-//! archives. Only [`cpython`] knows CPython's structs or calls its functions.
+//! Dependencies point in one direction. C calls only [`ffi`]. [`ffi`] calls [`runtime`], which keeps the mapped archive
+//! ([`reader`]) and answers the import system ([`answer::catalog`], [`answer::intern`]). [`writer`] writes archives.
+//! Only [`cpython`] knows CPython's structs and calls its functions.
 //!
-//! The first law: an archive may make a program faster, never different. Everything in here answers
-//! "not from the archive" when in doubt, and a panic ends as that answer too.
+//! The most important rule: an archive may make a program faster, but must never change what it does. In case of doubt,
+//! every function here answers "not from the archive"; a panic has the same result.
 
-// What only startup images need is left over where there are none.
+// Where startup images are not supported, the code that only they need is unused.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
 mod answer;

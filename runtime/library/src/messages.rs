@@ -1,6 +1,6 @@
-//! What the runtime says to people.
+//! Messages of the runtime for people.
 
-/// One line on stderr.
+/// Prints one line to stderr.
 pub fn complain(message: &str) {
     eprintln!("cds: {message}");
 }

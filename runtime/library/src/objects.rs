@@ -1,8 +1,9 @@
-//! Archives that a program loads when it runs, for the module `_cds`: of one object, of the types that code objects are
-//! made of, or of modules.
+//! Archives that a program loads at run time, for the module `_cds`. They contain one object, built from the types that
+//! code objects consist of, or modules.
 //!
-//! That is after many strings have been interned. An interned string must not get a twin, so what the archive has of
-//! those is replaced by the strings that are there already. Likewise the interpreter has given versions to code.
+//! By then, many strings have been interned, and an interned string must not exist twice. So references to an archived
+//! string are redirected to the string that is already interned, if there is one. Likewise, the interpreter has already
+//! assigned versions to code objects.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::layers::Layer;
 use crate::reader::Candidate;
 use crate::runtime::Runtime;
 
-/// The type's name of the first object, in the order of nesting, that an archive cannot hold.
+/// The type name of the first object, in the order of nesting, that an archive cannot contain.
 pub fn find_unsuitable(object: &Object) -> Option<String> {
     match object.kind() {
         Some(Kind::Tuple | Kind::FrozenSet) => match object.to_items() {
@@ -31,10 +32,10 @@ pub fn find_unsuitable(object: &Object) -> Option<String> {
     }
 }
 
-/// Maps the archive at `path`, and returns its object; none if it is empty.
+/// Maps the archive at `path`, and returns its object. None if it contains no object.
 ///
 /// # Errors
-/// `OSError` if the archive cannot be used, or one has been loaded already.
+/// `OSError` if the archive cannot be used, or if one has already been loaded.
 pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
     let error = |reason: &str| Raised::new(Exception::Os, &format!("cannot use {path}: {reason}"));
     let candidate = Candidate::open(Path::new(path)).map_err(|e| error(&e.to_string()))?;
@@ -61,12 +62,12 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
             return Err(error("it is damaged"));
         };
         let string = string.cast().as_ptr();
-        // SAFETY: the archive was written with a str there, and nothing else has been told of it.
+        // SAFETY: the archive was written with a str at this offset, and no other code uses the archive yet.
         let elsewhere =
             unsafe { intern::find(&runtime.layers, string).or_else(|| interned::find(string)) };
         if let Some(elsewhere) = elsewhere {
             hidden.insert(offset);
-            // The archive refers to it from now on, and archives are never unmapped.
+            // From now on the archive refers to this string. Archives are never unmapped, so the reference is kept.
             twins.insert(string as u64, elsewhere.into_ptr() as u64);
         }
     }
@@ -76,7 +77,7 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
                 return Err(error("it is damaged"));
             };
             let place = place.cast::<u64>().as_ptr();
-            // SAFETY: a pointer inside a writable section, which nobody else has been told of.
+            // SAFETY: the place is a pointer inside a writable section, and no other code uses the archive yet.
             unsafe {
                 if let Some(twin) = twins.get(&*place) {
                     *place = *twin;
@@ -84,7 +85,7 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
             }
         }
     }
-    // In this order those inside others come first.
+    // In this order, a set inside another set is filled first.
     for set in layer.archive.tables.all_frozensets() {
         if !catalog::fill_frozenset(&layer.archive, set)? {
             return Err(error("it is damaged"));
@@ -93,7 +94,7 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
     for module in layer.archive.tables.modules() {
         let code = module.code.and_then(|code| layer.archive.object(code));
         let Some((code, _)) = code else { continue };
-        // SAFETY: inside a section of objects, which begin with a header.
+        // SAFETY: the offset lies in a section of objects, and each object begins with a header.
         unsafe {
             if archived::is_code(code.cast().as_ptr()) {
                 archived::forget_version(&Object::from_borrowed(code.cast().as_ptr()))?;
@@ -103,7 +104,7 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
     let layer = runtime
         .layers
         .add_late(layer, hidden)
-        .ok_or_else(|| error("another archive has been loaded"))?;
+        .ok_or_else(|| error("another archive is already loaded"))?;
     let root = layer
         .archive
         .tables
@@ -112,7 +113,7 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
     let Some((root, room)) = root else {
         return Ok(None);
     };
-    // SAFETY: `room` bytes from there on are mapped; a tuple of one was written.
+    // SAFETY: `room` bytes from this address on are mapped. The writer stores the object in a tuple with one item.
     let items =
         unsafe { archived::tuple(root.cast().as_ptr(), room).map(|root| root.tuple_items()) };
     Ok(items.and_then(|items| items.into_iter().next()))

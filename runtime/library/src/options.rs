@@ -1,5 +1,5 @@
-//! What the user asked for: `-X cds…` options, or `PYTHON_CDS…` environment variables, which count less and
-//! not at all under `-E` and `-I`.
+//! The options of the user: `-X cds…` options, and `PYTHON_CDS…` environment variables. An option overrides a variable,
+//! and `-E` and `-I` disable the variables.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -15,12 +15,12 @@ use crate::cpython::config::Config;
 pub struct Options {
     /// The archive to use (`-X cds=FILE`).
     pub archive: Choice,
-    /// Whether a variable names the archive, which processes inherit that have other options.
+    /// Whether the archive is named by a variable. Child processes inherit variables, and may have other options.
     pub is_inherited: bool,
-    /// The same archive, to be written or renewed if it lacked something (`-X cds_auto=FILE`).
+    /// The archive that is used and is also written or renewed when it lacks something (`-X cds_auto=FILE`).
     pub auto: Option<Auto>,
-    /// Exit if the archive cannot be used, verify all of it, and map what must never be written
-    /// read-only (`-X cds_strict`).
+    /// Exit if the archive cannot be used, verify the whole file, and map the section that is never written read-only
+    /// (`-X cds_strict`).
     pub strict: bool,
     /// Append the name of each loaded module to this file (`-X cds_trace=FILE`).
     pub trace: Option<PathBuf>,
@@ -30,25 +30,25 @@ pub struct Options {
     pub stats: Option<StatsTarget>,
     /// Take a startup image instead of running a program (`-X cds_image=REQUEST`).
     pub image: Option<PathBuf>,
-    /// Settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`) wait for the package `cds`.
+    /// Whether there are settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`), which the package `cds` handles.
     pub pycds: bool,
 }
 
-/// What renews itself.
+/// An archive that renews itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auto {
-    /// As it was given.
+    /// The path as the user gave it.
     pub archive: PathBuf,
-    /// Its absolute path: programs change their directory.
+    /// The absolute path, since programs change their working directory.
     pub target: PathBuf,
-    /// The startup image beside it, too (`-X cds_auto=FILE,image`).
+    /// Whether the startup image beside it is renewed, too (`-X cds_auto=FILE,image`).
     pub has_image: bool,
-    /// Where the process was started.
+    /// The working directory at the start of the process.
     pub directory: PathBuf,
 }
 
 impl Auto {
-    /// The value of `-X cds_auto`, or of the variable, that is not empty.
+    /// Parses the value of `-X cds_auto` or of the variable. The value is not empty.
     pub fn of_option(value: &str) -> Self {
         let with_image = value.strip_suffix(WITH_IMAGE);
         let archive = PathBuf::from(with_image.unwrap_or(value));
@@ -60,24 +60,24 @@ impl Auto {
         }
     }
 
-    /// The image beside the archive, if that is wanted.
+    /// The path of the image beside the archive, if an image is wanted.
     pub fn image(&self) -> Option<PathBuf> {
         self.has_image.then(|| image(&self.target))
     }
 
-    /// Where runs leave records.
+    /// The directory in which runs leave their records.
     pub fn records(&self) -> PathBuf {
         records(&self.target)
     }
 }
 
-/// Where the startup image of an archive is.
+/// The path of an archive's startup image.
 pub fn image(archive: &Path) -> PathBuf {
     let name = file_name::of_archive(archive.as_os_str().as_bytes());
     OsString::from_vec(name).into()
 }
 
-/// Where runs leave records for an archive.
+/// The directory in which runs leave their records for an archive.
 pub fn records(archive: &Path) -> PathBuf {
     beside(archive, ".runs")
 }
@@ -88,7 +88,7 @@ fn beside(archive: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Where statistics go.
+/// The destination of the statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatsTarget {
     Stderr,
@@ -97,7 +97,7 @@ pub enum StatsTarget {
 }
 
 impl StatsTarget {
-    /// The value of `-X cds_stats`, or of the variable.
+    /// Parses the value of `-X cds_stats` or of the variable.
     pub fn of_option(value: &str) -> Option<Self> {
         match value {
             "0" => None,
@@ -107,15 +107,15 @@ impl StatsTarget {
     }
 }
 
-/// Which archives to use.
+/// The archives to use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// That of the standard library.
+    /// The standard library's archive.
     #[default]
     Standard,
-    /// None, not even that.
+    /// No archive, not even the standard library's.
     Off,
-    /// One on top of it.
+    /// An archive on top of the standard library's.
     File(PathBuf),
 }
 
@@ -123,7 +123,7 @@ impl Options {
     pub fn read(config: &Config) -> Self {
         let options = config.x_options();
         let variable = |name: &str| {
-            // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
+            // A set-user-ID program must not take a file name from the environment of its caller (secure_getenv(3)).
             let trusted = config.uses_environment() && !is_set_user_id();
             trusted
                 .then(|| std::env::var(name).ok())
@@ -148,7 +148,7 @@ impl Options {
         };
         let flag = |name: &str| value(name).is_some_and(|value| value != "0");
         let archive = file("cds").or(pycds_archive.map(PathBuf::from));
-        // An archive that was chosen stays as it is.
+        // An archive that was chosen with `cds` is not renewed.
         let auto = value("cds_auto").filter(|value| !value.is_empty() && archive.is_none());
         let auto = auto.as_deref().map(Auto::of_option);
         let is_inherited = !options.iter().any(|(name, _)| name == "cds");
@@ -175,6 +175,6 @@ impl Options {
 }
 
 fn is_set_user_id() -> bool {
-    // SAFETY: reads the auxiliary vector.
+    // SAFETY: the call only reads the auxiliary vector.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }

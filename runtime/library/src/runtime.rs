@@ -1,4 +1,4 @@
-//! The state of the runtime in this process: the options, the mapped archive, what became of it.
+//! The state of the runtime in this process: the options, the mapped archives, and what has happened so far.
 
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
@@ -37,46 +37,46 @@ pub struct Runtime {
     restored: OnceLock<Restored>,
 }
 
-/// What a process that was restored from a startup image was started with.
+/// The options with which a process was started that was restored from a startup image.
 pub struct Restored {
     pub image: PathBuf,
     pub stats: Option<StatsTarget>,
     pub auto: Option<Auto>,
 }
 
-/// The process ends with exit status 1; the reason is on stderr.
+/// The process must end with exit status 1. The reason was reported on stderr.
 pub struct Exit;
 
 static CURRENT: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
-/// `-X cds_strict`, and whether a panic is reported. Known before there is a runtime.
+/// Whether `-X cds_strict` is given, and whether panics are reported. These are known before there is a runtime.
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
 static TELLS_PANICS: AtomicBool = AtomicBool::new(false);
 
-/// The runtime, if the main interpreter has been initialized and nothing has gone wrong since.
+/// The runtime, if the main interpreter was initialized and no panic has occurred since.
 pub fn current() -> Option<&'static Runtime> {
     for_interning().filter(|_| !HAS_PANICKED.load(Ordering::Acquire))
 }
 
-/// The runtime, even after a panic: an interned string that was handed out has to remain the one that is interned.
+/// The runtime, even after a panic: an archived string that was interned must stay the interned one.
 pub fn for_interning() -> Option<&'static Runtime> {
     // SAFETY: NULL or a leaked box.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
 }
 
-/// Ends all use of the archive, after a panic. What was handed out stays valid.
+/// Stops all use of archives after a panic. Objects that are already in use stay valid.
 pub fn disable() {
     HAS_PANICKED.store(true, Ordering::Release);
 }
 
-/// The panic hook. A program does as well without archives, so it is reported only where `-X cds_strict` asks for it.
+/// The panic hook. The program continues without archives, so a panic is reported only with `-X cds_strict` or `-v`.
 pub fn report_panic(panic: &PanicHookInfo) {
     if TELLS_PANICS.load(Ordering::Relaxed) && !HAS_PANICKED.load(Ordering::Acquire) {
-        complain(&format!("the archive is not used any more: {panic}"));
+        complain(&format!("archives are disabled after an error: {panic}"));
     }
 }
 
-/// Whether an interpreter may start after the runtime could not.
+/// Whether an interpreter may start without the runtime if the runtime could not start.
 pub fn may_go_without() -> bool {
     !IS_STRICT.load(Ordering::Relaxed)
 }
@@ -84,9 +84,9 @@ pub fn may_go_without() -> bool {
 /// Starts the runtime for a new main interpreter.
 ///
 /// # Safety
-/// `interp` is the main interpreter, configured, without any object yet.
+/// `interp` is the main interpreter. It is configured, and has no objects yet.
 pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<(), Exit> {
-    // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
+    // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
     let Some(config) = (unsafe { Config::new(interp) }) else {
         return Ok(());
     };
@@ -97,7 +97,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     let Some(executable) = Executable::current() else {
         return Ok(());
     };
-    // A process that is restored from an image may be asked for statistics, too.
+    // Statistics can also be requested later, for a process that is restored from an image.
     let is_asked = options.stats.is_some();
     let stats = Stats::new(is_asked || options.image.is_some(), is_asked);
     let opened = stats.timed(Activity::Open, || {
@@ -106,8 +106,8 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
     fault::point("layers_open");
     let (layers, unusable) = opened;
     if let Some(Unusable { path, reason }) = unusable {
-        // One that renews itself is missing at first, and stale now and then. One that is inherited is not meant for
-        // processes with other options.
+        // An archive that renews itself does not exist at first, and is out of date at times. An archive that was named
+        // by an inherited variable is not meant for processes with other options.
         let is_expected = options.auto.is_some()
             || options.is_inherited
                 && !options.strict
@@ -119,7 +119,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
             }
         }
     }
-    // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
+    // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
     let layers = if unsafe { config::reserve_code_versions(interp, layers.code_count()) } {
         layers
     } else {
@@ -138,7 +138,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
                 None
             }
         });
-    // A process that is restored from an image may have to renew that.
+    // A process that is restored from an image may have to renew the image.
     let trace = Trace::new(
         trace_file,
         options.auto.is_some() || options.image.is_some(),
@@ -153,32 +153,34 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         recorder: Recorder::default(),
         compiler: Compiler::default(),
         restored: OnceLock::new(),
-        // SAFETY: the caller passes the main interpreter, which is configured and has no objects.
+        // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
         postponer: unsafe { Postponer::new(interp) },
     });
-    // Leaked: a daemon thread may still be using an earlier one when an embedding program starts anew.
+    // The runtime is leaked: if an embedding program starts a new interpreter, a daemon thread may still use the former
+    // runtime.
     CURRENT.store(Box::into_raw(runtime), Ordering::Release);
     Ok(())
 }
 
 impl Runtime {
-    /// The archives, where their code may be used: two interpreters with a GIL each would specialise the same
-    /// bytecode at once, and a code watcher wants to see every code object being made.
+    /// The archives, if their code may be used. It may not in a subinterpreter, because two interpreters with separate
+    /// GILs would specialize the same bytecode at the same time; nor if there is a code watcher, which expects to see
+    /// the creation of every code object.
     pub fn layers_for_code(&self) -> Option<&Layers> {
         (!self.layers.is_empty() && is_main_interpreter() && !has_code_watchers())
             .then_some(&self.layers)
     }
 
-    /// Whether the garbage collection that is due can wait.
+    /// Whether the garbage collection that is due can be postponed.
     ///
     /// # Safety
     /// `interp` is the interpreter of the calling thread.
     pub unsafe fn postpones_gc(&self, interp: *mut bindings::PyInterpreterState) -> bool {
-        // SAFETY: the caller passes the interpreter of its thread, whose GIL it holds.
+        // SAFETY: the caller passes the interpreter of its thread and holds the GIL.
         is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
     }
 
-    /// What renews itself, according to the options of this process.
+    /// The archive that renews itself, according to the options of this process.
     pub fn auto(&self) -> Option<&Auto> {
         match self.restored.get() {
             Some(restored) => restored.auto.as_ref(),
@@ -186,8 +188,8 @@ impl Runtime {
         }
     }
 
-    /// Has the archive of `-X cds_auto`, and its image, written anew from what runs have left that have ended; and begins a
-    /// record of this one if there is no image.
+    /// Starts the renewal of the archive of `-X cds_auto`, and of its image, from the records of ended runs. Begins a
+    /// record of this run if there is no image.
     pub fn begin_renewal(&self) {
         let Some(auto) = self.auto() else {
             return;
@@ -208,7 +210,7 @@ impl Runtime {
         }
     }
 
-    /// Takes notice of a module that had to be loaded without the archive; it is frozen if it has no path.
+    /// Records a module that had to be loaded without the archive. A frozen module has no path.
     pub fn missed(&self, name: &str, path: Option<&str>, miss: Miss) {
         self.stats.miss(name, miss);
         if let Some(auto) = self.auto()
@@ -223,7 +225,7 @@ impl Runtime {
         }
     }
 
-    /// Begins the record of this run, with what has happened so far.
+    /// Begins the record of this run, with the events up to now.
     fn begin_record(&self, auto: &Auto) {
         let Some(executable) = self.config.executable() else {
             return;
@@ -244,8 +246,8 @@ impl Runtime {
         }
     }
 
-    /// Has the archive of `-X cds_auto`, and its image, written anew, if that would help the next run. Never fails the
-    /// run.
+    /// Starts the renewal of the archive of `-X cds_auto`, and of its image, if this would help the next run. Errors do
+    /// not affect the run.
     pub fn refresh(&self) {
         if let Some(record) = self.recorder.end() {
             fault::point("refresh");
@@ -253,7 +255,7 @@ impl Runtime {
         }
     }
 
-    /// Where the report of statistics is to go, if it is wanted.
+    /// The destination of the statistics, if they are wanted.
     pub fn stats_target(&self) -> Option<&StatsTarget> {
         match self.restored.get() {
             Some(restored) => restored.stats.as_ref(),
@@ -261,25 +263,26 @@ impl Runtime {
         }
     }
 
-    /// Takes notice that the process was restored.
+    /// Records that the process was restored.
     pub fn resume(&self, restored: Restored) {
         self.stats.reset();
         if restored.auto.is_none() {
             self.trace.stop();
         }
-        // It happens once.
+        // A process is restored only once.
         let _ = self.restored.set(restored);
     }
 
-    /// The startup image that the process was restored from.
+    /// The startup image from which the process was restored.
     pub fn startup_image(&self) -> Option<&Path> {
         self.restored.get().map(|restored| restored.image.as_path())
     }
 
-    /// Adds a module whose code is asked for to the trace list, if one is written. `file` is none for a frozen module.
+    /// Adds a module whose code is requested to the trace list, if one is written. A frozen module has no file.
     pub fn trace(&self, name: &Object, file: Option<&str>) -> object::Result<()> {
         if self.trace.is_wanted() {
-            // importlib adds a module before it asks for the code; whoever only runs the code, like `-m`, adds none.
+            // importlib adds a module to `sys.modules` before it requests the code. Code that is only run, as with
+            // `-m`, has no module.
             let how = if modules::is_there(name) {
                 Use::Imported
             } else {
@@ -303,7 +306,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// The trace list of this process, if it keeps one.
+    /// The lines of the trace list in memory, if this process keeps one.
     pub fn loaded_lines(&self) -> Vec<String> {
         self.trace.lines()
     }
@@ -314,7 +317,7 @@ impl Runtime {
         }
     }
 
-    /// The standard library and site-packages.
+    /// The directories of the standard library and of site-packages.
     fn standard_directories(&self) -> Vec<String> {
         let site = |prefix: String| {
             format!(

@@ -1,11 +1,12 @@
-"""Archives of ready-made code objects, mapped and run in place.
+"""Archives of code objects: the interpreter maps an archive and runs the code in place.
 
-`python -m cds dump LIST ARCHIVE` writes an archive; `python -X cds=ARCHIVE`
-uses it; `python -m cds --help` tells the rest.  This module imports nothing,
-so that importing it costs nothing.
+`python -m cds dump LIST ARCHIVE` writes an archive.  `python -X cds=ARCHIVE` uses it.
+`python -m cds --help` lists all commands.  This module imports nothing, so that
+importing it costs nothing.
 
-The functions are those of PyPI's code-data-share 0.1.0, and those with which a
-package has something done around a startup image.
+The first three functions are the interface of PyPI's code-data-share 0.1.0.  With the
+`register` functions, a package registers what it does before an image is taken, and
+after a restore.
 """
 
 TYPE_CHECKING = False
@@ -14,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def trace(class_list: str) -> None:
-    """Append the name of each module that is loaded from source to a list."""
+    """Append the name of each module that is loaded from source to the file `class_list`."""
     from cds.code_data_share.environment import trace
 
     trace(class_list)
 
 
 def share(archive: str) -> None:
-    """Take modules from an archive; `-X cds=ARCHIVE` takes those of start-up too."""
+    """Load modules from an archive from now on; `-X cds=ARCHIVE` does so from the start."""
     from cds.code_data_share.environment import share
 
     share(archive)
 
 
 def init_from_env() -> None:
-    """Do nothing: the interpreter has looked at the environment when it started."""
+    """Do nothing: the interpreter has read the environment variables when it started."""
     from cds.code_data_share.environment import tell
 
     tell("cds.init_from_env re-entered", 2)
@@ -37,7 +38,7 @@ def init_from_env() -> None:
 def register_before_snapshot(
     func: "Callable[..., object]", /, *args: object, **kwargs: object
 ) -> None:
-    """Have `func` called before a startup image is taken; what is registered last comes first."""
+    """Register `func`, which is called before an image is taken; the last one is called first."""
     from cds.image.hooks import before_snapshot
 
     before_snapshot.append((func, args, kwargs))
@@ -46,7 +47,7 @@ def register_before_snapshot(
 def register_after_restore(
     func: "Callable[..., object]", /, *args: object, **kwargs: object
 ) -> None:
-    """Have `func` called in each restored process, in the order of registration."""
+    """Register `func`, which is called in each restored process, in the order of registration."""
     from cds.image.hooks import after_restore
 
     after_restore.append((func, args, kwargs))

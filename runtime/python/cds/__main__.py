@@ -5,17 +5,17 @@ import sys
 
 
 def _drop_current_directory() -> None:
-    """Take back the path entry that `-m` adds, unless -P already did.
+    """Remove the path entry that `-m` adds; with `-P` the interpreter adds none.
 
-    The programs that will use an archive do not have it, and a `json.py` that happens
-    to lie here must neither be archived nor be imported by this tool.
+    The programs that will use an archive do not have this entry.  A `json.py` in the current
+    directory must not be archived, and this tool must not import it.
     """
     if sys.flags.safe_path:
         return
     try:
         directory = os.getcwd()
     except FileNotFoundError:
-        # Then nothing was added.
+        # The current directory was removed, so `-m` has added no entry.
         return
     if sys.path[:1] == [directory]:
         del sys.path[0]

@@ -1,8 +1,8 @@
 """`-X cds_auto=FILE[,image]`: an archive, and a startup image, that renew themselves.
 
-A run that has to do without the archive for some module, or without the image, leaves a record
-beside the archive (runtime/library/src/record/runs.rs).  The process that this module is for writes both anew
-from the records of runs that have ended, while nobody waits for it.
+If a run misses a module in the archive, or cannot use the image, it leaves a record beside the
+archive (runtime/library/src/record/runs.rs).  This module runs in a background process, which
+writes the archive and the image again from the records of runs that have ended.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from cds import interpreter
 
 _NICENESS = 19
 
-# A program that never ends, and never does what it is stopped at, shall not be waited for.
+# A limit for programs that never end, and never do anything that they are stopped at.
 _MOST_SECONDS = 120
 
 
 class _Subject(NamedTuple):
-    """What an image is taken of."""
+    """The program that an image is taken of."""
 
-    # `-m`, `-c` or nothing; what follows, and a directory.
+    # Separated by zero bytes: `-m`, `-c` or nothing; the module, text or script; a directory.
     program: bytes
     options: list[str]
-    # Of a script, the first is its path.
+    # For a script, the first argument is its path.
     arguments: list[bytes]
     terminal: bytes | None
 
@@ -35,20 +35,20 @@ class _Subject(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What a run has left."""
+    """The record of a run."""
 
     record: str
-    # None if its command line is not understood.
+    # None if no image can be taken with the command line of the run.
     subject: _Subject | None
     wants_image: bool
-    # Modules that it had to load without the archive, and their files; None for frozen ones.
+    # Modules that the run loaded without the archive, with their files; None for frozen modules.
     missed: list[tuple[str, str | None]]
-    # Of a trace list.
+    # The lines of a trace list.
     lines: list[str]
 
 
 def _renew(archive: str, record: str) -> None:
-    """Renew what runs have lacked.  An image is taken for the one with this record."""
+    """Renew what the ended runs have missed.  Take the image for the run with this record."""
     import fcntl
 
     from _cds_archive import ended_runs, wake
@@ -59,7 +59,7 @@ def _renew(archive: str, record: str) -> None:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Who writes an archive here wakes another process if something is left then.
+        # Another process writes an archive here.  It starts a new one if records are left.
         return
     runs = [
         _Run(record, subject and _Subject(*subject), *rest)
@@ -72,7 +72,7 @@ def _renew(archive: str, record: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(run.record)
         if runs:
-            # It is not empty if others are running.
+            # The directory is not empty while other runs have records.
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.dirname(runs[0].record))
     os.close(directory)
@@ -80,7 +80,7 @@ def _renew(archive: str, record: str) -> None:
 
 
 def _leave_what_is_gone() -> None:
-    """Have a working directory, if that of the run was removed: the program may do without it."""
+    """Change to `/` if the working directory was removed: the program may not need it."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
             return
         if not needs_renewal(image_path(archive), image.program, image.arguments):
             return
-    # What this run needs comes first.
+    # The modules of the chosen run come first.
     ordered = sorted(runs, key=lambda run: run is not chosen)
     lines = [line for run in ordered for line in run.lines] + archived_lines()
     entries = tracelist.parse("\n".join(lines).encode(), "the records")
@@ -118,7 +118,7 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
 
 
 def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) -> bool:
-    """Say whether different arguments of a program are known."""
+    """Return whether the records or the image show that the program's arguments vary."""
     from _cds_archive import do_arguments_vary
 
     from cds.image.imaging import image_path
@@ -133,7 +133,7 @@ def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) ->
 
 
 def _command(archive: str, with_image: bool, subject: _Subject) -> str:
-    """Return how the program is run, which renews both, but for its arguments."""
+    """Return the command that runs the program without its arguments, and so renews both files."""
     kind, name, directory = subject.words()
     setting = f"cds_auto={archive}{',image' * with_image}"
     words = [sys.executable, *subject.options, "-X", setting, *filter(None, (kind, name))]
@@ -141,14 +141,14 @@ def _command(archive: str, with_image: bool, subject: _Subject) -> str:
 
 
 def _is_archived(name: str, file: str | None) -> bool:
-    """Say whether a module that a run has missed is in the archive meanwhile."""
+    """Return whether the archive now has a module that a run has missed."""
     import _imp
 
     return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
 
 
 def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> None:
-    """Take an image, or leave a note in its place so that no other run tries in vain."""
+    """Take an image, or write a note in its place, so that the next runs do not try again."""
     from cds.image.imaging import image_path, note_problem, take_program_image
     from cds.inspection.archive import InspectionError
 
@@ -174,17 +174,20 @@ def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> 
 
 
 def _what_would_renew(image: str) -> str | None:
-    """Say what an image depends on that has changed already: it would be renewed for ever."""
+    """Return a reason if something that the new image depends on has already changed.
+
+    Such an image would be out of date at once, and would be renewed again and again.
+    """
     from cds.inspection.image import inspect_image
 
     changed = inspect_image(image)["changed"]
     if not changed:
         return None
-    return f"changed while it was taken, perhaps by that: {', '.join(changed)}"
+    return f"changed while the image was taken, perhaps by taking it: {', '.join(changed)}"
 
 
 def _freshness(archive: str) -> str:
-    """Return the policy of the archive that is to be replaced."""
+    """Return the freshness policy of the archive that will be replaced."""
     from cds.inspection.archive import InspectionError, inspect
 
     try:

@@ -1,7 +1,7 @@
-"""Writing an archive: choose modules, load their code, record directories, write.
+"""Writing an archive: choose modules, load their code, record directories, write the file.
 
-No module is imported or executed.  The writing itself, from code objects to bytes in
-a file, is `_cds_archive.write()` of the interpreter.
+No module is imported or executed.  `_cds_archive.write()` of the interpreter turns the
+code objects into a file.
 """
 
 import _imp
@@ -32,18 +32,19 @@ from cds.collect.tracelist import Entry, Pattern
 from cds.collect.walk import modules_below
 from cds.text.progress import Progress
 
-# Writing takes about a millisecond for each, all in one call.
+# Writing takes about one millisecond per module, in one call that shows no progress.
 _MANY_MODULES = 1500
 _TEXT_PROBE_SIZE = 4096
 
+# Name, file, mtime_ns, size, code, and whether programs are known to load the module.
 Module = tuple[str, str | None, int, int, CodeType | None, bool]
 
-# The same without the last, whether programs are known to load it.
+# The same without the last item.
 _Loaded = tuple[str, str | None, int, int, CodeType | None]
 
 
 class Skipped(NamedTuple):
-    """A module that is not in the archive: `reason` is general, `detail` about it."""
+    """A module that is not in the archive; `reason` names a class, `detail` this case."""
 
     name: str
     reason: str
@@ -52,7 +53,7 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to archive; each part adds to the others."""
+    """The modules to archive: the union of all parts."""
 
     entries: Sequence[Entry] = ()
     packages: Sequence[str] = ()
@@ -61,9 +62,9 @@ class Selection:
 
 
 class PackageSizes(NamedTuple):
-    """The modules of a top-level package before and after, in bytes.
+    """The size of a top-level package in .pyc files and in the archive.
 
-    What several modules have in common counts for the first of them.
+    Objects that several modules share count for the first of these modules.
     """
 
     name: str
@@ -74,7 +75,7 @@ class PackageSizes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was written."""
+    """The result of a dump."""
 
     archive: str
     modules: int
@@ -90,14 +91,14 @@ class Summary:
 
 
 class DumpError(Exception):
-    """No archive was written; the text says why and what to do."""
+    """No archive was written; the text says why, and what to do."""
 
 
 class NothingToArchive(DumpError):
     """None of the selected modules can be archived."""
 
     def __init__(self, skipped: list[Skipped]) -> None:
-        super().__init__("nothing to archive")
+        super().__init__("nothing to archive: name at least one module that has a source file")
         self.skipped = skipped
 
 
@@ -114,20 +115,21 @@ def dump(
 ) -> Summary:
     """Archive the selected modules, found along `path` (by default sys.path).
 
-    `freshness` is the policy by which the archive knows source files again.
-    What the `profiles` name, lines of `-X cds_profile` files, is put together.
-    `note_skipped` notes source files in the archive that cannot be archived, so that a
-    program that misses them knows that dumping again is no use.
-    The `command` that writes the archive is kept in it, for people.
-    Modules that cannot be archived are left out and told in the summary.  Raise
-    DumpError if no archive was written.
+    `freshness` is the policy for source files: mtime, hash or unchecked.
+    `profiles` are the lines of `-X cds_profile` files.  The objects that they name are
+    stored together.
+    With `note_skipped`, the archive names the source files that cannot be archived.  A run
+    that misses such a file then does not ask for another dump.
+    `command` writes the archive; the archive keeps it, to show it to people.
+    The summary names the modules that cannot be archived.  Raise DumpError if no archive
+    was written.
     """
     try:
         from _cds_archive import write
     except ImportError as error:
         raise DumpError(
             f"{sys.executable} cannot write archives: it has no module _cds_archive; "
-            "dump with the interpreter that shall use the archive"
+            "run this command with the interpreter that will use the archive"
         ) from error
     _check_target(archive)
     progress = progress or Progress()
@@ -168,7 +170,7 @@ def dump(
 
 
 def run_dump(class_list: str, archive: str) -> NoReturn:
-    """Archive the modules of a list and exit, as code-data-share 0.1.0 does, but run none of them."""
+    """Archive the modules of a list and exit, as in code-data-share 0.1.0, but run no module."""
     from cds.code_data_share import manual
     from cds.code_data_share.environment import tell
     from cds.collect import tracelist
@@ -184,7 +186,7 @@ def run_dump(class_list: str, archive: str) -> NoReturn:
 
 
 class _Collector:
-    """Gathers what goes into the archive, in whatever order it turns up."""
+    """Collects what goes into the archive, in any order."""
 
     def __init__(self, path: Sequence[str], entries: Sequence[Entry], progress: Progress) -> None:
         self._path = path
@@ -195,9 +197,9 @@ class _Collector:
         self._sources: dict[str, SourceCode | Unusable] = {}
         names = dict.fromkeys(entry.name for entry in entries)
         self._ranks = {name: rank for rank, name in enumerate(names)}
-        # By (file or "", name).
+        # Keys are (file or "", name).
         self._modules: dict[tuple[str, str], _Loaded] = {}
-        # By flags and literal.
+        # Keys are (flags, literal).
         self._patterns: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._skipped: set[Skipped] = set()
 
@@ -207,7 +209,7 @@ class _Collector:
             found[choice] = None
             self._progress.show(f"looking for modules: {len(found)}")
         with warnings.catch_warnings():
-            # Compiling may warn about the source; this is not the time to hear it.
+            # The compiler may warn about the sources; such warnings are not about this command.
             warnings.simplefilter("ignore")
             for number, (name, module) in enumerate(found, start=1):
                 self._progress.show(f"reading modules: {number}/{len(found)} {name}")
@@ -218,15 +220,15 @@ class _Collector:
     def modules(self) -> list[Module]:
         """Return the listed modules in the order of the lists, then the others.
 
-        That is the order in which a traced run loaded them, and so in which one that
-        starts with cold caches will want them.
+        A traced run loads modules in the order of its list.  The next run loads them in the
+        same order, and so reads the file from start to end if the page cache is cold.
         """
 
         def order(key: tuple[str, str]) -> tuple[int, str, str]:
             file, name = key
             return self._ranks.get(name, len(self._ranks)), file, name
 
-        # Without lists nothing is known of what programs load.
+        # Without lists, any module may be one that programs load.
         keys = sorted(self._modules, key=order)
         return [(*self._modules[key], not self._ranks or key[1] in self._ranks) for key in keys]
 
@@ -279,7 +281,7 @@ class _Collector:
         if found is None:
             raise DumpError(
                 f"there is no package or module {package!r} on the path; "
-                "--path DIR adds a directory to look into"
+                "add its directory with --path DIR"
             )
         # Importing a package imports its parents.
         parent = package.rpartition(".")[0]
@@ -294,7 +296,7 @@ class _Collector:
 
     def _stdlib(self) -> Iterator[tuple[str, Found]]:
         for name in _imp._frozen_module_names():  # type: ignore[attr-defined]
-            # Not so under -X frozen_modules=off.
+            # With -X frozen_modules=off, most of these names are not frozen modules.
             if _imp.is_frozen(name):
                 yield name, Found(Origin.FROZEN)
         directory = stdlib_directory()
@@ -369,31 +371,36 @@ def _loaded(file: str) -> SourceCode | Unusable:
 
 
 def _frozen_code(name: str) -> CodeType:
-    # Not get_frozen_object(): it may return the object of the archive in use, which
-    # has run and is specialised for this process.
+    # get_frozen_object() may return the code object of the archive in use, which has run
+    # and is specialised for this process.
     data, _, _ = _imp.find_frozen(name, withdata=True)  # type: ignore[misc]
     code: CodeType = marshal.loads(data)  # type: ignore[arg-type]
     return code
 
 
 def _check_target(archive: str) -> None:
-    """Raise DumpError now for what would be a pity to find out at the end."""
+    """Raise DumpError now for errors that would otherwise appear after the long work."""
     directory = os.path.dirname(archive) or "."
     if not os.path.isdir(directory):
-        raise DumpError(f"cannot write {archive}: there is no directory {directory}")
+        raise DumpError(f"cannot write {archive}: there is no directory {directory}; create it")
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise DumpError(f"cannot write {archive}: no permission to create files in {directory}")
+        raise DumpError(
+            f"cannot write {archive}: no permission to create files in {directory}; "
+            "give another ARCHIVE"
+        )
     try:
         mode = os.stat(archive).st_mode
     except OSError:
         return
     if not stat.S_ISREG(mode):
-        raise DumpError(f"cannot write {archive}: it exists and is not a regular file")
+        raise DumpError(
+            f"cannot write {archive}: it exists and is not a regular file; give another ARCHIVE"
+        )
     if _is_text(archive):
-        # Most likely the trace list, given where the archive is expected.
+        # Most likely a trace list in the place of the ARCHIVE.
         raise DumpError(
             f"will not overwrite {archive}: it is a text file, not an archive; "
-            "the archive's name goes last"
+            "give the ARCHIVE as the last name"
         )
 
 
@@ -408,8 +415,8 @@ def _is_text(path: str) -> bool:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m cds.dump LIST ARCHIVE (python -m cds dump --help knows more)")
-    # Not of this module but of the one that others import.
+        sys.exit("usage: python -m cds.dump LIST ARCHIVE (see also: python -m cds dump --help)")
+    # This module is `__main__` here; call the module `cds.dump`, which other modules import.
     import cds.dump
 
     cds.dump.run_dump(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Starting this interpreter again, with the options on which it depends whether an archive fits."""
+"""Starting this interpreter again, with the options that decide whether an archive fits."""
 
 import os
 import shlex
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from cds.image.variables import of_texts
 
-# The header of an archive is not to grow.
+# Limits the size of the archive's header, which contains the command.
 _MOST_CHARACTERS = 4096
 
 _OURS = (b"PYTHON_CDS", b"PYCDS")
 
 
 def options() -> Iterator[str]:
-    """Yield those options of this process."""
+    """Yield the options of this process that decide whether an archive fits."""
     flags = sys.flags
     if flags.optimize:
         yield "-" + "O" * flags.optimize
@@ -35,7 +35,8 @@ def options() -> Iterator[str]:
 def environment() -> dict[bytes, bytes]:
     """Return the variables that this process was started with, without settings for archives.
 
-    The next one will be started with these, whatever the program has made of them here.
+    Another process that is started later gets the same variables.  Changes that the program has
+    made in this process do not matter for it.
     """
     try:
         with open("/proc/self/environ", "rb") as file:
@@ -46,18 +47,18 @@ def environment() -> dict[bytes, bytes]:
 
 
 def is_inherited(name: bytes) -> bool:
-    """Say whether a variable is no setting for archives."""
+    """Return whether a variable is not a setting for archives."""
     return not name.startswith(_OURS)
 
 
 def command_here(words: Sequence[str], directory: str) -> str:
-    """Return what a shell runs as this command in a directory, or in any if it has no name."""
+    """Return a shell command that runs these words in a directory, or anywhere if it is empty."""
     command = shlex.join(words)
     return f"cd {shlex.quote(directory)} && {command}" if directory else command
 
 
 def own_command() -> str:
-    """Return what a shell runs as the command of this process, or nothing if that is not known."""
+    """Return a shell command that runs this process again; empty if that is not known."""
     try:
         return command_here(sys.orig_argv, os.getcwd())
     except OSError:
@@ -65,6 +66,6 @@ def own_command() -> str:
 
 
 def kept_command(command: str) -> str:
-    """Return a command if it can be kept in a line of text, and nothing otherwise."""
+    """Return the command if it fits into a line of text, and an empty string otherwise."""
     is_line = len(command) <= _MOST_CHARACTERS and command.isprintable()
     return command if is_line else ""

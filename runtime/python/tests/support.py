@@ -1,4 +1,4 @@
-"""What the tests share: trees of files, and an interpreter that can write archives."""
+"""Shared parts of the tests: trees of files, and a replacement for `_cds_archive.write`."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ class TreeTestCase(unittest.TestCase):
         return os.path.join(self.root, *parts)
 
     def write(self, name: str, content: str | bytes = "") -> str:
-        """Create a file, with the directories on the way to it."""
+        """Create a file, and the directories above it."""
         path = self.path(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
@@ -48,7 +48,7 @@ class TreeTestCase(unittest.TestCase):
         return path
 
     def settle(self, name: str = "") -> None:
-        """Make everything so old that no timestamp is racy, and the test fast."""
+        """Set old timestamps everywhere: none is racy then, and no test has to wait."""
         for directory, _, names in os.walk(self.path(name)):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -67,7 +67,7 @@ def file_finder(directory: str) -> FileFinder:
 
 @contextlib.contextmanager
 def archive_writer(writer: object) -> Iterator[None]:
-    """Let the interpreter have `_cds_archive.write`, and no linked extension module."""
+    """Give the interpreter this `_cds_archive.write`, and no linked extension modules."""
     module = types.ModuleType("_cds_archive")
     module.write = writer
     module.is_linked = lambda name, path: False
@@ -76,7 +76,7 @@ def archive_writer(writer: object) -> Iterator[None]:
 
 
 class RecordingWriter:
-    """An `_cds_archive.write` that keeps what it was given."""
+    """A replacement for `_cds_archive.write` that keeps its arguments."""
 
     def __init__(self, skipped: list[tuple[str, str]] | None = None) -> None:
         self._skipped = skipped or []
@@ -108,7 +108,7 @@ class RecordingWriter:
 
 
 class RandomTree:
-    """Grows, and changes, trees of all that an import system can stumble over."""
+    """Creates and changes random trees with everything that is difficult for an import system."""
 
     STEMS = ("a", "b", "0001-c", "__init__", "")
     TAILS = (
@@ -132,7 +132,7 @@ class RandomTree:
                 self.grow(path, depth + 1)
 
     def change(self) -> None:
-        """Create, remove, move or replace something, anywhere."""
+        """Create, remove, move or replace a random path."""
         everything = self._everything()
         if not everything:
             return
@@ -159,7 +159,7 @@ class RandomTree:
         return [directory for directory, _, _ in os.walk(self.root)]
 
     def names(self) -> set[str]:
-        """Every last component of a name that is worth asking for."""
+        """Every last component of a name that a test should ask for."""
         return {*self.STEMS, "absent", "LICENSE", "0001"}
 
     def _name(self) -> str:

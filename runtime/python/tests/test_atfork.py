@@ -6,7 +6,7 @@ import unittest
 
 from cds.image import atfork
 
-# What is called for a fork, in the order in which it was registered.
+# A program that collects the registered handlers in the order of registration, and checks them.
 _SEEN = """
 import os
 seen = []

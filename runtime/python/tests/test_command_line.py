@@ -1,4 +1,4 @@
-"""`python -m cds`, as it is typed."""
+"""Tests of the command line `python -m cds`."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from tests.support import TreeTestCase
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# A sitecustomize that puts this in place of the interpreter's own module, if it has one.
+# A `sitecustomize` that replaces the interpreter's own module `_cds_archive`.
 WRITER = """
 import sys, types
 
@@ -82,7 +82,7 @@ class Dump(CommandTestCase):
     def test_list(self) -> None:
         self.write("app.lst", "app\napp.views\nsys\nmissing\nbroken\n")
         report = self.cds("dump", "app.lst", "app.cds").splitlines()
-        # As many as this interpreter has path entries.
+        # The number depends on the path entries of this interpreter.
         report[0] = re.sub(r"\d+ directories", "N directories", report[0])
         self.assertEqual(
             report,
@@ -186,7 +186,8 @@ class Errors(CommandTestCase):
         self.assertEqual(
             self.cds_fails(1, "dump", "app.lst", "app.cds").splitlines(),
             [
-                "cds dump: error: nothing to archive",
+                "cds dump: error: nothing to archive: "
+                "name at least one module that has a source file",
                 "Not archived, and imported as usual: 1 module",
                 "  built-in module: 1: sys",
             ],
@@ -196,13 +197,14 @@ class Errors(CommandTestCase):
         self.write("app.lst", "json\nimport os\n")
         self.assertEqual(
             self.cds_fails(1, "dump", "app.lst", "app.cds"),
-            "cds dump: error: app.lst:2: not a module name: 'import os'\n",
+            "cds dump: error: app.lst:2: not a module name: 'import os'; write one name per line\n",
         )
 
     def test_list_is_missing(self) -> None:
         self.assertEqual(
             self.cds_fails(1, "dump", "app.lst", "app.cds"),
-            "cds dump: error: cannot read app.lst: No such file or directory\n",
+            "cds dump: error: cannot read app.lst: No such file or directory; "
+            "check the path and its permissions\n",
         )
 
     def test_archive_forgotten(self) -> None:

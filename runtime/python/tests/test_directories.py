@@ -1,4 +1,4 @@
-"""The directory index against importlib's own FileFinder."""
+"""Compares the directory index with importlib's FileFinder."""
 
 import os
 import unittest
@@ -146,7 +146,7 @@ class DirectoriesThatAreLeftOut(IndexTestCase):
 
 
 class AgreementWithFileFinder(TreeTestCase):
-    """Whatever the tree, the index says what FileFinder says, or nothing."""
+    """For each tree, the index gives the answer of FileFinder, or none."""
 
     TREES = 200
     CHANGES = 3
@@ -158,8 +158,8 @@ class AgreementWithFileFinder(TreeTestCase):
         tree.grow()
         self.settle(f"tree{seed}")
         for number, directory in enumerate(tree.directories()):
-            # A timestamp stands for a directory: were they all the same, one directory
-            # moved to where another was would not be noticed.
+            # Each directory needs its own timestamp.  With equal timestamps, it is not noticed
+            # when one directory is moved to the place of another.
             os.utime(directory, ns=(0, LONG_AGO_NS + number))
         return tree
 

@@ -233,7 +233,7 @@ class WholePackages(DumpTestCase):
             self.assertFalse([name for name in names if name.startswith(f"{left_out}.")])
         origins = [module[1] for module in self.writer.modules]
         self.assertFalse([origin for origin in origins if origin and "site-packages" in origin])
-        # Frozen modules are there as files too, for -X frozen_modules=off.
+        # Frozen modules are also archived as files, for -X frozen_modules=off.
         self.assertIn(os.path.join(stdlib_directory(), "os.py"), origins)
         directories = {path: dict(entries) for path, _, entries in self.writer.directories}
         self.assertEqual(directories[stdlib_directory()]["json"], "json/__init__.py")
@@ -264,25 +264,28 @@ class ArchivesThatAreNotWritten(DumpTestCase):
     def test_directory_is_missing(self) -> None:
         self.archive = self.path("build/app.cds")
         self.assert_error(
-            f"cannot write {self.archive}: there is no directory {self.path('build')}"
+            f"cannot write {self.archive}: there is no directory {self.path('build')}; create it"
         )
 
     def test_directory_is_read_only(self) -> None:
         with mock.patch("os.access", return_value=False):
             self.assert_error(
-                f"cannot write {self.archive}: no permission to create files in {self.root}"
+                f"cannot write {self.archive}: no permission to create files in {self.root}; "
+                "give another ARCHIVE"
             )
 
     def test_trace_list_given_as_the_archive(self) -> None:
         self.archive = self.write("app.lst", "json\n")
         self.assert_error(
             f"will not overwrite {self.archive}: it is a text file, not an archive; "
-            "the archive's name goes last"
+            "give the ARCHIVE as the last name"
         )
 
     def test_device(self) -> None:
         self.archive = "/dev/null"
-        self.assert_error("cannot write /dev/null: it exists and is not a regular file")
+        self.assert_error(
+            "cannot write /dev/null: it exists and is not a regular file; give another ARCHIVE"
+        )
 
     def test_earlier_archive_and_empty_file_are_overwritten(self) -> None:
         self.write("lib/a.py")

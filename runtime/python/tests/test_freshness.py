@@ -8,7 +8,7 @@ from tests.support import LONG_AGO_NS, TreeTestCase, make_old
 
 
 class FakeTime:
-    """A clock that only sleeping moves."""
+    """A clock that advances only in sleep()."""
 
     def __init__(self, now_ns: int) -> None:
         self.now_ns = now_ns
@@ -28,7 +28,7 @@ class WhatATimestampVouchesFor(TreeTestCase):
         self.file = self.write("m.py", "1")
 
     def observe_at_age(self, age_ns: int, mtime_ns: int = LONG_AGO_NS) -> float:
-        """Return how long observe() sleeps before it reads a file of that age."""
+        """Return how long observe() sleeps before it reads a file with this age."""
         os.utime(self.file, ns=(mtime_ns, mtime_ns))
         clock = FakeTime(mtime_ns + age_ns)
         with mock.patch("cds.collect.freshness.time", clock):

@@ -90,99 +90,141 @@ class WhatIsCompared(ObservedTestCase):
 
 
 class TheRecord(ObservedTestCase):
-    def record(self, *items: bytes) -> observed.Record:
-        with open(self.path("record"), "wb") as file:
-            file.write(b"".join(item + b"\0" for item in items))
-        return observed.read(self.path("record"), "/request")
+    def record(self, *items: str) -> observed.Record:
+        """Read a record; each item is a kind and a text."""
+        parts = [item.partition(": ") for item in items]
+        entries = [(kind, os.fsencode(text)) for kind, _, text in parts]
+        return observed.read(entries, "/request")
 
-    def imports(self, *items: bytes) -> observed.Record:
-        return self.record(b"o/request", *items, b"l/request.imported")
+    def imports(self, *items: str) -> observed.Record:
+        return self.record("opened: /request", *items, "looked at: /request.imported")
 
     def test_kinds(self) -> None:
-        found = self.record(b"o/a/./b", b"l/c//d", b"vNAME", b"vPYTHON_CDS")
+        found = self.record(
+            "opened: /a/./b", "looked at: /c//d", "variable: NAME", "variable: PYTHON_CDS"
+        )
         self.assertEqual(found.opened, {"/a/b"})
         self.assertEqual(found.looked_at, {"/c/d"})
         self.assertEqual(found.variables, {b"NAME"})
 
     def test_of_terminals_what_imports_have_asked(self) -> None:
-        before, after = (b"t1", b"s2"), (b"t2",)
+        before, after = ("terminal: 1", "terminal size: 2"), ("terminal: 2",)
         found = self.record(
-            *before, b"l/request.start", b"o/request", b"t0", b"l/request.imported", *after
+            *before,
+            "looked at: /request.start",
+            "opened: /request",
+            "terminal: 0",
+            "looked at: /request.imported",
+            *after,
         )
         self.assertEqual(found.terminals, [(0, False, False)])
-        asked = self.imports(b"t1", b"s1", b"s0", b"h2").terminals
+        asked = self.imports(
+            "terminal: 1", "terminal size: 1", "terminal size: 0", "terminal modes: 2"
+        ).terminals
         self.assertEqual(asked, [(0, False, True), (1, False, True), (2, True, False)])
         self.assertEqual(self.imports().terminals, [])
 
     def test_whether_the_working_directory_counts(self) -> None:
-        found = self.record(b"d", b"r", b"l/request.start", b"d", b"l/request.imported", b"d", b"r")
+        found = self.record(
+            "directory",
+            "relative",
+            "looked at: /request.start",
+            "directory",
+            "looked at: /request.imported",
+            "directory",
+            "relative",
+        )
         self.assertEqual(found.asked_for_directory, 1)
-        self.assertIsNone(self.imports(b"d", b"r").asked_for_directory)
+        self.assertIsNone(self.imports("directory", "relative").asked_for_directory)
         self.assertEqual(self.imports().asked_for_directory, 0)
 
     def test_whether_processors_count(self) -> None:
-        self.assertFalse(self.record(b"o/proc/meminfo", b"l/proc/stat").counts_processors)
-        self.assertTrue(self.record(b"p").counts_processors)
-        self.assertTrue(self.record(b"o/sys/devices/system/cpu/online").counts_processors)
+        self.assertFalse(
+            self.record("opened: /proc/meminfo", "looked at: /proc/stat").counts_processors
+        )
+        self.assertTrue(self.record("processors").counts_processors)
+        self.assertTrue(self.record("opened: /sys/devices/system/cpu/online").counts_processors)
 
     def test_what_was_looked_at_that_differs(self) -> None:
-        own = os.fsencode(os.path.join(os.path.dirname(observed.__file__), "variables.py"))
+        own = os.path.join(os.path.dirname(observed.__file__), "variables.py")
         found = self.imports(
-            b"xthe clock\n/a.py\n/a.py\t/b.py",
-            b"xthe process id\n" + own + b"\t/a.py\n/a.py",
+            "look: the clock\n/a.py\n/a.py\t/b.py",
+            f"look: the process id\n{own}\t/a.py\n/a.py",
         )
         self.assertEqual(found.looks, {("the clock", "/a.py", ("/a.py", "/b.py"))})
 
     def test_what_was_created_and_removed(self) -> None:
-        kept, gone = os.fsencode(self.path("file")), os.fsencode(self.path("gone"))
-        found = self.record(b"c" + kept, b"c" + gone, b"o" + kept, b"o" + gone, b"l" + gone)
+        kept, gone = self.path("file"), self.path("gone")
+        found = self.record(
+            f"created: {kept}",
+            f"created: {gone}",
+            f"opened: {kept}",
+            f"opened: {gone}",
+            f"looked at: {gone}",
+        )
         self.assertEqual((found.opened, found.looked_at), ({self.path("file")}, set()))
 
     def test_the_interpreters_own_search(self) -> None:
-        self.assertEqual(self.record(b"vPATH", b"l/request.start").variables, set())
-        found = self.record(b"vPATH", b"l/request.start", b"vPATH", b"o/request")
+        self.assertEqual(
+            self.record("variable: PATH", "looked at: /request.start").variables, set()
+        )
+        found = self.record(
+            "variable: PATH", "looked at: /request.start", "variable: PATH", "opened: /request"
+        )
         self.assertEqual(found.variables, {b"PATH"})
 
     def test_who_looks_at_the_whole_environment(self) -> None:
-        own = b"W" + os.fsencode(os.readlink("/proc/self/exe"))
-        start = (own, b"o/proc/self/environ", b"l/request.start")
+        own = "walked: " + os.readlink("/proc/self/exe")
+        start = (own, "opened: /proc/self/environ", "looked at: /request.start")
         found = self.record(*start)
         self.assertEqual((found.walks_environment, found.is_blind), (False, False))
-        self.assertTrue(self.record(*start, b"W/library.so").walks_environment)
+        self.assertTrue(self.record(*start, "walked: /library.so").walks_environment)
         self.assertTrue(self.record(*start, own).walks_environment)
-        self.assertTrue(self.record(b"W/library.so", *start).walks_environment)
-        self.assertFalse(self.record(*start, b"l/request.imported", own).walks_environment)
-        for item in (b"W", b"C", b"o/proc/self/environ", b"o/proc/123/environ"):
+        self.assertTrue(self.record("walked: /library.so", *start).walks_environment)
+        self.assertFalse(self.record(*start, "looked at: /request.imported", own).walks_environment)
+        for item in (
+            "walked",
+            "cleared",
+            "opened: /proc/self/environ",
+            "opened: /proc/123/environ",
+        ):
             self.assertTrue(self.record(*start, item).is_blind)
-        # The interpreter itself has looked at it, and nobody has seen that.
-        self.assertTrue(self.record(b"l/request.start").is_blind)
+        # The interpreter reads the environment.  If that is not recorded, the watchpoint fails.
+        self.assertTrue(self.record("looked at: /request.start").is_blind)
 
     def test_changes_of_the_environment(self) -> None:
-        items = (b"SA=1", b"l/request.start", b"UB", b"DC=2", b"l/request.imported", b"SD=3")
-        found = self.record(*items, b"l/request.asked.E", b"l/request.walked")
+        items = (
+            "set: A=1",
+            "looked at: /request.start",
+            "removed: B",
+            "set default: C=2",
+            "looked at: /request.imported",
+            "set: D=3",
+        )
+        found = self.record(*items, "looked at: /request.asked.E", "looked at: /request.walked")
         self.assertFalse(found.walks_environment)
-        expected = [(b"S", b"A=1"), (b"U", b"B"), (b"D", b"C=2")]
+        expected = [("set", b"A=1"), ("removed", b"B"), ("set default", b"C=2")]
         self.assertEqual(found.changed_variables, expected)
-        found = self.record(b"l/request.asked.E", b"l/request.walked", *items)
+        found = self.record("looked at: /request.asked.E", "looked at: /request.walked", *items)
         self.assertTrue(found.walks_environment)
         self.assertEqual(found.variables, {b"C", b"E"})
 
     def test_time_zone(self) -> None:
-        imported = b"l/request.imported"
+        imported = "looked at: /request.imported"
         for items, keeps in (
-            ((b"SA=1",), False),
-            ((b"STZ=UTC",), True),
-            ((b"STZ=UTC", b"Z"), False),
-            ((b"Z", b"UTZ"), True),
-            ((b"C", b"Z", b"DTZ=UTC"), True),
-            ((b"STZ=UTC", imported, b"Z"), True),
-            ((imported, b"STZ=UTC"), False),
+            (("set: A=1",), False),
+            (("set: TZ=UTC",), True),
+            (("set: TZ=UTC", "zone set"), False),
+            (("zone set", "removed: TZ"), True),
+            (("cleared", "zone set", "set default: TZ=UTC"), True),
+            (("set: TZ=UTC", imported, "zone set"), True),
+            ((imported, "set: TZ=UTC"), False),
         ):
             self.assertEqual(self.record(*items).keeps_time_zone, keeps, items)
 
     def test_defaults_of_the_environment(self) -> None:
-        found = self.record(b"DC=2")
-        # Whether a default is used tells whether there was a value.
+        found = self.record("set default: C=2")
+        # The use of a default shows whether the variable was set.
         self.assertEqual(found.variables, {b"C"})
 
     def test_dots_behind_a_link(self) -> None:
@@ -192,13 +234,11 @@ class TheRecord(ObservedTestCase):
         with open(self.path("other"), "w", encoding="utf-8"):
             pass
         through = self.path("deep/../other")
-        found = self.record(b"o" + os.fsencode(through), b"l" + os.fsencode(self.path("x/../file")))
+        found = self.record(f"opened: {through}", "looked at: " + self.path("x/../file"))
         self.assertEqual(found.opened, {through})
 
     def test_without_one_anything_may_have_been_asked(self) -> None:
-        with open(self.path("empty"), "w", encoding="utf-8"):
-            pass
-        found = observed.read(self.path("empty"), "/request")
+        found = self.record()
         self.assertEqual((found.opened, found.looked_at, found.variables), (set(), set(), set()))
         self.assertTrue(found.counts_processors)
         self.assertTrue(found.walks_environment and found.is_blind)

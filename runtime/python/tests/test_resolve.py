@@ -1,4 +1,4 @@
-"""Static resolution against what importlib finds."""
+"""Compares the resolver with importlib."""
 
 import contextlib
 import importlib.util
@@ -195,7 +195,7 @@ class PartsOfTheInterpreter(ResolverTestCase):
 
 
 class AgreementWithImportlib(TreeTestCase):
-    """Whatever the trees, the resolver finds what importlib finds."""
+    """For each set of trees, the resolver finds what importlib finds."""
 
     TREES = 100
 
@@ -233,14 +233,14 @@ def answer_of(resolver: Resolver, name: str) -> Answer:
 
 
 def expected_by_importlib(name: str, path: list[str]) -> Answer:
-    """Ask the finders of a fresh interpreter, as import does but importing nothing."""
+    """Ask the finders of a new interpreter, as an import does, but import nothing."""
     parent, _, _ = name.rpartition(".")
     if parent:
         expected = expected_by_importlib(parent, path)
         if expected is None or expected[1] is None:
             return None
         path = list(expected[1])
-    # A namespace package's `__path__` looks up the parent package there.
+    # The `__path__` of a namespace package looks up the parent package in `sys.modules`.
     with mock.patch.dict(sys.modules, {parent: mock.Mock(__path__=path)}):
         for finder in (BuiltinImporter, FrozenImporter, PathFinder):
             spec = finder.find_spec(name, path)

@@ -1,4 +1,4 @@
-"""What counts of directories that were searched for modules."""
+"""Tests what is compared of directories that were searched for modules."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ class Changes(unittest.TestCase):
             pass
 
     def changed(self, since: int = 0) -> bool:
-        """Say whether a search for `module` has found something else than when there was `old.py`."""
+        """Return whether the result of a search for `module` differs from that with `old.py`."""
         return self.changed_from(b"old.py", since) == [self.top]
 
     def changed_from(self, before: bytes, since: int) -> list[str]:

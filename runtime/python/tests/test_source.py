@@ -1,4 +1,4 @@
-"""Code is loaded as import would load it."""
+"""Tests that code is loaded as an import loads it."""
 
 import _imp
 import importlib.util
@@ -33,10 +33,10 @@ class SourceTestCase(TreeTestCase):
         return file
 
     def write_pyc(self, text: str, mode: PycInvalidationMode) -> None:
-        """Write a .pyc that tells itself from the source by what it does."""
+        """Write a .pyc whose code behaves differently from the source."""
         source = self.write("elsewhere/other.py", text)
         if mode is PycInvalidationMode.TIMESTAMP:
-            # Valid for m.py if it has the same size.
+            # The .pyc is valid for m.py if both sources have the same size.
             make_old(source)
         py_compile.compile(
             source,
@@ -51,7 +51,7 @@ class SourceTestCase(TreeTestCase):
             file.write(data)
 
     def assert_loads(self, value: object) -> None:
-        """Check the value, and that import would run the same."""
+        """Check the value, and that an import gives the same code."""
         loaded = load(self.file)
         self.assertEqual(result_of(loaded.code), value)
         self.assertEqual(result_of(SourceFileLoader("m", self.file).get_code("m")), value)
@@ -149,7 +149,7 @@ class WithHashedBytecode(SourceTestCase):
                 with self.subTest(mode=mode, policy=policy), self.check(policy):
                     self.write_pyc("x = 'source'", mode)
                     self.assert_loads("source")
-                    # The bytecode was used: there is no source to compile.
+                    # The bytecode is used: the source is not compiled.
                     with mock.patch("cds.collect.source._compiled", side_effect=AssertionError):
                         load(self.file)
 

@@ -1,4 +1,4 @@
-"""Parts of the life of a startup image that need no image."""
+"""Tests of startup images that need no image."""
 
 import os
 import tempfile

@@ -78,13 +78,13 @@ class ListsThatAreNone(unittest.TestCase):
     def test_requirements_file(self) -> None:
         self.assert_error(
             b"# needed\nflask\nrequests==2.31\n",
-            "app.lst:3: not a module name: 'requests==2.31'",
+            "app.lst:3: not a module name: 'requests==2.31'; write one name per line",
         )
 
     def test_archive(self) -> None:
         self.assert_error(
             b"json\n\x7fCDS\xff\x00\n",
-            "app.lst:2: byte 0xff in column 5 is not UTF-8; is this a trace list?",
+            "app.lst:2: byte 0xff in column 5 is not UTF-8; check that this is a trace list",
         )
 
     def test_line_of_any_length_gives_a_short_error(self) -> None:

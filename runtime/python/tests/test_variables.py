@@ -85,13 +85,13 @@ class TheWatchedEnvironment(unittest.TestCase):
     def test_to_take_all_values_is_not_to_ask_for_one(self) -> None:
         self.assertEqual(dict(self.begin(HOME=b"/", PWD=b"/tmp")), {b"HOME": b"/", b"PWD": b"/tmp"})
         self.assertEqual(self.asked(), "")
-        # This ends at the one that was looked for.
+        # A search that ends at the variable that it looks for.
         environ = self.begin(HOME=b"/", PWD=b"/tmp", TERM=b"")
         for name in environ:
             if environ[name] == b"/tmp":
                 break
         self.assertEqual(self.asked(), "HOME PWD")
-        # The names alone, and then one.
+        # A loop over the names that reads one value.
         environ = self.begin(HOME=b"/", PWD=b"/tmp")
         for name in environ:
             if name == b"PWD":
@@ -103,7 +103,7 @@ class TheWatchedEnvironment(unittest.TestCase):
         own = (environ, variables.current.started, posix.environ)
         kept: list[object] = []
         self.assertFalse(variables.are_kept(own))
-        # Constants of this module would be found, too.
+        # Constants of this test module would also be found, so the names are computed.
         oldpwd, pwd, shlvl = (name.decode() for name in variables.OF_SHELLS[1:])
         for thing in (
             {pwd: "/tmp"},
@@ -150,14 +150,19 @@ class WhatWasChanged(unittest.TestCase):
 
     def test_calls_of_c_code(self) -> None:
         started = {b"A": b"1", b"B": b"2"}
-        told = [(b"S", b"C=3=4"), (b"D", b"A=default"), (b"D", b"D=default"), (b"U", b"B")]
+        told = [
+            ("set", b"C=3=4"),
+            ("set default", b"A=default"),
+            ("set default", b"D=default"),
+            ("removed", b"B"),
+        ]
         now = {b"A": b"1", b"C": b"3=4", b"D": b"default"}
         changes, is_exact = changes_in_c(started, told, now)
         self.assertTrue(is_exact)
         self.assertEqual(changes.assigned, {b"C": b"3=4", b"D": b"default"})
         self.assertEqual([*changes.removed], [b"B"])
         self.assertFalse(changes_in_c(started, told[1:], now)[1])
-        self.assertEqual(changes_in_c(started, [(b"C", b"")], {})[0].made_to(started), {})
+        self.assertEqual(changes_in_c(started, [("cleared", b"")], {})[0].made_to(started), {})
 
     def test_the_first_of_a_name_counts(self) -> None:
         found = variables.of_texts([b"A=1", b"", b"no variable", b"A=2", b"B="])

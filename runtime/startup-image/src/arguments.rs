@@ -1,4 +1,5 @@
-//! The arguments, the environment and the auxiliary vector of the new process, at a place where they stay.
+//! The arguments, the environment and the auxiliary vector of the new process, copied to where the frozen process keeps
+//! them.
 
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -10,7 +11,7 @@ use crate::format::Process;
 use crate::start::Start;
 use crate::{PAGE, address, places};
 
-/// Where they were copied to: start and end of the texts, and the arrays of their addresses.
+/// Addresses of the copies: start and end of the texts, and the arrays of the addresses of the texts.
 pub struct Arguments {
     bytes: u64,
     arguments: (u64, u64),
@@ -26,7 +27,7 @@ pub struct Arguments {
 pub const LAYOUT_WORDS: usize = 13;
 
 impl Arguments {
-    /// Copies those of a new process to [`places::STRINGS`]; none if that address is taken.
+    /// Copies the arguments, environment and auxiliary vector to [`places::STRINGS`]; none if that address is in use.
     pub fn place(start: &Start, process: &Process) -> Option<Self> {
         const WORD: usize = size_of::<u64>();
         let texts = start.arguments.iter().chain(&start.environment);
@@ -35,26 +36,26 @@ impl Arguments {
             .auxiliary_contents()
             .map(|(_, bytes)| bytes.len())
             .sum();
-        // Three arrays, which are aligned, and end with an element of zeros.
+        // There are three arrays. Each is aligned and ends with an element of zeros.
         let arrays = size_of_val(start.auxiliary) + 3 * 4 * WORD;
         let bytes = ((texts + pointed_to + arrays) as u64).next_multiple_of(PAGE);
-        // SAFETY: so many bytes were reserved.
+        // SAFETY: `reserve()` has mapped as many bytes as the copy takes.
         reserve(places::STRINGS, bytes).then(|| unsafe { Self::copy(bytes, start, process) })
     }
 
     /// Removes the copy.
     pub fn give_back(&self) {
-        // SAFETY: `place()` has mapped it, and nobody uses it.
+        // SAFETY: `place()` has mapped the copy, and nothing refers to it yet.
         let _ = unsafe { rustix::mm::munmap(address(places::STRINGS), self.bytes as usize) };
     }
 
     /// # Safety
-    /// So many bytes are reserved at [`places::STRINGS`], and they are as many as the copy takes.
+    /// `bytes` bytes are mapped at [`places::STRINGS`], and the copy takes no more.
     unsafe fn copy(bytes: u64, start: &Start, process: &Process) -> Self {
         let mut arena = Arena {
             place: places::STRINGS,
         };
-        // SAFETY: there is room for all of it.
+        // SAFETY: the caller has mapped as many bytes as the copy takes.
         unsafe {
             let (mut argv, arguments) = arena.put_texts(&start.arguments);
             let (mut envp, environment) = arena.put_texts(&start.environment);
@@ -88,7 +89,7 @@ impl Arguments {
         }
     }
 
-    /// Values of the auxiliary vector that are not those of the old process, and where the frozen process keeps them.
+    /// Values of the auxiliary vector that the copy changes, each with the address where the frozen process keeps it.
     pub fn moved(&self, process: &Process) -> impl Iterator<Item = (u64, u64)> {
         let kept = process.auxiliary.iter();
         kept.filter_map(|&(kind, place)| {
@@ -97,8 +98,8 @@ impl Arguments {
         })
     }
 
-    /// Where the frozen process has its code, heap and arguments, for prctl(2), `PR_SET_MM_MAP`; the last word is a length
-    /// and the file descriptor -1.
+    /// Addresses of the code, heap and arguments of the frozen process, for prctl(2), `PR_SET_MM_MAP`. The last word is
+    /// a length and the file descriptor -1.
     pub fn layout(&self, process: &Process) -> [u64; LAYOUT_WORDS] {
         [
             process.code.0,
@@ -118,19 +119,19 @@ impl Arguments {
     }
 }
 
-/// Memory of the new process that is filled from the start.
+/// Memory that is filled from its start.
 struct Arena {
     place: u64,
 }
 
 impl Arena {
-    /// Copies bytes there and returns where they are.
+    /// Appends bytes and returns their address.
     ///
     /// # Safety
-    /// So many bytes may be written.
+    /// The memory at `place` has room for the bytes.
     unsafe fn put(&mut self, bytes: &[u8]) -> u64 {
         let at = self.place;
-        // SAFETY: the caller has seen to it that so many bytes may be written.
+        // SAFETY: the caller guarantees room for the bytes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), address(at).cast(), bytes.len()) };
         self.place += bytes.len() as u64;
         at
@@ -139,24 +140,24 @@ impl Arena {
     /// The same for words, which are aligned.
     ///
     /// # Safety
-    /// As above, and for 15 bytes more.
+    /// The memory at `place` has room for the words and 15 bytes more.
     unsafe fn put_words(&mut self, words: &[u64]) -> u64 {
         self.place = self.place.next_multiple_of(16);
         let at = self.place;
         for word in words {
-            // SAFETY: the caller has seen to it that they may be written.
+            // SAFETY: the caller guarantees room for all words.
             unsafe { self.put(&word.to_ne_bytes()) };
         }
         at
     }
 
-    /// Copies texts one behind the other; returns where each is, and where they begin and end.
+    /// Appends texts. Returns the address of each, and the start and end of all.
     ///
     /// # Safety
-    /// As above.
+    /// The memory at `place` has room for the texts.
     unsafe fn put_texts(&mut self, texts: &[&CStr]) -> (Vec<u64>, (u64, u64)) {
         let start = self.place;
-        // SAFETY: the caller has seen to it that they may be written.
+        // SAFETY: the caller guarantees room for all texts.
         let places = texts
             .iter()
             .map(|text| unsafe { self.put(text.to_bytes_with_nul()) });
@@ -167,9 +168,9 @@ impl Arena {
 fn reserve(place: u64, bytes: u64) -> bool {
     let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: takes no address that is in use.
+    // SAFETY: `MAP_FIXED_NOREPLACE` replaces no memory that is in use.
     let mapped =
         unsafe { rustix::mm::mmap_anonymous(address(place), bytes as usize, protection, flags) };
-    // A kernel before 4.17 takes the address for a wish.
+    // A kernel before 4.17 treats the address as a hint.
     mapped.is_ok_and(|mapped| mapped.addr() as u64 == place)
 }

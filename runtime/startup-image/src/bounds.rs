@@ -1,4 +1,5 @@
-//! What an image may say of memory: an address or an offset that is wrong would be noticed when the old process is gone.
+//! Checks of the addresses and offsets in an image. Without these checks, a wrong address would have an effect only
+//! after the memory of the new process is gone, when there is no way back.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -6,13 +7,14 @@ use core::ops::Range;
 use crate::format::{Advice, Fill, Image, Process, Region, Restored, Source};
 use crate::{PAGE, places};
 
-/// Addresses that a process may have.
+/// Limits of the addresses that a process may have.
 pub const LOWEST: u64 = 0x1_0000;
 pub const HIGHEST: u64 = 0x7fff_ffff_f000;
 
 /// Bytes of a `trampoline::Context`.
 pub const CONTEXT_BYTES: u64 = 72;
-/// What the C library registers restartable sequences with (rseq(2), glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
+/// The length with which the C library registers restartable sequences (rseq(2), glibc's
+/// sysdeps/unix/sysv/linux/rseq-internal.h).
 pub const RSEQ_BYTES: u64 = 32;
 /// Bytes of a `struct robust_list_head` (linux/futex.h).
 const ROBUST_LIST_BYTES: u64 = 24;
@@ -20,10 +22,10 @@ const WORD: u64 = size_of::<u64>() as u64;
 
 const READ: u32 = libc::PROT_READ as u32;
 const WRITE: u32 = libc::PROT_WRITE as u32;
-/// What a region may be mapped with besides.
+/// Flags that a region may have.
 const FLAGS: u32 = (libc::MAP_NORESERVE | libc::MAP_GROWSDOWN) as u32;
 
-/// Advice that can be given again (madvise(2)).
+/// Advice that can be repeated (madvise(2)).
 const REPEATED_ADVICE: [u32; 4] = [
     libc::MADV_HUGEPAGE as u32,
     libc::MADV_NOHUGEPAGE as u32,
@@ -32,8 +34,8 @@ const REPEATED_ADVICE: [u32; 4] = [
 ];
 const ALL: u32 = READ | WRITE | libc::PROT_EXEC as u32;
 
-/// Whether regions, and addresses in them, are such that a process can be restored. The pages of the image end at an
-/// offset of its file.
+/// Whether the regions of an image, and all addresses that refer to them, are possible. The pages of the image file end
+/// at `end_of_pages`.
 pub fn are_kept(image: &Image, end_of_pages: u64) -> bool {
     let sizes = image.files.iter().map(|file| file.identity.size);
     let sizes: Vec<u64> = sizes.collect();
@@ -43,7 +45,7 @@ pub fn are_kept(image: &Image, end_of_pages: u64) -> bool {
         && is_process(&image.process, &image.regions)
 }
 
-/// Whether pieces of the file ascend, and each lies in a region of anonymous memory.
+/// Whether the fills are in the order of their addresses, and each lies in one anonymous region.
 fn are_fills(fills: &[Fill], regions: &[Region], end_of_pages: u64) -> bool {
     let mut end = 0;
     fills.iter().all(|fill| {
@@ -63,7 +65,7 @@ fn are_fills(fills: &[Fill], regions: &[Region], end_of_pages: u64) -> bool {
     })
 }
 
-/// Whether advice is of a kind that changes no contents, in order, and about memory that there is.
+/// Whether the advice is sorted, changes no contents, and only concerns mapped memory.
 fn are_advised(advice: &[Advice], regions: &[Region]) -> bool {
     advice.is_sorted_by_key(|advice| advice.address)
         && advice.iter().all(|advice| {
@@ -75,7 +77,7 @@ fn are_advised(advice: &[Advice], regions: &[Region]) -> bool {
         })
 }
 
-/// Whether regions ascend, overlap with nothing, and come from places that there are.
+/// Whether the regions are in the order of their addresses, do not overlap, and have sources that exist.
 fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
     let mut end = LOWEST;
     regions.iter().all(|region| {
@@ -91,7 +93,8 @@ fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
                         && offset >= PAGE
                         && last.is_some_and(|last| last <= end_of_pages)
                 }
-                // What lies behind the end of a file was reserved and cannot be touched, in the frozen process either.
+                // A mapping may be longer than its file. The frozen process could not access the part behind the end
+                // either.
                 Source::File(index, offset) => {
                     let size = files.get(index as usize);
                     offset.is_multiple_of(PAGE)
@@ -104,14 +107,14 @@ fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
     })
 }
 
-/// Whether a region is a mapping of a file that is shared, and cannot be written to.
+/// Whether a region is a shared mapping of a file without write access.
 fn is_shared_to_read(region: &Region) -> bool {
     region.flags & !(FLAGS | libc::MAP_SHARED as u32) == 0
         && region.protection & WRITE == 0
         && matches!(region.source, Source::File(..))
 }
 
-/// Whether whole pages lie where a process may have them, and not where they would be in the way of restoring.
+/// Whether the range consists of whole pages at possible addresses, outside of [`places::ALL`].
 fn is_free(address: u64, bytes: u64) -> bool {
     let reserved = places::ALL;
     let end = address.checked_add(bytes);
@@ -122,7 +125,7 @@ fn is_free(address: u64, bytes: u64) -> bool {
             .is_some_and(|end| end <= HIGHEST && (end <= reserved.start || address >= reserved.end))
 }
 
-/// Whether what the kernel is told of, and what is written to, is there.
+/// Whether all addresses that restoring passes to the kernel, or writes to, are mapped.
 fn is_process(process: &Process, regions: &[Region]) -> bool {
     let is_writable = |address, bytes| is_inside(regions, address, bytes, WRITE);
     let (list, _) = process.robust_list;
@@ -157,13 +160,13 @@ fn is_process(process: &Process, regions: &[Region]) -> bool {
         && is_vdso(process, regions)
 }
 
-/// Whether a process may say what happens at a signal (sigaction(2)).
+/// Whether a process may set the action of a signal (sigaction(2)).
 fn is_handled(signal: u64) -> bool {
     let never = [libc::SIGKILL as u64, libc::SIGSTOP as u64];
     (1..=64).contains(&signal) && !never.contains(&signal)
 }
 
-/// Whether the kernel's code and its data have a place of their own, before and after they are moved.
+/// Whether the parts of the vdso collide with nothing, both in the frozen process and at [`places::VDSO`].
 fn is_vdso(process: &Process, regions: &[Region]) -> bool {
     let vdso = &process.vdso;
     let aside: Range<u64> = places::HEAP.end..places::ALL.end;
@@ -178,7 +181,7 @@ fn is_vdso(process: &Process, regions: &[Region]) -> bool {
     })
 }
 
-/// Whether bytes lie in regions that have no gaps and allow so much. The regions are known to be possible.
+/// Whether a range lies in regions without gaps that have at least this protection. The regions were checked before.
 fn is_inside(regions: &[Region], address: u64, bytes: u64, protection: u32) -> bool {
     let Some(end) = address.checked_add(bytes) else {
         return false;
@@ -196,7 +199,7 @@ fn is_inside(regions: &[Region], address: u64, bytes: u64, protection: u32) -> b
     false
 }
 
-/// Whether a region has some of these bytes.
+/// Whether a region overlaps with the range.
 fn is_touched(regions: &[Region], address: u64, bytes: u64) -> bool {
     let next = behind(regions, address).first();
     next.is_some_and(|region| region.address < address.saturating_add(bytes))

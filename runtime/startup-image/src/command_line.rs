@@ -1,29 +1,30 @@
-//! The interpreter's command line, as far as it decides whether an image fits.
+//! The parts of the interpreter's command line that decide whether an image fits.
 //!
-//! As `_PyOS_GetOpt()` in Python/getopt.c and `config_parse_cmdline()` in Python/initconfig.c read it. What an image
-//! has no answer to (`-i`, `-x`, `--help`, …) is left to the ordinary start.
+//! It is parsed as by `_PyOS_GetOpt()` in Python/getopt.c and `config_parse_cmdline()` in Python/initconfig.c. With
+//! options that images do not support (`-i`, `-x`, `--help`, …), the program starts in the ordinary way.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use crate::file_name;
 
-/// How the value of `-X cds_auto` ends that asks for a startup image.
+/// The end of a value of `-X cds_auto` that asks for a startup image.
 pub const WITH_IMAGE: &str = ",image";
 
-/// What the interpreter runs.
+/// The program that the interpreter runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     Command(Vec<u8>),
     Module(Vec<u8>),
     Script(Vec<u8>),
-    /// Standard input, a terminal or not.
+    /// Standard input, whether or not it is a terminal.
     Stdin,
 }
 
 impl Program {
-    /// What tells that it is the same program when it is started in a directory: scripts lie where they lie, and the
-    /// modules of the others are found from there. None of what is not known before it runs.
+    /// Identifies the program when it is started in `directory`. The directory is a part of the identity except for a
+    /// script with an absolute path: a relative path leads from it, and `-m` and `-c` find modules in it. None for
+    /// standard input, whose program is not known before it runs.
     pub fn identity(&self, directory: &[u8]) -> Option<Vec<u8>> {
         let (kind, name, place): (&[u8], &[u8], &[u8]) = match self {
             Self::Script(path) if path.starts_with(b"/") => (b"", path, b""),
@@ -39,22 +40,22 @@ impl Program {
 /// A command line in parts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Options that change what an interpreter is, in their order: `-O`, `-Xdev`, `-Werror`.
+    /// Options that change the interpreter, in their order: `-O`, `-Xdev`, `-Werror`.
     pub options: Vec<Vec<u8>>,
-    /// Values of `-X` options that are about archives, by name.
+    /// Names and values of `-X` options about archives.
     pub cds: Vec<(Vec<u8>, Vec<u8>)>,
     pub program: Program,
-    /// Index of the first argument that is the program's.
+    /// Index of the first argument of the program.
     pub rest: usize,
 }
 
-/// Options without arguments that an image may have been taken with. Not `-v`: it prints each import.
+/// Options without arguments that an image may be taken with. `-v` is not one of them: it prints each import.
 const FLAGS: &[u8] = b"bBdEIOPqRsSu";
-/// Names of `-X` options that no image is taken with: they print, or trace, what a start does.
+/// Names of `-X` options that no image is taken with: they print or trace what a start does.
 const TELLTALE: &[&[u8]] = &[b"importtime", b"tracemalloc"];
 
 impl CommandLine {
-    /// Divides the arguments; none if only the ordinary start understands them.
+    /// Parses the arguments; none if images do not support them.
     pub fn parse(arguments: &[&[u8]]) -> Option<Self> {
         let mut line = Self {
             options: Vec::new(),
@@ -128,7 +129,7 @@ impl CommandLine {
         Some(())
     }
 
-    /// The startup image beside the archive that the options, or variables, ask for.
+    /// The path of the startup image beside the archive that the options or variables ask for.
     pub fn startup_image<'a>(
         &'a self,
         variable: impl Fn(&[u8]) -> Option<&'a [u8]>,
@@ -142,8 +143,8 @@ impl CommandLine {
         (archive != b"off").then(|| file_name::of_archive(archive))
     }
 
-    /// The value of an option about archives, or of the variable that stands for it, unless that is empty or does not
-    /// count.
+    /// The value of an option about archives, or else of its variable. A variable has no effect if it is empty, or with
+    /// `-E` or `-I`.
     pub fn setting<'a>(
         &'a self,
         name: &str,
@@ -164,7 +165,7 @@ impl CommandLine {
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// Whether environment variables do not count (`-E`, `-I`).
+    /// Whether the interpreter ignores environment variables (`-E`, `-I`).
     pub fn ignores_environment(&self) -> bool {
         self.options
             .iter()

@@ -1,10 +1,10 @@
-//! What tells one build of the interpreter from another.
+//! The build id, which identifies a build of the interpreter.
 
 use alloc::format;
 use alloc::string::String;
 
-/// The `NT_GNU_BUILD_ID` note among the notes of a segment (elf(5)): three words (length of name, length of
-/// contents, type), then both, each padded to four bytes. In hexadecimal.
+/// Finds the `NT_GNU_BUILD_ID` note in the notes of a segment, and returns it in hexadecimal. A note is three words
+/// (length of name, length of contents, type), then name and contents, each padded to four bytes (elf(5)).
 pub fn build_id(mut notes: &[u8]) -> Option<String> {
     const NT_GNU_BUILD_ID: u32 = 3;
     loop {

@@ -1,4 +1,5 @@
-//! What the kernel tells a process of itself and the system, and an image's key compares where somebody has asked.
+//! Facts that the kernel tells a process about itself and the system. The key of an image compares those that imports
+//! have asked for.
 
 use alloc::format;
 use alloc::string::String;
@@ -21,13 +22,13 @@ pub enum Fact {
     Umask,
     /// getgroups(2)
     Groups,
-    /// getrlimit(2), all but that of the stack: it is compared always.
+    /// getrlimit(2), without the limit of the stack, which is always compared ([`crate::key::Machine`]).
     Limits,
     /// sched_getaffinity(2)
     Processors,
-    /// cgroups(7): where the process belongs, and what it may use there of processors and memory.
+    /// cgroups(7): the control groups of the process, and their limits of processors and memory.
     ControlGroup,
-    /// sysinfo(2): how much memory the machine has, not how much of it is free.
+    /// sysinfo(2): the total memory of the machine, not the free memory.
     Memory,
     /// clock_gettime(2)
     Year,
@@ -45,7 +46,7 @@ impl Fact {
         Self::Year,
     ];
 
-    /// Its name in messages, and by which looks at it are known.
+    /// The name in messages and in the records of what imports look at.
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "the name of the system or the host",
@@ -63,8 +64,8 @@ impl Fact {
         Self::ALL.into_iter().find(|fact| fact.name() == name)
     }
 
-    /// What it is in this process, as bytes that are only compared. To ask for the umask changes it for a moment: no other thread
-    /// may make files.
+    /// The value in this process, as bytes that are only compared. To read the umask, this function changes it for a
+    /// moment: no other thread may create files meanwhile.
     pub fn now(self) -> Vec<u8> {
         match self {
             Self::System => system(),
@@ -90,7 +91,7 @@ impl Fact {
         }
     }
 
-    /// Why a process differs from one where it was `then`; none if it does not.
+    /// Why this process does not fit if the value was `then` when the image was taken; none if it is the same.
     pub fn mismatch(self, then: &[u8]) -> Option<String> {
         let now = self.now();
         if now == then {
@@ -107,7 +108,7 @@ impl Fact {
     }
 }
 
-/// All that rustix knows.
+/// All resources that rustix knows, except the stack.
 const LIMITS: [Resource; 15] = [
     Resource::Cpu,
     Resource::Fsize,
@@ -128,12 +129,13 @@ const LIMITS: [Resource; 15] = [
 
 fn limit(resource: Resource) -> Vec<u8> {
     let limit = getrlimit(resource);
-    // None is infinity (RLIM_INFINITY).
+    // `None` is RLIM_INFINITY.
     let values = [limit.current, limit.maximum].map(|value| value.unwrap_or(u64::MAX));
     values.into_iter().flat_map(u64::to_ne_bytes).collect()
 }
 
-/// The year, in whatever time zone. While it is not the same in all of them, no time is as any other.
+/// The earliest and the latest year in all time zones. While they differ, the current time is added, so that no two
+/// results are equal.
 fn year() -> Vec<u8> {
     /// Seconds; zones are at most 14 hours away from UTC.
     const FARTHEST: i64 = 14 * 3600;
@@ -150,18 +152,18 @@ fn year() -> Vec<u8> {
     numbers.flat_map(i64::to_ne_bytes).collect()
 }
 
-/// The year of a time of UTC, in seconds since 1970.
+/// The year of a UTC time in seconds since 1970.
 fn year_of(seconds: i64) -> i64 {
     const OF_400_YEARS: i64 = 400 * 365 + 97;
-    /// From the first of March of the year 0 to 1970.
+    /// Days from 1 March of the year 0 to 1 January 1970.
     const BEFORE: i64 = 719_468;
 
-    // The years begin with March here, so that the leap day is the last of its year.
+    // These years begin on 1 March, so that the leap day is the last day of a year.
     let days = seconds.div_euclid(24 * 3600) + BEFORE;
     let day = days.rem_euclid(OF_400_YEARS);
     let year = (day - day / 1460 + day / 36_524 - day / (OF_400_YEARS - 1)) / 365;
     let day_of_year = day - (365 * year + year / 4 - year / 100);
-    // January is the 306th day and later.
+    // Day 306 is 1 January.
     days.div_euclid(OF_400_YEARS) * 400 + year + i64::from(day_of_year >= 306)
 }
 
@@ -173,7 +175,8 @@ fn processors() -> Vec<u8> {
     numbers.flat_map(usize::to_ne_bytes).collect()
 }
 
-/// The groups of the process, and the limits of these and those above them, as far as there are any; NUL behind each.
+/// The control groups of the process, and the limits of these groups and their parents. Each value ends with NUL; a
+/// missing limit is empty.
 fn control_group() -> Vec<u8> {
     let groups = contents(b"/proc/self/cgroup");
     let mut found = groups.clone();
@@ -187,7 +190,8 @@ fn control_group() -> Vec<u8> {
     found
 }
 
-/// Whether a file tells of a limit of one of these groups, or of a group above them; `groups` is what `/proc/PID/cgroup` says.
+/// Whether a file contains a limit of one of these groups or their parents. `groups` has the contents of
+/// `/proc/PID/cgroup`.
 pub fn is_limit(path: &[u8], groups: &[u8]) -> bool {
     let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
         return false;
@@ -196,7 +200,7 @@ pub fn is_limit(path: &[u8], groups: &[u8]) -> bool {
         && directories_of_groups(groups).any(|directory| directory == path[..slash])
 }
 
-/// Where the kernel tells of groups, and of those above them.
+/// The directories of the groups and of their parents.
 fn directories_of_groups(groups: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let lines = groups.split(|&byte| byte == b'\n');
     lines.filter_map(place_of_group).flat_map(|(top, group)| {
@@ -207,9 +211,9 @@ fn directories_of_groups(groups: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// The directories of the highest group and of one, by a line of `/proc/PID/cgroup`.
+/// The directory of the topmost group and that of the group which a line of `/proc/PID/cgroup` names.
 fn place_of_group(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    // `hierarchy-ID:controller-list:cgroup-path`; of version 2, the list is empty.
+    // `hierarchy-ID:controller-list:cgroup-path`; in version 2, the list is empty.
     let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
     let separator: &[u8] = if controllers.is_empty() { b"" } else { b"/" };
@@ -218,7 +222,7 @@ fn place_of_group(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((top, group))
 }
 
-/// Of version 2, and of version 1.
+/// Files of version 2, then of version 1.
 const LIMITS_OF_GROUPS: [&[u8]; 8] = [
     b"cpu.max",
     b"memory.high",
@@ -230,7 +234,7 @@ const LIMITS_OF_GROUPS: [&[u8]; 8] = [
     b"memory.soft_limit_in_bytes",
 ];
 
-/// What the kernel says in a file; nothing if there is none.
+/// The contents of a file of the kernel; empty if the file does not exist.
 fn contents(path: &[u8]) -> Vec<u8> {
     let mut found = Vec::new();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -244,7 +248,7 @@ fn contents(path: &[u8]) -> Vec<u8> {
     found
 }
 
-/// The name of the host first, and a NUL behind it.
+/// All names of uname(2), each followed by NUL, the name of the host first.
 fn system() -> Vec<u8> {
     let names = uname();
     let names = [

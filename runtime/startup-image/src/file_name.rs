@@ -1,9 +1,9 @@
-//! What a startup image is called: it lies beside its archive.
+//! The name of a startup image. It lies beside its archive.
 
 use alloc::vec::Vec;
 
 const ENDING: &[u8] = b".image";
-/// Of archives whose name says already that they are images (`X.img`).
+/// For archives whose names already say "image" (`X.img`).
 const ENDING_OF_IMG: &[u8] = b".startup";
 const IMG: &[u8] = b".img";
 

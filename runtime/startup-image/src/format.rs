@@ -1,4 +1,4 @@
-//! What an image describes: the key, the frozen process, and where its memory comes from.
+//! The description in an image: the key, the frozen process, and the sources of its memory.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::times::modified_ns;
 
 const WORD: usize = size_of::<u64>();
 
-/// What is known of a frozen process besides its pages.
+/// Everything about a frozen process except the contents of its pages.
 #[derive(Serialize, Deserialize)]
 pub struct Image<'a> {
     #[serde(borrow)]
@@ -23,18 +23,18 @@ pub struct Image<'a> {
     pub regions: Vec<Region>,
     #[serde(borrow)]
     pub files: Vec<BackingFile<'a>>,
-    /// What is read into regions of zeros, in the order of their addresses.
+    /// Bytes that are read into anonymous regions, in the order of their addresses.
     pub fills: Vec<Fill>,
-    /// Advice that the process had given about its memory, in the order of the addresses.
+    /// Advice that the process gave about its memory, in the order of the addresses.
     pub advice: Vec<Advice>,
-    /// Pages that each process writes to.
+    /// Pages that the dry run has written to.
     pub prefault: Vec<PrefaultRange>,
-    /// What processes may find that differs from what a plain start finds: modules, and what they looked at.
+    /// Possible differences from a plain start: modules, and what they looked at.
     #[serde(borrow)]
     pub reported: Vec<&'a str>,
-    /// How many images before it, one after the other, were out of date soon.
+    /// How many images in a row before this one were out of date soon ([`crate::patience`]).
     pub short_lived: u32,
-    /// Of all pages in the image file.
+    /// The hash of all pages in the image file.
     pub pages_hash: u64,
 }
 
@@ -59,23 +59,23 @@ impl Region {
 /// Where the pages of a region come from.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub enum Source {
-    /// Anonymous memory: zeros, and what [`Image::fills`] puts there.
+    /// Anonymous memory: zeros, and the bytes that [`Image::fills`] puts there.
     Zero,
     /// Offset in the image file.
     Image(u64),
-    /// Index and offset of a file that the process had mapped there.
+    /// Index of a file in [`Image::files`] that the process had mapped there, and offset in this file.
     File(u32, u64),
 }
 
 /// Bytes of the image file that are read into anonymous memory.
 ///
-/// A private mapping of the file in their place would behave in another way: mremap(2) would let it grow into the pages
-/// of the file that follow, and madvise(2) with `MADV_DONTNEED` would bring the old bytes back instead of zeros.
+/// A private mapping of the image file would behave differently: mremap(2) would let it grow into the next pages of the
+/// file, and madvise(2) with `MADV_DONTNEED` would restore the old bytes instead of zeros.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub struct Fill {
     pub address: u64,
     pub bytes: u64,
-    /// In the image file.
+    /// Offset in the image file.
     pub offset: u64,
 }
 
@@ -94,10 +94,10 @@ pub struct Advice {
     pub advice: u32,
 }
 
-/// Pages that are written to.
+/// Pages that are populated for writing before the frozen process continues.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub struct PrefaultRange {
-    /// Address of the first, and behind the last.
+    /// Address of the first page, and end of the last one.
     pub start: u64,
     pub end: u64,
 }
@@ -109,7 +109,7 @@ pub struct BackingFile<'a> {
     pub identity: FileIdentity,
 }
 
-/// What tells that a file is the same.
+/// Tells whether a file is the same.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy, Debug)]
 pub struct FileIdentity {
     pub device: u64,
@@ -129,7 +129,8 @@ impl FileIdentity {
     }
 }
 
-/// What the kernel knows of a process besides its memory, and what the process keeps for those that replace it.
+/// The state that the kernel keeps for the frozen process, except its memory, and the addresses of variables that
+/// restoring reads or writes.
 #[derive(Serialize, Deserialize)]
 pub struct Process<'a> {
     /// Thread pointer (arch_prctl(2)).
@@ -145,49 +146,50 @@ pub struct Process<'a> {
     pub data: (u64, u64),
     pub heap: (u64, u64),
     pub start_stack: u64,
-    /// Kinds and places of values that the C library keeps of the auxiliary vector (getauxval(3)).
+    /// Values of the auxiliary vector that the C library keeps (getauxval(3)): their kinds and addresses.
     pub auxiliary: Vec<(u64, u64)>,
     #[serde(borrow)]
     pub vdso: Vdso<'a>,
-    /// What handlers run on that want a stack of their own (the kernel's `stack_t`, sigaltstack(2)), if there is one.
-    /// On the heap, where the kernel finds it when the stack of the old process is no more.
+    /// The alternate signal stack (the kernel's `stack_t`, sigaltstack(2)), if there is one. It is in a box because the
+    /// kernel reads it when the stack of the new process no longer exists.
     pub alternate_stack: Option<Box<[u64; 3]>>,
-    /// Signals that are not handled as by default, with the kernel's `struct sigaction`.
+    /// Signals without the default action, with the kernel's `struct sigaction`.
     pub signals: Vec<(u64, [u64; 4])>,
-    /// Addresses of its registers (`trampoline::Context`), and of a [`Restored`].
+    /// Addresses of the saved registers (`trampoline::Context`) and of a [`Restored`].
     pub context: u64,
     pub restored: u64,
 }
 
-/// What a restored process gets to know of its start.
+/// What the launcher tells a restored process about its start.
 #[repr(C)]
 pub struct Restored {
     pub argc: u64,
-    /// Addresses of arrays of texts, which end with a NULL.
+    /// Addresses of arrays of texts. Each array ends with a NULL.
     pub argv: u64,
     pub envp: u64,
-    /// A bit for each, from 1 on.
+    /// One bit for each signal. Bit 0 is signal 1.
     pub ignored_signals: u64,
 }
 
-/// The kernel's own code in the process.
+/// The code that the kernel maps into each process (vdso(7)).
 #[derive(Serialize, Deserialize)]
 pub struct Vdso<'a> {
     pub address: u64,
     pub bytes: &'a [u8],
-    /// It and its data: distance from `address`, and length.
+    /// The mappings of the code and its data: distance from `address`, and length.
     pub parts: Vec<(i64, u64)>,
 }
 
 impl Vdso<'_> {
-    /// Whether the kernel's code at an address is the same.
+    /// Whether the vdso at an address has the same code.
     ///
     /// # Safety
     /// The address is that of the vdso of this process (AT_SYSINFO_EHDR, getauxval(3)), or zero if there is none.
     pub unsafe fn is_at(&self, address: u64) -> bool {
         let here: *const [u8; WORD] = ptr::with_exposed_provenance(address as usize);
         let mut words = self.bytes.chunks_exact(WORD).enumerate();
-        // SAFETY: nothing is read behind a word that differs, and what is equal to the end has as many words.
+        // SAFETY: the caller passes the address of a vdso. Reading stops at the first word that differs, and a vdso
+        // that has been equal so far has the next word, too.
         address != 0 && words.all(|(index, word)| unsafe { here.add(index).read() } == word)
     }
 }

@@ -1,4 +1,4 @@
-//! The file of an image: a header, pages, and the description of them.
+//! The file of an image: a header, pages, and a description.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -13,8 +13,9 @@ use crate::format::Image;
 use crate::own_file::{self, OwnFile};
 use crate::{PAGE, bounds};
 
-/// The first bytes; no text file has them.
-const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
+/// The first bytes. No text file begins with them.
+/// The first bytes of the file.
+pub const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
 const VERSION: u64 = 8;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
@@ -22,26 +23,26 @@ const MOST_DESCRIPTION: u64 = 16 << 20;
 
 const DAMAGED: &str = "it is damaged";
 
-/// The hash that images are verified by.
+/// The hash function for images.
 pub fn hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// A description, ready to be written.
+/// The parts of an image file except the pages.
 pub struct Encoded {
-    /// What follows the pages.
+    /// The bytes behind the pages.
     pub description: Vec<u8>,
-    /// What the file begins with.
+    /// The first bytes of the file.
     pub header: Vec<u8>,
-    /// The nanoseconds of the modification time of a file that nobody has changed: only then its pages are believed
-    /// without being verified.
+    /// The nanosecond part of the modification time that the writer gives the file. If a file still has it, its pages
+    /// are not verified when it is used.
     pub seal_ns: u32,
 }
 
-/// Describes an image whose pages end at an offset of the file.
+/// Encodes an image whose pages end at the offset `end_of_pages`.
 ///
 /// # Errors
-/// A text that says why that is not possible.
+/// A text that says why the image cannot be encoded.
 pub fn encode(image: &Image, end_of_pages: u64) -> Result<Encoded, String> {
     let description = postcard::to_allocvec(image).map_err(|error| error.to_string())?;
     let hash = hash(&description);
@@ -59,29 +60,29 @@ fn seal_ns(hash: u64) -> u32 {
     (hash % 999_999_999 + 1) as u32
 }
 
-/// An image file that is open, and what was read of it.
+/// An open image file.
 pub struct ImageFile {
     pub file: OwnedFd,
     description: Vec<u8>,
     end_of_pages: u64,
-    /// Whether it is as it was written, as far as its modification time tells. One without a fraction tells nothing, and
-    /// is believed, as that of an archive is.
+    /// Whether the modification time shows no change since the file was written ([`Encoded::seal_ns`]). A time without
+    /// a fraction of a second tells nothing and is accepted, as it is for archives.
     is_sealed: bool,
 }
 
 impl ImageFile {
-    /// Opens a file and reads what it says of itself; none if there is no such file.
+    /// Opens a file and reads its description; none if there is no such file.
     ///
     /// # Errors
-    /// A text that says why it is no image, or not one of this user.
+    /// A text that says why the file is no image, or not a file of this user.
     pub fn open(path: &[u8]) -> Result<Option<Self>, String> {
         OwnFile::open(path)?.map(Self::of).transpose()
     }
 
-    /// Reads what a file says of itself.
+    /// Reads the description of a file.
     ///
     /// # Errors
-    /// A text that says why it is no image.
+    /// A text that says why the file is no image.
     pub fn of(own: OwnFile) -> Result<Self, String> {
         if own.status.st_size < HEADER_BYTES as i64 {
             return Err("it is too short".to_owned());
@@ -119,7 +120,7 @@ impl ImageFile {
         })
     }
 
-    /// The description, checked.
+    /// Checks and decodes the description.
     ///
     /// # Errors
     /// A text that says why the file is no image.

@@ -1,4 +1,4 @@
-//! What the kernel keeps for the frozen process besides its memory.
+//! The state that the kernel keeps for the frozen process, except its memory.
 
 use rustix::mm::MremapFlags;
 
@@ -10,29 +10,30 @@ use crate::steps::{Action, Steps};
 use crate::system_call::{call, error_of};
 use crate::{address, places};
 
-/// As the C library has it (glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
+/// The signature that the C library uses (glibc's sysdeps/unix/sysv/linux/rseq-internal.h).
 const RSEQ_SIGNATURE: u64 = 0x5305_3053;
 /// arch_prctl(2)
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 
-/// How many steps [`add_steps`] adds, besides two for each signal and each part of the vdso.
+/// The most steps that [`add_steps`] adds, without those for signals and parts of the vdso.
 pub const STEPS: usize = 32;
 
-/// Makes the system calls of the steps in a way that changes nothing: a filter (seccomp(2)) may refuse them.
+/// Makes the system calls of the steps in a way that changes nothing, because a filter (seccomp(2)) may refuse them.
 ///
 /// # Errors
-/// The name of one that is refused.
+/// The name of a system call that is refused.
 pub fn check(process: &Process) -> Result<(), &'static str> {
     let accepted = |name: &'static str, number: libc::c_long, arguments: [u64; 6]| {
-        // SAFETY: each of these gives the kernel what it has already, or what the dynamic linker will replace.
+        // SAFETY: each call passes a value that the kernel already has, or that the C library sets again at an ordinary
+        // start.
         let result = unsafe { call(number as u64, &arguments) };
         match error_of(result) {
             None => Ok(()),
             Some(_) => Err(name),
         }
     };
-    // The heap grows by it.
+    // The restored process needs brk(2) to grow its heap.
     accepted("brk", libc::SYS_brk, [0; 6])?;
     let mut thread_pointer = 0_u64;
     let place = &raw mut thread_pointer as u64;
@@ -66,11 +67,11 @@ pub fn check(process: &Process) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Ends what the kernel has to do with the memory of this process: its own code, at an address, moves aside, and code,
-/// heap and arguments are where the frozen process has them.
+/// Moves the vdso, which is at `vdso`, out of the way, and tells the kernel where the frozen process has its code, heap
+/// and arguments.
 ///
 /// # Errors
-/// A text that says what the kernel does not allow. All is as before then.
+/// A text that says what the kernel refuses. Nothing has changed then.
 pub fn take_leave(
     process: &Process,
     vdso: u64,
@@ -85,12 +86,12 @@ pub fn take_leave(
     for (index, part) in parts.iter().enumerate() {
         if !move_part(vdso, places::VDSO, part) {
             move_back(&parts[..index]);
-            return Err("the kernel does not let its own code be moved");
+            return Err("the kernel refuses to move the vdso (mremap)");
         }
     }
     if !set_layout(layout) {
         move_back(parts);
-        return Err("the kernel does not let a process have another heap (prctl)");
+        return Err("the kernel refuses to move the heap (prctl)");
     }
     Ok(())
 }
@@ -99,16 +100,17 @@ fn move_part(from: u64, to: u64, (distance, bytes): &(i64, u64)) -> bool {
     let from = address(from.wrapping_add_signed(*distance));
     let to = address(to.wrapping_add_signed(*distance));
     let bytes = *bytes as usize;
-    // SAFETY: the kernel's code is used through the C library only, and there is none yet.
+    // SAFETY: only the C library calls the code in the vdso, and this process has none yet. Nothing else is mapped at
+    // the destination.
     unsafe { rustix::mm::mremap_fixed(from, bytes, bytes, MremapFlags::MAYMOVE, to).is_ok() }
 }
 
-/// The heap must not grow or shrink from then on until the frozen process goes on.
+/// After this call, the heap must not grow or shrink until the frozen process continues.
 fn set_layout(layout: &[u64; LAYOUT_WORDS]) -> bool {
     const PR_SET_MM: u64 = 35;
     const PR_SET_MM_MAP: u64 = 14;
     let (address, bytes) = (layout.as_ptr() as u64, size_of_val(layout) as u64);
-    // SAFETY: the kernel only takes notice of the addresses.
+    // SAFETY: the kernel only stores the addresses.
     let result = unsafe {
         call(
             libc::SYS_prctl as u64,
@@ -118,7 +120,7 @@ fn set_layout(layout: &[u64; LAYOUT_WORDS]) -> bool {
     error_of(result).is_none()
 }
 
-/// What is left to do when the memory is that of the frozen process.
+/// Adds the steps that follow when the memory is that of the frozen process.
 pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: &mut Steps) {
     for (distance, bytes) in &process.vdso.parts {
         let from = places::VDSO.wrapping_add_signed(*distance);
@@ -151,7 +153,7 @@ pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: 
     }
     for (signal, action) in &process.signals {
         if ignored & 1 << (signal - 1) != 0 {
-            // What is ignored when a process starts stays so (nohup, a shell's `&`).
+            // A signal that is ignored when a process starts stays ignored (nohup, `&` in a shell).
             continue;
         }
         let action = action.as_ptr() as u64;
@@ -161,7 +163,7 @@ pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: 
     for (place, value) in arguments.moved(process) {
         steps.add(Action::Write64, [place, value, 0, 0, 0, 0]);
     }
-    // A `Restored`, word for word.
+    // The fields of a `Restored`, in their order.
     let words = [arguments.argc, arguments.argv, arguments.envp, ignored];
     for (word, offset) in words.into_iter().zip((0..).step_by(size_of::<u64>())) {
         let address = process.restored + offset;

@@ -1,4 +1,4 @@
-//! What must be as it was for an image to stand for a start: everything that the imports looked at.
+//! The key of an image: everything that the imports looked at. An image is used only where all of it is the same.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
 use crate::command_line::{self, CommandLine};
 use crate::facts::Fact;
 use crate::searched::Searched;
@@ -22,7 +23,7 @@ use crate::times::{changed_ns, modified_ns};
 /// Why an image does not fit a program with other arguments.
 pub const OTHER_ARGUMENTS: &str = "it was made for the program with other arguments";
 
-/// Beginnings of variables that C libraries read, which nobody can watch.
+/// Prefixes of the variables that C libraries read. Not all of these reads can be observed.
 const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"PYTHON",
     b"LC_",
@@ -47,112 +48,103 @@ const READ_BY_LIBRARIES: [&[u8]; 21] = [
     b"CUDA_",
 ];
 
-/// The allocator mimalloc takes them in lower case, too.
+/// The allocator mimalloc also reads these variables in lower case.
 const OF_MIMALLOC: &[u8] = b"MIMALLOC_";
 
 /// Variables that only say which archive to use.
 const ABOUT_ARCHIVES: [&[u8]; 2] = [b"PYTHON_CDS", b"PYCDS"];
 
-/// Variables of shells, which change them with each command.
+/// Variables that shells change with each command.
 const OF_SHELLS: [&[u8]; 4] = [b"_", b"OLDPWD", b"PWD", b"SHLVL"];
 
 #[derive(Serialize, Deserialize)]
 pub struct Key<'a> {
-    pub build_id: &'a str,
+    #[serde(borrow)]
+    pub build_id: Bytes<'a>,
     /// `sys.executable`
-    pub executable: &'a [u8],
-    #[serde(borrow)]
-    pub options: Vec<&'a [u8]>,
-    /// The only program that the image is of, if it is of one.
-    #[serde(borrow)]
+    pub executable: Bytes<'a>,
+    pub options: Vec<Bytes<'a>>,
+    /// The program, if the image is of a program and not of a list of modules.
     pub program: Option<Program<'a>>,
     pub machine: Machine,
-    /// Variables that were read, and all that a library might have read; with their values.
-    #[serde(borrow)]
-    pub environment: Vec<(&'a [u8], Option<&'a [u8]>)>,
-    /// All that count where somebody looks at all of them, in their order, if somebody has.
-    #[serde(borrow)]
-    pub whole_environment: Option<Vec<(&'a [u8], &'a [u8])>>,
-    /// What counts of HOME, if only `site` knows of it.
-    #[serde(borrow)]
+    /// Variables that were read, and all that a library might have read, with their values.
+    pub environment: Vec<(Bytes<'a>, Option<Bytes<'a>>)>,
+    /// If imports have looked at all variables: those that count then ([`counts_in_whole`]), in their order.
+    pub whole_environment: Option<Vec<(Bytes<'a>, Bytes<'a>)>>,
+    /// What is compared instead of HOME, if only `site` has read it.
     pub user_site: Option<UserSite<'a>>,
-    /// Files and directories that were looked at, or for.
-    #[serde(borrow)]
-    pub paths: Vec<(&'a [u8], Stamp)>,
+    /// Files and directories that were looked at or searched for.
+    pub paths: Vec<(Bytes<'a>, Stamp)>,
     /// Directories that modules were searched in.
-    #[serde(borrow)]
     pub searched: Vec<Searched<'a>>,
-    /// The working directory, if that counts.
-    #[serde(borrow)]
-    pub directory: Option<&'a [u8]>,
-    /// What was asked for that the kernel tells, and what it was.
-    #[serde(borrow)]
-    pub facts: Vec<(Fact, &'a [u8])>,
-    /// Whether it counts that no signal is ignored, but those that the interpreter ignores by itself.
+    /// The working directory, if it is compared.
+    pub directory: Option<Bytes<'a>>,
+    /// Facts that were asked of the kernel, with their values.
+    pub facts: Vec<(Fact, Bytes<'a>)>,
+    /// Whether the image only fits where no signals are ignored, except those that the interpreter ignores by itself.
     pub counts_signals: bool,
     /// What imports have asked of the standard streams.
     pub terminals: Vec<Terminal>,
     /// Whether `sys.path` begins without the program's directory.
     pub has_safe_path: bool,
-    /// First parts of the names of modules that came from files, or were not found, sorted.
-    #[serde(borrow)]
-    pub top_level_modules: Vec<&'a str>,
-    /// Full names of modules that are no packages, each with a line break behind it.
-    pub modules: &'a [u8],
-    /// How the names of files end that can be imported.
-    #[serde(borrow)]
-    pub suffixes: Vec<&'a str>,
+    /// First parts of the names of modules that came from files or were not found, sorted.
+    pub top_level_modules: Vec<Bytes<'a>>,
+    /// Full names of modules that are no packages, each followed by a line break.
+    pub modules: Bytes<'a>,
+    /// Suffixes of files that can be imported.
+    pub suffixes: Vec<Bytes<'a>>,
 }
 
 /// The program that was running when the image was taken.
 #[derive(Serialize, Deserialize)]
 pub struct Program<'a> {
-    pub identity: &'a [u8],
-    /// How many arguments it had behind its name, if it has asked.
-    pub argument_count: Option<u64>,
-    /// Its arguments, if it has looked at one.
     #[serde(borrow)]
-    pub arguments: Option<Vec<&'a [u8]>>,
-    /// Whether it was stopped before it would have looked at one, since its runs have had different ones.
+    pub identity: Bytes<'a>,
+    /// The number of its arguments, without its name, if it has asked for the number.
+    pub argument_count: Option<u64>,
+    /// Its arguments, if it has looked at one of them.
+    pub arguments: Option<Vec<Bytes<'a>>>,
+    /// Whether the program is stopped before it looks at an argument, because its runs had different arguments.
     pub is_for_any_arguments: bool,
 }
 
-/// Where `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). There were none, and a restored
-/// process gets names of directories that follow its own HOME.
+/// The directory in which `site` looks for modules of the user (Lib/site.py, `addusersitepackages()`). It did not exist
+/// when the image was taken. A restored process gets the directory names that belong to its own HOME.
 #[derive(Serialize, Deserialize)]
 pub struct UserSite<'a> {
-    /// What follows HOME in the name of a directory that must not be there; none if it is not looked for.
-    pub missing: Option<&'a [u8]>,
+    /// The part behind HOME in the name of the directory that must not exist; none if `site` does not look for it.
+    #[serde(borrow)]
+    pub missing: Option<Bytes<'a>>,
 }
 
-/// What tells that a path leads to what it has led to.
+/// Tells whether a path still leads to the same file or directory.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub enum Stamp {
     Missing,
-    /// A file that was read, or a directory that was listed, whose size and time of the last change of its status count as zero.
+    /// A file that was read, or a directory that was listed. For a directory, `ctime_ns` and `size` are zero.
     Contents {
         mtime_ns: i64,
-        /// It tells of another mode.
+        /// Changes if the mode changes.
         ctime_ns: i64,
-        /// It tells of another file with the same times, where a symbolic link leads elsewhere.
+        /// Differs if a symbolic link leads to another file with the same times.
         inode: u64,
         size: u64,
     },
-    /// A directory that only had to be there.
+    /// A directory that only had to exist.
     Directory,
-    /// A directory whose status was asked for: its time of the last change tells of all that belongs to it.
+    /// A directory whose status was asked for. Each change of its status changes `ctime_ns`.
     Status {
         ctime_ns: i64,
         inode: u64,
     },
-    /// A symbolic link to one; the time is the link's own.
+    /// A symbolic link. The time is that of the link itself.
     Link {
         ctime_ns: i64,
     },
 }
 
 impl Stamp {
-    /// Whether it is that of a path now.
+    /// Whether the path has this stamp now.
     pub fn is_of(&self, path: &[u8]) -> bool {
         if let Self::Link { ctime_ns } = self {
             let status = rustix::fs::lstat(path);
@@ -186,21 +178,21 @@ impl Stamp {
     }
 }
 
-/// Who runs on what.
+/// The user and the machine.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone)]
 pub struct Machine {
-    /// Features of the processor: AT_HWCAP, AT_HWCAP2 and AT_MINSIGSTKSZ (getauxval(3)), which grows with its
-    /// registers, and leaf 7 of CPUID.
+    /// Features of the processor: AT_HWCAP, AT_HWCAP2 and AT_MINSIGSTKSZ (getauxval(3)), and leaf 7 of CPUID.
+    /// AT_MINSIGSTKSZ grows with the registers of the processor.
     processor: [u64; 5],
     /// Real and effective user and group.
     identity: [u32; 4],
     stack_limit: Option<u64>,
-    /// How many processors it may use, if that counts: libraries have as many threads.
+    /// The number of processors that the process may use, if it is compared: libraries start as many threads.
     processors: Option<u32>,
 }
 
 impl Machine {
-    /// With the auxiliary vector's values by their kinds.
+    /// The user and machine of this process. `auxiliary` returns the value of the auxiliary vector for a kind.
     pub fn current(auxiliary: impl Fn(u64) -> u64) -> Self {
         let leaf = leaf_7();
         Self {
@@ -222,7 +214,7 @@ impl Machine {
         }
     }
 
-    /// The same where the number of processors counts.
+    /// The same with the number of processors.
     pub fn with_processors(self) -> Self {
         let processors = sched_getaffinity(None).ok().map(|set| set.count());
         Self { processors, ..self }
@@ -241,7 +233,7 @@ fn leaf_7() -> [u64; 2] {
     [0; 2]
 }
 
-/// Whether a library might read a variable.
+/// Whether a library might read the variable.
 pub fn may_be_read(name: &[u8]) -> bool {
     let begins_with = |start: &[u8]| {
         let beginning = name.get(..start.len());
@@ -256,18 +248,18 @@ fn is_about_archives(name: &[u8]) -> bool {
     ABOUT_ARCHIVES.iter().any(|start| name.starts_with(start))
 }
 
-/// Whether a variable that nobody has asked for counts where somebody has looked at all of them.
+/// Whether a variable that no code has asked for by name is compared if code has looked at all variables.
 pub fn counts_in_whole(name: &[u8]) -> bool {
     !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
 fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
-    // It may have been removed.
+    // The working directory may have been removed.
     let here = rustix::process::getcwd(Vec::new()).unwrap_or_default();
     program.identity(here.to_bytes())
 }
 
-/// Whether the process that this one comes from has had signals ignored.
+/// Whether this process was started with ignored signals.
 #[cfg(target_arch = "x86_64")]
 fn ignores_signals() -> bool {
     crate::signals::ignored_signals() != Some(0)
@@ -278,32 +270,40 @@ fn ignores_signals() -> bool {
     true
 }
 
-/// For messages.
+/// The text for messages.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn slices<'b>(many: &'b [Bytes]) -> impl Iterator<Item = &'b [u8]> + Clone {
+    many.iter().map(|bytes| &**bytes)
+}
+
 impl Key<'_> {
-    /// Why the image does not fit a process with this start and command line; none if it does. What is cheap to find
-    /// out comes first.
+    /// Why the image does not fit a process with this start and command line; none if it fits. Cheap checks come first.
     pub fn mismatch(&self, start: &Start, line: &CommandLine) -> Option<String> {
-        if start.build_id().as_deref() != Some(self.build_id) {
+        if start.build_id().as_deref().map(str::as_bytes) != Some(&*self.build_id) {
             return Some("it was made with another interpreter".to_owned());
         }
-        if !line.options.iter().eq(&self.options) {
+        if !line
+            .options
+            .iter()
+            .map(Vec::as_slice)
+            .eq(slices(&self.options))
+        {
             return Some(format!(
                 "it was made with the options \"{}\", these are \"{}\"",
-                shown(&self.options.join(&b' ')),
+                shown(&slices(&self.options).collect::<Vec<_>>().join(&b' ')),
                 shown(&line.options.join(&b' '))
             ));
         }
         let name = start.arguments.first().map(|name| name.to_bytes());
         let program = name.and_then(|name| executable(name, start.variable(b"PATH")));
-        if program.as_deref() != Some(self.executable) {
-            return Some(format!("it was made with {}", shown(self.executable)));
+        if program.as_deref() != Some(&*self.executable) {
+            return Some(format!("it was made with {}", shown(&self.executable)));
         }
         if let Some(program) = &self.program {
-            if identity_here(&line.program).as_deref() != Some(program.identity) {
+            if identity_here(&line.program).as_deref() != Some(&*program.identity) {
                 return Some("it was made for another program".to_owned());
             }
             let now = start.arguments.get(line.rest..).unwrap_or_default();
@@ -312,12 +312,12 @@ impl Key<'_> {
                 && then != count
             {
                 return Some(format!(
-                    "it was made for a program with {then} arguments, here it has {count}"
+                    "it was made for a program with {then} arguments, this one has {count}"
                 ));
             }
             let now = now.iter().map(|argument| argument.to_bytes());
             if let Some(then) = &program.arguments
-                && !now.eq(then.iter().copied())
+                && !now.eq(slices(then))
             {
                 return Some(OTHER_ARGUMENTS.to_owned());
             }
@@ -328,7 +328,7 @@ impl Key<'_> {
             let now = machine.processors.unwrap_or_default();
             if now != then {
                 return Some(format!(
-                    "it was made where {then} processors could be used, here it is {now}"
+                    "it was made with {then} usable processors, this process has {now}"
                 ));
             }
         }
@@ -336,12 +336,12 @@ impl Key<'_> {
             return Some("it was made for another user, processor or stack limit".to_owned());
         }
         for (name, value) in &self.environment {
-            if start.variable(name) != *value {
+            if start.variable(name) != value.as_deref() {
                 return Some(format!("the variable {} has another value", shown(name)));
             }
         }
         let is_new = |name: &[u8]| {
-            may_be_read(name) && !self.environment.iter().any(|(known, _)| *known == name)
+            may_be_read(name) && !self.environment.iter().any(|(known, _)| **known == *name)
         };
         if let Some((name, _)) = start.variables().find(|(name, _)| is_new(name)) {
             return Some(format!("the variable {} is new", shown(name)));
@@ -358,9 +358,9 @@ impl Key<'_> {
         {
             return Some(reason);
         }
-        if let Some(directory) = self.directory {
+        if let Some(directory) = &self.directory {
             let here = rustix::process::getcwd(Vec::new());
-            if !here.is_ok_and(|here| here.to_bytes() == directory) {
+            if !here.is_ok_and(|here| *here.to_bytes() == **directory) {
                 return Some(format!("it was made in {}", shown(directory)));
             }
         }
@@ -370,7 +370,7 @@ impl Key<'_> {
         }
         if self.counts_signals && ignores_signals() {
             return Some(
-                "signals are ignored here (nohup, &), and were not when it was made".to_owned(),
+                "this process ignores signals (nohup, &), the frozen process did not".to_owned(),
             );
         }
         if let Some(reason) = self.terminals.iter().find_map(Terminal::mismatch) {
@@ -380,22 +380,24 @@ impl Key<'_> {
             && self.program.is_none()
             && let Some(module) = self.imported(name)
         {
-            return Some(format!("it has imported {module}, which -m is to run"));
+            return Some(format!(
+                "it has already imported {module}, which -m would run again"
+            ));
         }
         self.shadowed(&line.program)
     }
 
-    /// Files and directories that are not as they were.
+    /// Files and directories that have changed.
     pub fn changed(&self) -> impl Iterator<Item = &[u8]> {
         let paths = self.paths.iter();
         let paths = paths.filter(|(path, then)| !then.is_of(path));
         let searched = self.searched.iter();
-        let searched = searched.filter(|directory| !directory.is_as_it_was(&self.suffixes));
-        let searched = searched.map(|directory| directory.path);
-        paths.map(|(path, _)| *path).chain(searched)
+        let searched = searched.filter(|directory| !directory.is_as_it_was(slices(&self.suffixes)));
+        let searched = searched.map(|directory| &*directory.path);
+        paths.map(|(path, _)| &**path).chain(searched)
     }
 
-    /// What `-m` would run, if imports have run it already: it would be run twice, and say so.
+    /// The module that `-m` would run, if imports have already run it: the interpreter would run it twice and warn.
     fn imported(&self, name: &[u8]) -> Option<String> {
         let of_package = [name, b".__main__"].concat();
         let mut modules = self.modules.split(|&byte| byte == b'\n');
@@ -403,8 +405,8 @@ impl Key<'_> {
         Some(shown(found))
     }
 
-    /// Whether a module of the image would be found in the program's directory, which comes first. Where the program has searched
-    /// itself, that is known.
+    /// Whether the program's directory, which is searched first, has a module with the name of a module of the image.
+    /// The image of a program needs no such check: its key has the searches of the program.
     fn shadowed(&self, program: &command_line::Program) -> Option<String> {
         if self.has_safe_path || self.program.is_some() {
             return None;
@@ -432,7 +434,7 @@ impl Key<'_> {
             let name = entry.file_name().to_bytes();
             if self.has_module(&directory, name) {
                 return Some(format!(
-                    "{} in {} comes before a module of the image",
+                    "{} in {} would hide a module of the image",
                     shown(name),
                     shown(&directory)
                 ));
@@ -441,15 +443,15 @@ impl Key<'_> {
         None
     }
 
-    /// Whether an entry of a directory is a module of a name that the image has, too.
+    /// Whether an entry of a directory is a module whose name is also the name of a module of the image.
     fn has_module(&self, directory: &[u8], entry: &[u8]) -> bool {
         let dot = entry.iter().position(|&byte| byte == b'.');
         let (module, suffix) = entry.split_at(dot.unwrap_or(entry.len()));
-        let mut order = |known: &&str| known.as_bytes().cmp(module);
+        let mut order = |known: &Bytes| (**known).cmp(module);
         if self.top_level_modules.binary_search_by(&mut order).is_err() {
             return false;
         }
-        let mut suffixes = self.suffixes.iter().map(|suffix| suffix.as_bytes());
+        let mut suffixes = slices(&self.suffixes);
         if !suffix.is_empty() {
             return suffixes.any(|known| known == suffix);
         }
@@ -461,11 +463,11 @@ impl Key<'_> {
 }
 
 impl Program<'_> {
-    /// Whether the image is for certain arguments, and these are others.
+    /// Whether the image is for certain arguments only, and these differ.
     pub fn has_others(&self, arguments: &[&[u8]]) -> bool {
         self.arguments
             .as_ref()
-            .is_some_and(|then| then != arguments)
+            .is_some_and(|then| !slices(then).eq(arguments.iter().copied()))
     }
 }
 
@@ -474,27 +476,27 @@ impl UserSite<'_> {
         let Some(home) = start.variable(b"HOME") else {
             return Some("the variable HOME is not set".to_owned());
         };
-        // As `os.path.expanduser()` has it (Lib/posixpath.py).
+        // As in `os.path.expanduser()` (Lib/posixpath.py).
         let end = home.iter().rposition(|&byte| byte != b'/');
         let home = &home[..end.map_or(0, |end| end + 1)];
-        let directory = [home, self.missing?].concat();
+        let directory = [home, self.missing.as_deref()?].concat();
         let is_there = rustix::fs::stat(&directory[..]).is_ok();
-        is_there.then(|| format!("there is {}, which comes into sys.path", shown(&directory)))
+        is_there.then(|| format!("{} exists and would be in sys.path", shown(&directory)))
     }
 }
 
-/// How the whole environment differs from what it was.
-fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
+/// How the environment as a whole differs from that of the key.
+fn differs(then: &[(Bytes, Bytes)], start: &Start) -> Option<String> {
     let now = || start.variables().filter(|(name, _)| counts_in_whole(name));
-    if now().eq(then.iter().copied()) {
+    if now().eq(then.iter().map(|(name, value)| (&**name, &**value))) {
         return None;
     }
     for (name, value) in then {
-        if start.variable(name) != Some(value) {
+        if start.variable(name) != Some(&**value) {
             return Some(format!("the variable {} has another value", shown(name)));
         }
     }
-    let is_new = |name: &[u8]| !then.iter().any(|(known, _)| *known == name);
+    let is_new = |name: &[u8]| !then.iter().any(|(known, _)| **known == *name);
     let new = now().find(|(name, _)| is_new(name));
     Some(new.map_or_else(
         || "the variables have another order".to_owned(),
@@ -505,23 +507,23 @@ fn differs(then: &[(&[u8], &[u8])], start: &Start) -> Option<String> {
 /// The directory in which a script finds its modules.
 ///
 /// # Errors
-/// A text that says why an image that was frozen before it was known what kind of script it is cannot stand for it.
+/// A text that says why an image of a list cannot be used for this kind of script.
 fn place_of_modules(script: &[u8]) -> Result<Vec<u8>, String> {
     let path = end_of_links(script)?;
     if !is_plain_file(&path).ok_or_else(|| missing(script))? {
         let shown = shown(script);
-        return Err(format!("{shown} is not a file of source code"));
+        return Err(format!("{shown} is not a source file"));
     }
     Ok(directory_of(&path))
 }
 
-/// Where the symbolic links end that a script may be: `sys.path[0]` is the directory of that (Python/pathconfig.c,
-/// `_PyPathConfig_ComputeSysPath0()`).
+/// The path of a script after its symbolic links are followed: `sys.path[0]` is the directory of this path
+/// (Python/pathconfig.c, `_PyPathConfig_ComputeSysPath0()`).
 ///
 /// # Errors
-/// A text that says why an image cannot stand for it.
+/// A text that says that the script does not exist.
 fn end_of_links(script: &[u8]) -> Result<Vec<u8>, String> {
-    // As the kernel has it (path_resolution(7)).
+    // The limit of the kernel (path_resolution(7)).
     const MOST_LINKS: usize = 40;
     let mut path = script.to_vec();
     for _ in 0..MOST_LINKS {
@@ -540,7 +542,7 @@ fn end_of_links(script: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn missing(script: &[u8]) -> String {
-    format!("there is no {}", shown(script))
+    format!("{} does not exist", shown(script))
 }
 
 fn directory_of(path: &[u8]) -> Vec<u8> {
@@ -551,7 +553,8 @@ fn directory_of(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether a file is neither a directory nor ends as archives do that Python runs like directories.
+/// Whether a file is neither a directory nor a zip file, which Python runs like a directory; none if it cannot be
+/// read.
 fn is_plain_file(path: &[u8]) -> Option<bool> {
     const MOST_COMMENT: u64 = 1 << 16;
     const END_OF_DIRECTORY: u64 = 22;
@@ -575,7 +578,7 @@ fn is_plain_file(path: &[u8]) -> Option<bool> {
     Some(!tail.windows(4).any(|bytes| bytes == b"PK\x05\x06"))
 }
 
-/// What the interpreter takes for its own path (Modules/getpath.py, `program_full_path`).
+/// The path that the interpreter computes for itself (Modules/getpath.py, `program_full_path`).
 fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
     if name.contains(&b'/') {
         let path = if name.starts_with(b"/") {
@@ -599,7 +602,7 @@ fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
     })
 }
 
-/// An absolute path without `.` and `..`, as text: links are not followed.
+/// An absolute path without `.` and `..`. Symbolic links are not followed.
 fn normalized(path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|&byte| byte == b'/') {

@@ -1,8 +1,8 @@
-//! Startup images: what their files say ([`format`](mod@format)), whether one fits a new process ([`key`]), and how that
-//! process becomes the frozen one ([`restore`]).
+//! Startup images: the contents of their files ([`format`](mod@format)), the check whether an image fits a new process
+//! ([`key`]), and how the new process becomes the frozen one ([`restore`]).
 //!
-//! All of it runs in a process that has no C library yet, so nothing here may call one; of the crate `libc` only
-//! constants are used. The interpreter, which takes images, shares the types.
+//! This code runs in a process that has no C library yet, so it must not call one. Of the crate `libc` it only uses
+//! constants. The interpreter, which takes images, shares the types.
 
 #![no_std]
 
@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(target_arch = "x86_64")]
 mod arguments;
 pub mod bounds;
+pub mod bytes;
 pub mod command_line;
 pub mod elf;
 pub mod facts;
@@ -41,7 +42,7 @@ pub mod times;
 #[cfg(target_arch = "x86_64")]
 pub mod trampoline;
 
-/// What is frozen and restored on this architecture, in bytes.
+/// Bytes of a page.
 pub const PAGE: u64 = 4096;
 
 #[cfg(target_arch = "x86_64")]

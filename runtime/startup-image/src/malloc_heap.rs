@@ -1,17 +1,17 @@
 //! The C library's heap below the program break, block by block (glibc, malloc/malloc.c, `struct malloc_chunk`).
 //!
-//! Each block is preceded by two words: the second has its size, of which the lowest bits are flags. The next block
-//! follows at once, and the last one, `top`, ends with the heap.
+//! Two words precede the contents of each block. The second word is the size; its lowest bits are flags. The next block
+//! follows directly. The last block, `top`, ends at the end of the heap.
 //!
-//! A block that is freed becomes one with free neighbours, and any part of that is given out again. So a page that many blocks
-//! share may belong to a single one later.
+//! A freed block merges with free neighbours, and malloc returns any part of the result again. So a page that many
+//! blocks share may belong to a single block later.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::PAGE;
 
-/// Bytes of a block from which on it is one that is freed, whoever has it.
+/// A block of this size, in bytes, or a larger one is never taken for a lasting block.
 pub const LARGE: u64 = 8 * PAGE;
 
 const WORD: usize = size_of::<u64>();
@@ -21,11 +21,12 @@ const ALIGNMENT: u64 = 16;
 /// Flags in the size (`PREV_INUSE`, `IS_MMAPPED`, `NON_MAIN_ARENA`).
 const FLAGS: u64 = 7;
 
-/// Ranges of pages that no block can ever have for itself, as each has a part of a block that is never freed. `lasting` says, in
-/// order, where the contents of such blocks begin; what else it has counts for nothing. Large ones are not taken for such: whose
-/// contents are so many pages may do something with these.
+/// Ranges of pages that no single block can ever have for itself, because each page has a part of a block that is never
+/// freed (a lasting block). `lasting` has the addresses of the contents of such blocks, sorted; an address that begins
+/// no block has no effect. Blocks of [`LARGE`] bytes or more do not count, because their owner may apply calls such as
+/// madvise(2) to whole pages.
 ///
-/// If another allocator has this heap, or something else lies in it, they end where the blocks cannot be followed.
+/// If another allocator uses this heap, or something else lies in it, the ranges end where a size is not possible.
 pub fn shared_for_good(start: u64, heap: &[u8], lasting: &[u64]) -> Vec<Range<u64>> {
     let end = start + heap.len() as u64;
     let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -33,7 +34,8 @@ pub fn shared_for_good(start: u64, heap: &[u8], lasting: &[u64]) -> Vec<Range<u6
     while let Some(bytes) = size_of_block(heap, block - start).filter(|bytes| *bytes <= end - block)
     {
         if bytes < LARGE && lasting.binary_search(&(block + HEADER)).is_ok() {
-            // The first word belongs to the contents of the block before, and those of the next begin after its header.
+            // The contents of the previous block end with the first word of this one, and the contents of the next
+            // block begin after its header. So neither can have these pages for itself.
             let first = block + WORD as u64;
             let last = (block + bytes + HEADER).min(end);
             let pages = first - first % PAGE..last.next_multiple_of(PAGE);

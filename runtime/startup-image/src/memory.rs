@@ -1,9 +1,9 @@
 //! The memory of the frozen process.
 //!
-//! Most of it lies where the new process has nothing yet. It is put there while the new process can still do without
-//! it: if the kernel refuses a part, all is given back, and the program starts in the ordinary way. Only what lies where
-//! the new process has its own stack and variables has to wait until there is no way back; what is done then has
-//! been done before, with other addresses.
+//! Most regions lie at addresses where the new process has nothing. They are mapped while the new process can still
+//! start in the ordinary way: if the kernel refuses one, all are unmapped again. Only the regions that overlap with the
+//! stack and the variables of the new process (late regions) are mapped when there is no way back. Their system calls
+//! have succeeded before with other addresses.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -22,10 +22,10 @@ use crate::steps::Steps;
 use crate::system_call::{call, error_of};
 use crate::{address, places};
 
-/// So many pieces of memory one call fills at most (readv(2), IOV_MAX).
+/// The most pieces of memory that one call can fill (readv(2), IOV_MAX).
 const MOST_PIECES: usize = 1024;
 
-/// Makes pages that can be written to (madvise(2), Linux 5.14). Where it is refused, they are made when they are touched.
+/// Populates pages for writing (madvise(2), Linux 5.14). If the kernel refuses it, the first access does so.
 const MADV_POPULATE_WRITE: u64 = 23;
 
 const WRITE: u32 = libc::PROT_WRITE as u32;
@@ -34,28 +34,28 @@ const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
 /// A `struct iovec`.
 type Piece = [u64; 2];
 
-/// The memory of an image, most of it in its place.
+/// The memory of an image, mapped except for the late regions.
 pub struct Memory<'a> {
     image: &'a Image<'a>,
     file: &'a OwnedFd,
     files: &'a [OwnedFd],
     placed: Vec<&'a Region>,
-    /// What lies where this process has something that it still needs.
+    /// Regions at addresses where this process has memory that it still needs.
     late: Vec<&'a Region>,
     late_fills: Vec<Fill>,
     late_pieces: Vec<Piece>,
 }
 
 impl<'a> Memory<'a> {
-    /// Puts all memory into its place that can be put there now.
+    /// Maps and fills all regions except the late ones.
     ///
-    /// `constants` are the program's code and constants, which the frozen process has at the same place.
+    /// `constants` are the program's code and constants, which the frozen process has at the same addresses.
     ///
     /// # Errors
-    /// A text that says what was refused. Nothing is left of the image then.
+    /// A text that says what the kernel refused. No memory of the image is mapped then.
     ///
     /// # Safety
-    /// The file is one that [`crate::image_file::ImageFile`] has checked, and `files` are the image's, in its order.
+    /// [`crate::image_file::ImageFile`] has checked the file, and `files` are the files of the image in its order.
     pub unsafe fn place(
         image: &'a Image<'a>,
         file: &'a OwnedFd,
@@ -71,7 +71,7 @@ impl<'a> Memory<'a> {
             late_fills: Vec::new(),
             late_pieces: Vec::new(),
         };
-        // SAFETY: the caller passes a file that was checked, with the files of its image.
+        // SAFETY: the caller of this function guarantees the same.
         match unsafe { memory.place_all(constants) } {
             Ok(()) => Ok(memory),
             Err(reason) => {
@@ -104,7 +104,7 @@ impl<'a> Memory<'a> {
                 without_rights.push(region);
                 READ_WRITE
             };
-            // SAFETY: takes no address that is in use.
+            // SAFETY: `MAP_FIXED_NOREPLACE` replaces no memory that is in use.
             match unsafe { self.map(region, protection, libc::MAP_FIXED_NOREPLACE) } {
                 Ok(()) => {
                     self.placed.push(region);
@@ -130,8 +130,8 @@ impl<'a> Memory<'a> {
         self.check_late()
     }
 
-    /// Whether the kernel grants what will be mapped without a way back: where it counts the memory that it has
-    /// granted, a step could fail otherwise (Linux, Documentation/mm/overcommit-accounting.rst).
+    /// Checks whether the kernel grants the memory of the late regions. Otherwise a step could fail where the kernel
+    /// limits the memory that it grants (Linux, Documentation/mm/overcommit-accounting.rst).
     fn check_late(&self) -> Result<(), String> {
         let writable = self
             .late
@@ -142,8 +142,8 @@ impl<'a> Memory<'a> {
             return Ok(());
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let refused = |_| "the kernel does not grant so much memory".to_owned();
-        // SAFETY: takes no address that is in use, and nobody uses what is mapped.
+        let refused = |_| "the kernel does not grant enough memory".to_owned();
+        // SAFETY: the kernel chooses an unused address, and nothing refers to the mapping before it is removed.
         unsafe {
             let private = MapFlags::PRIVATE;
             let mapped =
@@ -154,16 +154,16 @@ impl<'a> Memory<'a> {
     }
 
     /// # Safety
-    /// With `MAP_FIXED`, nobody needs what is there.
+    /// With `MAP_FIXED`, nothing needs the memory at the addresses of the region.
     unsafe fn map(&self, region: &Region, protection: u32, fixed: i32) -> Result<(), Errno> {
         let arguments = self.mapping(region, protection, fixed);
-        // SAFETY: with `MAP_FIXED`, the caller knows that nobody needs what is there.
+        // SAFETY: with `MAP_FIXED`, the caller guarantees that nothing needs the memory there.
         let mapped = unsafe { call(libc::SYS_mmap as u64, &arguments) };
         match error_of(mapped) {
             Some(error) => Err(error),
             None if mapped == region.address => Ok(()),
             None => {
-                // A kernel before 4.17 takes the address for a wish.
+                // A kernel before 4.17 treats the address as a hint.
                 // SAFETY: it was mapped just now.
                 let _ = unsafe { rustix::mm::munmap(address(mapped), region.bytes as usize) };
                 Err(Errno::OPNOTSUPP)
@@ -197,8 +197,8 @@ impl<'a> Memory<'a> {
         ]
     }
 
-    /// Repeats what the frozen process has advised about a region. Advice that is refused changes nothing that a program
-    /// can rely on, but for those kinds that no image is taken with.
+    /// Repeats the advice that the frozen process gave about a region. No program can rely on advice of these kinds, so
+    /// a refusal does no harm. No image is taken of a process with advice of other kinds.
     fn advise(&self, region: &Region) {
         let first = self
             .image
@@ -214,16 +214,16 @@ impl<'a> Memory<'a> {
                 0,
                 0,
             ];
-            // SAFETY: this memory was mapped just now, and nobody uses it yet.
+            // SAFETY: this memory was mapped just now, and nothing uses it yet.
             unsafe { call(libc::SYS_madvise as u64, &arguments) };
         }
     }
 
     fn fill(&self, fills: &[Fill]) -> Result<(), String> {
         for fill in fills {
-            // The kernel needs half the time for pages that it makes before they are written to one by one.
+            // The kernel needs half the time if it makes all pages before it writes to them one by one.
             let arguments = [fill.address, fill.bytes, MADV_POPULATE_WRITE, 0, 0, 0];
-            // SAFETY: makes pages of memory that was mapped just now, as the first write to them does.
+            // SAFETY: populates memory that was mapped just now, with zeros, as the first write to it would.
             unsafe { call(libc::SYS_madvise as u64, &arguments) };
         }
         for batch in batches(fills) {
@@ -255,15 +255,15 @@ impl<'a> Memory<'a> {
         ]
     }
 
-    /// Removes what was put into its place.
+    /// Unmaps all regions that were mapped.
     pub fn give_back(&self) {
         for region in &self.placed {
-            // SAFETY: this process has mapped it, and has no reference to it.
+            // SAFETY: this process has mapped the region, and nothing refers to it.
             let _ = unsafe { rustix::mm::munmap(address(region.address), region.bytes as usize) };
         }
     }
 
-    /// What is left to do without a way back: all that is not the frozen process's goes, and what had to wait is mapped.
+    /// Adds the steps that unmap the memory of the new process and map and fill the late regions.
     pub fn add_steps(&self, steps: &mut Steps) {
         let regions = self.image.regions.iter();
         let mut kept: Vec<(u64, u64)> = regions.map(|r| (r.address, r.end())).collect();
@@ -298,7 +298,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// How many steps these are at most.
+    /// The most steps that [`Self::add_steps`] adds.
     pub fn most_steps(&self) -> usize {
         self.image.regions.len()
             + self.late.len()
@@ -313,7 +313,7 @@ fn piece(fill: &Fill) -> Piece {
     [fill.address, fill.bytes]
 }
 
-/// Fills that one call can do: they follow one another in the file.
+/// Groups of fills that one call can do: they follow one another in the file.
 fn batches(fills: &[Fill]) -> impl Iterator<Item = &[Fill]> {
     fills
         .chunk_by(|a, b| a.offset + a.bytes == b.offset)

@@ -1,4 +1,4 @@
-//! Files that belong to this user alone: nobody else can have written to them, nor can cut them off while they are in use.
+//! Files that belong to this user alone. No other user can write to them, or truncate them while they are in use.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -10,17 +10,17 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-const NOT_OWN: &str = "it must be a file of your own that nobody else may read (mode 600)";
+const NOT_OWN: &str = "it must be a file that you own and nobody else may read (mode 600)";
 const TRUNCATED: &str = "it is truncated";
 
-/// A regular file of this user, which no other user may read or write; it is open for reading.
+/// A regular file of this user that no other user may read or write. It is open for reading.
 pub struct OwnFile {
     pub file: OwnedFd,
     pub status: Stat,
 }
 
 impl OwnFile {
-    /// Opens a file, and checks it before anything of it is read; none if there is no such file.
+    /// Opens a file and checks it before any byte is read; none if there is no such file.
     ///
     /// # Errors
     /// A text that says why the file cannot be used.
@@ -43,7 +43,7 @@ impl OwnFile {
         Ok(Some(Self { file, status }))
     }
 
-    /// Reads so many bytes from an offset on.
+    /// Reads `bytes` bytes at an offset.
     ///
     /// # Errors
     /// A text that says why they cannot be read.
@@ -58,8 +58,8 @@ impl OwnFile {
     }
 }
 
-/// Fills a buffer with a file's bytes from an offset on. They are not mapped: if the file becomes shorter, that is an
-/// error, where a mapping would cause a signal (SIGBUS).
+/// Fills a buffer with the bytes of a file at an offset. The file is not mapped: if it becomes shorter, this is an
+/// error, while access to a mapping would cause a signal (SIGBUS).
 ///
 /// # Errors
 /// A text that says why they cannot be read.

@@ -1,21 +1,22 @@
-//! How old an image gets at least before it is renewed, and a note in its place before somebody tries again.
+//! The minimum age of an image before it is renewed, and of a note before the next attempt to take an image.
 //!
-//! There are programs that change in each run what they have looked at: a cache that they read and write, a directory
-//! with a journal. Their images are out of date as soon as the run has ended. After some that were out of date so soon,
-//! each has to wait twice as long as the one before it, and one that has lasted has its successor wait no more.
+//! Some programs change, in each run, a file that they have looked at: a cache that they read and write, a directory
+//! with a journal. Their images are out of date as soon as the run has ended. After a few such images, each image is
+//! renewed only after twice the time of the image before. After an image that lasts longer, the next one is renewed at
+//! once again.
 
 use core::time::Duration;
 
-/// What has kept an image from being taken may have passed by then: a full disk, a process that was killed.
+/// After this time, the reason why no image could be taken may be gone: a full disk, a process that was killed.
 pub const OF_NOTES: Duration = Duration::from_hours(24);
 
-/// What is out of date earlier was hardly edited by hand.
+/// An image that is out of date earlier was hardly made so by a person who edits a file.
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_hours(1);
-/// So many may be out of date at once, one after the other: somebody tries something.
+/// So many short-lived images in a row do not delay the next one: a person may be editing the program.
 const FREE: u32 = 4;
 
-/// How old an image gets at least that comes after so many that were out of date soon.
+/// The minimum age of an image that comes after so many short-lived images in a row.
 pub fn of_image(short_lived: u32) -> Duration {
     let Some(doublings) = short_lived.checked_sub(FREE) else {
         return Duration::ZERO;
@@ -24,7 +25,8 @@ pub fn of_image(short_lived: u32) -> Duration {
     longer.min(LONGEST)
 }
 
-/// How many there have been in a row with one that came after so many, and was out of date at this age.
+/// The number of short-lived images in a row, including an image that came after `short_lived` others and was out of
+/// date at this age; 0 if this image was not short-lived.
 pub fn short_lived_with(age: Duration, short_lived: u32) -> u32 {
     let was_short = age < (of_image(short_lived) * 2).max(SHORTEST);
     if was_short {

@@ -1,14 +1,14 @@
-//! Addresses that restoring needs, in the new process as in the frozen one: far from everything else.
+//! Addresses that restoring needs. The new process and the frozen process have nothing else there.
 
 use core::ops::Range;
 
-/// The arguments and the environment of the new process, which stay.
+/// The arguments and the environment of the new process. The restored process keeps them.
 pub const STRINGS: u64 = 0x0100_0000_0000;
 
-/// Whatever is needed until the frozen process goes on.
+/// Memory that is needed until the frozen process continues.
 pub const HEAP: Range<u64> = STRINGS + (1 << 28)..STRINGS + (1 << 28) + (64 << 20);
 
-/// Where the kernel's own code waits while the memory changes.
+/// Where the vdso is while the memory is replaced.
 pub const VDSO: u64 = STRINGS + (1 << 30);
 
 /// All of these.

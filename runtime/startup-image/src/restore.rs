@@ -1,4 +1,5 @@
-//! Restoring: everything is checked and prepared while the process could still do without; then there is no way back.
+//! Restoring an image. First everything is checked and prepared so that the process can still fall back to the ordinary
+//! start. After that there is no way back.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -23,7 +24,7 @@ const STACK_BYTES: usize = 16 * PAGE as usize;
 /// Why a process is not restored.
 pub struct Refusal {
     pub text: String,
-    /// Whether the image has no process restored any more, however it is started.
+    /// Whether no process can be restored from the image, however it is started.
     pub is_of_everybody: bool,
 }
 
@@ -43,7 +44,7 @@ impl Refusal {
     }
 }
 
-/// An image that a process was asked to be.
+/// The image that a start asks for.
 pub struct Request<'a> {
     start: &'a Start<'a>,
     line: CommandLine,
@@ -51,9 +52,9 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// What the command line or a variable asks for.
+    /// The request of the command line or of a variable.
     pub fn of(start: &'a Start) -> Option<Self> {
-        // A set-user-ID program must not take a file's name from whoever started it (secure_getenv(3)).
+        // A set-user-ID program must not take the name of a file from the user who started it (secure_getenv(3)).
         if start.auxiliary(libc::AT_SECURE) != 0 {
             return None;
         }
@@ -61,7 +62,7 @@ impl<'a> Request<'a> {
         let line = CommandLine::parse(&arguments)?;
         let variable = |name: &[u8]| start.variable(name);
         let path = line.startup_image(variable)?;
-        // What a run is to leave behind, only an ordinary one can tell.
+        // Only an ordinary start can write these records.
         let records = ["cds_trace", "cds_profile", "cds_image"];
         let is_recorded = records
             .iter()
@@ -69,21 +70,22 @@ impl<'a> Request<'a> {
         (!is_recorded).then_some(Self { start, line, path })
     }
 
-    /// Restores the image, if it fits; tells otherwise why not. None if there is none.
+    /// Restores the image if it fits, and does not return then. Returns the reason if the image does not fit, and none
+    /// if there is no image.
     ///
     /// # Safety
-    /// Nothing else runs in this process, and nothing is mapped but what the kernel has mapped for a program that is not
-    /// position-independent, and [`places::HEAP`]; all that is allocated lies there.
+    /// This process has no other thread. It has only the mappings that the kernel makes for a program that is not
+    /// position-independent, and [`places::HEAP`], where all allocated memory lies.
     pub unsafe fn restore(&self) -> Option<Refusal> {
-        // The image would be opened as one that is closed.
+        // If a standard stream is closed, the image is opened with its file descriptor. So look before.
         let unusable = streams::unusable();
         let mut refusal = match ImageFile::open(&self.path) {
             Ok(None) => return None,
             Ok(Some(_)) if let Some(name) = unusable => {
-                Refusal::of_this(format!("{name} is closed, or a directory"))
+                Refusal::of_this(format!("{name} is closed or is a directory"))
             }
             Ok(Some(file)) => match self.plan(&file) {
-                // SAFETY: nothing else runs or is mapped, as the caller knows, so the memory of the process can be replaced.
+                // SAFETY: the caller guarantees that no other thread runs and that nothing else is mapped.
                 Ok(plan) => Refusal::of_this(unsafe { plan.carry_out(self.start) }),
                 Err(refusal) => refusal,
             },
@@ -100,12 +102,12 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What is needed to restore.
+/// The image and the open files that restoring needs.
 struct Plan<'a> {
     image: Image<'a>,
     file: &'a OwnedFd,
     files: Vec<OwnedFd>,
-    /// Where the kernel has mapped its own code.
+    /// Address of the vdso of this process.
     vdso: u64,
 }
 
@@ -130,7 +132,7 @@ fn check<'a>(
         return Err(Refusal::of_everybody(format!("{path} has changed")));
     }
     let vdso = start.auxiliary(libc::AT_SYSINFO_EHDR);
-    // SAFETY: the kernel has said where it is.
+    // SAFETY: the address is the kernel's AT_SYSINFO_EHDR, or zero.
     if !unsafe { image.process.vdso.is_at(vdso) } {
         let kernel = "it was made with another kernel";
         return Err(Refusal::of_everybody(kernel.to_owned()));
@@ -158,7 +160,7 @@ fn check<'a>(
 }
 
 impl Plan<'_> {
-    /// Replaces this process; returns the reason if that was not possible.
+    /// Replaces this process by the frozen one. Returns the reason if that is not possible.
     ///
     /// # Safety
     /// That of [`Request::restore`].
@@ -172,10 +174,10 @@ impl Plan<'_> {
             return refused("rt_sigaction");
         };
         let Some(arguments) = Arguments::place(start, process) else {
-            return "the address that restoring needs is taken".to_owned();
+            return "an address that restoring needs is in use".to_owned();
         };
         let constants: Vec<_> = start.constant_segments().collect();
-        // SAFETY: file and image come from an `ImageFile`, and the files were opened for this image.
+        // SAFETY: an `ImageFile` has checked the image, and `check()` has opened its files in their order.
         let memory = unsafe { Memory::place(&self.image, self.file, &self.files, &constants) };
         let memory = match memory {
             Ok(memory) => memory,
@@ -197,9 +199,10 @@ impl Plan<'_> {
             arguments.give_back();
             return reason.to_owned();
         }
-        // From here on nothing may be allocated, nor freed.
+        // From here on, nothing may be allocated or freed.
         let context = process.context;
-        // SAFETY: the steps were made for it.
+        // SAFETY: the steps replace all memory of this process, and they and the stack were allocated in
+        // `places::HEAP`.
         unsafe { trampoline::jump(steps.as_slice(), context, top - top % 16) }
     }
 }

@@ -1,4 +1,4 @@
-//! Directories in which modules were searched: of these count only the entries that a search would find.
+//! Directories in which modules were searched. Only the entries that a search would find are compared.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -7,36 +7,38 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use serde::{Deserialize, Serialize};
 
 use crate::PAGE;
+use crate::bytes::Bytes;
 use crate::times::modified_ns;
 
 #[derive(Serialize, Deserialize)]
 pub struct Searched<'a> {
-    pub path: &'a [u8],
-    /// Names that were searched for, in their order, each with NUL behind it.
-    pub names: &'a [u8],
-    /// What it had of them.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
+    /// Names that were searched for, sorted. NUL follows each.
+    pub names: Bytes<'a>,
+    /// What the directory contained of these names.
     pub state: State,
 }
 
-/// Of what a search finds.
+/// The part of a directory that a search for modules finds.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone)]
 pub struct State {
-    /// As long as these stay, nobody has added or removed entries.
+    /// While time and inode are the same, no entry was added or removed.
     mtime_ns: i64,
     inode: u64,
-    /// Those with one of the names, in their order, each with NUL behind it. All else that a search looks at is
-    /// compared by itself.
+    /// Entries with one of the names, sorted. NUL follows each. The key compares separately what else a search looks
+    /// at.
     entries: Vec<u8>,
 }
 
 impl State {
-    /// That of a directory now, or none if it cannot be listed.
+    /// The current state of a directory; none if it cannot be listed.
     pub fn now<'b>(
         path: &[u8],
         names: &[u8],
-        suffixes: impl Iterator<Item = &'b str> + Clone,
+        suffixes: impl Iterator<Item = &'b [u8]> + Clone,
     ) -> Option<Self> {
-        // Whoever changes it while it is listed gives it another time than this one.
+        // Read this first: a change while the directory is listed gives it another time than this one.
         let (mtime_ns, inode) = identity(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
@@ -55,16 +57,16 @@ impl State {
     }
 }
 
-/// What a search for these names finds among the entries of a directory, in their order; NUL behind each, as behind the names.
+/// The entries of a directory that a search for these names finds, sorted. NUL follows each entry and each name.
 pub fn found<'e, 's>(
     entries: impl Iterator<Item = &'e [u8]>,
     names: &[u8],
-    suffixes: impl Iterator<Item = &'s str> + Clone,
+    suffixes: impl Iterator<Item = &'s [u8]> + Clone,
 ) -> Vec<u8> {
     let names: Vec<&[u8]> = parts(names).collect();
     let is_searched = |name: &[u8]| names.binary_search(&name).is_ok();
     let is_found = |entry: &&[u8]| {
-        let stem = |suffix: &'s str| entry.strip_suffix(suffix.as_bytes());
+        let stem = |suffix: &'s [u8]| entry.strip_suffix(suffix);
         is_searched(entry) || suffixes.clone().filter_map(stem).any(is_searched)
     };
     let mut found: Vec<&[u8]> = entries.filter(is_found).collect();
@@ -74,27 +76,27 @@ pub fn found<'e, 's>(
 }
 
 impl Searched<'_> {
-    /// Whether a search would find what it has found.
-    pub fn is_as_it_was(&self, suffixes: &[&str]) -> bool {
+    /// Whether a search would find the same as when the image was taken.
+    pub fn is_as_it_was<'b>(&self, suffixes: impl Iterator<Item = &'b [u8]> + Clone) -> bool {
         /// Nanoseconds. Finders compare times as floating-point numbers.
         const SAME_TIME: u64 = 1000;
 
-        let Some((mtime_ns, inode)) = identity(self.path) else {
+        let Some((mtime_ns, inode)) = identity(&self.path) else {
             return false;
         };
         if (mtime_ns, inode) == (self.state.mtime_ns, self.state.inode) {
             return true;
         }
-        // A finder of the image would not notice that it knows another directory.
+        // A finder in the image would keep its old list of entries, because it takes the times for equal.
         if mtime_ns.abs_diff(self.state.mtime_ns) < SAME_TIME {
             return false;
         }
-        let now = State::now(self.path, self.names, suffixes.iter().copied());
+        let now = State::now(&self.path, &self.names, suffixes);
         now.is_some_and(|now| now.entries == self.state.entries)
     }
 }
 
-/// Time of the last change and inode of a directory.
+/// Modification time and inode of a directory.
 fn identity(path: &[u8]) -> Option<(i64, u64)> {
     let status = rustix::fs::stat(path).ok()?;
     let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;

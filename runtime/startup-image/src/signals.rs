@@ -1,4 +1,4 @@
-//! What is done at signals: whoever starts a process may have had some ignored.
+//! Actions at signals. A process may be started with ignored signals.
 
 use crate::system_call::{call, error_of};
 
@@ -8,8 +8,8 @@ pub const SIGNAL_SET_BYTES: u64 = 8;
 /// The kernel's `struct sigaction`.
 pub type SignalAction = [u64; 4];
 
-/// The signals that are ignored, and that the interpreter does not ignore by itself, as a bit for each, from 1 on; none if
-/// the kernel does not say so.
+/// The ignored signals, without those that the interpreter ignores by itself. Bit 0 is signal 1. None if the kernel
+/// refuses to tell.
 pub fn ignored_signals() -> Option<u64> {
     const SIG_IGN: u64 = 1;
     const INTERNAL: [u64; 2] = [32, 33];
@@ -27,13 +27,13 @@ pub fn ignored_signals() -> Option<u64> {
     Some(ignored)
 }
 
-/// Ignores signals, a bit for each, as the kernel does where they were ignored before execve(2): with no flags, and no
-/// function that returns from a handler.
+/// Ignores signals, given as one bit each, as the kernel does after execve(2) for signals that were ignored before:
+/// with no flags and no restorer function.
 pub fn ignore_signals(signals: u64) {
     const IGNORED: SignalAction = [1, 0, 0, 0];
     for signal in (1..=64).filter(|signal| signals & 1 << (signal - 1) != 0) {
         let action = IGNORED.as_ptr() as u64;
-        // SAFETY: reads the constant; nothing of this process depends on how the signal was ignored before.
+        // SAFETY: the kernel only reads the constant, and nothing in this process depends on the old action.
         unsafe {
             call(
                 libc::SYS_rt_sigaction as u64,
@@ -46,7 +46,7 @@ pub fn ignore_signals(signals: u64) {
 pub fn action_of(signal: u64) -> Option<SignalAction> {
     let mut action = SignalAction::default();
     let place = action.as_mut_ptr() as u64;
-    // SAFETY: writes to the variable.
+    // SAFETY: the kernel only writes to `action`, which has the size of a `struct sigaction`.
     let result = unsafe {
         call(
             libc::SYS_rt_sigaction as u64,

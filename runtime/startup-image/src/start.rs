@@ -1,4 +1,4 @@
-//! What the kernel gives to a new process.
+//! The data that the kernel gives to a new process.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,8 +8,8 @@ use core::{ptr, slice};
 
 use crate::elf;
 
-/// Arguments, environment and auxiliary vector, as they lie on the stack of a new process (Linux, fs/binfmt_elf.c,
-/// `create_elf_tables()`), and what they say of the program.
+/// The arguments, environment and auxiliary vector on the stack of a new process (Linux, fs/binfmt_elf.c,
+/// `create_elf_tables()`).
 pub struct Start<'a> {
     pub arguments: Vec<&'a CStr>,
     pub environment: Vec<&'a CStr>,
@@ -18,9 +18,9 @@ pub struct Start<'a> {
 
 impl Start<'_> {
     /// # Safety
-    /// The kernel has put the tables there, and they stay as they are.
+    /// The kernel has put the tables there, and nothing changes them.
     pub unsafe fn at(stack: *const u64) -> Self {
-        // SAFETY: the number of arguments comes first, and a NULL behind them and behind the environment.
+        // SAFETY: the tables are those of the kernel: the number of arguments comes first, and a NULL ends both arrays.
         unsafe {
             let texts = |first: *const u64| -> Vec<&CStr> {
                 (0..)
@@ -39,19 +39,19 @@ impl Start<'_> {
         }
     }
 
-    /// A value of the auxiliary vector (getauxval(3)), or zero.
+    /// A value of the auxiliary vector (getauxval(3)); zero if it has none of this kind.
     pub fn auxiliary(&self, kind: u64) -> u64 {
         let mut pairs = self.auxiliary.iter();
         pairs.find(|pair| pair[0] == kind).map_or(0, |pair| pair[1])
     }
 
-    /// What values of the auxiliary vector point to: the name of the processor and of the file that was executed, and random
-    /// bytes (getauxval(3)).
+    /// The contents that values of the auxiliary vector point to: the name of the processor, the name of the executed
+    /// file, and random bytes (getauxval(3)).
     pub fn auxiliary_contents(&self) -> impl Iterator<Item = (u64, &[u8])> {
         const RANDOM_BYTES: usize = 16;
         self.auxiliary.iter().filter_map(|&[kind, value]| {
             let place: *const u8 = ptr::with_exposed_provenance(value as usize);
-            // SAFETY: the kernel has put as many bytes, or a text, on the stack.
+            // SAFETY: for these kinds, the kernel has put 16 bytes or a text with NUL on the stack.
             let bytes = unsafe {
                 match kind {
                     libc::AT_RANDOM => slice::from_raw_parts(place, RANDOM_BYTES),
@@ -89,7 +89,7 @@ impl Start<'_> {
         if address == 0 {
             return &[];
         }
-        // SAFETY: the kernel has mapped the program, and says how many headers it has.
+        // SAFETY: the kernel has mapped the program and gives the address and the number of its headers.
         unsafe {
             slice::from_raw_parts(
                 ptr::with_exposed_provenance(address as usize),
@@ -105,7 +105,7 @@ impl Start<'_> {
             .iter()
             .filter(|header| header.p_type == libc::PT_NOTE);
         let contents = notes.map(|header| {
-            // SAFETY: notes are part of a loaded, readable segment.
+            // SAFETY: the notes are part of a readable segment that the kernel has mapped at this address.
             unsafe {
                 slice::from_raw_parts(
                     ptr::with_exposed_provenance(header.p_vaddr as usize),
@@ -128,14 +128,14 @@ impl Start<'_> {
     }
 }
 
-/// Where the auxiliary vector lies on the stack of a new process, and how many pairs it has; the last, of zeros, does not
-/// count.
+/// The address of the auxiliary vector on the stack of a new process, and its number of pairs, without the last pair,
+/// which is zero.
 ///
 /// # Safety
 /// The kernel has put the tables there.
 pub unsafe fn auxiliary_vector(stack: *mut u64) -> (*mut [u64; 2], usize) {
-    // SAFETY: a NULL stands behind the arguments and behind the environment, which begins there, and a pair that begins
-    // with zero behind the vector.
+    // SAFETY: the tables are those of the kernel: a NULL ends the arguments, the environment follows, a NULL ends it,
+    // the vector follows, and a pair that begins with zero ends the vector.
     unsafe {
         let mut word = stack.add(stack.read() as usize + 2);
         while word.read() != 0 {

@@ -1,4 +1,4 @@
-//! What is done one after the other while there is no way back.
+//! The steps after which there is no way back.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 #[repr(C)]
 pub struct Step {
     pub action: Action,
-    /// A system call's, or an address and a value.
+    /// The arguments of a system call, or an address and a value.
     pub arguments: [u64; 6],
 }
 
@@ -15,9 +15,9 @@ pub struct Step {
 pub enum Action {
     /// A system call that has to succeed.
     Must(u64),
-    /// One that has to return its sixth argument, which it does not take.
+    /// A system call of at most five arguments that has to return the value of `arguments[5]`.
     MustReturn(u64),
-    /// One that may fail.
+    /// A system call that may fail.
     May(u64),
     /// Writes four bytes.
     Write32,
@@ -42,7 +42,7 @@ impl Steps {
         self.add(Action::Must(number as u64), arguments);
     }
 
-    /// A system call of five arguments at most that has to return a value.
+    /// Adds a system call of at most five arguments that has to return `value`.
     pub fn must_return(&mut self, number: libc::c_long, mut arguments: [u64; 6], value: u64) {
         arguments[5] = value;
         self.add(Action::MustReturn(number as u64), arguments);

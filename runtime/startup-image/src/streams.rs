@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 fn stream(number: u8) -> BorrowedFd<'static> {
-    // SAFETY: it is only asked what it is, which does no harm if it is closed or something else.
+    // SAFETY: the descriptor is only used for queries, which return an error if it is closed or not of the expected
+    // kind.
     unsafe { BorrowedFd::borrow_raw(RawFd::from(number)) }
 }
 
-/// One that the interpreter would do without, or not start with.
+/// The name of a stream that is closed or is a directory. The interpreter replaces such a stream or refuses to start.
 pub fn unusable() -> Option<&'static str> {
     let mut streams = (0..).zip(NAMES);
     let unusable = streams.find(|(number, _)| {
@@ -26,22 +27,22 @@ pub fn unusable() -> Option<&'static str> {
     unusable.map(|(_, name)| name)
 }
 
-/// The modes of a terminal, as the kernel has them (`struct termios`, asm-generic/termbits.h): the four words of flags;
-/// and the line discipline with the special characters.
+/// The modes of a terminal in the format of the kernel (`struct termios`, asm-generic/termbits.h): four words of flags,
+/// then the line discipline and the special characters.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy, Debug)]
 pub struct Modes {
     flags: [u32; 4],
     characters: [u8; 20],
 }
 
-/// All of it, in bytes.
+/// The whole `struct termios` in bytes.
 type RawModes = [u8; 36];
 
 impl Modes {
-    /// Those of the terminal that a stream leads to, if it does.
+    /// The modes of the terminal that a stream leads to; none if it leads to no terminal.
     fn of(number: u8) -> Option<Self> {
         const TCGETS: rustix::ioctl::Opcode = 0x5401;
-        // SAFETY: the request only writes so many bytes.
+        // SAFETY: the request only writes a `struct termios`, which has 36 bytes.
         let raw: RawModes = unsafe {
             let request = rustix::ioctl::Getter::<TCGETS, RawModes>::new();
             rustix::ioctl::ioctl(stream(number), request).ok()?
@@ -57,7 +58,7 @@ impl Modes {
         })
     }
 
-    /// As the kernel takes them.
+    /// The modes in the format of the kernel.
     pub fn raw(&self) -> Vec<u8> {
         let flags = self.flags.iter().flat_map(|word| word.to_ne_bytes());
         flags.chain(self.characters).collect()
@@ -72,7 +73,7 @@ fn size(number: u8) -> Option<Size> {
     Some((size.ws_row, size.ws_col))
 }
 
-/// The terminal that a process was started at.
+/// The terminal that a process was started in.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Debug)]
 pub struct OwnTerminal {
     /// Which of the standard streams lead to it.
@@ -82,7 +83,7 @@ pub struct OwnTerminal {
 }
 
 impl OwnTerminal {
-    /// That of this process, if one of its streams leads to one.
+    /// The terminal of this process; none if no standard stream leads to a terminal.
     pub fn of_process() -> Option<Self> {
         let modes = [0, 1, 2].map(Modes::of);
         let number = modes.iter().position(Option::is_some)?;
@@ -94,20 +95,20 @@ impl OwnTerminal {
     }
 }
 
-/// What imports have learnt of the terminal that a stream may lead to: many decide once and for all whether they print
-/// in colour.
+/// What imports have asked about the terminal that a stream may lead to. Many modules decide during the import whether
+/// they print in colour.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
 pub struct Terminal {
     number: u8,
     is_there: bool,
-    /// If they count.
+    /// Set if they are compared.
     modes: Option<Modes>,
-    /// If that counts.
+    /// Set if it is compared.
     size: Option<Size>,
 }
 
 impl Terminal {
-    /// That of one of the streams now.
+    /// The current state of one of the standard streams.
     pub fn of(number: u8, with_modes: bool, with_size: bool) -> Self {
         let modes = Modes::of(number);
         Self {
@@ -118,12 +119,12 @@ impl Terminal {
         }
     }
 
-    /// What the stream is called.
+    /// The name of the stream.
     pub fn stream(&self) -> &'static str {
         NAMES.get(usize::from(self.number)).unwrap_or(&"a stream")
     }
 
-    /// Why an image whose imports have learnt this does not fit a process; none if it does.
+    /// Why the image does not fit this process; none if the terminal is the same.
     pub fn mismatch(&self) -> Option<String> {
         let now = Self::of(self.number, self.modes.is_some(), self.size.is_some());
         if *self == now {
@@ -136,7 +137,7 @@ impl Terminal {
             }
             (true, true) => format!("it was made where {name} was a terminal of another size"),
             (true, false) => format!("it was made where {name} was a terminal"),
-            (false, _) => format!("it was made where {name} was no terminal"),
+            (false, _) => format!("it was made where {name} was not a terminal"),
         })
     }
 }

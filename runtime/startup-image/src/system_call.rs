@@ -7,11 +7,11 @@ use rustix::io::Errno;
 /// A system call (syscall(2)).
 ///
 /// # Safety
-/// That of the call.
+/// What the system call requires.
 #[inline(always)]
 pub unsafe fn call(number: u64, arguments: &[u64; 6]) -> u64 {
     let result: u64;
-    // SAFETY: the registers that the kernel changes are named.
+    // SAFETY: all registers that the kernel changes are declared, and the caller knows the effect of the call.
     unsafe {
         asm!(
             "syscall",

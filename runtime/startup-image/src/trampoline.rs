@@ -1,8 +1,8 @@
-//! The last steps of the old process and the first of the new: system calls, one after the other, while the memory
-//! under them changes.
+//! The last steps of the new process and the first of the frozen process: system calls that replace the memory of the
+//! process.
 //!
-//! In between there is no heap, no C library, no thread pointer and no data section: the steps lie in memory of their
-//! own, as does the stack, and the code is in the part of the program's text that both processes have in common.
+//! Meanwhile there is no heap, no C library, no thread pointer and no data section. The steps and the stack lie in
+//! [`places::HEAP`], and the code lies in the program's text, which both processes have in common.
 
 use core::arch::{asm, global_asm};
 
@@ -10,7 +10,7 @@ use crate::steps::{Action, Step};
 use crate::system_call::{call, error_of};
 use crate::{bounds, places};
 
-/// Registers that a function must preserve, of the frozen thread (System V ABI, x86-64).
+/// Registers of the frozen thread that a function must preserve (System V ABI, x86-64).
 #[repr(C)]
 pub struct Context {
     /// rbx, rbp, r12 to r15, rsp, rip; then mxcsr and the x87 control word.
@@ -20,12 +20,12 @@ pub struct Context {
 const _: () = assert!(size_of::<Context>() as u64 == bounds::CONTEXT_BYTES);
 
 impl Context {
-    /// To be written when a process freezes, and read when it goes on.
+    /// A context before [`freeze`] has written it.
     pub const EMPTY: Self = Self { words: [0; 9] };
 }
 
-// `cds_image_freeze(context)` saves the registers and stops the process; it returns in a restored one, once.
-// `cds_image_thaw(context, start, bytes)` is that return; before it, it unmaps the memory of the process that ends.
+// `cds_image_freeze(context)` saves the registers and stops the process. It returns once, in the restored process.
+// `cds_image_thaw(context, start, bytes)` makes it return. First it unmaps the memory that the steps were in.
 global_asm!(
     ".globl cds_image_freeze",
     "cds_image_freeze:",
@@ -78,23 +78,24 @@ unsafe extern "C" {
     fn cds_image_thaw(context: u64, start: u64, bytes: u64) -> !;
 }
 
-/// Stops the process for good; the call returns in those that are restored from its memory.
+/// Stops the process, which never continues. The call returns in each process that is restored from its memory.
 ///
 /// # Safety
-/// The process has this thread only, and nobody else uses the context.
+/// The process has no other thread, and no other code uses the context.
 #[inline(never)]
 pub unsafe fn freeze(context: *mut Context) {
-    // SAFETY: callee-saved registers are kept as the ABI wants it.
+    // SAFETY: the context can be written to, and the code restores all registers that the ABI wants preserved.
     unsafe { cds_image_freeze(context) }
 }
 
-/// Follows the steps on another stack, and goes on in the frozen process, whose [`Context`] is at that address then.
+/// Executes the steps on another stack and continues as the frozen process. After the steps, its [`Context`] is at the
+/// address `context`.
 ///
 /// # Safety
-/// The steps make the memory of this process that of the frozen one, but for the steps, the stack, and the program's
-/// text. Steps and stack lie in [`places::HEAP`], of which nothing is needed afterwards.
+/// The steps replace the memory of this process by that of the frozen process, except the steps, the stack and the
+/// program's text. Steps and stack lie in [`places::HEAP`], and nothing there is needed afterwards.
 pub unsafe fn jump(steps: &[Step], context: u64, stack_top: u64) -> ! {
-    // SAFETY: the stack is free; `follow` does not return.
+    // SAFETY: the caller passes a stack that nothing uses, and `follow` does not return.
     unsafe {
         asm!(
             "mov rsp, {stack}",
@@ -115,13 +116,13 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> !
     let mut last = 0;
     let mut index = 0;
     while index < count {
-        // SAFETY: there are `count` steps.
+        // SAFETY: there are `count` steps, and `index` is lower.
         let step = unsafe { &*steps.add(index) };
         let arguments = &step.arguments;
         match step.action {
             Action::Must(number) | Action::MustReturn(number) | Action::May(number) => {
-                // SAFETY: the caller of `jump` knows that the steps do to this memory only what makes it that of the
-                // frozen process.
+                // SAFETY: the caller of `jump` guarantees that the steps turn this memory into that of the frozen
+                // process.
                 last = unsafe { call(number, arguments) };
                 let is_refused = match step.action {
                     Action::Must(_) => error_of(last).is_some(),
@@ -132,7 +133,7 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> !
                     give_up();
                 }
             }
-            // SAFETY: the addresses are those of the frozen process's own variables.
+            // SAFETY: the addresses are those of variables of the frozen process.
             Action::Write32 => unsafe {
                 (arguments[0] as *mut u32).write_volatile(arguments[1] as u32);
             },
@@ -146,15 +147,15 @@ unsafe extern "C" fn follow(steps: *const Step, count: usize, context: u64) -> !
         index += 1;
     }
     let heap = places::HEAP;
-    // SAFETY: the memory is that of the frozen process, whose registers these are.
+    // SAFETY: the memory is now that of the frozen process, and the registers in the context belong to it.
     unsafe { cds_image_thaw(context, heap.start, heap.end - heap.start) }
 }
 
-/// Neither process is whole any more.
+/// Ends the process: at this point neither this process nor the frozen process is complete.
 fn give_up() -> ! {
     const MESSAGE: &[u8] = b"cds: the kernel refused a step of restoring the startup image\n";
     let text = [2, MESSAGE.as_ptr() as u64, MESSAGE.len() as u64, 0, 0, 0];
-    // SAFETY: the constant is in the program's file, which stays mapped.
+    // SAFETY: the text is a constant in the program's file, which stays mapped.
     unsafe {
         call(libc::SYS_write as u64, &text);
         loop {

@@ -1,4 +1,4 @@
-//! The command line is divided as the interpreter divides it.
+//! The command line is parsed as the interpreter parses it.
 
 use proptest::prelude::*;
 use startup_image::command_line::{CommandLine, Program};
@@ -129,7 +129,8 @@ proptest! {
     }
 }
 
-/// A script is the same one wherever it is started; what is searched for modules from the working directory is not.
+/// A script with an absolute path is the same program in each directory. Other programs depend on the working
+/// directory.
 #[test]
 fn programs_are_told_apart() {
     let identities = |arguments: &[&str]| {

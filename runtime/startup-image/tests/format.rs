@@ -1,4 +1,4 @@
-//! Image files: what was written is read, and whatever is wrong is noticed.
+//! Image files: a written image can be read, and each damage is noticed.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -21,12 +21,12 @@ use startup_image::{PAGE, places};
 
 const PAGES: [u8; 2 * PAGE as usize] = [0x5a; 2 * PAGE as usize];
 const END_OF_PAGES: u64 = PAGE + PAGES.len() as u64;
-/// Where the header has the hash of the description.
+/// Where the hash of the description is in the header.
 const HASH: std::ops::Range<usize> = 32..40;
-/// Where the first region is, and the one that has what the process is told of.
+/// Addresses of the first region, and of the region with the variables that restoring writes to.
 const FIRST: u64 = LOWEST;
 const STATE: u64 = FIRST + 4 * PAGE;
-/// More than any address and any offset, in whole pages.
+/// Higher than any address and any offset; a multiple of the page size.
 const TOO_MUCH: u64 = u64::MAX - PAGE + 1;
 
 fn image() -> Image<'static> {
@@ -45,25 +45,28 @@ fn image() -> Image<'static> {
     };
     Image {
         key: Key {
-            build_id: "0123",
-            executable: b"/usr/bin/python",
-            options: vec![b"-O"],
+            build_id: "0123".into(),
+            executable: b"/usr/bin/python".into(),
+            options: vec![b"-O".into()],
             program: Some(Program {
-                identity: b"\0app.py\0/srv",
+                identity: b"\0app.py\0/srv".into(),
                 argument_count: Some(2),
-                arguments: Some(vec![b"-v", b"a b"]),
+                arguments: Some(vec![b"-v".into(), b"a b".into()]),
                 is_for_any_arguments: false,
             }),
             machine: Machine::current(|kind| kind),
-            environment: vec![(b"HOME", Some(b"/root")), (b"A", None)],
-            whole_environment: Some(vec![(b"HOME", b"/root"), (b"B", b"")]),
+            environment: vec![(b"HOME".into(), Some(b"/root".into())), (b"A".into(), None)],
+            whole_environment: Some(vec![
+                (b"HOME".into(), b"/root".into()),
+                (b"B".into(), b"".into()),
+            ]),
             user_site: Some(UserSite {
-                missing: Some(b"/.local/lib"),
+                missing: Some(b"/.local/lib".into()),
             }),
             paths: vec![
-                (b"/a", Stamp::Missing),
+                (b"/a".into(), Stamp::Missing),
                 (
-                    b"/b",
+                    b"/b".into(),
                     Stamp::Contents {
                         ctime_ns: 4,
                         inode: 5,
@@ -71,22 +74,26 @@ fn image() -> Image<'static> {
                         size: 6,
                     },
                 ),
-                (b"/c", Stamp::Directory),
-                (b"/d", Stamp::Link { ctime_ns: 7 }),
+                (b"/c".into(), Stamp::Directory),
+                (b"/d".into(), Stamp::Link { ctime_ns: 7 }),
             ],
             searched: vec![Searched {
-                path: b"/",
-                names: b"etc\0",
-                state: State::now(b"/", b"etc\0", [".py"].into_iter()).expect("it can be listed"),
+                path: b"/".into(),
+                names: b"etc\0".into(),
+                state: State::now(b"/", b"etc\0", [&b".py"[..]].into_iter())
+                    .expect("it can be listed"),
             }],
-            directory: Some(b"/"),
-            facts: vec![(Fact::System, b"localhost\0Linux\0"), (Fact::Umask, &[])],
+            directory: Some(b"/".into()),
+            facts: vec![
+                (Fact::System, b"localhost\0Linux\0".into()),
+                (Fact::Umask, b"".into()),
+            ],
             counts_signals: true,
             terminals: vec![Terminal::of(0, false, false), Terminal::of(2, true, true)],
             has_safe_path: false,
-            top_level_modules: vec!["a", "b"],
-            modules: b"a\nb.c\n",
-            suffixes: vec![".py"],
+            top_level_modules: vec!["a".into(), "b".into()],
+            modules: b"a\nb.c\n".into(),
+            suffixes: vec![".py".into()],
         },
         process: Process {
             fs_base: STATE,
@@ -141,7 +148,7 @@ fn encoded() -> Encoded {
     encode(&image(), END_OF_PAGES).unwrap()
 }
 
-/// A file in a directory that goes with it.
+/// A file in a temporary directory.
 struct Written {
     _directory: tempfile::TempDir,
     path: PathBuf,
@@ -167,7 +174,7 @@ fn contents(encoded: &Encoded) -> Vec<u8> {
     [&header[..], &PAGES, &encoded.description].concat()
 }
 
-/// The description of a file as it would be written again.
+/// Reads a file and encodes its description again.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = ImageFile::open(path.as_os_str().as_bytes())?.ok_or("there is none")?;
     let image = file.image()?;
@@ -189,7 +196,7 @@ fn a_file_that_is_missing_is_no_error() {
     assert!(matches!(ImageFile::open(b"/dev/null/image"), Ok(None)));
 }
 
-/// But in pages whose file says that nobody has written to it.
+/// A changed byte in the pages is only noticed if the modification time tells that the file was changed.
 #[test]
 fn each_changed_byte_is_noticed() {
     let encoded = encoded();
@@ -197,7 +204,7 @@ fn each_changed_byte_is_noticed() {
     let unsealed = encoded.seal_ns ^ 1;
     for position in 0..good.len() {
         let is_padding = (encoded.header.len()..PAGE as usize).contains(&position);
-        // Of the pages some are enough.
+        // Some bytes of the pages are enough.
         let is_page = (PAGE as usize..END_OF_PAGES as usize).contains(&position);
         if is_padding || is_page && position % 509 != 0 {
             continue;
@@ -220,8 +227,8 @@ fn each_shorter_file_is_noticed() {
     }
 }
 
-/// Regions that overlap, wrap around, are not whole pages, lie where no process may have any or where restoring needs
-/// room, or are of files or pages that the image does not have.
+/// Regions that overlap, wrap around, are not whole pages, lie at impossible addresses or at addresses that restoring
+/// needs, or refer to files or pages that the image does not have.
 #[test]
 fn impossible_regions_are_noticed() {
     all_are_noticed(&[
@@ -248,7 +255,7 @@ fn impossible_regions_are_noticed() {
     ]);
 }
 
-/// What is read into memory that is not anonymous, that is not there, or that comes twice; and advice that empties memory.
+/// Fills of memory that is not anonymous, not mapped, or filled twice; and advice that empties memory.
 #[test]
 fn impossible_contents_are_noticed() {
     all_are_noticed(&[
@@ -271,7 +278,7 @@ fn impossible_contents_are_noticed() {
     ]);
 }
 
-/// Addresses of what is written to, or told to the kernel, when the old process is gone.
+/// Addresses that are written to, or passed to the kernel, after the memory of the new process is gone.
 #[test]
 fn impossible_addresses_are_noticed() {
     all_are_noticed(&[
@@ -318,7 +325,8 @@ fn all_are_noticed(lies: &[fn(&mut Image)]) {
     }
 }
 
-/// Threads without a list of locks, processes without a heap, and mappings that are longer than their files.
+/// A thread without a list of robust locks, a process without a heap, and a mapping that is longer than its file are
+/// accepted.
 #[test]
 fn what_a_process_need_not_have_is_not_asked_for() {
     let truths: [fn(&mut Image); 7] = [
@@ -342,10 +350,11 @@ fn what_a_process_need_not_have_is_not_asked_for() {
     }
 }
 
-/// What somebody else could have written, or may read, is not even looked at: it is no image either.
+/// A file that another user may write or read is not read at all: a file without an image is refused for the same
+/// reason.
 #[test]
 fn only_a_file_of_ones_own_is_read() {
-    const NOT_OWN: &str = "it must be a file of your own that nobody else may read (mode 600)";
+    const NOT_OWN: &str = "it must be a file that you own and nobody else may read (mode 600)";
     let reason = |path: &Path| ImageFile::open(path.as_os_str().as_bytes()).err();
     let written = written(b"text", 0);
     let set_mode = |mode| fs::set_permissions(&written.path, Permissions::from_mode(mode)).unwrap();
@@ -360,11 +369,11 @@ fn only_a_file_of_ones_own_is_read() {
     let link = directory.join("link");
     symlink(&written.path, &link).unwrap();
     assert_eq!(reason(&link).as_deref(), Some(NOT_OWN));
-    // Nobody waits for somebody who writes to it.
+    // Opening the pipe does not wait for a writer.
     let pipe = directory.join("pipe");
     rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o600), 0).unwrap();
     assert_eq!(reason(&pipe).as_deref(), Some(NOT_OWN));
-    // As root only: a file of somebody else.
+    // Only root can give the file to another user.
     if chown(&written.path, Some(65534), None).is_ok() {
         assert_eq!(reason(&written.path).as_deref(), Some(NOT_OWN));
     }
@@ -383,7 +392,7 @@ fn a_file_that_is_cut_off_meanwhile_is_noticed() {
 }
 
 proptest! {
-    /// Descriptions that are not what they were, under right checksums, are refused or are other descriptions.
+    /// A changed description with a correct hash is refused, or is another valid description.
     #[test]
     fn lies_do_no_harm(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
         let mut encoded = encoded();

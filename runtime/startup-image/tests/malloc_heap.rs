@@ -19,8 +19,8 @@ fn heap(blocks: &[u64]) -> Vec<u8> {
     heap
 }
 
-/// The numbers of the pages that are shared for good, where blocks of these sizes follow one another, and some of them are never
-/// freed.
+/// The numbers of the pages that always stay shared, in a heap of blocks of these sizes. `lasting` are the indices of
+/// the blocks that are never freed.
 fn shared(blocks: &[u64], lasting: &[usize]) -> Vec<u64> {
     let contents = |&index: &usize| START + blocks[..index].iter().sum::<u64>() + HEADER;
     let lasting: Vec<u64> = lasting.iter().map(contents).collect();
@@ -45,7 +45,7 @@ fn pages_with_a_part_of_a_lasting_block_are_found() {
     assert_eq!(shared(&blocks, &[0, 4]), [0, 1, 2, 3, 8, 9, 10, 11]);
 }
 
-/// A block's contents reach into the first word of the next one, and begin after its own header.
+/// The contents of a block begin after its own header, and end with the first word of the next header.
 #[test]
 fn headers_count() {
     assert_eq!(shared(&[PAGE, 64, 3 * PAGE], &[1]), [1]);

@@ -1,4 +1,4 @@
-//! When images are renewed that are out of date soon.
+//! The time after which short-lived images are renewed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use startup_image::patience::{of_image, short_lived_with};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A program that runs each second, and changes each time what it looks at.
+/// A program runs each second, and each run changes a file that the program looks at.
 #[test]
 fn what_is_renewed_at_once_waits_longer_each_time() {
     let (mut short_lived, mut renewals, mut made) = (0, 0, 0);
@@ -19,12 +19,12 @@ fn what_is_renewed_at_once_waits_longer_each_time() {
     }
     assert_eq!(of_image(short_lived), HOUR);
     assert!(renewals < 40, "{renewals}");
-    // It has stopped doing so.
+    // The program has stopped to change the file.
     assert_eq!(short_lived_with(HOUR * 2, short_lived), 0);
     assert_eq!(of_image(u32::MAX), HOUR);
 }
 
-/// Somebody edits a program, and runs it.
+/// A user edits a program and runs it.
 #[test]
 fn what_was_edited_is_renewed_at_once() {
     assert_eq!(of_image(3), Duration::ZERO);

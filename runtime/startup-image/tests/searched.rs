@@ -1,4 +1,4 @@
-//! Directories in which modules were searched: what of them counts.
+//! Which entries of a searched directory are compared.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use startup_image::searched::{Searched, State};
 
-const SUFFIXES: [&str; 2] = [".abi3.so", ".py"];
+const SUFFIXES: [&[u8]; 2] = [b".abi3.so", b".py"];
 
 fn state(directory: &Path, names: &[u8]) -> State {
     let path = directory.as_os_str().as_bytes();
@@ -17,8 +17,9 @@ fn state(directory: &Path, names: &[u8]) -> State {
 }
 
 fn is_as_it_was(directory: &Path, names: &[u8], state: State) -> bool {
-    let path = directory.as_os_str().as_bytes();
-    Searched { path, names, state }.is_as_it_was(&SUFFIXES)
+    let path = directory.as_os_str().as_bytes().into();
+    let names = names.into();
+    Searched { path, names, state }.is_as_it_was(SUFFIXES.into_iter())
 }
 
 fn fill(directory: &Path, entries: &BTreeSet<&str>) {
@@ -36,7 +37,7 @@ fn set_time(directory: &Path, seconds: u64) {
     opened.set_modified(time).expect("it is our own");
 }
 
-/// Entries of which some have one of the names `a`, `ab`.
+/// Sets of entries; some entries have one of the names `a` and `ab`.
 fn entries() -> impl Strategy<Value = BTreeSet<&'static str>> {
     let all = [
         "a",
@@ -74,7 +75,7 @@ proptest! {
     }
 }
 
-/// A finder that knows the other one by its time would not look at this one.
+/// A finder recognizes a directory by its time, so it would not list another directory with the same time.
 #[test]
 fn another_directory_of_the_same_time_is_not_the_same() {
     let parent = tempfile::tempdir().expect("a directory can be made");

@@ -1,9 +1,9 @@
-//! Checking tables as a whole, which look-ups never do.
+//! A check of the tables as a whole. Look-ups only check the records that they use.
 
 use super::{EntryRecord, NONE, Tables, Text};
 
 impl Tables<'_> {
-    /// What is wrong with the tables: everything that a look-up would take for absent.
+    /// The faults of the tables: everything that a look-up would treat as absent.
     pub fn audit(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |text: String| faults.push(format!("tables: {text}"));
@@ -23,7 +23,7 @@ impl Tables<'_> {
             let uses = self.frozensets(&module).count();
             if uses != record.uses as usize {
                 fault(format!(
-                    "{} has frozensets that are not there",
+                    "{} refers to frozensets that do not exist",
                     module.origin
                 ));
             }
@@ -42,7 +42,7 @@ impl Tables<'_> {
                 .checked_add(directory.entries as usize)
                 .and_then(|last| self.entries.get(first..last));
             match entries {
-                None => fault(format!("{path} has entries that are not there")),
+                None => fault(format!("{path} refers to entries that do not exist")),
                 Some(entries) => {
                     if let Some(index) = entries.iter().position(|entry| !self.is_whole(entry)) {
                         fault(format!("entry {index} of {path} is damaged"));

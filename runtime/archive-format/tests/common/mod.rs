@@ -1,4 +1,4 @@
-//! A small archive with some of everything, and what reads it.
+//! A small archive with contents of each kind, and functions that read it.
 
 use archive_format::{
     Archive, BitmapBuilder, Extent, Freshness, FrozenSet, Header, Layout, Length, NewModule, PAGE,
@@ -74,7 +74,7 @@ pub fn contents(file: &[u8], section: &Section) -> Vec<u8> {
     section.extents().map(piece).collect::<Vec<_>>().concat()
 }
 
-/// All that opening a file and verifying it looks at.
+/// Does all checks that opening and verifying a file do.
 pub fn check(file: &[u8]) -> Result<Header, Rejection> {
     let header = Header::parse(file, file.len() as u64)?;
     for section in header.sections() {
@@ -86,7 +86,7 @@ pub fn check(file: &[u8]) -> Result<Header, Rejection> {
     Ok(header)
 }
 
-/// Looks everything up, which neither panics nor runs for ever.
+/// Does look-ups of all kinds. None of them may panic or loop forever.
 pub fn look_up(tables: &Tables) {
     for path in ["/lib", "/lib/json", "/none"] {
         if let Some(directory) = tables.directory(path) {

@@ -1,4 +1,4 @@
-//! What the archive answers to the import system.
+//! The answers of the archives to the import system.
 
 use std::fs;
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::fault;
 use crate::layers::{Layer, Layers};
 use crate::mapped::Mapped;
 
-/// What a directory holds under a name.
+/// What a directory contains under a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// The archive cannot tell; `importlib` finds out in its own way.
+    /// The archive does not know, so `importlib` searches as usual.
     Unknown,
-    /// Nothing that could be imported.
+    /// There is nothing that could be imported.
     Nothing,
     /// A module or package.
     File {
         path: String,
-        /// End of the file name, which decides about the loader.
+        /// The end of the file name, which determines the loader.
         suffix: &'a str,
         /// The package's directory.
         package: Option<String>,
     },
 }
 
-/// Why code does not come from the archive.
+/// The reason why code does not come from an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
     NotInArchive,
@@ -41,7 +41,7 @@ pub enum Miss {
 }
 
 impl Miss {
-    /// Whether a new archive would have it.
+    /// Whether a new archive would contain the code.
     pub fn is_needless(self) -> bool {
         matches!(
             self,
@@ -60,7 +60,7 @@ impl Miss {
     }
 }
 
-/// What an unchanged directory holds under a name, according to the first layer that knows it.
+/// What an unchanged directory contains under a name, according to the first layer that knows the directory.
 pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str) -> Found<'a> {
     layers
         .iter()
@@ -69,8 +69,8 @@ pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str
         .unwrap_or(Found::Unknown)
 }
 
-/// That the directory has not changed is what makes both "here" and "not here" true. A package's own directory
-/// must be unchanged too, since an extension module may have been put before its `__init__.py`.
+/// Both "here" and "not here" are only true if the directory has not changed. The directory of a package must be
+/// unchanged, too: an extension module may have been added that takes precedence over its `__init__.py`.
 fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -> Found<'a> {
     let tables = &layer.archive.tables;
     let is_unchanged =
@@ -84,10 +84,10 @@ fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -
     let Some(record) = record.filter(|d| is_valid(directory, d.mtime_ns)) else {
         return Found::Unknown;
     };
-    // As `_path_join` in Lib/importlib/_bootstrap_external.py spells it.
+    // Builds the same path as `_path_join` in Lib/importlib/_bootstrap_external.py.
     let join = |file: &str| format!("{}/{file}", directory.trim_end_matches('/'));
     let found = match tables.entry(record, name) {
-        // What is new must be found even where what is old is believed to be as it was.
+        // New files must be found, even if archived files are used without a check.
         None if is_unchecked && !is_unchanged(directory, record.mtime_ns) => return Found::Unknown,
         None => return Found::Nothing,
         Some(Entry::Unknown) => None,
@@ -108,7 +108,7 @@ fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -
     })
 }
 
-/// Code from the archive, or why there is none.
+/// Code from an archive, or the reason why there is none.
 pub type Answer = std::result::Result<Object, Miss>;
 
 /// The code of a source file that has not changed since the dump.
@@ -129,12 +129,12 @@ pub fn source_code(layers: &Layers, config: &Config, path: &str) -> Result<Answe
     Ok(answer)
 }
 
-/// Whether a file is the extension module that was linked into the interpreter, as the dump found.
+/// Whether a file is the extension module that is linked into the interpreter, according to the dump.
 pub fn is_linked_extension(layers: &Layers, config: &Config, path: &str) -> bool {
     unchanged_file(layers, config, path).is_ok_and(|(_, module)| module.code.is_none())
 }
 
-/// The first layer that has the module of a file, if the file has not changed since the dump.
+/// The first layer that has the module of a file, provided that the file has not changed since the dump.
 fn unchanged_file<'a>(
     layers: &'a Layers,
     config: &Config,
@@ -171,8 +171,7 @@ fn has_hash(path: &str, hash: u64) -> bool {
     fs::read(path).is_ok_and(|contents| content_hash(&contents) == hash)
 }
 
-/// The code of a frozen module. That it is the same follows from the build of the interpreter, which is one of
-/// the archive's facts.
+/// The code of a frozen module. It needs no check, since the build of the interpreter is one of the archive's facts.
 pub fn frozen_code(layers: &Layers, name: &str) -> Result<Answer> {
     let origin = format!("<frozen {name}>");
     for layer in layers.iter() {
@@ -193,7 +192,7 @@ fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
     let Some((code, _)) = module.code.and_then(|code| archive.object(code)) else {
         return Ok(Err(Miss::Damaged));
     };
-    // SAFETY: inside a section of objects, which begin with a header.
+    // SAFETY: the offset lies in a section of objects, and each object begins with a header.
     unsafe {
         if archived::is_code(code.cast().as_ptr()) {
             Ok(Ok(Object::from_borrowed(code.cast().as_ptr())))
@@ -203,7 +202,7 @@ fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
     }
 }
 
-/// Gives a frozenset its hash table. Returns false if the archive is damaged.
+/// Fills the hash table of a frozenset. Returns false if the archive is damaged.
 pub fn fill_frozenset(archive: &Mapped, set: FrozenSet) -> Result<bool> {
     let places = (
         archive.object(set.object),
@@ -220,9 +219,9 @@ pub fn fill_frozenset(archive: &Mapped, set: FrozenSet) -> Result<bool> {
     {
         return Ok(false);
     }
-    // SAFETY: the places are in writable sections, the caller holds the GIL and has not handed out what refers to the
-    // set yet. That the first two are a frozenset and a tuple is what the writer wrote; the checksums, not this
-    // function, tell whether it still stands there.
+    // SAFETY: the places are in writable sections. The caller holds the GIL, and no other code can reach the set yet.
+    // The writer has written a frozenset and a tuple at the first two places; whether they are unchanged is checked
+    // with checksums, not here.
     unsafe {
         archived::fill_frozenset(
             object.cast().as_ptr(),
@@ -237,8 +236,8 @@ fn stat(path: &str) -> Option<Stat> {
     rustix::fs::stat(Path::new(path)).ok()
 }
 
-/// Whether a file or directory has a modification time. A copy that keeps whole seconds only, as one that went through
-/// the layers of a container image, is as good as for a `.pyc` file, which records no more.
+/// Whether a file or directory has this modification time. The time may also be rounded down to whole seconds, as in
+/// layers of container images: `.pyc` files record whole seconds, too.
 fn is_from(stat: &Stat, mtime_ns: i64) -> bool {
     let Some(found) = modified_ns(stat) else {
         return false;
@@ -248,7 +247,7 @@ fn is_from(stat: &Stat, mtime_ns: i64) -> bool {
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// When a file was modified, in nanoseconds since the epoch.
+/// The modification time of a file, in nanoseconds since the epoch.
 pub fn modified_ns(stat: &Stat) -> Option<i64> {
     stat.st_mtime
         .checked_mul(SECOND_NS)?

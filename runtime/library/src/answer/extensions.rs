@@ -1,8 +1,8 @@
-//! Extension modules of the standard library that need no loading, because they are part of the interpreter.
+//! Extension modules of the standard library that do not need to be loaded, because they are part of the interpreter.
 //!
-//! Such a module is also a file, which the import system finds as usual. The init function of the interpreter's own
-//! copy is used if the file is known to be the one that was built from the same objects: the dump compares its
-//! content with what the build recorded, and notes its modification time and size.
+//! Such a module also exists as a file, which the import system finds as usual. The init function that is linked into
+//! the interpreter is used if the file was built from the same object files. To know this, the dump compares the file's
+//! content with what the build recorded, and stores the file's modification time and size.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::cpython::config::Config;
 use crate::cpython::linked::{self, Init};
 use crate::layers::Layers;
 
-/// The init function of the module `name`, to be loaded from the file at `path`, if it is linked in.
+/// The init function of the module `name`, if the module is linked in and `path` is its file.
 pub fn init(layers: &Layers, config: &Config, name: &std::ffi::CStr, path: &str) -> Init {
     let linked = linked::find(name)?;
     let fits =
@@ -23,7 +23,7 @@ pub fn init(layers: &Layers, config: &Config, name: &std::ffi::CStr, path: &str)
     linked.init.filter(|_| fits)
 }
 
-/// Whether the file at `path` was built from the objects that are linked in as the module `name`.
+/// Whether the file at `path` was built from the object files that are linked in as the module `name`.
 pub fn is_built_from_linked(name: &str, path: &Path) -> bool {
     let linked = CString::new(name).ok().and_then(|name| linked::find(&name));
     let content = linked.and_then(|linked| Some((linked, fs::read(path).ok()?)));

@@ -1,4 +1,4 @@
-//! Interned strings of the archive, found by content.
+//! Finds interned strings of the archive by their content.
 
 use archive_format::content_hash;
 
@@ -6,7 +6,7 @@ use crate::cpython::archived;
 use crate::cpython::object::Object;
 use crate::layers::Layers;
 
-/// The archived string equal to a live one.
+/// The archived string that equals a live one.
 ///
 /// # Safety
 /// `string` is an exact str, and the caller holds the GIL.
@@ -14,18 +14,18 @@ pub unsafe fn find(
     layers: &Layers,
     string: *mut crate::cpython::bindings::PyObject,
 ) -> Option<Object> {
-    // SAFETY: an exact str.
+    // SAFETY: the caller passes an exact str.
     let hash = content_hash(unsafe { archived::characters(string) });
-    // An interned string is in one layer only.
+    // Each interned string is in only one layer.
     layers.iter_from_lowest().find_map(|layer| {
         let candidates = layer.archive.tables.interned(hash);
         candidates
             .filter(|offset| !layer.hides(*offset))
             .filter_map(|offset| layer.archive.object(offset))
             .find_map(|(candidate, room)| {
-                // SAFETY: `room` bytes from there on are mapped.
+                // SAFETY: `room` bytes from this address on are mapped.
                 let same = unsafe { archived::is_same_string(candidate.as_ptr(), room, string) };
-                // SAFETY: then it is a str, and immortal.
+                // SAFETY: the candidate is a str, since it equals one, and it is immortal.
                 same.then(|| unsafe { Object::from_borrowed(candidate.cast().as_ptr()) })
             })
     })

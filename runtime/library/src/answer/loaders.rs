@@ -1,11 +1,11 @@
-//! Which loader a file name's suffix stands for.
+//! The loader for each file name suffix.
 
 use crate::cpython::module_suffixes;
 use crate::cpython::object::{Object, Result};
 
-/// The loaders of a `FileFinder`: suffix and class in the order in which it tries them. `None` if the suffixes
-/// are not those of the interpreter's own finders, in their order, for which directories are indexed; then
-/// another file might win.
+/// The loaders of a `FileFinder`: suffix and class, in the order in which it tries them. `None` if the suffixes or
+/// their order differ from those of the interpreter's own finders, for which directories are indexed: then the finder
+/// could choose another file.
 pub fn standard(loaders: &Object) -> Result<Option<Vec<(String, Object)>>> {
     let mut found = Vec::new();
     for pair in loaders.to_items()? {
@@ -15,6 +15,6 @@ pub fn standard(loaders: &Object) -> Result<Option<Vec<(String, Object)>>> {
         found.push((suffix.to_str()?.to_owned(), loader.clone()));
     }
     Ok(module_suffixes()
-        .eq(found.iter().map(|(suffix, _)| suffix.as_str()))
+        .eq(found.iter().map(|(suffix, _)| suffix.as_bytes()))
         .then_some(found))
 }

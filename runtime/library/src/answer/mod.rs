@@ -1,4 +1,4 @@
-//! What the import system is answered from archives, and what else a start can be spared.
+//! The answers that the import system gets from archives, and other work that a start is spared.
 
 pub mod catalog;
 pub mod extensions;

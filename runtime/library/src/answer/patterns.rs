@@ -1,8 +1,8 @@
 //! Compiled regular expressions.
 //!
-//! `re` compiles with Python code. What comes out, the arguments of `_sre.compile()`, follows from the pattern, the
-//! flags and the modules of `re` alone; an archive has it for the patterns that a traced run compiled. Making a
-//! pattern object from it is left to `_sre.compile()`, which checks what it is given.
+//! `re` compiles patterns with Python code. The result, which are the arguments of `_sre.compile()`, depends only on
+//! the pattern, the flags and the modules of `re`. An archive contains it for the patterns that a traced run has
+//! compiled. `_sre.compile()` creates the pattern object from it and checks its arguments.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +25,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Takes notice of the code that a module gets, none if it is not from an archive. The patterns were compiled
+    /// Checks the code that a module gets; None if the code is not from an archive. The archived patterns were compiled
     /// by the modules of `re` in the lowest layer.
     pub fn loaded(&self, name: &str, code: Option<&Object>, layers: &Layers) {
         if name.starts_with("re.") && !is_in_lowest(code, layers) {
@@ -48,7 +48,7 @@ fn is_in_lowest(code: Option<&Object>, layers: &Layers) -> bool {
     })
 }
 
-/// A pattern as `re` files it in its cache: only exact str and bytes with flags that are an int.
+/// A pattern in the form in which `re` stores it in its cache: only an exact str or bytes, with flags that are an int.
 pub struct Key {
     pub pattern: Object,
     pub flags: Object,
@@ -65,7 +65,7 @@ impl Key {
         Ok(is_plain.then_some(Self { pattern, flags }))
     }
 
-    /// What the table of patterns files it under; none if the flags are none that `re` has.
+    /// The hash in the table of patterns. None if the flags do not fit into 64 bits.
     pub fn hash(&self) -> Option<u64> {
         let flags = match self.flags.to_i64() {
             Ok(flags) => flags as u64,
@@ -75,9 +75,9 @@ impl Key {
             }
         };
         let (kind, characters) = match self.pattern.kind()? {
-            // SAFETY: an exact str.
+            // SAFETY: the object is an exact str.
             Kind::Str => (0, unsafe { archived::characters(self.pattern.as_ptr()) }),
-            // SAFETY: an exact bytes object.
+            // SAFETY: the object is an exact bytes object.
             Kind::Bytes => (1, unsafe { self.pattern.bytes() }),
             _ => return None,
         };
@@ -92,8 +92,8 @@ impl Key {
     }
 }
 
-/// The pattern object, if the pattern is archived and `function`, `re`'s compiler, is the one that compiled it.
-/// `sre` is the module `_sre`.
+/// Returns the pattern object, if the pattern is archived and was compiled by the same code as that of `function`,
+/// which is `re`'s compiler. `sre` is the module `_sre`.
 pub fn find(
     layers: &Layers,
     compiler: &Compiler,
@@ -125,7 +125,7 @@ pub fn find(
     sre.attribute(c"compile")?.call(arguments).map(Some)
 }
 
-/// Whether an archive has a pattern.
+/// Whether an archive contains a pattern.
 pub fn is_in(archive: &Mapped, key: &Key) -> bool {
     key.hash()
         .is_some_and(|hash| arguments(archive, hash, key).is_some())
@@ -136,9 +136,9 @@ fn arguments(archive: &Mapped, hash: u64, key: &Key) -> Option<[Object; FIELDS -
     candidates
         .filter_map(|offset| archive.object(offset))
         .find_map(|(candidate, room)| {
-            // SAFETY: `room` bytes from there on are mapped.
+            // SAFETY: `room` bytes from this address on are mapped.
             let tuple = unsafe { archived::tuple(candidate.cast().as_ptr(), room) }?;
-            // SAFETY: it is a tuple.
+            // SAFETY: the object is a tuple.
             let fields: [Object; FIELDS] = unsafe { tuple.tuple_items() }.try_into().ok()?;
             let [pattern, flags, rest @ ..] = fields;
             key.is(&pattern, &flags).then_some(rest)

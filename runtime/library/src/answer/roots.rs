@@ -1,11 +1,11 @@
-//! Directories that may have moved since the dump: an installation or a virtual environment that was copied
-//! elsewhere keeps its archive, and its modules have the paths of the copy.
+//! Directories that may have moved since the dump. A copied installation or virtual environment can still use its
+//! archive, and its modules get the paths of the copy.
 
 use std::path::Path;
 
 use crate::cpython::config::Config;
 
-/// Where the paths of an archive begin, as it was at the dump and as it is now, if that differs.
+/// The directories with which the paths of an archive begin: their names at the dump and now, where these differ.
 pub struct Roots {
     moved: Vec<Moved>,
 }
@@ -15,8 +15,8 @@ struct Moved {
     current: String,
 }
 
-/// The directories in this order in every archive: that of the environment which the executable is in, and that of
-/// the installation. (In a virtual environment `sys.prefix` is set by `site`, too late for its first imports.)
+/// The directories, in the same order in every archive: first the environment that contains the executable, then the
+/// installation. (In a virtual environment, `site` sets `sys.prefix`, which is too late for the first imports.)
 pub fn current(config: &Config) -> [String; 2] {
     let environment = config.executable().and_then(|executable| {
         Path::new(&executable)
@@ -42,7 +42,7 @@ impl Roots {
         }
     }
 
-    /// What a dump may have called a file or directory, besides the name that it has now.
+    /// The names that a file or directory may have had at the dump, if they differ from its present name.
     pub fn former_names(&self, path: &str) -> impl Iterator<Item = String> {
         self.moved.iter().filter_map(move |root| {
             let rest = path.strip_prefix(&root.current)?;

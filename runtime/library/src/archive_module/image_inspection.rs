@@ -1,10 +1,15 @@
-//! Startup images for Python code: what is in one, what one of this process would have, and the note in its place.
+//! Startup images for Python code: their contents, what an image of this process would contain, and the note in place
+//! of an image.
 
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use startup_image::facts::Fact;
 use startup_image::file_name;
+use startup_image::image_file::MAGIC;
 use startup_image::searched;
 
 use crate::cpython::module_suffixes;
@@ -18,6 +23,20 @@ pub fn image_of([archive]: [Object; 1]) -> Result<Object> {
 pub fn archive_of([image]: [Object; 1]) -> Result<Object> {
     let archive = file_name::archive_of(image.to_bytes()?);
     archive.map_or_else(|| Ok(Object::none()), Object::from_bytes)
+}
+
+/// Whether a file begins like a startup image. A file that cannot be read does not.
+pub fn is_image([path]: [Object; 1]) -> Result<Object> {
+    let mut options = OpenOptions::new();
+    // Without O_NONBLOCK, opening a named pipe waits for a writer.
+    options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut start = [0; MAGIC.len()];
+    let read = options
+        .open(Path::new(path.to_str()?))
+        .and_then(|mut file| file.read_exact(&mut start));
+    Ok(Object::bool(read.is_ok() && start == MAGIC))
 }
 
 pub fn compared_facts([]: [Object; 0]) -> Result<Object> {
@@ -91,7 +110,7 @@ pub fn do_arguments_vary(of: [Object; 3]) -> Result<Object> {
     ask_of_program(of, image::do_arguments_vary)
 }
 
-/// Asks something of the path of an image, the identity of a program, and its arguments.
+/// Calls `question` with the path of an image, the identity of a program, and its arguments.
 fn ask_of_program(
     [path, program, arguments]: [Object; 3],
     question: fn(&Path, &[u8], &[&[u8]]) -> bool,

@@ -1,4 +1,4 @@
-//! `inspect()` and `verify()`: looking into a file.
+//! `inspect()` and `verify()`: inspect a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::inspect::{self, Here};
 use crate::reader::{self, Candidate};
 use crate::{fingerprint, runtime};
 
-/// How many of the constants that modules share are told.
+/// The greatest number of shared constants that are reported.
 const SHARED_TOLD: usize = 20;
 
 type Items = Vec<(&'static str, Object)>;
@@ -44,10 +44,10 @@ pub fn inspect([path]: [Object; 1]) -> Result<Object> {
     Object::dict(items)
 }
 
-/// Maps a file as a start would, looks up all that is in it, and lets go of it.
+/// Maps a file as a start does, looks up everything in it, and unmaps it.
 ///
 /// # Errors
-/// `OSError` or `ValueError` with the reason why it would not be used.
+/// `OSError` or `ValueError` with the reason why a start would not use the file.
 pub fn dry_run([path]: [Object; 1]) -> Result<Object> {
     let path = Path::new(path.to_str()?);
     let here = here()?;
@@ -63,7 +63,7 @@ pub fn dry_run([path]: [Object; 1]) -> Result<Object> {
     let archive = candidate
         .map(&facts.unwrap_or_default(), here.executable, lower, false)
         .map_err(raised)?;
-    // SAFETY: it was mapped for this alone.
+    // SAFETY: the archive was mapped only for this call.
     Object::int(unsafe { reader::dry_run(archive) } as i64)
 }
 
@@ -73,7 +73,7 @@ pub fn command_of([path]: [Object; 1]) -> Result<Object> {
     Object::str(header.fact(command).unwrap_or_default())
 }
 
-/// What can only be said of an archive of this build of the interpreter.
+/// What is known only of an archive that this build of the interpreter has written.
 struct Decoded<'a, 'b> {
     objects: &'b Objects<'a>,
     ownership: Ownership,
@@ -187,7 +187,7 @@ pub fn verify([path]: [Object; 1]) -> Result<Object> {
         ));
     }
     faults.extend(inspect::verify::sections(&archive));
-    // With other layers below nobody knows what its pointers mean.
+    // Only with the right lower layer and interpreter are the targets of its pointers known.
     if mismatches.is_empty()
         && let Some(objects) = inspect::objects(&archive, &here)
     {
@@ -249,7 +249,7 @@ fn object_counts(places: &[Place]) -> Result<Object> {
     }))
 }
 
-/// The constants that save most by being stored once.
+/// The constants that save the most bytes by being stored only once.
 fn shared(objects: &Objects, ownership: &Ownership) -> Result<Object> {
     let mut order: Vec<usize> = (0..objects.places.len()).collect();
     let saved = |index: usize| {

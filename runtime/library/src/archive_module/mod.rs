@@ -1,5 +1,5 @@
-//! The builtin module `_cds_archive`, for the package `cds`: writes archives, looks into their files, and tells about
-//! those in use.
+//! The builtin module `_cds_archive`, for the package `cds`: it writes archives, inspects their files, and describes
+//! the archives in use.
 
 mod image_inspection;
 mod inspection;
@@ -18,18 +18,19 @@ use crate::border::{arguments, fenced_method};
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
-    image_of, image_options, inspect_image, needs_renewal, searches, set_up, write_image_note,
+    image_of, image_options, inspect_image, is_image, needs_renewal, searches, set_up,
+    write_image_note,
 };
 use inspection::{command_of, dry_run, hash_file, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
-use observation::run_observed;
+use observation::{read_record, run_observed};
 use renewal::{archived_lines, ended_runs, loaded_lines, wake};
 use status::{is_linked, module_names, status};
 use write::write;
 
-/// The definition of a method: its documentation, beginning with its name and signature, and the function that takes an
-/// array of arguments.
+/// Defines a method: its documentation, which begins with name and signature, and the function that takes an array of
+/// arguments.
 macro_rules! method {
     ($name:literal, $function:path, $doc:literal $(,)?) => {{
         unsafe extern "C" fn call(
@@ -37,7 +38,7 @@ macro_rules! method {
             args: *const *mut PyObject,
             count: Py_ssize_t,
         ) -> *mut PyObject {
-            // SAFETY: the calling convention METH_FASTCALL.
+            // SAFETY: the arguments come from the calling convention METH_FASTCALL.
             fenced_method($name, || $function(unsafe { arguments(args, count) }?))
         }
         method($name, call, $doc)
@@ -46,11 +47,11 @@ macro_rules! method {
 
 /// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
 pub fn init() -> *mut PyObject {
-    /// The definition must not move, and only the interpreter looks into it.
+    /// A definition, which must not move. Only the interpreter reads it.
     struct Definition(*mut raw::PyModuleDef);
-    // SAFETY: it is not touched from Rust after it was made.
+    // SAFETY: Rust code does not use it after it was created.
     unsafe impl Send for Definition {}
-    // SAFETY: as above.
+    // SAFETY: Rust code does not use it after it was created.
     unsafe impl Sync for Definition {}
     static DEFINITION: OnceLock<Definition> = OnceLock::new();
 
@@ -64,17 +65,17 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"write_object",
                 write_object,
-                c"write_object(path, items)\n--\n\nWrite an archive of the item of a tuple, or of none.",
+                c"write_object(path, items)\n--\n\nWrite an archive that contains the item of a tuple, or no object.",
             ),
             method!(
                 c"load_object",
                 load_object,
-                c"load_object(path)\n--\n\nMap such an archive and return a tuple of its object, or an empty one.",
+                c"load_object(path)\n--\n\nMap an archive of one object. Return a tuple with the object, or an empty one.",
             ),
             method!(
                 c"find_unsuitable",
                 find_unsuitable,
-                c"find_unsuitable(object)\n--\n\nName the type of what cannot be archived of an object, or None.",
+                c"find_unsuitable(object)\n--\n\nReturn the name of the first type in an object that cannot be archived, or None.",
             ),
             method!(
                 c"is_linked",
@@ -94,134 +95,144 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"inspect",
                 inspect,
-                c"inspect(path)\n--\n\nWhat an archive file holds.",
+                c"inspect(path)\n--\n\nDescribe the contents of an archive file.",
             ),
             method!(
                 c"inspect_image",
                 inspect_image,
-                c"inspect_image(path)\n--\n\nWhat a startup image holds.",
+                c"inspect_image(path)\n--\n\nDescribe the contents of a startup image.",
             ),
             method!(
                 c"loaded_lines",
                 loaded_lines,
-                c"loaded_lines()\n--\n\nLines of a trace list for what this process has loaded.",
+                c"loaded_lines()\n--\n\nLines of a trace list with the modules that this process has loaded.",
+            ),
+            method!(
+                c"read_record",
+                read_record,
+                c"read_record(path)\n--\n\nThe entries of a record of run_observed(): pairs of a kind and a text.",
             ),
             method!(
                 c"run_observed",
                 run_observed,
-                c"run_observed(arguments, environment, terminal, record, seconds, watch)\n--\n\nRun a command and record what it looks at until it opens the record.",
+                c"run_observed(arguments, environment, terminal, record, seconds, watch)\n--\n\nRun a command, and record what it looks at until it opens the record.",
             ),
             method!(
                 c"image_of",
                 image_of,
-                c"image_of(archive)\n--\n\nWhere the startup image of an archive lies."
+                c"image_of(archive)\n--\n\nThe path of the startup image of an archive."
             ),
             method!(
                 c"archive_of",
                 archive_of,
-                c"archive_of(image)\n--\n\nWhere the archive of a startup image lies, or None if no image has this name."
+                c"archive_of(image)\n--\n\nThe path of the archive of a startup image, or None if no image has this name."
             ),
             method!(
                 c"compared_facts",
                 compared_facts,
-                c"compared_facts()\n--\n\nThe names of what images compare that the kernel tells of a process.",
+                c"compared_facts()\n--\n\nThe names of the facts about a process that images compare and the kernel provides.",
             ),
             method!(
                 c"searches",
                 searches,
-                c"searches()\n--\n\nWhere this process has searched for modules while an image is made of it, for which, None where that is not known, and what was there before. All is forgotten.",
+                c"searches()\n--\n\nThe directories in which this process has searched for modules while an image is taken of it, the names searched for (None if not known), and the entries that were there before. The list is emptied.",
             ),
             method!(
                 c"found_by_search",
                 found_by_search,
-                c"found_by_search(entries, names)\n--\n\nWhich entries of a directory a search for names finds; NUL behind each, as behind the names, which are sorted.",
+                c"found_by_search(entries, names)\n--\n\nThe entries of a directory that a search for names finds. The names are sorted; each name and each result ends with NUL.",
             ),
             method!(
                 c"ignore_searches",
                 ignore_searches,
-                c"ignore_searches(are_ignored)\n--\n\nHave `searches()` not tell of those that are made until this is called again.",
+                c"ignore_searches(are_ignored)\n--\n\nLeave searches out of the result of `searches()` until this is called again.",
             ),
             method!(
                 c"set_up",
                 set_up,
-                c"set_up()\n--\n\nSet up what waits for that while an image is made of this process.",
+                c"set_up()\n--\n\nRun the set-ups that were postponed while an image is taken of this process.",
             ),
             method!(
                 c"image_options",
                 image_options,
-                c"image_options()\n--\n\nThe options of this process as an image has them, or None if none can have them.",
+                c"image_options()\n--\n\nThe options of this process in the form that an image has, or None if no image can have them.",
             ),
             method!(
                 c"needs_renewal",
                 needs_renewal,
-                c"needs_renewal(path, program, arguments)\n--\n\nWhether a startup image should be written anew for a run of a program.",
+                c"needs_renewal(path, program, arguments)\n--\n\nWhether a startup image should be renewed for a run of a program.",
             ),
             method!(
                 c"do_arguments_vary",
                 do_arguments_vary,
-                c"do_arguments_vary(path, program, arguments)\n--\n\nWhether a startup image tells that runs of a program had different arguments.",
+                c"do_arguments_vary(path, program, arguments)\n--\n\nWhether a startup image shows that runs of a program had different arguments.",
             ),
             method!(
                 c"command_of",
                 command_of,
-                c"command_of(path)\n--\n\nThe command that has written an archive, or an empty text.",
+                c"command_of(path)\n--\n\nThe command that has written an archive, or an empty string.",
+            ),
+            method!(
+                c"is_image",
+                is_image,
+                c"is_image(path)\n--\n\nWhether a file begins like a startup image.",
             ),
             method!(
                 c"image_note",
                 image_note,
-                c"image_note(path)\n--\n\nWhy there is no startup image, if that stands in its place, or None.",
+                c"image_note(path)\n--\n\nThe reason why there is no startup image, from the note in its place, or None.",
             ),
             method!(
                 c"write_image_note",
                 write_image_note,
-                c"write_image_note(path, reason)\n--\n\nWrite why there is no startup image, in its place.",
+                c"write_image_note(path, reason)\n--\n\nWrite a note with the reason why there is no startup image, in its place.",
             ),
             method!(
                 c"ended_runs",
                 ended_runs,
-                c"ended_runs(archive)\n--\n\nWhat runs of -X cds_auto have left that have ended, the newest last.",
+                c"ended_runs(archive)\n--\n\nThe records of runs of -X cds_auto that have ended, the newest last.",
             ),
             method!(
                 c"archived_lines",
                 archived_lines,
-                c"archived_lines()\n--\n\nThe lines of a trace list that name what the archive in use has.",
+                c"archived_lines()\n--\n\nLines of a trace list with the contents of the archive in use.",
             ),
             method!(
                 c"wake",
                 wake,
-                c"wake(archive)\n--\n\nHave an archive renewed if runs have left something for it.",
+                c"wake(archive)\n--\n\nStart the renewal of an archive, if runs have left records for it.",
             ),
             method!(
                 c"walk",
                 walk,
-                c"walk(path, address)\n--\n\nThe objects that one in an archive file refers to, by address.",
+                c"walk(path, address)\n--\n\nDescribe the object at an address of an archive file, and all objects that can be reached from it.",
             ),
             method!(
                 c"hash_file",
                 hash_file,
-                c"hash_file(path)\n--\n\nThe hash by which an archive knows a file's contents.",
+                c"hash_file(path)\n--\n\nThe hash of a file's contents, as an archive stores it.",
             ),
             method!(
                 c"dry_run",
                 dry_run,
-                c"dry_run(path)\n--\n\nMap a file as a start would, look everything up, and let go of it.",
+                c"dry_run(path)\n--\n\nMap a file as a start does, look up everything in it, and unmap it.",
             ),
             method!(
                 c"verify",
                 verify,
-                c"verify(path)\n--\n\nWhat is broken in an archive file.",
+                c"verify(path)\n--\n\nList the errors in an archive file.",
             ),
-            // SAFETY: a sentinel of zeros ends the list.
+            // SAFETY: an element of zeros is valid, and ends the list.
             unsafe { std::mem::zeroed() },
         ]));
-        // SAFETY: zeros are what PyModuleDef_HEAD_INIT leaves to PyModuleDef_Init().
+        // SAFETY: PyModuleDef_HEAD_INIT sets these fields to zero, and PyModuleDef_Init() initializes them.
         let mut definition: raw::PyModuleDef = unsafe { std::mem::zeroed() };
         definition.m_name = c"_cds_archive".as_ptr();
         definition.m_doc = c"Archives of code objects.".as_ptr();
         definition.m_methods = methods.as_mut_ptr();
         Definition(Box::leak(Box::new(definition)))
     });
-    // SAFETY: the definition lives for ever.
+    // SAFETY: the definition is never freed.
     unsafe { raw::PyModuleDef_Init(definition.0) }
 }
 
@@ -231,7 +242,7 @@ type FastCall =
 fn method(name: &'static CStr, call: FastCall, doc: &'static CStr) -> raw::PyMethodDef {
     raw::PyMethodDef {
         ml_name: name.as_ptr(),
-        // SAFETY: with METH_FASTCALL the interpreter calls it by the type that it has.
+        // SAFETY: because of METH_FASTCALL, the interpreter calls the function with its real type.
         ml_meth: Some(unsafe {
             std::mem::transmute::<
                 FastCall,

@@ -1,4 +1,4 @@
-//! Archives of one object, for the module `_cds`.
+//! Archives that contain one object, for the module `_cds`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `walk()`: an object of an archive file with all that it refers to.
+//! `walk()`: describes an object of an archive file and all objects that can be reached from it.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::cpython::stored::{Stored, Value};
 use crate::inspect::objects::{Objects, Place};
 use crate::inspect::{self, Here};
 
-/// A static object of the interpreter is looked at as far as this, in bytes.
+/// The greatest number of bytes that are read from a static object of the interpreter.
 const STATIC_OBJECT_BYTES: usize = 4096;
 
 pub fn walk([path, root]: [Object; 2]) -> Result<Object> {
@@ -47,7 +47,7 @@ struct Walk<'a, 'b> {
 }
 
 impl Walk<'_, '_> {
-    /// What is at an address, and which addresses it refers to.
+    /// Describes the object at an address, and returns the addresses to which it refers.
     fn describe(&self, address: u64) -> Result<(Object, Vec<u64>)> {
         let layers = [("archive", Some(self.objects)), ("layer below", self.lower)];
         for (layer, objects) in layers {
@@ -129,7 +129,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Text and bytes as they are; numbers as text, of which Python makes numbers.
+/// Converts text and bytes to the same types. Numbers become text, which Python code converts.
 pub(super) fn value_object(value: Option<Value>) -> Result<Object> {
     match value {
         None => Ok(Object::none()),

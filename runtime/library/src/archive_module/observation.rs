@@ -1,4 +1,4 @@
-//! `run_observed()`: running an interpreter while what its imports look at is recorded.
+//! `run_observed()`: runs an interpreter and records what its imports look at.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,17 @@ use crate::cpython::gil;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::image::{self, ABANDONED, Command, Excused, Watch};
 
-/// How soon a signal for this process is noticed.
+/// The interval at which signals for this process are handled.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Returns the status, and what the program has looked at before an image could be taken of it, or None.
+/// Returns the exit status, and what the program was stopped at if it had not yet forked a candidate for the image,
+/// or None.
 ///
-/// `watch` is None if the command is no program that an image is taken of; otherwise its request, the directory of the
-/// package `cds`, and what is looked at, the file of a module that may do so, and what is compared instead. The command
-/// may take so many seconds, or any number for zero; then it is killed, and the status is None. A program is stopped
-/// then, and its image may take as long. It gets a terminal, as a record of a run has it, or None.
+/// `watch` is None if no image of a program is taken. Otherwise it contains the request, the directory of the package
+/// `cds`, and a list of exceptions: what is looked at, the file of a module that may look at it, and the fact that is
+/// compared instead. The command is killed after `seconds`, unless this is zero; then the status is None. A watched
+/// program is stopped at that time instead, and taking its image may take the same time again. `terminal` is None, or
+/// the terminal that the command gets, in the format of a run's record.
 pub fn run_observed(
     [arguments, environment, terminal, record, seconds, watch]: [Object; 6],
 ) -> Result<Object> {
@@ -30,7 +32,7 @@ pub fn run_observed(
         let texts = list.to_items()?;
         let texts = texts.iter().map(|text| {
             CString::new(text.to_bytes()?)
-                .map_err(|_| Raised::new(Exception::Value, "an argument with NUL"))
+                .map_err(|_| Raised::new(Exception::Value, "an argument contains NUL"))
         });
         texts.collect::<Result<Vec<_>>>()
     };
@@ -46,7 +48,7 @@ pub fn run_observed(
     let mut start = Instant::now();
     let mut may_stop = watched.is_some();
     let child = AtomicI32::new(0);
-    // Of threads that trace, and of what they may wait for, the kernel wants to know exactly which one it is.
+    // ptrace(2) and waitpid(2) work for the thread that traces, so one thread does all of it.
     let status = thread::scope(|scope| {
         let (sender, result) = mpsc::channel();
         let (child, command, watched) = (&child, &command, &watched);
@@ -69,7 +71,7 @@ pub fn run_observed(
                         Err(_) => child.swap(ABANDONED, Ordering::Relaxed),
                     };
                     if (is_late || interrupted.is_err()) && pid > 0 {
-                        // SAFETY: it was not waited for until now.
+                        // SAFETY: the child was not waited for yet, so its id is not reused.
                         unsafe { libc::kill(pid, libc::SIGKILL) };
                     }
                     interrupted?;
@@ -94,7 +96,7 @@ pub fn run_observed(
     ])
 }
 
-/// The object that stands for a terminal in Python code.
+/// The Python object that represents a terminal.
 pub fn of_terminal(terminal: Option<&OwnTerminal>) -> Result<Object> {
     let Some(terminal) = terminal else {
         return Ok(Object::none());
@@ -109,11 +111,11 @@ fn terminal_of(object: &Object) -> Result<Option<OwnTerminal>> {
         return Ok(None);
     }
     let terminal = postcard::from_bytes(object.to_bytes()?);
-    let terminal = terminal.map_err(|_| Raised::new(Exception::Value, "this is no terminal"))?;
+    let terminal = terminal.map_err(|_| Raised::new(Exception::Value, "this is not a terminal"))?;
     Ok(Some(terminal))
 }
 
-/// What is needed to watch a program.
+/// The data that is needed to watch a program.
 struct Watched {
     request: Vec<u8>,
     own_directory: PathBuf,
@@ -149,4 +151,19 @@ impl Watched {
             own_directory: &self.own_directory,
         }
     }
+}
+
+/// Returns pairs of a kind and a text. Raises ValueError if the record has an entry of an unknown kind.
+pub fn read_record([path]: [Object; 1]) -> Result<Object> {
+    let path = path.to_str()?;
+    let record = std::fs::read(path)
+        .map_err(|error| Raised::new(Exception::Os, &format!("cannot read {path}: {error}")))?;
+    let Some(entries) = image::parse_record(&record) else {
+        let reason = format!("{path} has an entry of an unknown kind");
+        return Err(Raised::new(Exception::Value, &reason));
+    };
+    let pairs = entries.into_iter().map(|(kind, text)| {
+        Object::tuple(vec![Object::str(kind.name())?, Object::from_bytes(text)?])
+    });
+    Object::tuple(pairs.collect::<Result<_>>()?)
 }

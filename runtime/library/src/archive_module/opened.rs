@@ -1,4 +1,4 @@
-//! Files of archives that functions of this module look into, and what is raised if they cannot be.
+//! Archive files that functions of this module inspect, and the exceptions that they raise if this is impossible.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) fn disabled() -> Raised {
 }
 
 /// # Errors
-/// `OSError` if the file cannot be read, `ValueError` if it is no good archive.
+/// `OSError` if the file cannot be read, `ValueError` if it is not a valid archive.
 pub(super) fn open(path: &Path) -> Result<StoredArchive> {
     StoredArchive::open(path).map_err(raised)
 }

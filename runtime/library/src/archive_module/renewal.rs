@@ -1,4 +1,5 @@
-//! For the process that renews an archive of `-X cds_auto`: what runs have left for it, and what the archive has.
+//! Functions for the process that renews an archive of `-X cds_auto`: the records of runs, and the content of the
+//! archive.
 
 use std::path::Path;
 
@@ -8,9 +9,9 @@ use crate::record::auto;
 use crate::record::runs::{self, Ended, Event};
 use crate::{options, runtime};
 
-/// A list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments, terminal)`, or
-/// None, where a terminal is what `run_observed()` takes; what was missed are names with paths, or None for frozen
-/// modules.
+/// Returns a list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments,
+/// terminal)` or None, and a terminal is what `run_observed()` takes. `missed` has the names and paths of modules; the
+/// path is None for a frozen module.
 pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
     let archive = Path::new(archive.to_str()?);
     let runs = runs::ended(&options::records(archive));
@@ -37,7 +38,7 @@ fn ended_run(run: Ended) -> Result<Object> {
     let (mut missed, mut lines) = (Vec::new(), Vec::new());
     for event in run.events {
         match event {
-            // One comes first, and it is not here any more.
+            // The start of a run is its first event, and was removed from this list.
             Event::Start(_) => {}
             Event::Line(line) => lines.push(text(&line)?),
             Event::Missed { name, path } => {
@@ -62,7 +63,7 @@ pub fn archived_lines([]: [Object; 0]) -> Result<Object> {
     Object::list(lines.collect::<Result<Vec<_>>>()?)
 }
 
-/// What this process has loaded, as a trace list has it.
+/// The modules that this process has loaded, as lines of a trace list.
 pub fn loaded_lines([]: [Object; 0]) -> Result<Object> {
     let lines = runtime::current().map(|runtime| runtime.loaded_lines());
     let lines = lines.unwrap_or_default();

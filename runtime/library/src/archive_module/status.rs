@@ -1,4 +1,4 @@
-//! What this process has of archives.
+//! The archives that this process uses.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `write()`: from Python's lists and tuples to the writer's input, and back with the summary.
+//! `write()`: converts Python's lists and tuples to the writer's input, and the writer's summary to a dict.
 
 use std::path::Path;
 
@@ -117,8 +117,8 @@ fn pattern(fields: Object) -> Result<Pattern> {
     Ok(Pattern { key, hash, fields })
 }
 
-/// `(name, origin or None, mtime_ns, size, code, is hot)`; code is None for an extension module that is linked into the
-/// interpreter.
+/// `(name, origin or None, mtime_ns, size, code, is hot)`. The code is None for an extension module that is linked into
+/// the interpreter.
 fn module(item: &Object) -> Result<Module> {
     let [name, origin, mtime_ns, size, code, is_hot] = fields(item)?;
     Ok(Module {

@@ -1,4 +1,4 @@
-//! Objects as they lie in a mapped archive.
+//! Objects in a mapped archive.
 
 use std::mem::size_of;
 use std::ptr;
@@ -24,7 +24,7 @@ pub unsafe fn is_same_string(
         candidate.cast::<raw::PyASCIIObject>(),
         wanted.cast::<raw::PyASCIIObject>(),
     );
-    // SAFETY: both structs are readable; the characters of the candidate are checked to lie in its room.
+    // SAFETY: both structs are readable. The characters of the candidate are read only if they lie within `room`.
     unsafe {
         let (state, expected) = (&(*candidate).state, &(*wanted_ascii).state);
         if (*candidate).ob_base.ob_type as u64 != Kind::Str.type_address()
@@ -49,7 +49,7 @@ pub unsafe fn is_same_string(
     }
 }
 
-/// The tuple at `candidate`, if one lies there.
+/// The tuple at `candidate`, if there is a tuple that fits into `room`.
 ///
 /// # Safety
 /// `candidate` points to at least `room` readable bytes of an archive, 8-byte aligned.
@@ -59,7 +59,7 @@ pub unsafe fn tuple(candidate: *mut raw::PyObject, room: usize) -> Option<Object
         return None;
     }
     let tuple = candidate.cast::<raw::PyTupleObject>();
-    // SAFETY: the head is readable, and so are the items if there is room for them.
+    // SAFETY: the head is readable, and the items are readable if there is room for them.
     unsafe {
         let items = usize::try_from((*tuple).ob_base.ob_size).ok()?;
         let is_tuple = (*candidate).ob_type as u64 == Kind::Tuple.type_address();
@@ -68,7 +68,7 @@ pub unsafe fn tuple(candidate: *mut raw::PyObject, room: usize) -> Option<Object
     }
 }
 
-/// The characters of a live exact str, as they lie in memory.
+/// The characters of a live exact str, as they are in memory.
 ///
 /// # Safety
 /// `string` is an exact str that outlives the slice.
@@ -81,14 +81,13 @@ pub unsafe fn characters<'a>(string: *mut raw::PyObject) -> &'a [u8] {
     }
 }
 
-/// Gives an archived frozenset the hash table that the same insertions give a live one in this process, so
-/// that it also iterates in the same order. Returns false if the table does not fit, which means that the
-/// archive is damaged.
+/// Gives an archived frozenset the hash table that the same insertions produce in this process, so that it iterates in
+/// the same order as a live one. Returns false if the table does not fit: then the archive is damaged.
 ///
 /// # Safety
-/// `set` and `elements` are an archived frozenset and tuple, `table` has room for `slots` entries, all are in
-/// writable memory that no other thread uses yet: the caller holds the GIL and hands out the code that
-/// refers to the set only afterwards.
+/// `set` and `elements` are an archived frozenset and tuple, and `table` has room for `slots` entries. All are in
+/// writable memory that no other thread uses yet: the caller holds the GIL and publishes the code that refers to the
+/// set only afterwards.
 pub unsafe fn fill_frozenset(
     set: *mut raw::PyObject,
     elements: *mut raw::PyObject,
@@ -96,15 +95,15 @@ pub unsafe fn fill_frozenset(
     slots: usize,
 ) -> Result<bool> {
     let set = set.cast::<raw::PySetObject>();
-    // SAFETY: an archived frozenset, whose table is NULL until it is filled.
+    // SAFETY: `set` is an archived frozenset, whose table is NULL until it is filled.
     if unsafe { !(*set).table.is_null() } {
         return Ok(true);
     }
     // SAFETY: `elements` is a tuple.
     let built = Object::frozenset(&unsafe { Object::from_borrowed(elements) })?;
     let source = built.as_ptr().cast::<raw::PySetObject>();
-    // SAFETY: the live table has `mask + 1` entries and so has the place it is copied to. The elements it
-    // points to are those of the archived tuple, which are immortal.
+    // SAFETY: the live table has `mask + 1` entries, and the check above ensures that the target has room for them. The
+    // entries refer to the elements of the archived tuple, which are immortal.
     unsafe {
         let entries = (*source).mask as usize + 1;
         let target = if entries <= raw::PySet_MINSIZE as usize {
@@ -127,11 +126,11 @@ pub unsafe fn fill_frozenset(
 /// # Safety
 /// The address is readable for the size of an object header.
 pub unsafe fn is_code(object: *const raw::PyObject) -> bool {
-    // SAFETY: the caller knows that a header can be read there.
+    // SAFETY: the caller passes the address of a readable object header.
     unsafe { (*object).ob_type as u64 == Kind::Code.type_address() }
 }
 
-/// Whether the hash of an exact str has been asked for.
+/// Whether the hash of an exact str has been computed.
 ///
 /// # Safety
 /// `string` is an exact str.
@@ -140,7 +139,7 @@ pub unsafe fn is_hashed(string: *mut raw::PyObject) -> bool {
     unsafe { (*string.cast::<raw::PyASCIIObject>()).hash != -1 }
 }
 
-/// Whether the hash of a bytes object has been asked for.
+/// Whether the hash of a bytes object has been computed.
 ///
 /// # Safety
 /// `bytes` is a bytes object.
@@ -152,10 +151,10 @@ pub unsafe fn is_hashed_bytes(bytes: *mut raw::PyObject) -> bool {
 /// Size of an entry of a frozenset's hash table.
 pub const FROZENSET_ENTRY_BYTES: usize = size_of::<raw::setentry>();
 
-/// Takes the version away from archived code and all code inside it, so that the interpreter gives it one when it needs
-/// one (`_PyFunction_GetVersionForCurrentState` in Objects/funcobject.c).
+/// Removes the version from archived code and all code inside it. The interpreter then assigns one when it needs one
+/// (`_PyFunction_GetVersionForCurrentState` in Objects/funcobject.c).
 pub fn forget_version(code: &Object) -> Result<()> {
-    // SAFETY: archived code lies in writable memory; the caller holds the GIL.
+    // SAFETY: archived code lies in writable memory, and the caller holds the GIL.
     let constants = unsafe {
         let code = code.as_ptr().cast::<raw::PyCodeObject>();
         (*code).co_version = 0;
@@ -169,12 +168,12 @@ pub fn forget_version(code: &Object) -> Result<()> {
     Ok(())
 }
 
-/// Gives archived code, and all code inside it, another file name, unless it has it already. As
-/// `_imp._fix_co_filename` does for a `.pyc` file that was moved (`update_code_filenames` in Python/import.c).
+/// Gives archived code and all code inside it another file name, unless it already has this name.
+/// `_imp._fix_co_filename` does the same for a `.pyc` file that was moved (`update_code_filenames` in Python/import.c).
 pub fn set_file_name(code: &Object, name: &Object) -> Result<()> {
     let code = code.as_ptr().cast::<raw::PyCodeObject>();
-    // SAFETY: archived code lies in writable memory; the caller holds the GIL. The old name is immortal, the
-    // new one gets a reference for each code object, which are immortal too.
+    // SAFETY: archived code lies in writable memory, and the caller holds the GIL. The old name is immortal. The new
+    // name gets a reference for each code object, and code objects are immortal too.
     let constants = unsafe {
         if (*code).co_filename == name.as_ptr() {
             return Ok(());

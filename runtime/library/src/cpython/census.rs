@@ -1,4 +1,4 @@
-//! Objects, which of them each refers to, and what can be reached from where.
+//! A set of objects, the references between them, and what can be reached from where.
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -7,19 +7,19 @@ use super::heap::{self, Address};
 use super::raw;
 use super::table::Table;
 
-/// Some objects of the heap: those that the collector tracks, in its order, and all that they refer to directly or by objects
-/// that it does not track. Objects that a [`Graph`] knows come first, in its order, and are looked at only if they may have
-/// changed; each other object is looked at once: they lie all over the memory.
+/// Some objects of the heap: those that the collector tracks, in its order, and all untracked objects that can be
+/// reached from them. Objects of a [`Graph`] come first, in its order, and are traversed only if they may have changed.
+/// Each other object is traversed only once, because the objects are spread over the whole memory.
 pub struct Census {
     graph: Option<&'static Graph>,
-    /// How many objects the graph knows.
+    /// The number of objects of the graph.
     known: usize,
-    /// Whether an object of the graph may have changed, and which of the lists of referents is its list then.
+    /// Whether an object of the graph may have changed; and for those, the index of its list of referents.
     is_changed: Table<bool>,
     changed: FxHashMap<u32, u32>,
     others: Table<Address>,
     numbers: Numbers,
-    /// Where the lists of referents begin: those of objects that may have changed, and of the others.
+    /// Where each list of referents begins: first the objects of the graph that may have changed, then the others.
     starts: Table<u32>,
     referents: Table<u32>,
     counts: Table<u32>,
@@ -27,10 +27,10 @@ pub struct Census {
 }
 
 impl Census {
-    /// Of objects that are tracked.
+    /// The census of tracked objects.
     ///
     /// # Safety
-    /// All are alive.
+    /// All objects are alive.
     pub unsafe fn of(tracked: &[Address]) -> Self {
         let mut census = Self {
             graph: None,
@@ -47,15 +47,15 @@ impl Census {
         for &object in tracked {
             census.add(object);
         }
-        // SAFETY: the caller knows that the objects are alive, and so is what they refer to.
+        // SAFETY: the caller passes live objects, and the objects that they refer to are alive.
         unsafe { census.finish() };
         census
     }
 
-    /// Of those that a graph knows, some of which may have changed, and of others that are tracked.
+    /// The census of the objects of a graph, of which `changed` may have changed, and of other tracked objects.
     ///
     /// # Safety
-    /// All are alive.
+    /// All objects are alive.
     pub unsafe fn since(graph: &'static Graph, changed: &[u32], tracked: &[Address]) -> Self {
         let known = graph.objects().len();
         let mut census = Self {
@@ -82,22 +82,22 @@ impl Census {
             let list = census.starts.len() as u32;
             census.changed.insert(index, list);
             census.is_changed.as_mut()[index as usize] = true;
-            // SAFETY: objects of the graph are immortal.
+            // SAFETY: the objects of the graph are immortal.
             unsafe { census.add_referents(graph.objects()[index as usize]) };
         }
-        // SAFETY: the caller knows that the others are alive, and so is what they refer to.
+        // SAFETY: the caller passes live objects, and the objects that they refer to are alive.
         unsafe { census.finish() };
         census
     }
 
-    /// Adds what the others refer to, until there are no more.
+    /// Adds all objects that can be reached from the ones that are there.
     ///
     /// # Safety
-    /// They are alive.
+    /// All objects are alive.
     unsafe fn finish(&mut self) {
         let mut next = 0;
         while next < self.others.len() {
-            // SAFETY: it is alive, since it is tracked or something refers to it.
+            // SAFETY: the object is alive, since it is tracked or a live object refers to it.
             unsafe { self.add_referents(self.others[next]) };
             next += 1;
         }
@@ -113,13 +113,13 @@ impl Census {
         index
     }
 
-    /// Adds the list of what an object refers to.
+    /// Appends the list of the object's referents.
     ///
     /// # Safety
-    /// It is alive.
+    /// The object is alive.
     unsafe fn add_referents(&mut self, object: Address) {
         self.starts.push(self.referents.len() as u32);
-        // SAFETY: the caller knows that the object is alive; it keeps alive what it refers to.
+        // SAFETY: the caller passes a live object, which keeps its referents alive.
         unsafe {
             heap::referents(object, &mut |referent| {
                 if let Some(index) = self.index_of_referent(referent) {
@@ -141,19 +141,19 @@ impl Census {
             Found::Leaf => return None,
             Found::Nothing => {}
         }
-        // SAFETY: an object that is alive refers to it, so its type is readable.
+        // SAFETY: a live object refers to this object, so its type is readable.
         if unsafe { heap::is_leaf(object) } {
             return None;
         }
         self.index_of_other(object).or_else(|| {
-            // It has its turn, too, unless it is tracked and of a list that was not given.
-            // SAFETY: an object that is alive refers to it.
+            // A tracked object without a number is in a list that was not given to the census. An untracked one is
+            // added. SAFETY: a live object refers to this object.
             let is_tracked = unsafe { raw::cds_glue_is_tracked(object) != 0 };
             (!is_tracked).then(|| self.add(object))
         })
     }
 
-    /// Which one of them an object is.
+    /// The index of an object.
     pub fn index(&self, object: Address) -> Option<usize> {
         let known = self.graph.and_then(|graph| graph.index(object));
         known.or_else(|| self.index_of_other(object))
@@ -174,17 +174,17 @@ impl Census {
         }
     }
 
-    /// Whether an object is not one of the graph that is as it was.
+    /// Whether an object is not in the graph, or may have changed since.
     pub fn is_new(&self, index: usize) -> bool {
         index >= self.known || self.is_changed[index]
     }
 
-    /// Whether it is one of the graph.
+    /// Whether an object is in the graph.
     pub fn is_known(&self, index: usize) -> bool {
         index < self.known
     }
 
-    /// Objects are finalized in this order, which is the collector's.
+    /// The position of an object in the collector's order, in which objects are finalized.
     pub fn rank(&self, index: usize) -> usize {
         match self.graph {
             Some(graph) if index < self.known => graph.rank(index),
@@ -192,12 +192,12 @@ impl Census {
         }
     }
 
-    /// How often each is referred to.
+    /// For each object: how many references of the census lead to it.
     pub fn counts(&self) -> &[u32] {
         &self.counts
     }
 
-    /// Which of them one refers to.
+    /// The indices of an object's referents.
     pub fn referents_of(&self, index: usize) -> &[u32] {
         let list = match self.graph {
             Some(graph) if !self.is_new(index) => return graph.referents_of(index),
@@ -207,12 +207,13 @@ impl Census {
         &self.referents[self.starts[list] as usize..self.starts[list + 1] as usize]
     }
 
-    /// Objects that somebody holds who is not among them: C code, as a rule. An immortal object does not tell.
+    /// Objects with references from outside of the census, usually from C code. The reference count of an immortal
+    /// object does not show them.
     pub fn held_from_outside(&self) -> impl Iterator<Item = Address> {
         self.held_besides(&[])
     }
 
-    /// The same, where these references are known, too.
+    /// The same, where the references to `known` also count as explained.
     pub fn held_besides(&self, known: &[Address]) -> impl Iterator<Item = Address> {
         let mut explained: FxHashMap<usize, isize> = FxHashMap::default();
         for object in known {
@@ -220,7 +221,7 @@ impl Census {
         }
         let counted = self.others.iter().zip(self.counts[self.known..].iter());
         counted
-            // SAFETY: they are alive.
+            // SAFETY: the objects are alive.
             .filter(move |&(&object, &count)| unsafe {
                 let known = explained.get(&object.addr()).copied().unwrap_or_default();
                 !heap::is_immortal(object)
@@ -229,7 +230,7 @@ impl Census {
             .map(|(&object, _)| object)
     }
 
-    /// Marks objects, and all that can be reached from them.
+    /// Marks objects, and all objects that can be reached from them.
     pub fn mark(&mut self, roots: impl IntoIterator<Item = Address>) {
         let mut pending = Table::new();
         for root in roots {
@@ -246,7 +247,7 @@ impl Census {
         }
     }
 
-    /// Those that are not marked: first those of the graph that are as they were, then the others in the collector's order.
+    /// The unmarked objects: first the unchanged objects of the graph, then the others in the collector's order.
     pub fn unmarked(&self) -> Table<usize> {
         let (mut known, mut new) = (Table::new(), Table::new());
         for index in (0..self.len()).filter(|&index| !self.is_marked[index]) {
@@ -262,8 +263,8 @@ impl Census {
         known
     }
 
-    /// Those of the unmarked that nobody refers to, and then those that only they refer to: all that would die by its
-    /// reference count.
+    /// The unmarked objects to which no object refers, and then those to which only these refer: all objects that would
+    /// die because their reference count reaches 0.
     pub fn unreferenced(&self) -> Table<usize> {
         let mut counts = Table::copy_of(&self.counts);
         let indices = 0..self.len();
@@ -287,7 +288,7 @@ impl Census {
         found
     }
 
-    /// Marks one object; returns whether it was not marked.
+    /// Marks one object. Returns whether it was unmarked before.
     pub fn mark_alone(&mut self, object: Address) -> bool {
         let index = self.index(object);
         index.is_some_and(|index| !std::mem::replace(&mut self.is_marked.as_mut()[index], true))
@@ -303,9 +304,9 @@ impl Census {
     }
 }
 
-/// The numbers of some addresses, at places that follow from these or the next that are free.
+/// The numbers of some addresses: a hash table with open addressing.
 struct Numbers {
-    /// Each address and its number; 0 where there is none.
+    /// Each address and its number; the address is 0 in an empty place.
     places: Table<(usize, u32)>,
     count: usize,
 }
@@ -320,9 +321,9 @@ impl Numbers {
         }
     }
 
-    /// Where an address is, or would be.
+    /// The index in `places` that an address has, or would have.
     fn place(&self, address: usize) -> usize {
-        // Their number is a power of two, and at least half of them are free.
+        // The length is a power of two, and at least half of the places are empty, so the search ends.
         let mask = self.places.len() - 1;
         let mut place = (hash(address as u64) >> 32) as usize & mask;
         while ![0, address].contains(&self.places[place].0) {
@@ -336,7 +337,7 @@ impl Numbers {
         (address != 0).then_some(number as usize)
     }
 
-    /// Adds the number of an object that has none.
+    /// Adds an object that is not in the table.
     fn insert(&mut self, object: Address, number: usize) {
         self.count += 1;
         if 2 * self.count > self.places.len() {
@@ -352,7 +353,7 @@ impl Numbers {
     }
 }
 
-/// A hash of numbers that are near each other: its upper half.
+/// A hash for numbers that are close to each other. Its upper half is used.
 fn hash(number: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     number.wrapping_mul(ODD)

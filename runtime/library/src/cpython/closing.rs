@@ -1,5 +1,5 @@
-//! The end of files, sockets and databases: which are closed already, of which nobody notices that they are closed, and which C
-//! code closes without calling anybody.
+//! The end of files, sockets and databases: which of them are already closed, which can be closed without a visible
+//! effect, and which are closed by C code that calls no Python code.
 
 use std::ffi::CStr;
 
@@ -7,14 +7,14 @@ use super::heap::Address;
 use super::object::{Object, Raised, Result};
 use super::raw;
 
-/// The type of all sockets (Modules/socketmodule.c).
+/// The base type of all sockets (Modules/socketmodule.c).
 const SOCKET: &CStr = c"_socket.socket";
 
-/// The type of all connections to databases of SQLite (Modules/_sqlite/connection.c).
+/// The base type of all connections to SQLite databases (Modules/_sqlite/connection.c).
 const CONNECTION: &CStr = c"sqlite3.Connection";
 
 const READER: &str = "_io.BufferedReader";
-/// The parts of files that are written in C, and of which kind each is.
+/// The types of file objects that are written in C, and the part that each implements.
 const PARTS: [(&str, Part); 5] = [
     ("_io.TextIOWrapper", Part::Text),
     (READER, Part::Reader),
@@ -23,7 +23,7 @@ const PARTS: [(&str, Part); 5] = [
     ("_io.FileIO", Part::Descriptor),
 ];
 
-/// A part, in the order in which data goes through them.
+/// A part of a file, in the order in which written data passes through the parts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Text,
@@ -32,33 +32,33 @@ pub enum Part {
     Descriptor,
 }
 
-/// A file that consists of such parts only, so that no Python code runs when it is asked.
+/// A file that consists of these parts only, so that reading its attributes runs no Python code.
 struct File {
     descriptor: Object,
     is_written: bool,
 }
 
-/// What is to be known of the warnings of a program.
+/// What the decisions below need to know of the program's `warnings` filters.
 pub struct Closing {
     is_leak_reported: bool,
 }
 
 impl Closing {
     /// # Errors
-    /// If there is no memory left.
+    /// Fails if there is no memory left.
     pub fn new() -> Result<Self> {
         Ok(Self {
             is_leak_reported: is_leak_reported()?,
         })
     }
 
-    /// Whether an object is a file or a socket that is closed, or whose descriptor is not its own and which has nothing to
-    /// write.
+    /// Whether an object is a file or socket that is closed, or a file that does not own its descriptor and has no
+    /// write buffer.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_closed(object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive, which both functions ask for.
+        // SAFETY: the caller passes a live object, which is what both functions require.
         unsafe {
             ask(object, |file| {
                 let is_own = || file.descriptor.attribute(c"closefd");
@@ -68,26 +68,26 @@ impl Closing {
         }
     }
 
-    /// Whether it is one that the kernel closes at the end of a process as well: nothing has to be written, and nobody is
-    /// warned.
+    /// Whether the object is a file or socket that the kernel can close when the process ends: no data has to be
+    /// written, and no warning is issued.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_silent(&self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive, which both functions ask for.
+        // SAFETY: the caller passes a live object, which is what both functions require.
         !self.is_leak_reported
             && unsafe { ask(object, |file| Ok(!file.is_written)) || descriptor(object).is_some() }
     }
 
-    /// Whether it is a connection to a database, which C code alone closes when it and its statements die
-    /// (Modules/_sqlite/connection.c, `connection_finalize()`): nobody is warned, SQLite calls nobody at the end of an
-    /// interpreter, and a class of the program's own has changed neither that nor `repr()`, which is called for the warning
-    /// all the same.
+    /// Whether the object is a database connection that C code alone closes when the connection and its statements die
+    /// (Modules/_sqlite/connection.c, `connection_finalize()`): no warning is issued, SQLite calls no callback at the
+    /// end of an interpreter, and a class of the program has changed neither the finalizer nor `repr()`, which is
+    /// called for the warning in any case.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_native(&self, object: Address) -> bool {
-        // SAFETY: the object is alive, and so are its type and its bases.
+        // SAFETY: the caller passes a live object, so its type and the type's bases are alive.
         unsafe {
             let kind = (*object).ob_type;
             let base = base_named(kind, CONNECTION);
@@ -97,15 +97,15 @@ impl Closing {
     }
 }
 
-/// The base of a type that has a name, or the type itself.
+/// The type with this name among a type and its bases.
 ///
 /// # Safety
-/// It is a type.
+/// `kind` is a type.
 unsafe fn base_named(
     mut kind: *mut raw::PyTypeObject,
     name: &CStr,
 ) -> Option<*mut raw::PyTypeObject> {
-    // SAFETY: the caller passes a type; a type keeps its base alive.
+    // SAFETY: the caller passes a type, and a type keeps its base alive.
     unsafe {
         while !kind.is_null() && CStr::from_ptr(raw::cds_glue_name(kind)) != name {
             kind = raw::cds_glue_base(kind);
@@ -114,12 +114,13 @@ unsafe fn base_named(
     (!kind.is_null()).then_some(kind)
 }
 
-/// Of which file an object is a part, by the address of the innermost one, and which part it is.
+/// The file of which an object is a part, given by the address of the file's innermost part, and which part the object
+/// is.
 ///
 /// # Safety
 /// The object is alive.
 pub unsafe fn part_of_file(object: Address) -> Option<(Address, Part)> {
-    // SAFETY: the caller knows that the object is alive; the reference keeps it so.
+    // SAFETY: the caller passes a live object, and the new reference keeps it alive.
     let object = unsafe { Object::from_borrowed(object) };
     let part = part(&object)?;
     let file = File::of(object).unwrap_or_else(|raised| {
@@ -138,7 +139,7 @@ fn part(object: &Object) -> Option<Part> {
 /// # Safety
 /// The object is alive.
 unsafe fn ask(object: Address, question: impl Fn(&File) -> Result<bool>) -> bool {
-    // SAFETY: the caller knows that the object is alive; the reference keeps it so.
+    // SAFETY: the caller passes a live object, and the new reference keeps it alive.
     let object = unsafe { Object::from_borrowed(object) };
     let answer = File::of(object).and_then(|file| file.map_or(Ok(false), |file| question(&file)));
     answer.unwrap_or_else(|raised: Raised| {
@@ -165,7 +166,7 @@ impl File {
                 Part::Reader | Part::Writer => object.attribute(c"raw")?,
                 Part::Text => {
                     let buffer = object.attribute(c"buffer")?;
-                    // It has a buffer of its own.
+                    // Any other buffer can hold data that has to be written.
                     is_written |= buffer.type_name() != READER;
                     buffer
                 }
@@ -174,12 +175,12 @@ impl File {
     }
 }
 
-/// The descriptor of a socket whose finalizer is that of all sockets.
+/// The file descriptor of a socket whose finalizer is that of `_socket.socket`.
 ///
 /// # Safety
 /// The object is alive.
 unsafe fn descriptor(object: Address) -> Option<i64> {
-    // SAFETY: the object is alive, and a type and its bases are alive as long as its objects.
+    // SAFETY: the caller passes a live object. Its type and the type's bases live as long as the object.
     unsafe {
         let kind = (*object).ob_type;
         let base = base_named(kind, SOCKET)?;
@@ -198,10 +199,11 @@ unsafe fn descriptor(object: Address) -> Option<i64> {
     }
 }
 
-/// Whether anybody hears of a file that is left open: whether the first filter for a ResourceWarning does anything but ignore
-/// it (Python/_warnings.c, `get_filter()`).
+/// Whether a file that is left open causes a visible warning: whether the first filter that matches a ResourceWarning
+/// does anything but ignore it (Python/_warnings.c, `get_filter()`).
 fn is_leak_reported() -> Result<bool> {
-    // SAFETY: the dict and the class exist as long as the interpreter; the module is borrowed from the dict, or NULL.
+    // SAFETY: the dict and the class exist as long as the interpreter does. The module is borrowed from the dict, or
+    // NULL.
     let (module, category) = unsafe {
         let module = raw::PyDict_GetItemString(raw::cds_glue_modules(), c"warnings".as_ptr());
         let module = (!module.is_null()).then(|| Object::from_borrowed(module));

@@ -2,7 +2,7 @@
 
 use super::raw;
 
-/// How many allocations make a collection due (`gc.get_threshold()[0]`).
+/// How many allocations cause a collection (`gc.get_threshold()[0]`).
 ///
 /// # Safety
 /// `interp` is an interpreter.
@@ -11,11 +11,11 @@ pub unsafe fn threshold(interp: *mut raw::PyInterpreterState) -> i32 {
     unsafe { raw::cds_glue_gc_threshold(interp) }
 }
 
-/// Whether the program looks at collections (`gc.callbacks`, `gc.set_debug()`).
+/// Whether the program can notice collections (`gc.callbacks`, `gc.set_debug()`).
 ///
 /// # Safety
 /// `interp` is an interpreter whose GIL is held.
 pub unsafe fn is_observed(interp: *mut raw::PyInterpreterState) -> bool {
-    // SAFETY: the caller passes an interpreter, and holds its GIL.
+    // SAFETY: the caller passes an interpreter and holds its GIL.
     unsafe { raw::cds_glue_gc_is_observed(interp) != 0 }
 }

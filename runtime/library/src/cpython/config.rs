@@ -1,23 +1,23 @@
-//! What the interpreter was told at start-up.
+//! The configuration that the interpreter was started with.
 
 use std::ptr::NonNull;
 use std::slice;
 
 use super::raw;
 
-/// The configuration of the main interpreter, as complete as it is before the first object exists: without
-/// the path configuration.
+/// The configuration of the main interpreter, in the state that it has before the first object exists: without the path
+/// configuration.
 #[derive(Clone, Copy)]
 pub struct Config(NonNull<raw::PyConfig>);
 
-// SAFETY: it is only read, and the interpreter writes it only while it starts, on one thread.
+// SAFETY: the library only reads it. The interpreter writes it only during its start, on one thread.
 unsafe impl Send for Config {}
-// SAFETY: as above.
+// SAFETY: the library only reads it, and the interpreter does not write it any more after its start.
 unsafe impl Sync for Config {}
 
 impl Config {
     /// # Safety
-    /// `interp` is an interpreter whose configuration has been read and that outlives the result.
+    /// `interp` is an interpreter whose configuration has been read, and it outlives the result.
     pub unsafe fn new(interp: *mut raw::PyInterpreterState) -> Option<Self> {
         // SAFETY: the caller passes an interpreter whose configuration has been read.
         NonNull::new(unsafe { raw::cds_glue_config(interp) }.cast_mut()).map(Self)
@@ -29,7 +29,7 @@ impl Config {
         unsafe { self.0.as_ref() }
     }
 
-    /// Whether environment variables count (`-E` and `-I` say no).
+    /// Whether environment variables are used (not with `-E` or `-I`).
     pub fn uses_environment(&self) -> bool {
         self.get().use_environment != 0
     }
@@ -39,7 +39,7 @@ impl Config {
         self.get().optimization_level
     }
 
-    /// Whether `sys.path` begins without the program's directory (`-P`, `-I`, `PYTHONSAFEPATH`).
+    /// Whether `sys.path` does not contain the program's directory (`-P`, `-I`, `PYTHONSAFEPATH`).
     pub fn has_safe_path(&self) -> bool {
         self.get().safe_path != 0
     }
@@ -54,7 +54,7 @@ impl Config {
         self.get().import_time != 0
     }
 
-    /// Whether code objects keep column numbers (`-X no_debug_ranges` says no).
+    /// Whether code objects have column numbers (not with `-X no_debug_ranges`).
     pub fn has_debug_ranges(&self) -> bool {
         self.get().code_debug_ranges != 0
     }
@@ -65,31 +65,31 @@ impl Config {
         unsafe { wide(self.get().pycache_prefix) }
     }
 
-    /// Where the standard library is, as soon as the paths are configured.
+    /// The directory of the standard library, once the paths are configured.
     pub fn stdlib_directory(&self) -> Option<String> {
         // SAFETY: NULL or a NUL-terminated wide string.
         unsafe { wide(self.get().stdlib_dir) }
     }
 
-    /// `sys.prefix`, as soon as the paths are configured.
+    /// `sys.prefix`, once the paths are configured.
     pub fn prefix(&self) -> Option<String> {
         // SAFETY: NULL or a NUL-terminated wide string.
         unsafe { wide(self.get().prefix) }
     }
 
-    /// `sys.executable`, as soon as the paths are configured.
+    /// `sys.executable`, once the paths are configured.
     pub fn executable(&self) -> Option<String> {
         // SAFETY: NULL or a NUL-terminated wide string.
         unsafe { wide(self.get().executable) }
     }
 
-    /// `sys.base_prefix`, as soon as the paths are configured.
+    /// `sys.base_prefix`, once the paths are configured.
     pub fn base_prefix(&self) -> Option<String> {
         // SAFETY: NULL or a NUL-terminated wide string.
         unsafe { wide(self.get().base_prefix) }
     }
 
-    /// The options on which it depends whether an archive fits, as `cds/interpreter.py` has them.
+    /// The options that decide whether an archive fits, in the form that `cds/interpreter.py` uses.
     pub fn options_for_archives(&self) -> impl Iterator<Item = String> {
         let config = self.get();
         let level = usize::try_from(config.optimization_level).unwrap_or_default();
@@ -126,16 +126,16 @@ impl Config {
     }
 }
 
-/// The text of a wide string. Bytes of the command line that were not UTF-8 are lone surrogates there (PEP
-/// 383), which no path in an archive has; they become replacement characters.
+/// The text of a wide string. In it, bytes of the command line that were not UTF-8 are lone surrogates (PEP 383). They
+/// become replacement characters; no path in an archive has them.
 ///
 /// # Safety
-/// NULL or NUL-terminated.
+/// `text` is NULL or NUL-terminated.
 unsafe fn wide(text: *const raw::wchar_t) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the terminator is the last one read.
+    // SAFETY: the string is NUL-terminated, and nothing behind the NUL is read.
     let units = unsafe {
         let length = (0..).take_while(|&index| *text.add(index) != 0).count();
         slice::from_raw_parts(text, length)
@@ -149,8 +149,8 @@ unsafe fn wide(text: *const raw::wchar_t) -> Option<String> {
     )
 }
 
-/// Reserves the versions that archived code objects have (`co_version`), so that the interpreter gives
-/// none of them to another. Returns false if it has given some already.
+/// Reserves the versions of archived code objects (`co_version`), so that the interpreter does not give them to other
+/// code. Returns false if the interpreter has already given a version to some code.
 ///
 /// # Safety
 /// `interp` is the main interpreter, and no other thread runs in it.

@@ -1,8 +1,8 @@
-//! Live objects to bytes as they lie in an archive.
+//! Converts live objects to the bytes that an archive stores.
 //!
-//! Each struct is written field by field into zeroed memory, so that padding and whatever the process has
-//! cached in an object do not get into the file. The sizes asserted below pin the fields: if CPython
-//! adds one, this file stops compiling until somebody has decided what to write there.
+//! Each struct is written field by field into zeroed memory, so that neither padding nor values that the process has
+//! cached in an object get into the file. The assertions below fix the size of each struct: if CPython adds a field,
+//! this file does not compile until somebody has decided what to write there.
 
 use std::mem::{offset_of, size_of};
 use std::slice;
@@ -32,21 +32,21 @@ pub enum Reference {
     Lower(u64),
 }
 
-/// An object as it lies in the archive, its pointers still zero. Two objects are the same constant, by
-/// the type-strict rule of `_PyCode_ConstantKey` (Objects/codeobject.c), exactly if they are encoded alike.
+/// An object as the archive stores it, with all pointers still zero. Two objects are the same constant, by the
+/// type-strict rule of `_PyCode_ConstantKey` (Objects/codeobject.c), if and only if their encodings are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Encoded {
     pub kind: Kind,
-    /// Bytes of the GC header that precedes the object.
+    /// Size in bytes of the GC header before the object.
     pub head: usize,
     pub bytes: Vec<u8>,
-    /// Places in `bytes` that hold a pointer.
+    /// The places in `bytes` that hold a pointer, and what each points to.
     pub pointers: Vec<(usize, Reference)>,
-    /// Of a frozenset: a tuple with its elements in order of insertion.
+    /// For a frozenset: a tuple with its elements in insertion order.
     pub elements: Option<Reference>,
 }
 
-/// The bit fields `PyASCIIObject.state`.
+/// The bit fields of `PyASCIIObject.state`.
 struct State;
 
 impl Encoded {
@@ -88,7 +88,7 @@ impl Encoded {
 
 pub fn int(object: &Object) -> Encoded {
     let int: *const raw::PyLongObject = object.as_ptr().cast();
-    // SAFETY: an int has the number of digits that its tag says (cpython/longintrepr.h); zero has room for one.
+    // SAFETY: an int has the number of digits that its tag tells (cpython/longintrepr.h). Zero has room for one digit.
     let (tag, digits) = unsafe {
         let tag = (*int).long_value.lv_tag;
         let digits = (&raw const (*int).long_value.ob_digit).cast::<u8>();
@@ -110,7 +110,7 @@ pub fn int(object: &Object) -> Encoded {
 
 pub fn float(object: &Object) -> Encoded {
     let float: *const raw::PyFloatObject = object.as_ptr().cast();
-    // SAFETY: a float.
+    // SAFETY: the object is a float.
     let value = unsafe { (*float).ob_fval };
     let mut encoded = Encoded::new(Kind::Float, 0, size_of::<raw::PyFloatObject>());
     encoded.put(
@@ -122,7 +122,7 @@ pub fn float(object: &Object) -> Encoded {
 
 pub fn complex(object: &Object) -> Encoded {
     let complex: *const raw::PyComplexObject = object.as_ptr().cast();
-    // SAFETY: a complex.
+    // SAFETY: the object is a complex.
     let value = unsafe { (*complex).cval };
     let mut encoded = Encoded::new(Kind::Complex, 0, size_of::<raw::PyComplexObject>());
     encoded.put(
@@ -137,7 +137,7 @@ pub fn complex(object: &Object) -> Encoded {
 }
 
 pub fn bytes(object: &Object) -> Encoded {
-    // SAFETY: a bytes object.
+    // SAFETY: the object is a bytes object.
     let data = unsafe { object.bytes() };
     let start = offset_of!(raw::PyBytesObject, ob_sval);
     let mut encoded = Encoded::var(Kind::Bytes, 0, start + data.len() + 1, data.len() as isize);
@@ -152,7 +152,7 @@ pub fn bytes(object: &Object) -> Encoded {
 /// A str, not marked as interned; see [`mark_interned`].
 pub fn string(object: &Object) -> Encoded {
     let ascii: *const raw::PyASCIIObject = object.as_ptr().cast();
-    // SAFETY: an exact str is compact, so its characters follow the struct (cpython/unicodeobject.h).
+    // SAFETY: an exact str is compact, so its characters directly follow the struct (cpython/unicodeobject.h).
     let (length, kind, is_ascii, characters) = unsafe {
         let state = &(*ascii).state;
         let (length, kind) = ((*ascii).length, state.kind());
@@ -189,12 +189,12 @@ pub fn string(object: &Object) -> Encoded {
 
 impl State {
     fn bytes(state: raw::PyASCIIObject__bindgen_ty_1) -> [u8; 4] {
-        // SAFETY: the struct is one unsigned int of bit fields.
+        // SAFETY: the struct consists of one unsigned int with bit fields.
         unsafe { std::mem::transmute(state) }
     }
 
     fn plain(kind: u32, ascii: u32) -> [u8; 4] {
-        // SAFETY: as above; all bits may be zero.
+        // SAFETY: the struct consists of one unsigned int with bit fields, for which 0 is valid.
         let mut state: raw::PyASCIIObject__bindgen_ty_1 = unsafe { std::mem::zeroed() };
         // SAFETY: a constant that the C side initialises statically.
         state.set_interned(unsafe { raw::cds_glue_not_interned });
@@ -207,12 +207,12 @@ impl State {
 
 /// Whether a live str is interned.
 pub fn is_interned(object: &Object) -> bool {
-    // SAFETY: a str.
+    // SAFETY: the object is a str.
     unsafe { raw::cds_glue_interned_state(object.as_ptr()) != raw::cds_glue_not_interned }
 }
 
-/// Marks an encoded str as interned for good: like the static strings of the interpreter, it is shared by
-/// all interpreters of the process and never on the heap.
+/// Marks an encoded str as immortal and interned. Like the static strings of the interpreter, it is shared by all
+/// interpreters of the process and is never on the heap.
 pub fn mark_interned(encoded: &mut Encoded) {
     let mut state = state(encoded);
     // SAFETY: a constant that the C side initialises statically.
@@ -221,14 +221,13 @@ pub fn mark_interned(encoded: &mut Encoded) {
     encoded.put(offset_of!(raw::PyASCIIObject, state), &State::bytes(state));
 }
 
-/// Whether an encoded object may get a cache of its UTF-8 form: a class takes its docstring in UTF-8, which an ASCII
-/// str is already (`PyUnicode_AsUTF8`).
+/// Whether an encoded object can get a cache of its UTF-8 form when a class reads its docstring (`PyUnicode_AsUTF8`).
+/// An ASCII str needs no cache.
 pub fn has_utf8_cache(encoded: &Encoded) -> bool {
     encoded.kind == Kind::Str && state(encoded).ascii() == 0
 }
 
-/// The characters of an encoded or archived str as they lie in memory, which is what its
-/// [`archive_format::content_hash`] is made of.
+/// The characters of an encoded str, as they are in memory. Its [`archive_format::content_hash`] is computed from them.
 pub fn characters(encoded: &Encoded) -> &[u8] {
     let state = state(encoded);
     let start = if state.ascii() == 1 {
@@ -243,12 +242,12 @@ pub fn characters(encoded: &Encoded) -> &[u8] {
 fn state(encoded: &Encoded) -> raw::PyASCIIObject__bindgen_ty_1 {
     let place = offset_of!(raw::PyASCIIObject, state);
     let bytes: [u8; 4] = std::array::from_fn(|index| encoded.bytes[place + index]);
-    // SAFETY: the struct is one unsigned int of bit fields.
+    // SAFETY: the struct consists of one unsigned int with bit fields.
     unsafe { std::mem::transmute(bytes) }
 }
 
-/// A tuple, in the state that the garbage collector leaves tuples of constants in: untracked, with a GC
-/// header of zeros (Include/internal/pycore_gc.h).
+/// A tuple in the state in which the garbage collector leaves tuples of constants: untracked, with a GC header of zeros
+/// (Include/internal/pycore_gc.h).
 pub fn tuple(items: &[Reference]) -> Encoded {
     let start = offset_of!(raw::PyTupleObject, ob_item);
     let head = size_of::<raw::PyGC_Head>();
@@ -264,12 +263,12 @@ pub fn tuple(items: &[Reference]) -> Encoded {
     encoded
 }
 
-/// A frozenset without its hash table, which depends on the hashes of its elements and so on the process;
-/// [`super::archived::fill_frozenset`] makes it before the first use. `built` is a live set that the
-/// elements were inserted into in the order of the tuple `elements`.
+/// A frozenset without its hash table. The table depends on the hashes of the elements, which differ between processes;
+/// [`super::archived::fill_frozenset`] fills it before the first use. `built` is a live set into which the elements
+/// were inserted in the order of the tuple `elements`.
 pub fn frozenset(built: &Object, elements: Reference) -> Encoded {
     let set: *const raw::PySetObject = built.as_ptr().cast();
-    // SAFETY: a frozenset.
+    // SAFETY: the object is a frozenset.
     let (fill, used, mask) = unsafe { ((*set).fill, (*set).used, (*set).mask) };
     let room = if mask as usize + 1 > raw::PySet_MINSIZE as usize {
         mask as usize + 1
@@ -287,8 +286,8 @@ pub fn frozenset(built: &Object, elements: Reference) -> Encoded {
     encoded
 }
 
-/// Where the room for the hash table of an encoded frozenset begins, relative to the object, and how many
-/// entries it has; none if the table inside the object is large enough.
+/// The start of the space for the hash table of an encoded frozenset, relative to the object, and its number of
+/// entries. The number is 0 if the table inside the struct is large enough.
 pub fn frozenset_room(encoded: &Encoded) -> (usize, usize) {
     let start = size_of::<raw::PySetObject>();
     (
@@ -311,7 +310,7 @@ pub struct CodeParts<T> {
 }
 
 impl<T> CodeParts<T> {
-    /// Converts each part, in a fixed order.
+    /// Converts the parts, in a fixed order.
     pub fn try_map<U, E>(
         self,
         mut f: impl FnMut(T) -> std::result::Result<U, E>,
@@ -332,7 +331,7 @@ impl<T> CodeParts<T> {
 
 pub fn code_parts(object: &Object) -> CodeParts<Object> {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
-    // SAFETY: a code object; none of these is NULL (`_PyCode_Validate`).
+    // SAFETY: the object is a code object, in which none of these fields is NULL (`_PyCode_Validate`).
     unsafe {
         CodeParts {
             consts: Object::from_borrowed((*code).co_consts),
@@ -348,29 +347,29 @@ pub fn code_parts(object: &Object) -> CodeParts<Object> {
     }
 }
 
-/// The bytecode of a code object that has not run since it was unmarshalled, with its inline caches as
-/// `_PyCode_Quicken` (Python/specialize.c) left them.
+/// The bytecode of a code object that has not run since it was unmarshalled, with its inline caches in the state that
+/// `_PyCode_Quicken` (Python/specialize.c) gives them.
 pub fn bytecode(object: &Object) -> &[u8] {
     let code = object.as_ptr().cast();
-    // SAFETY: a code object.
+    // SAFETY: the object is a code object.
     unsafe {
         let start = raw::cds_glue_bytecode(code).cast();
         slice::from_raw_parts(start, raw::cds_glue_bytecode_bytes(code) as usize)
     }
 }
 
-/// A code object as `init_code` (Objects/codeobject.c) leaves it, with version 0. Whatever a run adds (weak
-/// references, executors, cached attributes, instrumentation, extra data) is absent.
+/// A code object in the state that `init_code` (Objects/codeobject.c) gives it, with version 0. Everything that running
+/// the code adds is left out: weak references, executors, cached attributes, instrumentation, extra data.
 pub fn code(object: &Object, parts: &CodeParts<Reference>) -> Encoded {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
     let bytecode = bytecode(object);
     let start = offset_of!(raw::PyCodeObject, co_code_adaptive);
-    // SAFETY: a code object.
+    // SAFETY: the object is a code object.
     let units = unsafe { (*code).ob_base.ob_size };
     let mut encoded = Encoded::var(Kind::Code, 0, start + bytecode.len(), units);
     macro_rules! copy {
         ($($field:ident),*) => {
-            // SAFETY: a code object.
+            // SAFETY: the object is a code object.
             $(encoded.put(offset_of!(raw::PyCodeObject, $field), &unsafe { (*code).$field }.to_ne_bytes());)*
         };
     }
@@ -408,18 +407,18 @@ pub fn code(object: &Object, parts: &CodeParts<Reference>) -> Encoded {
     encoded
 }
 
-/// Whether a code object is that of a function and not of a module or class body.
+/// Whether a code object belongs to a function, not to a module or class body.
 pub fn is_function(object: &Object) -> bool {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
-    // SAFETY: a code object.
+    // SAFETY: the object is a code object.
     unsafe { (*code).co_flags as u32 & raw::CO_OPTIMIZED != 0 }
 }
 
-/// What tells a code object from others in all processes: file, qualified name, line.
+/// An identity of a code object that is the same in all processes: file, qualified name, line.
 pub fn code_identity(object: &Object) -> Result<String> {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
     let parts = code_parts(object);
-    // SAFETY: a code object.
+    // SAFETY: the object is a code object.
     let line = unsafe { (*code).co_firstlineno };
     Ok(format!(
         "{}\0{}\0{line}",
@@ -428,8 +427,8 @@ pub fn code_identity(object: &Object) -> Result<String> {
     ))
 }
 
-/// Sets `co_version`. The writer numbers code objects, since versions that a running interpreter hands out
-/// would clash with those of another.
+/// Sets `co_version`. The writer numbers the code objects itself, because the versions that one interpreter assigns
+/// would collide with those of another.
 pub fn set_code_version(encoded: &mut Encoded, version: u32) {
     encoded.put(
         offset_of!(raw::PyCodeObject, co_version),
@@ -437,16 +436,16 @@ pub fn set_code_version(encoded: &mut Encoded, version: u32) {
     );
 }
 
-/// Index among the constants of a code object's docstring. A function has it as its first constant
-/// (`func_new` in Objects/funcobject.c); a module or class body stores it under `__doc__`.
+/// The index of the docstring among the constants of a code object. A function has it as its first constant (`func_new`
+/// in Objects/funcobject.c); a module or class body stores it as `__doc__`.
 pub fn docstring_index(object: &Object) -> Result<Option<usize>> {
     let code: *const raw::PyCodeObject = object.as_ptr().cast();
-    // SAFETY: a code object.
+    // SAFETY: the object is a code object.
     let names = unsafe { Object::from_borrowed((*code).co_names) };
     if is_function(object) {
-        // SAFETY: a code object.
+        // SAFETY: the object is a code object.
         let name = unsafe { Object::from_borrowed((*code).co_name) };
-        // A lambda or a generator expression has none, and any constant comes first.
+        // A lambda or a generator expression has no docstring; its first constant can be anything.
         return Ok((!name.to_str()?.starts_with('<')).then_some(0));
     }
     let doc = names

@@ -1,10 +1,10 @@
-//! The end of an interpreter most of whose objects are immortal: what a plain one does in `finalize_modules()`
-//! (Python/pylifecycle.c) is done for what is mortal, as if everything else died, too.
+//! The end of an interpreter whose objects are mostly immortal. It does for mortal objects what `finalize_modules()`
+//! (Python/pylifecycle.c) does in a plain interpreter, as if all objects could die.
 //!
-//! A plain interpreter removes all modules, collects what is garbage then, clears the modules that are still there, then
-//! `sys` and `builtins`. The collector of this one would find nothing that an immortal object holds. So what would be garbage
-//! is found here, by what can be reached from what C code holds ([`held`]); weak references to it are cleared and finalizers are
-//! called in the order in which the collector does so.
+//! A plain interpreter removes all modules, collects garbage, clears the modules that are still alive, then `sys` and
+//! `builtins`. Here, the collector would not find garbage to which an immortal object refers. So this module finds the
+//! garbage itself: all that cannot be reached from the objects to which C code refers ([`held`]). It clears weak
+//! references to the garbage and calls finalizers in the collector's order.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -20,7 +20,7 @@ use super::raw;
 use super::sight::{Seen, Sight, has_seen_callback, has_telling_callback};
 use super::table::Table;
 
-/// What `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
+/// The attributes of `sys` that `_PyImport_FiniExternal()` and `finalize_modules_delete_special()` set to None.
 const SPECIAL: [&CStr; 12] = [
     c"path_importer_cache",
     c"path_hooks",
@@ -36,7 +36,7 @@ const SPECIAL: [&CStr; 12] = [
     c"meta_path",
 ];
 
-/// The standard streams, and what they were at first.
+/// The standard streams, and the attributes with their first values.
 const STREAMS: [(&CStr, &CStr); 3] = [
     (c"stdin", c"__stdin__"),
     (c"stdout", c"__stdout__"),
@@ -48,7 +48,7 @@ pub struct Ending {
     sight: Sight,
     is_strict: bool,
     modules: Vec<Module>,
-    /// Of which [`Seen::Native`] was seen, if no more was.
+    /// The objects of which only [`Seen::Native`] is visible, as the last call of [`Ending::seen`] found them.
     native: Table<Address>,
 }
 
@@ -62,15 +62,15 @@ enum Finalized {
 /// A module that was in `sys.modules`.
 enum Module {
     Immortal(Address),
-    /// A weak reference to it.
+    /// A weak reference to the module.
     Mortal(Object),
 }
 
 impl Ending {
-    /// If it is strict, what is taken for unchanged since the image was taken is looked at.
+    /// If `is_strict`, objects that count as unchanged since the image was taken are compared with the record.
     ///
     /// # Errors
-    /// If `sys` is not what it should be.
+    /// Fails if a module or class of the interpreter is missing, or if there is no memory left.
     pub fn new(is_strict: bool) -> Result<Self> {
         Ok(Self {
             sight: Sight::new()?,
@@ -80,18 +80,18 @@ impl Ending {
         })
     }
 
-    /// Whether anything can be seen of the end of any object that is mortal.
+    /// Whether any mortal object has a visible end.
     pub fn is_seen(&mut self) -> bool {
         self.seen() != Seen::Nothing
     }
 
-    /// What can be seen of the end of all objects that are mortal: by what they do themselves, or by callbacks of weak
-    /// references.
+    /// How much is visible of the end of all mortal objects: through what the objects do themselves, or through
+    /// callbacks of weak references.
     pub fn seen(&mut self) -> Seen {
         let mut pending = Table::new();
         let mut seen = Seen::Nothing;
         self.native = Table::new();
-        // SAFETY: no Python code runs.
+        // SAFETY: no Python code runs, so the lists do not change.
         for object in unsafe { Generations::Collected.walk() } {
             // SAFETY: the object is alive, and no Python code runs.
             let seen_of_this = unsafe {
@@ -113,15 +113,15 @@ impl Ending {
     /// # Safety
     /// The object is alive.
     unsafe fn seen_of(&mut self, object: Address, pending: &mut Table<Address>) -> Seen {
-        /// So many are looked at for one: untracked objects that refer to each other have no end.
+        /// The number of objects that are visited for one: a structure of untracked objects can be very large.
         const MOST: usize = 1 << 16;
-        // SAFETY: the caller knows that the object is alive.
+        // SAFETY: the caller passes a live object.
         let seen = unsafe { self.sight.seen_of_end(object) };
         pending.push(object);
         let mut looked_at = 0;
         while let Some(object) = pending.pop() {
             looked_at += 1;
-            // SAFETY: it is alive, or something alive refers to it.
+            // SAFETY: the object is alive, because the caller passes it or a live object refers to it.
             unsafe {
                 if looked_at > MOST || looked_at > 1 && self.sight.sees_end(object) {
                     return Seen::Anything;
@@ -139,14 +139,14 @@ impl Ending {
         seen
     }
 
-    /// Whether the program looks at the collection with which an end begins.
+    /// Whether the program can notice the collection with which the end begins.
     pub fn is_collection_seen() -> bool {
         // SAFETY: there is an interpreter, and the GIL is held.
         unsafe { collector::is_observed(raw::PyInterpreterState_Get()) }
     }
 
-    /// Collects what is garbage before anything is taken apart, unless the program has disabled collections. It is the last
-    /// that the program is told of.
+    /// Collects garbage before anything is removed, unless the program has disabled collections. The program's
+    /// `gc.callbacks` are called for this collection and not for later ones.
     pub fn collect_first() {
         // SAFETY: there is an interpreter, and the GIL is held.
         unsafe {
@@ -155,12 +155,12 @@ impl Ending {
         }
     }
 
-    /// Removes what refers to the modules, and from `sys` and `builtins` what the program has put there.
+    /// Removes the references to the modules, and removes from `sys` and `builtins` what the program has put there.
     ///
     /// # Errors
-    /// If there is no memory left.
+    /// Fails if there is no memory left.
     pub fn detach_modules(&mut self) -> Result<()> {
-        // SAFETY: these dicts exist as long as the interpreter; whatever Python code runs meanwhile.
+        // SAFETY: these dicts exist as long as the interpreter does, whatever Python code runs meanwhile.
         unsafe {
             let none = &raw mut raw::_Py_NoneStruct;
             let (system, builtins) = (raw::cds_glue_sys_namespace(), raw::cds_glue_builtins());
@@ -201,8 +201,9 @@ impl Ending {
         Ok(())
     }
 
-    /// Whether a collection now would leave something whose end can be seen, or call somebody who would be garbage, too, if
-    /// the others could die. If it calls Python code, that sees all ends, and what all callbacks do.
+    /// Whether a collection now would not give the result of a collection in which all objects can die: an object with
+    /// a visible end would stay alive, or a callback would be called although its weak reference would be garbage, too.
+    /// If the collection calls Python code, effects that otherwise count as invisible are visible to that code.
     pub fn leaves_something(&mut self) -> bool {
         let census = mortal();
         let (mut leaves_unseen, mut is_code_called) = (false, false);
@@ -231,16 +232,16 @@ impl Ending {
         leaves_unseen && is_code_called
     }
 
-    /// Has the objects die of which alone something is seen, if all of them are garbage now that the modules are removed, or
-    /// would be if all could die. Returns whether nothing has to be done any more: nobody sees when they end but by what they do
-    /// outside of the interpreter.
+    /// Destroys the objects whose end is [`Seen::Native`], provided that all of them are garbage now that the modules
+    /// are removed, or would be if all objects could die. Returns whether the end is complete: nothing can notice when
+    /// these objects die, apart from what they do outside of the interpreter.
     pub fn collect_native(&mut self) -> bool {
         match self.seen() {
             Seen::Nothing => return true,
             Seen::Native => {}
             Seen::Anything => return false,
         }
-        // As a rule mortal objects alone hold them.
+        // Usually only mortal objects refer to them. This check is cheaper.
         if self.is_native_marked(&mortal()) {
             let census = self.reachable();
             if self.is_native_marked(&census) {
@@ -257,14 +258,14 @@ impl Ending {
         native.any(|&object| census.is_marked(object))
     }
 
-    /// Collects what is garbage; returns how many objects were found.
+    /// Collects garbage. Returns the number of objects that were found.
     pub fn collect() -> isize {
         // SAFETY: there is an interpreter, and the GIL is held.
         unsafe { raw::cds_glue_collect() }
     }
 
-    /// Finalizes what would be garbage if all could die. Modules of the image that would be garbage are forgotten, as nobody
-    /// would clear them.
+    /// Finalizes the objects that would be garbage if all objects could die. Modules of the image that would be garbage
+    /// are removed from the list, because a plain process would not clear them.
     pub fn collect_as_if_all_died(&mut self) {
         let mut census = self.reachable();
         let unreferenced = census.unreferenced();
@@ -278,9 +279,9 @@ impl Ending {
         let garbage = census.unmarked();
         let is_deallocation_seen = garbage.iter().any(|&index| {
             let object = census.object(index);
-            // SAFETY: it is alive.
+            // SAFETY: the object is alive.
             let is_immortal = census.is_known(index) || unsafe { heap::is_immortal(object) };
-            // SAFETY: as above.
+            // SAFETY: the object is alive.
             !is_immortal && unsafe { self.sight.sees_dealloc(object) }
         });
         let finalized = self.finalize(&census, &garbage);
@@ -294,14 +295,14 @@ impl Ending {
         }
     }
 
-    /// Finalizes what would die by its reference count if all could die.
+    /// Finalizes the objects that would die because of their reference count if all objects could die.
     pub fn finalize_unreferenced(&mut self) {
         let census = self.reachable();
         let unreferenced = census.unreferenced();
         self.finalize(&census, &unreferenced);
     }
 
-    /// Deals with weak references to garbage, and finalizes it.
+    /// Clears weak references to garbage, calls their callbacks, and finalizes the garbage.
     fn finalize(&mut self, census: &Census, garbage: &[usize]) -> Finalized {
         let mut is_dying: Table<bool> = Table::zeros(census.len());
         for &index in garbage {
@@ -310,12 +311,12 @@ impl Ending {
         let mut finalizable = Table::new();
         let mut callbacks = Vec::new();
         for &index in garbage {
-            // Nobody has come to refer weakly to an object that is as it was in the image.
+            // An unchanged object of the image has no new weak references.
             if !census.is_new(index) {
                 continue;
             }
             let object = census.object(index);
-            // SAFETY: it is alive, and no Python code runs.
+            // SAFETY: the object is alive, and no Python code runs.
             unsafe {
                 if raw::cds_glue_is_tracked(object) != 0 {
                     let mut outlives = |reference| {
@@ -332,22 +333,23 @@ impl Ending {
         if callbacks.is_empty() && finalizable.is_empty() {
             return Finalized::Nothing;
         }
-        // SAFETY: they are tracked, and alive.
+        // SAFETY: the objects are tracked and alive.
         let mut ring = unsafe { in_order(&finalizable) };
         for reference in callbacks {
             call_back(&reference);
         }
-        // SAFETY: what is in the ring is alive.
+        // SAFETY: the objects in the ring are alive.
         ring.drain(|object| unsafe { raw::PyObject_CallFinalizer(object) });
         Finalized::Something
     }
 
-    /// Clears the modules that are still there, the last first, as `_PyModule_ClearDict()` in Objects/moduleobject.c does.
+    /// Clears the modules that are still alive, the last one first, as `_PyModule_ClearDict()` in
+    /// Objects/moduleobject.c does.
     pub fn clear_modules(&mut self) {
         let mut counted = Counted::of(self.reachable());
         while let Some(module) = self.modules.pop() {
             let module = match module {
-                // SAFETY: it never dies.
+                // SAFETY: the module is immortal.
                 Module::Immortal(module) => unsafe { Object::from_borrowed(module) },
                 Module::Mortal(reference) => match reference.call(Vec::new()) {
                     Ok(module) if !module.is_none() => module,
@@ -358,7 +360,7 @@ impl Ending {
                     }
                 },
             };
-            // SAFETY: it is a module, and has a namespace, which is a dict.
+            // SAFETY: the object is a module, and its namespace is a dict.
             unsafe {
                 let namespace = raw::cds_glue_namespace(module.as_ptr());
                 let is_last = [raw::cds_glue_builtins(), raw::cds_glue_sys_namespace()];
@@ -369,7 +371,7 @@ impl Ending {
                     counted.clear_names(namespace, is_private);
                 }
             }
-            // Perhaps there is nobody any more to see the others being cleared.
+            // If no object with a visible end is left, clearing the other modules has no visible effect.
             if counted.is_worth_a_look() && !self.is_seen() {
                 return;
             }
@@ -383,14 +385,14 @@ impl Ending {
             if self.is_strict {
                 graph.verify(&changed);
             }
-            // SAFETY: the collector knows objects that are alive, and so are immortal ones.
+            // SAFETY: the collector's lists contain live objects only, and immortal objects are alive.
             return unsafe { Census::since(graph, &changed, &Generations::Collected.objects()) };
         }
-        // SAFETY: as above.
+        // SAFETY: the collector's lists contain live objects only.
         unsafe { Census::of(&heap::all_tracked()) }
     }
 
-    /// All objects, of which those are marked that would not be garbage if all could die.
+    /// A census of all objects. Marked are those that would not be garbage if all objects could die.
     fn reachable(&self) -> Census {
         let mut census = self.all_objects();
         let roots: Table<Address> = held().chain(census.held_from_outside()).collect();
@@ -407,14 +409,14 @@ impl Ending {
         }
     }
 
-    /// Drops what the states of the thread and of the interpreter refer to, and finalizes what there is then, unless C code
-    /// or a thread that is still there holds it: a plain process leaves that alone, too.
+    /// Drops the objects to which the states of the thread and of the interpreter refer, and finalizes the objects that
+    /// remain. An object to which C code or a running thread refers is not finalized, as in a plain process.
     pub fn finalize_rest(&mut self) {
-        // SAFETY: there is an interpreter, and the GIL is held; objects of the collector's lists are tracked, and what is in
-        // the ring is alive.
+        // SAFETY: there is an interpreter, and the GIL is held. The objects of the collector's lists are tracked, and
+        // the objects in the ring are alive.
         unsafe {
             for object in taken_from_states() {
-                // Others may refer to a function, too.
+                // A function may have other references, so it is not cleared.
                 if heap::is_immortal(object) && raw::PyCallable_Check(object) == 0 {
                     raw::cds_glue_clear(object);
                 }
@@ -435,24 +437,24 @@ impl Ending {
     }
 }
 
-/// The mortal objects, of which those are marked that are not garbage.
+/// A census of the mortal objects. Marked are those that are not garbage.
 fn mortal() -> Census {
-    // An immortal dict is tracked from when it gets its first item on, until the next collection puts it aside.
+    // The collector tracks an immortal dict from its first item until the next collection.
     let is_mortal = |&object: &Address| {
-        // SAFETY: the collector knows objects that are alive.
+        // SAFETY: the collector's lists contain live objects only.
         unsafe { !heap::is_immortal(object) }
     };
-    // SAFETY: no Python code runs.
+    // SAFETY: no Python code runs, so the lists do not change.
     let tracked = unsafe { Generations::Collected.walk() };
     let tracked: Table<Address> = tracked.filter(is_mortal).collect();
-    // SAFETY: as above.
+    // SAFETY: the collector's lists contain live objects only.
     let mut census = unsafe { Census::of(&tracked) };
     let roots: Table<Address> = census.held_from_outside().collect();
     census.mark(roots.iter().copied());
     census
 }
 
-/// What the states of the thread and of the interpreter refer to, which they do no longer then.
+/// Takes the objects to which the states of the thread and of the interpreter refer.
 fn taken_from_states() -> impl Iterator<Item = Address> {
     let take = |index| {
         let mut taken = std::ptr::null_mut();
@@ -464,14 +466,15 @@ fn taken_from_states() -> impl Iterator<Item = Address> {
     taken.filter(|object| !object.is_null())
 }
 
-/// Objects with the reference counts that they would have if none were immortal.
+/// Objects with the reference counts that they would have if no object were immortal.
 struct Counted {
     census: Census,
     counts: Table<u32>,
     is_immortal: Table<bool>,
-    /// Objects to which a reference was dropped.
+    /// Objects that lost a reference and have not been processed yet.
     dropped: Vec<u32>,
-    /// How many names were cleared since somebody looked at all mortal objects, and whether a mortal one was dropped.
+    /// How many names were cleared since the mortal objects were last searched, and whether a mortal object lost a
+    /// reference.
     cleared: usize,
     has_dropped_mortal: bool,
     mortal: usize,
@@ -481,7 +484,7 @@ impl Counted {
     fn of(census: Census) -> Self {
         let mut counts = Table::copy_of(census.counts());
         for object in held() {
-            // That of C code stays.
+            // The reference from C code stays.
             if let Some(index) = census.index(object) {
                 counts.as_mut()[index] += 1;
             }
@@ -504,7 +507,8 @@ impl Counted {
         }
     }
 
-    /// Whether something may have ended since the last time, and to look for what is left takes no longer than what was done.
+    /// Whether an object may have died since the last search for mortal objects with a visible end, and the work since
+    /// then was at least as long as a new search takes.
     fn is_worth_a_look(&mut self) -> bool {
         let is_worth_it = self.has_dropped_mortal && self.cleared >= self.mortal;
         if is_worth_it {
@@ -513,13 +517,14 @@ impl Counted {
         is_worth_it
     }
 
-    /// Sets names that begin with one underscore, or all others, to None.
+    /// Sets names to None: those that begin with one underscore, or all others.
     ///
     /// # Safety
-    /// It is a dict.
+    /// `namespace` is a dict.
     unsafe fn clear_names(&mut self, namespace: Address, is_private: bool) {
         let none = &raw mut raw::_Py_NoneStruct;
-        // SAFETY: the caller passes a dict; a value is alive as long as the dict has it, and nothing but text is taken for text.
+        // SAFETY: the caller passes a dict. A value is alive as long as the dict holds it, and only strings are read as
+        // text.
         unsafe {
             let namespace = Object::from_borrowed(namespace);
             let (mut position, mut key, mut value) = (0, none, none);
@@ -544,8 +549,8 @@ impl Counted {
         }
     }
 
-    /// Has an immortal object that nobody refers to any more forget what is mortal, and so on with what it refers to. Mortal
-    /// objects do so by themselves.
+    /// Counts a dropped reference. An immortal object without references is cleared if it refers to mortal objects, and
+    /// its referents lose a reference in turn. Mortal objects do this themselves.
     fn drop_reference(&mut self, object: Address) {
         let index = self.census.index(object);
         self.dropped.extend(index.map(|index| index as u32));
@@ -563,7 +568,7 @@ impl Counted {
                 .any(|&referent| !self.is_immortal[referent as usize]);
             self.dropped.extend(referents);
             let object = self.census.object(index);
-            // SAFETY: it never dies, and nobody uses it any more.
+            // SAFETY: the object is immortal, and nothing uses it any more.
             unsafe {
                 if holds_mortal && raw::cds_glue_is_plain_container(object) != 0 {
                     self.has_dropped_mortal = true;
@@ -574,31 +579,31 @@ impl Counted {
     }
 }
 
-/// Objects in the order in which they are finalized: their own, but the parts of a file together, the one first that has
-/// to be written to the next.
+/// Objects in the order in which they are finalized. This is the given order, but the parts of a file come together; a
+/// part that writes into the next one comes before it.
 ///
 /// # Safety
-/// They are alive and tracked, each is there once.
+/// All objects are alive and tracked, and none occurs twice.
 unsafe fn in_order(objects: &Table<Address>) -> Ring {
     let mut files = HashMap::new();
     let mut ordered = Vec::new();
     for (index, &object) in objects.iter().enumerate() {
-        // SAFETY: the caller knows that they are alive and tracked.
+        // SAFETY: the caller passes objects that are alive and tracked.
         let part = unsafe { part_of_file(object) };
         let place = part.map(|(file, part)| (*files.entry(file).or_insert(index), Some(part)));
         ordered.push((place.unwrap_or((index, None)), object));
     }
     ordered.sort_by_key(|&(place, _)| place);
-    // SAFETY: the caller knows that they are alive and tracked.
+    // SAFETY: the caller passes objects that are alive and tracked, and none occurs twice.
     unsafe { Ring::of(ordered.into_iter().map(|(_, object)| object)) }
 }
 
-/// Has immortal objects that would be garbage forget those that are mortal.
+/// Makes immortal objects that would be garbage drop their references to mortal ones.
 fn release_garbage(census: Census) {
     let mut holders = Table::new();
     for index in census.unmarked().iter().copied() {
         let object = census.object(index);
-        // SAFETY: it is alive, and no Python code runs.
+        // SAFETY: the object is alive, and no Python code runs.
         unsafe {
             let is_tracked = || raw::cds_glue_is_tracked(object) != 0;
             if census.is_new(index) && heap::is_immortal(object) && is_tracked() {
@@ -613,7 +618,7 @@ fn release_garbage(census: Census) {
         }
     }
     for &holder in holders.iter() {
-        // SAFETY: it never dies.
+        // SAFETY: the object is immortal.
         unsafe {
             if raw::cds_glue_is_dict(holder) != 0 {
                 forget_values(holder, &census);
@@ -627,11 +632,11 @@ fn release_garbage(census: Census) {
 /// Sets the mortal values of an immortal dict to None.
 ///
 /// # Safety
-/// It is one.
+/// `dict` is a dict.
 unsafe fn forget_values(dict: Address, census: &Census) {
     let none = &raw mut raw::_Py_NoneStruct;
     let (mut position, mut key, mut value) = (0, none, none);
-    // SAFETY: the caller passes a dict; a value is alive as long as the dict has it.
+    // SAFETY: the caller passes a dict. A value is alive as long as the dict holds it.
     unsafe {
         while raw::PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
             if is_mortal_garbage(value, census) && raw::PyDict_SetItem(dict, key, none) < 0 {
@@ -644,13 +649,13 @@ unsafe fn forget_values(dict: Address, census: &Census) {
 /// # Safety
 /// The object is alive.
 unsafe fn is_mortal_garbage(object: Address, census: &Census) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     unsafe { !heap::is_leaf(object) && !heap::is_immortal(object) && !census.is_marked(object) }
 }
 
-/// Clears an object that is a weak reference, and all weak references to an object, as `handle_weakrefs()` in Python/gc.c
-/// does. Those whose callbacks have to be called, as they outlive it, are added to a list. Others that refer to an immortal
-/// object stay: nothing is written to it.
+/// Clears an object that is a weak reference, and all weak references to an object, as `handle_weakrefs()` in
+/// Python/gc.c does. References that outlive the object and have a callback are added to `callbacks`. Weak references
+/// to an immortal object stay unless they have such a callback, so that nothing is written to the object.
 ///
 /// # Safety
 /// The object is alive.
@@ -659,11 +664,11 @@ unsafe fn clear_weak_references(
     outlives: &mut impl FnMut(Address) -> bool,
     callbacks: &mut Vec<Object>,
 ) {
-    // SAFETY: the caller knows that the object is alive; clearing a reference takes it out of its referent's list, and
-    // runs no code.
+    // SAFETY: the caller passes a live object. Clearing a reference removes it from its referent's list and runs no
+    // code.
     unsafe {
         if heap::is_immortal(object) {
-            // That of a type is what its base types know of it.
+            // The weak references to a type belong to its base types.
             if raw::cds_glue_is_module_or_type(object) == 0 {
                 let telling =
                     |&reference: &Address| has_telling_callback(reference) && outlives(reference);
@@ -693,9 +698,9 @@ unsafe fn clear_weak_references(
 /// The weak references to an object.
 ///
 /// # Safety
-/// The object is alive, and its weak references are as long as the iterator is used.
+/// The object and its weak references are alive as long as the iterator is used.
 unsafe fn weak_references(object: Address) -> impl Iterator<Item = Address> {
-    // SAFETY: the caller knows that the object and its weak references are alive.
+    // SAFETY: the caller ensures that the object and its weak references are alive.
     unsafe {
         let first = raw::cds_glue_weak_references(object);
         let existing =
@@ -709,7 +714,7 @@ unsafe fn weak_references(object: Address) -> impl Iterator<Item = Address> {
 
 /// Calls the callback of a weak reference.
 fn call_back(reference: &Object) {
-    // SAFETY: it is one, and has a callback.
+    // SAFETY: the object is a weak reference that has a callback.
     let callback = unsafe {
         let reference = reference.as_ptr().cast::<raw::PyWeakReference>();
         Object::from_borrowed((*reference).wr_callback)
@@ -720,12 +725,12 @@ fn call_back(reference: &Object) {
     }
 }
 
-/// Whether an object is a weak reference that tells somebody of the end of one that is mortal.
+/// Whether an object is a weak reference whose callback would make the end of a mortal object visible.
 ///
 /// # Safety
 /// The object is alive.
 unsafe fn is_told_of_another(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive; the referent is alive, or None.
+    // SAFETY: the caller passes a live object. The referent is alive, or None.
     unsafe {
         has_seen_callback(object)
             && !is_as_in_image(object)
@@ -733,7 +738,7 @@ unsafe fn is_told_of_another(object: Address) -> bool {
     }
 }
 
-/// What a call says that returns less than 0 if it raises.
+/// Converts the result of a call that returns less than 0 if it has raised an exception.
 fn done(result: i32) -> Result<()> {
     if result < 0 { Err(Raised) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! The Python code that another process of this interpreter runs. The interpreter's own variables are at the same
-//! addresses there.
+//! The Python code that a thread of another process runs. The process runs this same interpreter, so the interpreter's
+//! variables have the same addresses in it.
 
 use std::io::{self, Error};
 use std::ops::ControlFlow;
@@ -7,15 +7,16 @@ use std::ops::ControlFlow;
 use super::raw;
 use crate::kernel::process_memory::ProcessMemory;
 
-/// Frames and threads at most that are looked at.
+/// The greatest number of frames or threads that are followed.
 const MOST: usize = 1 << 10;
-/// Characters of the name of a file at most.
+/// The greatest number of characters of a file name that are read.
 const LONGEST: usize = 1 << 12;
 
-/// The file and the name of a code object; none if it is another object: frames by which C code calls Python code have one.
+/// The file and the name of a code object. None if the object is not a code object, as in a frame through which C code
+/// calls Python code.
 fn code(memory: ProcessMemory, object: u64) -> io::Result<Option<(String, String)>> {
     let kind = std::mem::offset_of!(raw::PyObject, ob_type);
-    // SAFETY: a constant.
+    // SAFETY: a constant, which is never written.
     let places = unsafe { &raw::cds_glue_places };
     if object == 0 {
         return Ok(None);
@@ -27,15 +28,15 @@ fn code(memory: ProcessMemory, object: u64) -> io::Result<Option<(String, String
         .transpose()
 }
 
-/// The text of a str, which is compact, as those of the compiler are.
+/// The text of a str. The str is compact, as all strings of the compiler are.
 fn text(memory: ProcessMemory, address: u64) -> io::Result<String> {
-    // As a rule that is all of it; it may lie at the end of the memory.
+    // Usually 256 bytes hold the whole string. The read fails if less memory is mapped; then only the header is read.
     let mut bytes = vec![0; 256];
     if memory.read(&mut bytes, address).is_err() {
         bytes.truncate(size_of::<raw::PyCompactUnicodeObject>());
         memory.read(&mut bytes, address)?;
     }
-    // SAFETY: at least as many bytes as the struct has, for which all values are valid.
+    // SAFETY: there are at least as many bytes as the struct has, and all values of the bytes are valid.
     let head = unsafe { bytes.as_ptr().cast::<raw::PyASCIIObject>().read_unaligned() };
     let header = if head.state.ascii() == 0 {
         size_of::<raw::PyCompactUnicodeObject>()
@@ -59,21 +60,21 @@ fn text(memory: ProcessMemory, address: u64) -> io::Result<String> {
     Ok(characters.collect())
 }
 
-/// Files of code that a thread runs. Code that is frozen into the interpreter is left out.
+/// Files of the code that a thread runs, without code that is frozen into the interpreter.
 #[derive(Default)]
 pub struct Files {
-    /// Those of the functions that the innermost module has called, and that one itself.
+    /// The files of the functions that the innermost module has called, and of this module.
     pub functions: Vec<String>,
-    /// Those of the modules that are being imported, or run as a program, the innermost first.
+    /// The files of the modules that are being imported, or run as a program, innermost first.
     pub modules: Vec<String>,
 }
 
 const PATH_FINDER: &str = "<frozen importlib._bootstrap_external>";
 
-/// Whether the innermost code that a stopped thread runs is that of the path finder.
+/// Whether the innermost code of a stopped thread is that of the path finder.
 ///
 /// # Errors
-/// It is no thread of such an interpreter, or has ended.
+/// Fails if the thread is not a thread of this interpreter, or has ended.
 pub fn is_path_finder(thread: i32) -> io::Result<bool> {
     let innermost = innermost(thread, 1)?;
     Ok(innermost
@@ -81,14 +82,15 @@ pub fn is_path_finder(thread: i32) -> io::Result<bool> {
         .is_some_and(|(file, _)| file == PATH_FINDER))
 }
 
-/// Whether code that a stopped thread runs asks for the status of a path only to see whether it is there, and a
-/// directory: that of the path finder, of `os.path`, of methods of `pathlib`, and code that runs before there is any
+/// Whether a stopped thread asks for the status of a path only to find out whether the path exists and is a directory.
+/// This holds for the path finder, functions of `os.path`, methods of `pathlib`, and for C code that runs before any
 /// Python code.
 ///
 /// # Errors
-/// It is no thread of such an interpreter, or has ended.
+/// Fails if the thread is not a thread of this interpreter, or has ended.
 pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
-    // They are not frozen with -X frozen_modules=off, which is the default of debug builds.
+    // The last two are for `-X frozen_modules=off`, which is the default of debug builds: there, the modules are not
+    // frozen.
     const FILES: [&str; 4] = [
         "<frozen posixpath>",
         "<frozen genericpath>",
@@ -113,7 +115,7 @@ pub fn asks_for_kind(thread: i32) -> io::Result<bool> {
     })
 }
 
-/// Whether a method of `pathlib.Path` asks by another one, `stat()`, of whose result it takes the kind.
+/// Whether a method of `pathlib.Path` has called `stat()` and uses only the file type of the result.
 fn asks_for_kind_of_path(callers: &[(String, String)]) -> bool {
     const METHODS: [&str; 4] = ["exists", "is_dir", "is_file", "is_symlink"];
     let is = |(file, function): &(String, String), end: &str, name: &str| {
@@ -134,7 +136,7 @@ fn asks_for_kind_of_path(callers: &[(String, String)]) -> bool {
     is(first, "/pathlib/_local.py", "stat") && callers.first().is_some_and(asks)
 }
 
-/// The file and the name of so much of the code that a stopped thread runs, the innermost first.
+/// The file and the name of the innermost `most` code objects that a stopped thread runs, innermost first.
 fn innermost(thread: i32, most: usize) -> io::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     each_code(thread, |file, name| {
@@ -148,13 +150,13 @@ fn innermost(thread: i32, most: usize) -> io::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// Calls a function with the file and the name of each code that a stopped thread runs, the innermost first.
+/// Calls `each` with the file and the name of each code object that a stopped thread runs, innermost first.
 fn each_code(
     thread: i32,
     mut each: impl FnMut(String, String) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let memory = ProcessMemory(thread);
-    // SAFETY: a constant.
+    // SAFETY: a constant, which is never written.
     let places = unsafe { &raw::cds_glue_places };
     let mut frame = innermost_frame(memory, thread)?;
     for _ in 0..MOST {
@@ -173,9 +175,9 @@ fn each_code(
     Ok(())
 }
 
-/// The frame of the code that a stopped thread runs; zero if it runs none.
+/// The innermost frame of a stopped thread. Zero if the thread runs no Python code.
 fn innermost_frame(memory: ProcessMemory, thread: i32) -> io::Result<u64> {
-    // SAFETY: constants.
+    // SAFETY: constants, which are never written.
     let (places, runtime) = unsafe { (&raw::cds_glue_places, raw::cds_glue_anchor) };
     let interpreter = memory.word(runtime.addr() as u64 + places.main_interpreter as u64)?;
     let mut state = memory.word(interpreter + places.first_thread as u64)?;
@@ -190,13 +192,13 @@ fn innermost_frame(memory: ProcessMemory, thread: i32) -> io::Result<u64> {
         }
         state = next;
     }
-    Err(Error::other("it is no thread of the interpreter"))
+    Err(Error::other("it is not a thread of the interpreter"))
 }
 
-/// The files of what a stopped thread runs.
+/// The files of the code that a stopped thread runs.
 ///
 /// # Errors
-/// It is no thread of such an interpreter, or has ended.
+/// Fails if the thread is not a thread of this interpreter, or has ended.
 pub fn files_of(thread: i32) -> io::Result<Files> {
     let mut files = Files::default();
     each_code(thread, |file, name| {

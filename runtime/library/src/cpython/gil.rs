@@ -1,15 +1,15 @@
-//! Waiting without holding up other threads, nor the handlers of signals.
+//! Long work that holds up neither other threads nor signal handlers.
 
 use super::object::{Raised, Result};
 use super::raw;
 
-/// Runs something that does not touch objects, without the GIL.
+/// Runs `body` without the GIL. `body` must not touch objects.
 pub fn without<T>(body: impl FnOnce() -> T) -> T {
-    /// Takes the GIL again.
+    /// Takes the GIL again when it is dropped.
     struct Released(*mut raw::PyThreadState);
     impl Drop for Released {
         fn drop(&mut self) {
-            // SAFETY: the state is this thread's.
+            // SAFETY: the thread state belongs to this thread.
             unsafe { raw::PyEval_RestoreThread(self.0) }
         }
     }
@@ -18,7 +18,7 @@ pub fn without<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Runs the handlers of signals that have come; the error is what they raise.
+/// Runs the Python handlers of pending signals. An error means that a handler has raised an exception.
 pub fn check_signals() -> Result<()> {
     // SAFETY: the caller of the hook holds the GIL.
     if unsafe { raw::PyErr_CheckSignals() } < 0 {

@@ -14,7 +14,7 @@
 #include "pycore_runtime.h"
 #include "pycore_signal.h"
 #include "pycore_tracemalloc.h"
-/* They have a function that does not use its parameter. */
+/* These headers have functions that do not use a parameter. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "pycore_dict.h"
@@ -214,8 +214,8 @@ cds_glue_traverse_code(PyCodeObject *code, visitproc visit, void *argument)
     }
 }
 
-/* Whether objects of a type refer to others only from their own memory, and from
-   the tables that cds_glue_pieces() knows. */
+/* Whether objects with this tp_traverse keep their references only in their own
+   memory and in the tables that cds_glue_pieces() visits. */
 static int
 is_known_traverse(traverseproc traverse)
 {
@@ -240,7 +240,7 @@ cds_glue_pieces(PyObject *object, PyTypeObject *python_class,
                 cds_glue_piece visit, void *argument)
 {
     PyTypeObject *type = Py_TYPE(object), *base = type;
-    // Items of a tuple that somebody else has, too, cannot be set.
+    // The items of a tuple cannot be set while another object refers to the tuple.
     if (!PyObject_IS_GC(object) || type == &PyTuple_Type) {
         return 1;
     }
@@ -547,7 +547,7 @@ cds_glue_has_attributes_in_dict(PyObject *object, PyObject *name)
     }
     PyObject *descriptor = _PyType_Lookup(type, name);
     PyDictObject *dict = _PyObject_GetManagedDict(object);
-    // Other keys than strings may have a comparison of their own.
+    // Keys that are not strings can have a comparison that runs code.
     return (descriptor == NULL || Py_TYPE(descriptor)->tp_descr_set == NULL)
         && (dict == NULL || DK_IS_UNICODE(dict->ma_keys));
 }
@@ -682,7 +682,7 @@ cds_glue_take_kept_by_states(int index, PyObject **taken)
     }
     *taken = *place;
     *place = NULL;
-    // Until nothing runs any more, somebody may look into lists and dicts.
+    // Code that still runs may use the lists and dicts, so they become empty.
     if (*taken != NULL && PyList_CheckExact(*taken)) {
         *place = PyList_New(0);
     }
@@ -699,7 +699,7 @@ cds_glue_use_up_free_memory(void)
         return;
     }
     struct _obmalloc_state *state = _PyInterpreterState_GET()->obmalloc;
-    // A list of pools that is empty has its head as its only element.
+    // In an empty list of pools, the head is the only element.
     poolp *used = state->pools.used;
     struct arena_object **usable = &state->mgmt.usable_arenas;
     const int largest = NB_SMALL_SIZE_CLASSES - 1;
@@ -722,7 +722,7 @@ cds_glue_lasting_blocks(PyObject *object, cds_glue_block visit, void *argument)
     visit((char *)object - _PyType_PreHeaderSize(Py_TYPE(object)), argument);
     if (PyType_Check(object)
         && PyType_HasFeature((PyTypeObject *)object, Py_TPFLAGS_HEAPTYPE)) {
-        // What type_dealloc() in Objects/typeobject.c frees.
+        // These are freed by type_dealloc() in Objects/typeobject.c.
         PyHeapTypeObject *type = (PyHeapTypeObject *)object;
         visit(type->ht_type.tp_doc, argument);
         visit(type->ht_cached_keys, argument);

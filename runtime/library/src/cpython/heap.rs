@@ -1,4 +1,4 @@
-//! The heap as the garbage collector sees it: its lists, and the references between objects.
+//! The heap as the garbage collector sees it: the collector's lists, and the references between objects.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -8,10 +8,10 @@ use super::table::Table;
 
 pub type Address = *mut raw::PyObject;
 
-/// The collector's lists of objects. Those of the permanent one are never collected (`gc.freeze()`).
+/// The collector's lists of objects. Objects in the permanent list are never collected (`gc.freeze()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generations {
-    /// The oldest first, which is the order in which objects would be found to be garbage.
+    /// The oldest generation first: this is the order in which the collector would find objects to be garbage.
     Collected,
     Permanent,
 }
@@ -23,7 +23,7 @@ impl Generations {
             Self::Collected => 0..last,
             Self::Permanent => last..last + 1,
         };
-        // SAFETY: the GIL is held, and there is a list of each number.
+        // SAFETY: the GIL is held, and each of these indices has a list.
         indices
             .rev()
             .map(|index| unsafe { raw::cds_glue_generation(index) })
@@ -31,18 +31,19 @@ impl Generations {
 
     /// The objects of the lists.
     pub fn objects(self) -> Table<Address> {
-        // SAFETY: nothing changes them meanwhile.
+        // SAFETY: nothing changes the lists during the iteration.
         unsafe { self.walk() }.collect()
     }
 
-    /// The same, one after the other: whoever looks at each of many objects looks at it while its header is in the cache.
+    /// The same as an iterator, which is faster for many objects: each object is used while its header is in the cache.
     ///
     /// # Safety
     /// Nothing changes the lists as long as the iterator is used.
     pub unsafe fn walk(self) -> impl Iterator<Item = Address> {
         self.heads().flat_map(|head| {
             let in_list = move |header: *mut raw::PyGC_Head| (header != head).then_some(header);
-            // SAFETY: the list is a ring of headers, each of which is followed by its object; the caller knows that it stays so.
+            // SAFETY: a list is a ring of headers, each followed by its object. The caller ensures that the ring does
+            // not change.
             unsafe {
                 std::iter::successors(in_list(next(head)), move |&header| in_list(next(header)))
                     .map(|header| header.add(1).cast())
@@ -53,7 +54,7 @@ impl Generations {
 
 /// The objects of all lists.
 pub fn all_tracked() -> Table<Address> {
-    // Imports may have put some aside, too.
+    // Imports may have called `gc.freeze()`, which moves objects to the permanent list.
     let mut tracked = Generations::Permanent.objects();
     tracked.extend(Generations::Collected.objects().iter().copied());
     tracked
@@ -62,35 +63,35 @@ pub fn all_tracked() -> Table<Address> {
 /// # Safety
 /// The header is in a list.
 unsafe fn next(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
-    // SAFETY: the caller knows that the header is in a list.
+    // SAFETY: the caller passes a header that is in a list.
     ptr::with_exposed_provenance_mut(unsafe { (*header)._gc_next })
 }
 
 /// # Safety
 /// The header is in a list.
 unsafe fn previous(header: *mut raw::PyGC_Head) -> *mut raw::PyGC_Head {
-    // SAFETY: the caller knows that the header is in a list; the lowest bits are flags.
+    // SAFETY: the caller passes a header that is in a list. The lowest bits are flags.
     let word = unsafe { (*header)._gc_prev } & !FLAGS;
     ptr::with_exposed_provenance_mut(word)
 }
 
-/// The flags in `_gc_prev` (Include/internal/pycore_gc.h).
+/// The mask of the flags in `_gc_prev` (Include/internal/pycore_gc.h).
 const FLAGS: usize = (1 << raw::_PyGC_PREV_SHIFT) - 1;
 
-/// A list of objects that were taken out of the collector's lists, for as long as something is done with each of them.
-/// Objects that die meanwhile leave it by themselves.
+/// A list for objects that were taken out of the collector's lists while each of them is processed. An object that dies
+/// meanwhile is removed from the list by its deallocation.
 pub struct Ring(Box<raw::PyGC_Head>);
 
 impl Ring {
     /// Takes objects out of the collector's lists.
     ///
     /// # Safety
-    /// All are tracked, and none is twice among them.
+    /// All objects are tracked, and none occurs twice.
     pub unsafe fn of(objects: impl IntoIterator<Item = Address>) -> Self {
-        // SAFETY: two words, for which 0 is a value.
+        // SAFETY: the header consists of two integers, for which 0 is valid.
         let mut ring = Self(Box::new(unsafe { std::mem::zeroed() }));
         let head = ring.head();
-        // SAFETY: makes a ring of one header.
+        // SAFETY: the header is made a ring of one header; the caller passes tracked objects.
         unsafe {
             (*head)._gc_next = head.expose_provenance();
             (*head)._gc_prev = head.expose_provenance();
@@ -105,11 +106,11 @@ impl Ring {
         &raw mut *self.0
     }
 
-    /// Moves each object back to the end of the oldest generation, and then does something with it, which may end its life
-    /// or that of others.
+    /// Moves each object back to the end of the oldest generation, and then calls `each` with it. The call may destroy
+    /// this object or others.
     pub fn drain(&mut self, mut each: impl FnMut(Address)) {
         let head = self.head();
-        // SAFETY: as for `objects()`; an object in the list is alive.
+        // SAFETY: the ring consists of headers that are each followed by a live object, as in the collector's lists.
         unsafe {
             while next(head) != head {
                 let object: Address = next(head).add(1).cast();
@@ -128,13 +129,13 @@ impl Drop for Ring {
 
 const OLDEST: c_int = raw::NUM_GENERATIONS as c_int - 1;
 
-/// Moves an object to the end of a list.
+/// Moves an object to the end of the list `head`.
 ///
 /// # Safety
-/// It is tracked.
+/// The object is tracked, and `head` is the head of a list.
 unsafe fn move_to(object: Address, head: *mut raw::PyGC_Head) {
-    // SAFETY: the caller knows that the object is tracked, it has a header that is in a list; its neighbours and those
-    // at the list's end have one, too.
+    // SAFETY: the object is tracked, so it has a header that is in a list. Its neighbours and those at the end of the
+    // other list have headers, too.
     unsafe {
         let header = object.cast::<raw::PyGC_Head>().sub(1);
         let (before, after) = (previous(header), next(header));
@@ -147,7 +148,7 @@ unsafe fn move_to(object: Address, head: *mut raw::PyGC_Head) {
 /// # Safety
 /// Both are headers.
 unsafe fn link(first: *mut raw::PyGC_Head, second: *mut raw::PyGC_Head) {
-    // SAFETY: the caller passes headers.
+    // SAFETY: the caller passes two headers.
     unsafe {
         (*first)._gc_next = second.expose_provenance();
         let flags = (*second)._gc_prev & FLAGS;
@@ -155,34 +156,35 @@ unsafe fn link(first: *mut raw::PyGC_Head, second: *mut raw::PyGC_Head) {
     }
 }
 
-/// Has objects of the permanent generation be collected again, as the oldest, in their order.
+/// Moves objects of the permanent generation to the oldest generation, in their order, so that they are collected
+/// again.
 ///
 /// # Safety
-/// All are tracked.
+/// All objects are tracked.
 pub unsafe fn unfreeze(objects: impl IntoIterator<Item = Address>) {
     for object in objects {
-        // SAFETY: the caller knows that all are tracked; there is such a list.
+        // SAFETY: the caller passes tracked objects, and the oldest generation has a list.
         unsafe { move_to(object, raw::cds_glue_generation(OLDEST)) };
     }
 }
 
-/// Calls a function with each object that another one refers to, as far as the collector knows.
+/// Calls `each` with each object that `object` refers to, as far as the collector knows.
 ///
 /// # Safety
-/// The object is alive, and the function runs no Python code.
+/// The object is alive, and `each` runs no Python code.
 pub unsafe fn referents<F: FnMut(Address)>(object: Address, each: &mut F) {
-    // SAFETY: the caller knows that the object is alive, and stays so as no Python code runs.
+    // SAFETY: the caller passes a live object, and it stays alive because no Python code runs.
     unsafe {
         raw::cds_glue_traverse(object, Some(visit::<F>), ptr::from_mut(each).cast());
     }
 }
 
-/// The same for the constants and names of an object, if it is code.
+/// Calls `each` with the constants and names of an object, if it is a code object.
 ///
 /// # Safety
 /// As for [`referents`].
 pub unsafe fn parts_of_code<F: FnMut(Address)>(object: Address, each: &mut F) {
-    // SAFETY: the caller knows that the object is alive, and stays so as no Python code runs.
+    // SAFETY: the caller passes a live object, and it stays alive because no Python code runs.
     unsafe {
         if ptr::eq((*object).ob_type, &raw const raw::PyCode_Type) {
             let each = ptr::from_mut(each).cast();
@@ -193,18 +195,19 @@ pub unsafe fn parts_of_code<F: FnMut(Address)>(object: Address, each: &mut F) {
 
 unsafe extern "C" fn visit<F: FnMut(Address)>(object: Address, each: *mut c_void) -> c_int {
     if !object.is_null() {
-        // SAFETY: it is the function that was given, which nobody else uses meanwhile.
+        // SAFETY: `each` is the function that was passed to the traversal, and nothing else uses it meanwhile.
         unsafe { (*each.cast::<F>())(object) };
     }
     0
 }
 
-/// Whether an object is of a type whose objects refer to no others and whose end does nothing: text and numbers.
+/// Whether the object's type is one whose objects refer to no other objects and have no visible end: text, numbers,
+/// code.
 ///
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_leaf(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     let kind = unsafe { (*object).ob_type };
     [
         &raw const raw::PyUnicode_Type,
@@ -220,6 +223,6 @@ pub unsafe fn is_leaf(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_immortal(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     unsafe { raw::cds_glue_is_immortal(object) != 0 }
 }

@@ -1,9 +1,9 @@
-//! Python code that does nothing that anybody could see when no other code runs after it.
+//! Python code that has no visible effect if no other code runs after it.
 //!
-//! Such a function does nothing, or only sets attributes of the object that it is called for to constants, or deletes
-//! them: `def __del__(self): del self.connection`, as Django has it to break cycles. That an attribute has changed
-//! could only be seen by code that looks at it later. The end of what the attribute referred to is another matter:
-//! whoever asks looks at that object, too.
+//! Such a function does nothing, or it only sets attributes of the object that it is called for to constants, or
+//! deletes them. An example is `def __del__(self): del self.connection`, which Django uses to break cycles. Only code
+//! that reads the attribute later could see the change. Whether the object that the attribute referred to has a visible
+//! end is asked separately, for that object.
 
 use std::ffi::CStr;
 
@@ -11,31 +11,31 @@ use super::heap::Address;
 use super::object::{Object, Raised, Result};
 use super::raw;
 
-/// Functions of packages that only forget a weak reference: names of module and function.
+/// Functions of packages that only remove a weak reference from a collection: names of module and function.
 const FORGETFUL: [(&str, &str); 1] = [("sqlalchemy.event.registry", "_collection_gced")];
 
-/// Whether the finalizer of an object is such code.
+/// Whether the finalizer of an object has no visible effect.
 ///
 /// # Safety
 /// The object is alive, and has a finalizer.
 pub unsafe fn is_finalizer_idle(object: Address) -> bool {
-    // SAFETY: the object is alive, and so is its type; what a type has is alive as long as nobody changes it.
+    // SAFETY: the object is alive, and so is its type. The function stays alive as long as nothing changes the type.
     unsafe {
         let function = raw::cds_glue_python_finalizer((*object).ob_type);
         !function.is_null() && is_idle(function, object, 1)
     }
 }
 
-/// Whether the callback of a weak reference is such code.
+/// Whether the callback of a weak reference has no visible effect.
 ///
 /// # Safety
-/// It is alive.
+/// The callback is alive.
 pub unsafe fn is_callback_idle(callback: Address) -> bool {
     // SAFETY: the callback is alive, and keeps its function and its object alive.
     unsafe {
         let function = raw::cds_glue_method_function(callback);
         if function.is_null() {
-            // It gets the weak reference, which has no attributes that can be set.
+            // The function is called with the weak reference, which has no attributes that can be set.
             return is_forgetful(callback)
                 || is_shut_down(callback)
                 || is_idle(callback, std::ptr::null_mut(), 1);
@@ -47,7 +47,7 @@ pub unsafe fn is_callback_idle(callback: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn is_forgetful(function: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     let (module, function) =
         unsafe { (function_module(function), Object::from_borrowed(function)) };
     let (Some(module), Some(code)) = (module, function.function_code()) else {
@@ -60,14 +60,14 @@ unsafe fn is_forgetful(function: Address) -> bool {
     or_not(name())
 }
 
-/// Whether an object is a `weakref.finalize` after the program's `atexit` functions: the last thing that these do is to
-/// have none of them call anything any more.
+/// Whether an object is a `weakref.finalize` and the program's `atexit` functions have run. These set `_shutdown` last,
+/// after which no such object calls its function.
 ///
 /// # Safety
 /// The object is alive.
 unsafe fn is_shut_down(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive, and so is its type; what a type has is alive as long as nobody
-    // changes it.
+    // SAFETY: the caller passes a live object, and its type is alive. The attribute stays alive as long as nothing
+    // changes the type.
     let attribute = |name: &CStr| unsafe {
         let found = raw::cds_glue_type_attribute((*object).ob_type, name.as_ptr());
         (!found.is_null()).then(|| Object::from_borrowed(found))
@@ -81,7 +81,7 @@ unsafe fn is_shut_down(object: Address) -> bool {
     is_named_so
         && attribute(c"__module__").is_some_and(|module| is_of_library(&module))
         && attribute(c"__call__")
-            // SAFETY: any object may be passed.
+            // SAFETY: the call accepts any live object.
             .and_then(|call| unsafe { function_module(call.as_ptr()) })
             .is_some_and(|module| is_of_library(&module))
         && attribute(c"_shutdown").is_some_and(|value| value.is_true())
@@ -92,18 +92,18 @@ unsafe fn is_shut_down(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn function_module(object: Address) -> Option<Object> {
-    // SAFETY: the caller knows that the object is alive; the name is borrowed from the function.
+    // SAFETY: the caller passes a live object. The name is borrowed from the function.
     unsafe {
         let module = raw::cds_glue_function_module(object);
         (!module.is_null()).then(|| Object::from_borrowed(module))
     }
 }
 
-/// Whether a function is such code if it is called with so many arguments, the first of which is an object. If that is
-/// NULL, it has no attributes.
+/// Whether a function has no visible effect when it is called with this number of arguments, of which `object` is the
+/// first. If `object` is NULL, the first argument has no attributes that can be set.
 ///
 /// # Safety
-/// Both are alive.
+/// Both objects are alive.
 unsafe fn is_idle(function: Address, object: Address, arguments: usize) -> bool {
     // SAFETY: there is an interpreter, and the GIL is held; the code is borrowed from the function.
     let code = unsafe {
@@ -120,7 +120,7 @@ unsafe fn is_idle(function: Address, object: Address, arguments: usize) -> bool 
                 let is_first = changes[..index]
                     .iter()
                     .all(|before| before.name.as_ptr() != change.name.as_ptr());
-                // SAFETY: the object is alive if there is one, and the name is a string.
+                // SAFETY: the object is alive or NULL, and the name is a string.
                 is_first && unsafe { change.succeeds_silently(object) }
             })
         })
@@ -141,12 +141,13 @@ struct Change {
 }
 
 impl Change {
-    /// Whether nobody is told of it: neither the object's class nor, as it would fail, `sys.unraisablehook`.
+    /// Whether the change has no other effect: no code of the object's class runs, and the change does not fail, which
+    /// would call `sys.unraisablehook`.
     ///
     /// # Safety
     /// The object is alive, or NULL.
     unsafe fn succeeds_silently(&self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive, if there is one, and the name is a string.
+        // SAFETY: the caller passes a live object or NULL, and the name is a string.
         unsafe {
             !object.is_null()
                 && raw::cds_glue_has_attributes_in_dict(object, self.name.as_ptr()) != 0
@@ -155,10 +156,10 @@ impl Change {
     }
 }
 
-/// What code does, if it does nothing else.
+/// The changes that code makes, if it does nothing else.
 ///
 /// # Errors
-/// If there is no memory left.
+/// Fails if there is no memory left.
 fn changes(code: &Object) -> Result<Option<Vec<Change>>> {
     const FIRST: u8 = 0;
     let bytes = code.attribute(c"co_code")?;

@@ -1,4 +1,4 @@
-//! What a process that is frozen, or was restored, asks of the interpreter.
+//! What a frozen or restored process needs from the interpreter.
 
 use std::ffi::{CStr, CString};
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::ptr;
 use super::object::{Object, Raised, Result};
 use super::raw;
 
-/// What `os.fork()` does before it.
+/// What `os.fork()` does before the fork.
 ///
 /// # Safety
 /// Called with the GIL, and followed by [`after_fork_in_parent`] or [`after_fork_in_child`].
@@ -16,7 +16,7 @@ pub unsafe fn before_fork() {
     unsafe { raw::PyOS_BeforeFork() }
 }
 
-/// What `os.fork()` does after it in the parent.
+/// What `os.fork()` does in the parent after the fork.
 ///
 /// # Safety
 /// Called with the GIL, after [`before_fork`].
@@ -25,7 +25,7 @@ pub unsafe fn after_fork_in_parent() {
     unsafe { raw::PyOS_AfterFork_Parent() }
 }
 
-/// What `os.fork()` does after it in the child.
+/// What `os.fork()` does in the child after the fork.
 ///
 /// # Safety
 /// Called with the GIL, by the only thread, after [`before_fork`].
@@ -34,16 +34,16 @@ pub unsafe fn after_fork_in_child() {
     unsafe { raw::PyOS_AfterFork_Child() }
 }
 
-/// Has objects that are made from now on lie in memory of their own. Otherwise they would be made wherever a little is
-/// free between the others, and a restored process would have to copy a page for each.
+/// Makes sure that objects which are created later get pages of their own. Otherwise they would fill the gaps between
+/// existing objects, and a restored process would have to copy a page for each gap.
 pub fn use_up_free_memory() {
     // SAFETY: the caller of the hook holds the GIL.
     unsafe { raw::cds_glue_use_up_free_memory() }
 }
 
-/// Where the arenas of the interpreter's allocator are (Objects/obmalloc.c).
+/// The arenas of the interpreter's allocator (Objects/obmalloc.c).
 pub fn arenas() -> Vec<Range<u64>> {
-    // SAFETY: the caller of the hook holds the GIL; indices below the count are asked for.
+    // SAFETY: the caller of the hook holds the GIL, and each index is below the count.
     unsafe {
         let bytes = raw::cds_glue_arena_bytes as u64;
         (0..raw::cds_glue_arena_count())
@@ -59,30 +59,32 @@ pub fn arenas() -> Vec<Range<u64>> {
 /// # Safety
 /// Instances of both types have the same layout.
 pub unsafe fn set_type(object: &Object, class: &Object) {
-    // SAFETY: the caller knows that instances of both types have the same layout; the caller of the hook holds the GIL.
+    // SAFETY: the caller ensures that instances of both types have the same layout. The caller of the hook holds the
+    // GIL.
     unsafe { raw::cds_glue_set_type(object.as_ptr(), class.as_ptr()) }
 }
 
-/// The address of the code of a function that is written in C.
+/// The address of the C function behind a function object that is written in C.
 ///
 /// # Errors
-/// It is another one.
+/// Fails if the object is not a function that is written in C.
 pub fn address_of_function(function: &Object) -> Result<u64> {
-    // SAFETY: a live object; if it is another one, that raises.
+    // SAFETY: the object is alive. For any other type of object, the call raises an exception.
     let code = unsafe { raw::PyCFunction_GetFunction(function.as_ptr()) };
     code.map(|code| code as usize as u64).ok_or(Raised)
 }
 
-/// The hooks that `sys.addaudithook()` has added, while they are set aside.
+/// The hooks that `sys.addaudithook()` has added, while the interpreter does not call them.
 pub struct AuditHooks(Option<Object>);
 
 impl AuditHooks {
-    /// Has none of them called.
+    /// Removes all hooks, so that none is called.
     pub fn set_aside() -> Self {
         Self::swapped(None)
     }
 
-    /// Has only the first one called, which was added by whoever takes an image. None if there is no other: then nothing changes.
+    /// Removes all hooks but the first, which was added by the code that takes the image. Returns None and changes
+    /// nothing if there is no other hook.
     pub fn set_aside_but_first() -> Result<Option<Self>> {
         let hooks = Self::set_aside();
         let items = hooks.items()?;
@@ -95,13 +97,13 @@ impl AuditHooks {
         Ok(Some(hooks))
     }
 
-    /// Those but the first.
+    /// These hooks without the first one.
     pub fn but_first(self) -> Result<Self> {
         let hooks = Object::list(self.items()?.into_iter().skip(1))?;
         Ok(Self(Some(hooks)))
     }
 
-    /// Has them called again, and those that are called now no more.
+    /// Makes the interpreter call these hooks again, instead of its present ones.
     pub fn put_back(self) {
         Self::swapped(self.0);
     }
@@ -116,8 +118,8 @@ impl AuditHooks {
 
     fn swapped(hooks: Option<Object>) -> Self {
         let hooks = hooks.map_or(ptr::null_mut(), Object::into_ptr);
-        // SAFETY: NULL or a list, whose reference changes hands, as that of the former one does; the caller of the hook
-        // holds the GIL.
+        // SAFETY: the argument is NULL or a list. The reference to the new list moves to the interpreter, and the one
+        // to the former list moves to the caller. The caller of the hook holds the GIL.
         unsafe { Self(Object::from_new(raw::cds_glue_swap_audit_hooks(hooks)).ok()) }
     }
 }
@@ -128,7 +130,7 @@ pub fn has_native_audit_hooks() -> bool {
     unsafe { raw::cds_glue_has_native_audit_hooks() != 0 }
 }
 
-/// Whether somebody has added an audit hook, in Python or in C.
+/// Whether there is an audit hook, in Python or in C.
 pub fn has_audit_hooks() -> bool {
     let hooks = AuditHooks::set_aside();
     let has_hooks = !hooks.is_empty();
@@ -138,22 +140,23 @@ pub fn has_audit_hooks() -> bool {
 
 /// Whether tracemalloc is on.
 pub fn traces_memory() -> bool {
-    // SAFETY: only asks.
+    // SAFETY: the call only reads a flag.
     unsafe { raw::cds_glue_traces_memory() != 0 }
 }
 
-/// Handlers of `os.register_at_fork()` as they were before some of them were set aside.
+/// The lists of handlers of `os.register_at_fork()` that were replaced.
 pub struct AtForkHandlers(Vec<(*mut *mut raw::PyObject, *mut raw::PyObject)>);
 
 impl AtForkHandlers {
     const KINDS: i32 = 3;
 
-    /// Has only those handlers called that `chosen` returns, which gets a list, and returns it if nothing is to change.
+    /// Replaces each list of handlers by the one that `chosen` returns for it. `chosen` returns its argument to leave a
+    /// list unchanged.
     pub fn set_aside(chosen: &Object) -> Result<Self> {
         let mut lists = Vec::new();
         for kind in 0..Self::KINDS {
-            // SAFETY: the place holds NULL, or a list that the interpreter owns; it gets to own the new one, and the
-            // old one stays alive for `put_back`.
+            // SAFETY: the place holds NULL, or a list that the interpreter owns. The interpreter becomes the owner of
+            // the new list, and `self` keeps the old list alive for `put_back`.
             unsafe {
                 let place = raw::cds_glue_at_fork_handlers(kind);
                 if (*place).is_null() {
@@ -169,10 +172,11 @@ impl AtForkHandlers {
         Ok(Self(lists))
     }
 
-    /// Has all of them called again.
+    /// Restores the former lists.
     pub fn put_back(&self) {
         for &(place, list) in &self.0 {
-            // SAFETY: the list is still owned; the one in its place is part of an image, where nothing is freed.
+            // SAFETY: `self` still owns the list. The list that it replaces is part of an image, where nothing is
+            // freed.
             unsafe { *place = list };
         }
     }
@@ -191,8 +195,8 @@ pub fn run_file(path: &CStr) {
 }
 
 fn set(text: &CStr, field: impl FnOnce(&mut raw::PyConfig) -> *mut *mut raw::wchar_t) {
-    // SAFETY: the configuration belongs to the interpreter, whose only thread this is; a failure leaves the field as it
-    // was.
+    // SAFETY: the configuration belongs to the interpreter, whose only thread this is. If the call fails, the field is
+    // unchanged.
     unsafe {
         let config = raw::cds_glue_config(raw::PyInterpreterState_Get()).cast_mut();
         let field = field(&mut *config);
@@ -200,10 +204,10 @@ fn set(text: &CStr, field: impl FnOnce(&mut raw::PyConfig) -> *mut *mut raw::wch
     }
 }
 
-/// Sets what the interpreter was started with, options included (`Py_GetArgcArgv()`, `PyConfig.orig_argv`). What cannot be
-/// decoded is left out.
+/// Sets the arguments that the interpreter was started with, including its options (`Py_GetArgcArgv()`,
+/// `PyConfig.orig_argv`). Arguments that cannot be decoded are left out.
 pub fn set_original_arguments(arguments: &[CString]) {
-    // SAFETY: the configuration belongs to the interpreter, whose only thread this is; what is appended is copied.
+    // SAFETY: the configuration belongs to the interpreter, whose only thread this is. The appended strings are copied.
     unsafe {
         let config = raw::cds_glue_config(raw::PyInterpreterState_Get()).cast_mut();
         let list = &raw mut (*config).orig_argv;
@@ -215,17 +219,17 @@ pub fn set_original_arguments(arguments: &[CString]) {
                 raw::PyMem_RawFree(text.cast());
             }
         }
-        // Without memory the next thing that needs some fails.
+        // If the call fails for lack of memory, the next allocation reports it.
         raw::cds_glue_set_original_arguments(list);
     }
 }
 
-/// How often each generation was collected, and what was found.
+/// The statistics of the garbage collector, for each generation.
 pub struct Collections([raw::gc_generation_stats; raw::NUM_GENERATIONS as usize]);
 
 impl Collections {
     pub fn now() -> Self {
-        // SAFETY: the GIL is held; there are as many elements.
+        // SAFETY: the GIL is held, and the array has this number of elements.
         Self(unsafe {
             raw::cds_glue_collections()
                 .cast::<[_; raw::NUM_GENERATIONS as usize]>()
@@ -233,9 +237,9 @@ impl Collections {
         })
     }
 
-    /// Has the interpreter forget what it has collected since.
+    /// Sets the interpreter's statistics back to these.
     pub fn restore(self) {
-        // SAFETY: as above.
+        // SAFETY: the GIL is held, and the array has this number of elements.
         unsafe {
             raw::cds_glue_collections()
                 .cast::<[_; raw::NUM_GENERATIONS as usize]>()
@@ -250,7 +254,7 @@ pub fn set_arguments(arguments: &[CString]) {
         .iter()
         .map(|argument| argument.as_ptr().cast_mut())
         .collect();
-    // SAFETY: as above; the strings are copied.
+    // SAFETY: the configuration belongs to the interpreter, whose only thread this is. The strings are copied.
     unsafe {
         let config = raw::cds_glue_config(raw::PyInterpreterState_Get()).cast_mut();
         raw::PyConfig_SetBytesArgv(config, pointers.len() as isize, pointers.as_ptr());

@@ -8,7 +8,8 @@ use super::raw;
 /// # Safety
 /// `string` is an exact str, and the caller holds the GIL.
 pub unsafe fn find(string: *mut raw::PyObject) -> Option<Object> {
-    // SAFETY: the caller passes a str, and holds the GIL; returns a borrowed reference or NULL without an exception.
+    // SAFETY: the caller passes a str and holds the GIL. The call returns a borrowed reference, or NULL without an
+    // exception.
     unsafe {
         let found = raw::cds_glue_find_interned(string);
         (!found.is_null()).then(|| Object::from_borrowed(found))

@@ -1,25 +1,25 @@
-//! Extension modules of the standard library that are part of the interpreter (`Modules/cds_extensions.o`).
+//! Extension modules of the standard library that are linked into the interpreter (`Modules/cds_extensions.o`).
 
 use std::ffi::CStr;
 
 use super::raw;
 
-/// `PyInit_NAME`, as PEP 489 has it.
+/// `PyInit_NAME`, as in PEP 489.
 pub type Init = raw::PyModInitFunction;
 
-/// An extension module that is linked in.
+/// An extension module that is linked into the interpreter.
 pub struct Linked {
-    /// Size in bytes of the file that was built from the same objects.
+    /// Size in bytes of the extension module's file, which was built from the same object files.
     pub bytes: u64,
-    /// Its XXH3.
+    /// XXH3 of that file.
     pub checksum: u64,
     pub init: Init,
 }
 
-/// Finds one by the last component of its name.
+/// Finds a linked module by the last component of its name.
 pub fn find(name: &CStr) -> Option<Linked> {
     let list = (&raw const raw::_PyCDS_LinkedExtensions).cast::<raw::_PyCDS_LinkedExtension>();
-    // SAFETY: a constant list of C strings and functions, which a NULL name ends.
+    // SAFETY: the list is a constant array of C strings and functions; an entry with a NULL name ends it.
     unsafe {
         (0..)
             .map(|index| &*list.add(index))
@@ -33,9 +33,9 @@ pub fn find(name: &CStr) -> Option<Linked> {
     }
 }
 
-/// Whether the interpreter would load files with the flags of `dlopen()` that it has by itself: others, as
-/// `RTLD_GLOBAL`, have effects that linked modules have not.
+/// Whether the interpreter would load extension modules with its default flags for `dlopen()`. Other flags, such as
+/// `RTLD_GLOBAL`, have effects that linked modules do not have.
 pub fn has_default_load_flags() -> bool {
-    // SAFETY: called with a thread state.
+    // SAFETY: the caller has a thread state.
     unsafe { raw::cds_glue_has_default_dlopen_flags() != 0 }
 }

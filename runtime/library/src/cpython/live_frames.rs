@@ -1,4 +1,5 @@
-//! What the code refers to that this thread runs: the collector does not know of that, since no object has it.
+//! The objects to which the running Python code of this thread refers. The collector does not know these references,
+//! since they do not belong to an object.
 
 use std::ptr;
 
@@ -8,20 +9,20 @@ use super::raw;
 /// References from frames.
 #[derive(Default)]
 pub struct References {
-    /// Local variables, and functions, as often as they are referred to. Frames of generators are left out, as far as
-    /// these tell of them.
+    /// Local variables and functions, once for each reference. Frames of generators are left out where the collector
+    /// can traverse the generator.
     pub certain: Vec<Address>,
-    /// What may be referred to until the code that runs has done what it does: what is, or was, in the places for what
-    /// expressions have found. A frame that has called C code does not tell how many of them are in use. And the
-    /// namespace of a module or class, to which C code refers that has the frame run (Python/bltinmodule.c,
-    /// `builtin_exec_impl()`).
+    /// Objects that may be referred to until the running code has finished. These are the present and former contents
+    /// of the evaluation stacks: a frame that has called C code does not tell how much of its stack is in use. They
+    /// also include the namespace of a module or class: the C code that runs the frame refers to it
+    /// (Python/bltinmodule.c, `builtin_exec_impl()`).
     pub possible: Vec<Address>,
 }
 
 impl References {
     pub fn of_this_thread() -> Self {
         let mut found = Self::default();
-        // SAFETY: the GIL is held, and frames that call others stay as they are until these return.
+        // SAFETY: the GIL is held, and frames that have called others do not change until these return.
         unsafe {
             let mut frame = raw::cds_glue_frame_below(ptr::null_mut());
             while !frame.is_null() {
@@ -33,9 +34,10 @@ impl References {
     }
 
     /// # Safety
-    /// It is a frame of this thread.
+    /// `frame` is a frame of this thread.
     unsafe fn add(&mut self, frame: *mut raw::_PyInterpreterFrame) {
-        // SAFETY: the caller passes a frame of this thread; a frame has so many places as its code says.
+        // SAFETY: the caller passes a frame of this thread. Its code tells how many variables and stack entries the
+        // frame has.
         unsafe {
             let of_stack = raw::cds_glue_stack_frame_code(frame);
             let of_generator = raw::cds_glue_running_generator_code(frame);

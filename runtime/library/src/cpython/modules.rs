@@ -5,16 +5,16 @@ use std::ptr;
 use super::object::{Object, Raised};
 use super::raw;
 
-/// Whether there is a module of a name, or one is about to be imported.
+/// Whether a module of this name is loaded or is being imported.
 pub fn is_there(name: &Object) -> bool {
-    // SAFETY: the GIL is held; returns a new reference, or NULL with or without an exception.
+    // SAFETY: the GIL is held. The call returns a new reference, or NULL with or without an exception.
     let module = unsafe { Object::from_new(raw::PyImport_GetModule(name.as_ptr())) };
     // Without an exception there is nothing to clear.
     module.map_err(Raised::clear).is_ok()
 }
 
-/// Names in a dictionary of modules, of those that are no packages. Modules are not asked for attributes: some import
-/// others then.
+/// Names of the modules in a dict of modules that are not packages. No attribute of a module is read, since some
+/// modules import others when an attribute is read.
 pub fn names_of_plain(modules: &Object) -> Vec<String> {
     let mut names = Vec::new();
     visit(modules, |name, module| {
@@ -30,7 +30,8 @@ pub fn names_of_plain(modules: &Object) -> Vec<String> {
 }
 
 fn is_package(module: *mut raw::PyObject) -> bool {
-    // SAFETY: it is an object; the namespace belongs to it if it is a module, and keys are compared as strings are.
+    // SAFETY: `module` is an object. If it is a module, it owns the namespace. Comparing the keys with a string runs no
+    // Python code.
     unsafe {
         let namespace = raw::PyModule_GetDict(module);
         let found = match namespace.is_null() {
@@ -44,10 +45,11 @@ fn is_package(module: *mut raw::PyObject) -> bool {
     }
 }
 
-/// Calls a function, which runs no Python code, with each key and value of a dictionary, in their order.
+/// Calls `each` with each key and value of a dict, in order. `each` must run no Python code.
 fn visit(dictionary: &Object, mut each: impl FnMut(*mut raw::PyObject, *mut raw::PyObject)) {
     let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the GIL is held, and nothing changes the dictionary meanwhile; of any other object there are no entries.
+    // SAFETY: the GIL is held, and nothing changes the dict meanwhile. For an object of another type, `PyDict_Next()`
+    // returns no entries.
     unsafe {
         while raw::PyDict_Next(dictionary.as_ptr(), &mut position, &mut key, &mut value) != 0 {
             each(key, value);

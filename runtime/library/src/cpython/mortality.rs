@@ -1,11 +1,12 @@
-//! Which objects of an image are immortal: all but those whose end could be seen.
+//! Which objects of an image become immortal: all objects without a visible end.
 //!
-//! An immortal object is shared by the processes of an image, since nobody writes to its reference count. But it never
-//! dies: its finalizer is not called, weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep
-//! their reference counts, and so does what holds them, as it takes them along when it dies, and what only they hold.
-//! Modules and types, and what is in their namespaces, would take everything along; they live until a process ends
-//! anyway. `__main__` is the exception. What it and the code that runs refer to may die at any time, and until then
-//! become noticeable, or get to hold what is: so that stays mortal, with all that can be reached from it, but for
+//! The processes of an image share an immortal object, because its reference count is never written. But it never dies:
+//! its finalizer is not called, and weak references to it stay. So *noticeable* objects ([`is_noticeable`]) keep their
+//! reference counts. The objects that refer to them also stay mortal, because these release them when they die, and so
+//! do the objects that only they refer to. Modules, types and their namespaces do not follow this rule, since
+//! everything would stay mortal then; they live until the process ends anyway. `__main__` is the exception: the objects
+//! that `__main__` and the running code refer to may die at any time, and may become noticeable before, or get a
+//! reference to a noticeable object. So they stay mortal, with all objects that can be reached from them, except
 //! containers of plain data.
 
 use std::ffi::{CStr, c_void};
@@ -22,12 +23,12 @@ use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
 use super::table::Table;
 
-/// The immortal objects that C code held when they were made immortal, by their addresses: at the end of a process they
-/// are still there when everything else is garbage.
+/// Addresses of the immortal objects to which C code referred when they were made immortal. At the end of a process,
+/// these are still alive when everything else is garbage.
 static HELD: OnceLock<Vec<usize>> = OnceLock::new();
 
-/// Weak references of the image whose callbacks do something, in the order of their addresses, with the reference counts
-/// of what they refer to.
+/// Weak references of the image with a callback that does something: their addresses, in order, and the reference
+/// counts of their referents.
 static REFERENCES: OnceLock<Vec<(usize, isize)>> = OnceLock::new();
 
 static ARE_IMMORTAL: AtomicBool = AtomicBool::new(false);
@@ -37,12 +38,12 @@ pub fn are_immortal() -> bool {
     ARE_IMMORTAL.load(Ordering::Relaxed)
 }
 
-/// Makes objects immortal, and has the collector put them aside; returns where blocks of memory begin that are never
-/// freed as these never die. `imported` is a module that C code is about to return, `stack` what C code refers to that
-/// has not returned yet.
+/// Makes objects immortal, and moves them to the collector's permanent generation. Returns the starts of the blocks of
+/// memory that are never freed because these objects never die. `imported` is a module that C code is about to return.
+/// `stack` has the objects to which C code refers that has not returned yet.
 ///
 /// # Errors
-/// Those of `freeze`, which is `gc.freeze()`.
+/// Those of `freeze`, which calls `gc.freeze()`.
 pub fn immortalize(
     imported: Option<Address>,
     stack: &NativeStack,
@@ -50,7 +51,7 @@ pub fn immortalize(
 ) -> Result<Table<u64>> {
     ARE_IMMORTAL.store(true, Ordering::Relaxed);
     let tracked = heap::all_tracked();
-    // SAFETY: the collector knows objects that are alive, and none of them dies here.
+    // SAFETY: the collector's lists contain live objects only, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
     let References { certain, possible } = References::of_this_thread();
     let known = certain.iter().chain(&possible).copied().chain(imported);
@@ -59,20 +60,20 @@ pub fn immortalize(
     let (running, held): (Vec<Address>, Vec<Address>) =
         held.into_iter().partition(|&object| stack.has(object));
     mark_mortal(&mut census, &certain, &running);
-    // Counts tell of what is marked, also when the code has ended that runs now. And a plain process has no modules of
-    // `cds`, which refer to others: what these hold ends with them.
+    // The reference counts of marked objects show such references later, when the code that runs now has ended. A plain
+    // process does not have the dict with the modules of `cds`: objects that this dict holds die when it does.
     let held = held.into_iter();
     let held = held.filter(|&object| !(census.is_marked(object) || own::is_modules(object)));
     let held: Vec<usize> = held.map(|object| object.addr()).collect();
-    // SAFETY: as above.
+    // SAFETY: the objects are alive, as above.
     let lasting_blocks = unsafe { make_others_immortal(&mut census) };
     freeze()?;
     let mortal = tracked.iter().copied();
     let mortal = mortal.filter(|&object| census.is_marked(object));
-    // SAFETY: as above; they are tracked still.
+    // SAFETY: the objects are alive, as above, and still tracked.
     unsafe { heap::unfreeze(mortal) };
     let _ = HELD.set(held);
-    // SAFETY: as above.
+    // SAFETY: the objects are alive, as above.
     let _ = REFERENCES.set(unsafe { references(&tracked) });
     Ok(lasting_blocks)
 }
@@ -81,10 +82,10 @@ pub fn immortalize(
 /// The objects are alive.
 unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
     let objects = objects.iter().copied();
-    // SAFETY: the caller knows that the objects are alive.
+    // SAFETY: the caller passes live objects.
     let telling = objects.filter(|&object| unsafe { has_telling_callback(object) });
     let mut references: Vec<_> = telling
-        // SAFETY: it is a weak reference.
+        // SAFETY: the object is a weak reference.
         .map(|reference| (reference.addr(), unsafe { referent_count(reference) }))
         .collect();
     references.sort_unstable();
@@ -95,12 +96,12 @@ unsafe fn references(objects: &[Address]) -> Vec<(usize, isize)> {
 /// The object is a weak reference.
 unsafe fn referent_count(reference: Address) -> isize {
     let reference = reference.cast::<raw::PyWeakReference>();
-    // SAFETY: the caller passes a weak reference; its referent is alive, or None.
+    // SAFETY: the caller passes a weak reference. Its referent is alive, or None.
     unsafe { raw::cds_glue_refcount((*reference).wr_object) }
 }
 
-/// Whether a weak reference is of the image, and nobody has come to hold what it refers to, or ceased to: that will die with
-/// the image, as a rule together with the reference.
+/// Whether a weak reference belongs to the image, and the number of references to its referent is the same as when the
+/// image was taken. Then the referent dies with the image, usually together with the weak reference.
 ///
 /// # Safety
 /// The object is a weak reference.
@@ -111,21 +112,22 @@ pub unsafe fn is_as_in_image(reference: Address) -> bool {
     found.is_ok_and(|index| references[index].1 == unsafe { referent_count(reference) })
 }
 
-/// The immortal objects that C code holds.
+/// The immortal objects to which C code referred when they were made immortal.
 pub fn held() -> impl Iterator<Item = Address> {
     let held = HELD.get().map_or(&[][..], Vec::as_slice);
     held.iter()
         .map(|&address| std::ptr::with_exposed_provenance_mut(address))
 }
 
-/// Marks what stays mortal. Python code that runs refers to `locals`, and C code that has not returned yet to `running`.
+/// Marks the objects that stay mortal. Running Python code refers to `locals`, and C code that has not returned yet
+/// refers to `running`.
 fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
     let mut pending = Table::new();
     let mut is_barrier = Table::new();
     for index in 0..census.len() {
         let object = census.object(index);
         is_barrier.push(false);
-        // SAFETY: it is alive.
+        // SAFETY: the object is alive.
         if unsafe { is_noticeable(object) } && census.mark_alone(object) {
             pending.push(index);
         }
@@ -134,7 +136,7 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
         census.mark_alone(object);
     }
     for index in 0..census.len() {
-        // SAFETY: it is alive.
+        // SAFETY: the object is alive.
         let (is_one, namespace) = unsafe {
             let object = census.object(index);
             let is_one = raw::cds_glue_is_module_or_type(object) != 0;
@@ -153,7 +155,8 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
             pending.push(index);
         }
     }
-    // C code lets go of this when it is done, and may change it before: `list()` is making a list from an iterator that imports.
+    // C code releases these objects when it returns, and may change them before: for example, `list()` is making a list
+    // from an iterator that imports.
     for &object in running {
         let index = census.index(object);
         if let Some(index) = index
@@ -184,7 +187,7 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
         for &referent in referents.iter() {
             let index = referent as usize;
             let object = census.object(index);
-            // SAFETY: it is alive.
+            // SAFETY: the object is alive.
             let is_held_by_these_only = !is_barrier[index]
                 && unsafe { raw::cds_glue_refcount(object) } == census.counts()[index] as isize
                 && holders
@@ -198,26 +201,27 @@ fn mark_mortal(census: &mut Census, locals: &[Address], running: &[Address]) {
     }
     for index in 0..census.len() {
         let object = census.object(index);
-        // SAFETY: it is alive.
+        // SAFETY: the object is alive.
         if unsafe { is_lock(object) } {
             census.mark_alone(object);
         }
     }
 }
 
-/// Whether an object is a lock of the module `_thread`. eventlet replaces all that there are, and searches for others,
-/// which it then complains of: those that it has replaced have to be gone. What holds one may be immortal; whoever
-/// takes a lock writes to it anyway.
+/// Whether an object is a lock of the module `_thread`. eventlet replaces all locks, then searches for others and
+/// complains about them: the locks that it has replaced must have died. An object that refers to a lock may be
+/// immortal. A lock is written to in any case when it is taken.
 ///
 /// # Safety
 /// The object is alive.
 unsafe fn is_lock(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive; the name ends with NUL.
+    // SAFETY: the caller passes a live object, and the name is NUL-terminated.
     let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
     name == c"_thread.RLock" || name == c"_thread.lock"
 }
 
-/// What a program has: what its variables refer to, and what can be reached from there that is no plain data.
+/// The objects of the program: the referents of its variables, and the objects that can be reached from there and are
+/// not plain data.
 fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>) -> Table<usize> {
     let mut found: Table<usize> = Table::new();
     let mut pending: Table<usize> = Table::new();
@@ -231,9 +235,9 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
         .iter()
         .filter_map(|&object| census.index(object))
         .collect();
-    // All others refer to None and its like.
+    // Immortal objects are left out: everything refers to None and similar objects.
     for index in 0..census.len() {
-        // SAFETY: it is alive.
+        // SAFETY: the object is alive.
         is_known.as_mut()[index] =
             is_barrier[index] || unsafe { heap::is_immortal(census.object(index)) };
     }
@@ -251,7 +255,7 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
                 continue;
             }
             pending.push(referent);
-            // SAFETY: it is alive.
+            // SAFETY: the object is alive.
             if unsafe { raw::cds_glue_has_heap_type(census.object(referent)) } != 0 {
                 found.push(referent);
             }
@@ -260,7 +264,7 @@ fn of_program(census: &mut Census, locals: &[Address], is_barrier: &Table<bool>)
     found
 }
 
-/// What is called at signals. An interpreter drops that before it finalizes anything (Modules/signalmodule.c,
+/// The handlers of signals. An interpreter drops them before it finalizes anything (Modules/signalmodule.c,
 /// `_PySignal_Fini()`).
 fn signal_handlers() -> impl Iterator<Item = Address> {
     // SAFETY: there is an interpreter, and the GIL is held.
@@ -268,9 +272,9 @@ fn signal_handlers() -> impl Iterator<Item = Address> {
     handlers.filter(|handler| !handler.is_null())
 }
 
-/// `__main__` and its namespace: a program's own variables die with them.
+/// `__main__` and its namespace. The program's variables die with them.
 fn main_module() -> impl Iterator<Item = Address> {
-    // SAFETY: the references are borrowed from `sys.modules`; a module has a namespace.
+    // SAFETY: the references are borrowed from `sys.modules`, and a module has a namespace.
     unsafe {
         let main = raw::PyDict_GetItemString(raw::cds_glue_modules(), c"__main__".as_ptr());
         let main = (!main.is_null()).then_some(main);
@@ -280,9 +284,9 @@ fn main_module() -> impl Iterator<Item = Address> {
     }
 }
 
-/// By which others each object of a census is held.
+/// For each object of a census: the objects that refer to it.
 struct Holders {
-    /// Where those of each object begin.
+    /// For each object: the index in `holders` at which its holders begin.
     starts: Table<u32>,
     holders: Table<u32>,
 }
@@ -316,29 +320,29 @@ impl Holders {
     }
 }
 
-/// Makes all objects immortal that are not marked, and what they and the others consist of. Returns where blocks of memory begin
-/// that are freed when one of these dies, and not before: never.
+/// Makes all unmarked objects immortal, and also the parts of all objects that are not in the census. Returns the
+/// starts of the blocks of memory that are freed only when one of these objects dies, which is never.
 ///
 /// # Safety
-/// All are alive.
+/// All objects are alive.
 unsafe fn make_others_immortal(census: &mut Census) -> Table<u64> {
     unsafe extern "C" fn note(start: *const c_void, blocks: *mut c_void) {
-        // SAFETY: it is the table that was given, which nobody else uses meanwhile.
+        // SAFETY: `blocks` is the table that was passed below, and nothing else uses it meanwhile.
         unsafe { (*blocks.cast::<Table<u64>>()).push(start.addr() as u64) };
     }
     let mut blocks = Table::new();
     let mut make_immortal = |object| {
-        // SAFETY: the caller knows that the object is alive; the function is called with the table.
+        // SAFETY: the caller passes live objects, and `note` is called with the table.
         unsafe {
             raw::cds_glue_make_immortal(object);
             raw::cds_glue_lasting_blocks(object, Some(note), (&raw mut blocks).cast());
         }
     };
-    // Text, numbers and code, and what only code refers to.
+    // The parts are text, numbers and code, and objects to which only code refers.
     let mut parts = Table::new();
     for index in 0..census.len() {
         let object = census.object(index);
-        // SAFETY: the caller knows that all are alive.
+        // SAFETY: the caller passes live objects.
         unsafe {
             if !census.is_marked(object) && !heap::is_immortal(object) {
                 make_immortal(object);
@@ -346,7 +350,7 @@ unsafe fn make_others_immortal(census: &mut Census) -> Table<u64> {
             heap::referents(object, &mut |referent| parts.push(referent));
         }
         while let Some(part) = parts.pop() {
-            // SAFETY: it is alive, as something refers to it.
+            // SAFETY: the part is alive, because a live object refers to it.
             unsafe {
                 if census.index(part).is_some() || heap::is_immortal(part) {
                     continue;

@@ -1,4 +1,4 @@
-//! What C code refers to that this thread runs, as far as its stack tells.
+//! The objects that C code of this thread may refer to, as far as the thread's stack shows it.
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
@@ -6,8 +6,9 @@ use std::{io, ptr};
 
 use super::heap::Address;
 
-/// The words of the part of this thread's stack that is in use. Any object may be among them that a function has in a local
-/// variable: one that has called another keeps its variables there, or the other has saved the register that they are in.
+/// The words in the used part of this thread's stack. They contain each object that a local variable of a calling C
+/// function refers to: the caller has stored the variable on the stack, or the called function has saved the register
+/// that holds it.
 pub struct NativeStack(HashSet<usize>);
 
 impl NativeStack {
@@ -15,13 +16,13 @@ impl NativeStack {
     /// Those of `pthread_getattr_np(3)`.
     pub fn of_this_thread() -> io::Result<Self> {
         let end = end_of_stack()?;
-        // The stack grows towards lower addresses, so this lies below what the callers have there.
+        // The stack grows towards lower addresses, so this variable lies below the callers' variables.
         let lowest = 0_usize;
         let start = (&raw const lowest).expose_provenance();
         let words = (start..end).step_by(size_of::<usize>()).map(|address| {
             let place: *const usize = ptr::with_exposed_provenance(address);
-            // SAFETY: the place lies between a variable of this function and the end of its stack, which is mapped; nobody
-            // else writes there meanwhile.
+            // SAFETY: the place lies between a variable of this function and the end of its stack, which is mapped. No
+            // other code writes there meanwhile.
             unsafe { place.read_volatile() }
         });
         Ok(Self(words.collect()))
@@ -32,11 +33,11 @@ impl NativeStack {
     }
 }
 
-/// The address behind the calling thread's stack.
+/// The address after the end of the calling thread's stack.
 fn end_of_stack() -> io::Result<usize> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let (mut start, mut size) = (ptr::null_mut(), 0);
-    // SAFETY: the first call initialises the attributes, the second reads them, and the third frees what they have.
+    // SAFETY: the first call initialises the attributes, the second reads them, and the third frees their memory.
     unsafe {
         let error = libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr());
         if error != 0 {

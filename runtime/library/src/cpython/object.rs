@@ -1,7 +1,7 @@
 //! References to live objects.
 //!
-//! Every function here must be called with the GIL held, as all hooks are; [`Object`] is neither `Send`
-//! nor `Sync`, so one cannot leave the call that made it.
+//! Every function here must be called with the GIL held, as it is in all hooks. [`Object`] is neither `Send` nor
+//! `Sync`, so it cannot leave the thread.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::NonNull;
@@ -27,7 +27,7 @@ impl Raised {
     /// Sets an exception with a message.
     pub fn new(exception: Exception, message: &str) -> Self {
         let message = CString::new(message.replace('\0', "\\0")).unwrap_or_default();
-        // SAFETY: the types are static objects of the interpreter, the message is NUL-terminated.
+        // SAFETY: the types are static objects of the interpreter, and the message is NUL-terminated.
         unsafe {
             let kind = match exception {
                 Exception::Os => raw::PyExc_OSError,
@@ -39,15 +39,15 @@ impl Raised {
         Self
     }
 
-    /// Shows the exception on stderr, for a caller that can do without (`sys.unraisablehook`).
+    /// Reports the exception on stderr (`sys.unraisablehook`), for a caller that continues without the result.
     pub fn report(self) {
         // SAFETY: an exception is set.
         unsafe { raw::PyErr_WriteUnraisable(std::ptr::null_mut()) }
     }
 
-    /// Shows the exception on stderr as well, and returns it as text, for a caller that tells of it elsewhere.
+    /// Reports the exception on stderr and also returns it as text, for a caller that reports it elsewhere, too.
     pub fn report_as_text(self) -> String {
-        // SAFETY: an exception is set; it is alive as long as the object.
+        // SAFETY: an exception is set. The `Object` keeps it alive.
         let text = unsafe {
             let exception = Object::from_new(raw::PyErr_GetRaisedException());
             exception.and_then(|exception| {
@@ -61,14 +61,14 @@ impl Raised {
         text.unwrap_or_else(|_| "an exception".to_owned())
     }
 
-    /// Drops the exception, for a caller that can do without.
+    /// Clears the exception, for a caller that continues without the result.
     pub fn clear(self) {
-        // SAFETY: needs only the GIL.
+        // SAFETY: the call only needs the GIL.
         unsafe { raw::PyErr_Clear() }
     }
 }
 
-/// The exact types that code objects are made of, as [`Object::kind`] tells them apart.
+/// The exact types that code objects consist of, which [`Object::kind`] distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Bytes,
@@ -111,7 +111,7 @@ impl Kind {
     }
 }
 
-/// None, True, False or Ellipsis, if that is the object at an address.
+/// The name of None, True, False or Ellipsis, if that is the object at `address`.
 pub fn constant_name(address: u64) -> Option<&'static str> {
     let constants: [(*mut raw::PyObject, &str); 4] = [
         (&raw mut raw::_Py_NoneStruct, "None"),
@@ -144,7 +144,7 @@ impl Drop for Object {
 }
 
 impl Object {
-    /// Takes over a reference that a call returned; NULL means that it raised.
+    /// Takes over a reference that a call has returned. NULL means that the call has raised an exception.
     ///
     /// # Safety
     /// `pointer` is NULL or a new reference.
@@ -152,12 +152,12 @@ impl Object {
         NonNull::new(pointer).map(Self).ok_or(Raised)
     }
 
-    /// Makes a reference to an object that somebody else keeps alive.
+    /// Creates a new reference to a live object.
     ///
     /// # Safety
-    /// `pointer` is an object.
+    /// `pointer` is a live object.
     pub unsafe fn from_borrowed(pointer: *mut raw::PyObject) -> Self {
-        // SAFETY: the caller passes an object, which is not NULL.
+        // SAFETY: the caller passes a live object, which is not NULL.
         unsafe {
             raw::Py_IncRef(pointer);
             Self(NonNull::new_unchecked(pointer))
@@ -184,12 +184,12 @@ impl Object {
         self.as_ptr() == &raw mut raw::_Py_NoneStruct
     }
 
-    /// Whether it is None, True, False or Ellipsis.
+    /// Whether the object is None, True, False or Ellipsis.
     pub fn is_constant(&self) -> bool {
         constant_name(self.as_ptr() as u64).is_some()
     }
 
-    /// The name of its type as C code gives it: with the module for a type that is not built in.
+    /// The object's type name in C (`tp_name`): it includes the module, unless the type is built in.
     pub fn type_name(&self) -> String {
         // SAFETY: every type has a name.
         let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(self.as_ptr())) };
@@ -208,18 +208,18 @@ impl Object {
         }
     }
 
-    /// Whether it is the object True.
+    /// Whether the object is True.
     pub fn is_true(&self) -> bool {
         self.as_ptr() == (&raw mut raw::_Py_TrueStruct).cast()
     }
 
     pub fn int(value: i64) -> Result<Self> {
-        // SAFETY: returns a new reference or NULL.
+        // SAFETY: the call returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyLong_FromLongLong(value)) }
     }
 
     pub fn str(value: &str) -> Result<Self> {
-        // SAFETY: the bytes are UTF-8 and as long as said.
+        // SAFETY: the bytes are UTF-8, and their number is correct.
         unsafe {
             Self::from_new(raw::PyUnicode_FromStringAndSize(
                 value.as_ptr().cast(),
@@ -229,7 +229,7 @@ impl Object {
     }
 
     pub fn from_bytes(value: &[u8]) -> Result<Self> {
-        // SAFETY: the bytes are as many as said; returns a new reference or NULL.
+        // SAFETY: the number of bytes is correct, and the call returns a new reference or NULL.
         unsafe {
             Self::from_new(raw::PyBytes_FromStringAndSize(
                 value.as_ptr().cast(),
@@ -252,7 +252,7 @@ impl Object {
     }
 
     pub fn list(items: impl IntoIterator<Item = Self>) -> Result<Self> {
-        // SAFETY: PyList_Append() makes its own reference.
+        // SAFETY: PyList_Append() creates its own reference.
         unsafe {
             let list = Self::from_new(raw::PyList_New(0))?;
             for item in items {
@@ -265,7 +265,7 @@ impl Object {
     }
 
     pub fn dict<'a>(items: impl IntoIterator<Item = (&'a str, Self)>) -> Result<Self> {
-        // SAFETY: PyDict_SetItemString() makes its own reference; the key is NUL-terminated.
+        // SAFETY: PyDict_SetItemString() creates its own reference, and the key is NUL-terminated.
         unsafe {
             let dict = Self::from_new(raw::PyDict_New())?;
             for (key, value) in items {
@@ -279,13 +279,13 @@ impl Object {
         }
     }
 
-    /// A frozenset of the items of a tuple, inserted in their order.
+    /// A frozenset of the items of a tuple, inserted in the tuple's order.
     pub fn frozenset(elements: &Self) -> Result<Self> {
-        // SAFETY: returns a new reference or NULL.
+        // SAFETY: the call returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyFrozenSet_New(elements.as_ptr())) }
     }
 
-    /// The exact type, if it is one that code objects are made of.
+    /// The kind of the object, if its exact type is one that code objects consist of.
     pub fn kind(&self) -> Option<Kind> {
         // SAFETY: the object is alive.
         let address = unsafe { (*self.as_ptr()).ob_type } as u64;
@@ -303,11 +303,11 @@ impl Object {
         .find(|kind| kind.type_address() == address)
     }
 
-    /// The text of a str; raises if it is none or has lone surrogates. The text is kept in the object,
-    /// so the slice lives as long as the reference.
+    /// The text of a str. Raises an exception if the object is not a str or has lone surrogates. The text is cached in
+    /// the object, so the slice lives as long as the reference.
     pub fn to_str(&self) -> Result<&str> {
         let mut length = 0;
-        // SAFETY: the returned buffer belongs to the string and is UTF-8 of `length` bytes.
+        // SAFETY: the returned buffer belongs to the string and contains `length` bytes of UTF-8.
         unsafe {
             let text = raw::PyUnicode_AsUTF8AndSize(self.as_ptr(), &raw mut length);
             if text.is_null() {
@@ -321,7 +321,7 @@ impl Object {
     }
 
     pub fn to_i64(&self) -> Result<i64> {
-        // SAFETY: any object may be passed; PyErr_Occurred() returns a borrowed reference.
+        // SAFETY: the call accepts any object, and PyErr_Occurred() returns a borrowed reference.
         unsafe {
             let value = raw::PyLong_AsLongLong(self.as_ptr());
             if value == -1 && !raw::PyErr_Occurred().is_null() {
@@ -347,7 +347,7 @@ impl Object {
     /// The object is a tuple.
     pub unsafe fn tuple_items(&self) -> Vec<Self> {
         let tuple: *mut raw::PyTupleObject = self.as_ptr().cast();
-        // SAFETY: a tuple has `ob_size` items, none of which is NULL once it was handed out.
+        // SAFETY: a tuple has `ob_size` items. None of them is NULL once code other than its creator can use the tuple.
         unsafe {
             let items = (&raw const (*tuple).ob_item).cast::<*mut raw::PyObject>();
             let items = slice::from_raw_parts(items, (*tuple).ob_base.ob_size as usize);
@@ -360,13 +360,13 @@ impl Object {
 
     /// A list of the items of any iterable.
     pub fn to_list(&self) -> Result<Self> {
-        // SAFETY: any object may be passed; returns a new reference or NULL.
+        // SAFETY: the call accepts any object and returns a new reference or NULL.
         unsafe { Self::from_new(raw::PySequence_List(self.as_ptr())) }
     }
 
-    /// A dict of the pairs of any iterable.
+    /// A dict of the pairs that an iterable contains.
     pub fn to_dict(&self) -> Result<Self> {
-        // SAFETY: any object may be passed as the pairs.
+        // SAFETY: the call accepts any object as the pairs.
         unsafe {
             let dict = Self::from_new(raw::PyDict_New())?;
             if raw::PyDict_MergeFromSeq2(dict.as_ptr(), self.as_ptr(), 1) < 0 {
@@ -380,8 +380,8 @@ impl Object {
     pub fn import(name: &CStr) -> Result<Self> {
         let none = std::ptr::null_mut();
         let full_name = Self::str(&name.to_string_lossy())?;
-        // SAFETY: the name is NUL-terminated; the first function returns a new reference or NULL, as does the second,
-        // which sets no exception if there is no such module.
+        // SAFETY: the name is NUL-terminated. Both functions return a new reference or NULL; the second one sets no
+        // exception if there is no such module.
         unsafe {
             let of_first_part = raw::PyImport_ImportModuleLevel(name.as_ptr(), none, none, none, 0);
             let of_first_part = Self::from_new(of_first_part)?;
@@ -394,17 +394,18 @@ impl Object {
     }
 
     pub fn attribute(&self, name: &CStr) -> Result<Self> {
-        // SAFETY: the name is NUL-terminated; returns a new reference or NULL.
+        // SAFETY: the name is NUL-terminated, and the call returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
     }
 
     pub fn call(&self, arguments: Vec<Self>) -> Result<Self> {
         let arguments = Self::tuple(arguments)?;
-        // SAFETY: the arguments are a tuple; returns a new reference or NULL.
+        // SAFETY: the arguments are a tuple, and the call returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyObject_CallObject(self.as_ptr(), arguments.as_ptr())) }
     }
 
-    /// Whether it is equal to another object of the same type, whose comparison runs no Python code and cannot fail.
+    /// Whether the object equals another one. Both must have the same type, and the type's comparison must run no
+    /// Python code and must not fail.
     pub fn equals(&self, other: &Self) -> bool {
         // SAFETY: both are alive.
         unsafe {
@@ -412,22 +413,22 @@ impl Object {
         }
     }
 
-    /// What `ascii()` gives for it.
+    /// The result of `ascii()`.
     pub fn ascii(&self) -> Result<Self> {
-        // SAFETY: any object may be passed; returns a new reference or NULL.
+        // SAFETY: the call accepts any object and returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyObject_ASCII(self.as_ptr())) }
     }
 
-    /// The code of a function written in Python; none if it is something else.
+    /// The code of a function written in Python. None if the object is something else.
     pub fn function_code(&self) -> Option<Self> {
-        // SAFETY: any object may be passed; returns a borrowed reference or NULL.
+        // SAFETY: the call accepts any object and returns a borrowed reference or NULL.
         unsafe {
             let code = raw::cds_glue_function_code(self.as_ptr());
             (!code.is_null()).then(|| Self::from_borrowed(code))
         }
     }
 
-    /// What `marshal.dumps()` gives for it.
+    /// The result of `marshal.dumps()`.
     pub fn marshal(&self) -> Result<Vec<u8>> {
         // SAFETY: the result is a bytes object.
         unsafe {
@@ -437,19 +438,19 @@ impl Object {
         }
     }
 
-    /// What `marshal.loads()` gives for `data`.
+    /// The result of `marshal.loads()`.
     pub fn unmarshal(data: &[u8]) -> Result<Self> {
         let start = data.as_ptr().cast::<c_char>();
-        // SAFETY: reads at most the given bytes; returns a new reference or NULL.
+        // SAFETY: the call reads at most the given bytes and returns a new reference or NULL.
         unsafe { Self::from_new(raw::PyMarshal_ReadObjectFromString(start, data.len() as _)) }
     }
 
-    /// The contents of a bytes object, which the object must be.
+    /// The contents of a bytes object. Any other type is an error.
     pub fn to_bytes(&self) -> Result<&[u8]> {
         if self.kind() != Some(Kind::Bytes) {
             return Err(Raised::new(Exception::Type, "a bytes object is needed"));
         }
-        // SAFETY: it is one.
+        // SAFETY: the object is a bytes object.
         Ok(unsafe { self.bytes() })
     }
 
@@ -459,7 +460,7 @@ impl Object {
     /// The object is a bytes object.
     pub unsafe fn bytes(&self) -> &[u8] {
         let bytes: *mut raw::PyBytesObject = self.as_ptr().cast();
-        // SAFETY: `ob_size` bytes follow the header.
+        // SAFETY: the caller ensures that this is a bytes object: `ob_size` bytes follow its header.
         unsafe {
             let start = (&raw const (*bytes).ob_sval).cast();
             slice::from_raw_parts(start, (*bytes).ob_base.ob_size as usize)
@@ -467,7 +468,7 @@ impl Object {
     }
 }
 
-/// The version of the running interpreter as far as its directories are named after it: `3.13`.
+/// The part of the running interpreter's version that its directories are named after: `3.13`.
 pub fn minor_version() -> &'static str {
     let version = version();
     let end = version
@@ -477,9 +478,9 @@ pub fn minor_version() -> &'static str {
     &version[..end]
 }
 
-/// The version of the running interpreter, as `sys.version` begins.
+/// The version of the running interpreter: the first word of `sys.version`.
 pub fn version() -> &'static str {
-    // SAFETY: a static, NUL-terminated ASCII string.
+    // SAFETY: the call returns a static, NUL-terminated ASCII string.
     let text = unsafe { CStr::from_ptr(raw::Py_GetVersion()) };
     text.to_str()
         .unwrap_or_default()

@@ -1,4 +1,5 @@
-//! What can be seen of an object's end: that of most is only that there is more memory afterwards.
+//! Which objects have a visible end. For most objects, the only effect of their end is that their memory is free
+//! afterwards.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -9,21 +10,21 @@ use super::idle;
 use super::object::{Kind, Object, Raised, Result};
 use super::raw;
 
-/// Functions of the standard library that weak references call, and that only forget the reference: by the module's name.
+/// Modules of the standard library whose functions, as callbacks of weak references, only forget the reference.
 const FORGETFUL_MODULES: [&str; 3] = ["weakref", "_weakrefset", "logging"];
-/// The same for those that are written in C, by their own name.
+/// The same for callbacks that are written in C, by the name of the function.
 const FORGETFUL_FUNCTIONS: [&[u8]; 2] = [b"_destroy", b"clear_locals"];
 
-/// Objects of the standard library that are in many images and whose finalizers do nothing as long as an attribute is None:
-/// module and name of their class, and the attribute.
+/// Classes of the standard library that have objects in many images, and whose finalizers do nothing as long as an
+/// attribute is None: module and name of the class, and the attribute.
 const IDLE: [(&str, &str, &CStr); 1] = [(
     "multiprocessing.resource_tracker",
     "ResourceTracker",
     c"_fd",
 )];
 
-/// Types of C code, by the beginning of their name, whose objects only give back memory. Besides there are those of the
-/// interpreter and its standard library.
+/// Types of C code, by the beginning of their name, whose objects only free memory at their end. The types of the
+/// interpreter and its standard library also belong to these, except [`WRITING_TYPES`].
 const HARMLESS: [&str; 7] = [
     "numpy.",
     "pandas.",
@@ -33,15 +34,15 @@ const HARMLESS: [&str; 7] = [
     "pyarrow.lib.MemoryPool",
     "sqlalchemy.",
 ];
-/// What of the interpreter and its standard library writes something when it is destroyed.
+/// Types of the standard library whose objects write data when they are destroyed.
 const WRITING_TYPES: [&str; 3] = ["_dbm.dbm", "_gdbm.gdbm", "sqlite3.Connection"];
 
-/// Whether an object has to stay mortal in an image: its end can be seen, or its being alive, through a weak reference.
+/// Whether an object has to stay mortal in an image: its end is visible, or a weak reference shows that it is alive.
 ///
 /// # Safety
 /// The object is alive.
 pub unsafe fn is_noticeable(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     unsafe {
         if is_leaf(object) || raw::cds_glue_is_module_or_type(object) != 0 {
             return false;
@@ -52,29 +53,30 @@ pub unsafe fn is_noticeable(object: Address) -> bool {
         if raw::cds_glue_is_generator(object) != 0 {
             return raw::cds_glue_generator_is_finished(object) == 0 || has_weak_references(object);
         }
-        // Files of C code are the standard streams, or have no descriptor: these are written when a process ends.
+        // Files of C code are the standard streams, which are flushed when a process ends, or have no file descriptor.
         has_finalizer(object) && !type_name(object).starts_with("_io.")
             || has_weak_references(object)
     }
 }
 
-/// What anybody can see of ends.
+/// How much of an end is visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seen {
     Nothing,
-    /// What C code does that calls nobody: in which order other objects end makes no difference to it.
+    /// The end runs C code that calls no Python code: the order relative to the end of other objects makes no
+    /// difference.
     Native,
     Anything,
 }
 
-/// What is to be known of types to tell whether something can be seen of the end of an object.
+/// Decides whether an object has a visible end, and caches what it knows of types.
 pub struct Sight {
     closing: Closing,
-    /// That of all classes which are defined in Python.
+    /// `tp_dealloc` of all classes that are defined in Python.
     class_dealloc: Dealloc,
     module_names: Object,
     is_harmless: HashMap<*const raw::PyTypeObject, bool>,
-    /// The type that was looked at last, if it is harmless: there are many objects of few types.
+    /// The type of the last object, if it is harmless: many objects have the same few types.
     last: *const raw::PyTypeObject,
 }
 
@@ -85,7 +87,7 @@ impl Sight {
         let class = Object::import(c"_frozen_importlib")?.attribute(c"ModuleSpec")?;
         Ok(Self {
             closing: Closing::new()?,
-            // SAFETY: it is a class.
+            // SAFETY: the object is a class.
             class_dealloc: unsafe { raw::cds_glue_dealloc(class.as_ptr().cast()) },
             module_names: Object::import(c"sys")?.attribute(c"stdlib_module_names")?,
             is_harmless: HashMap::new(),
@@ -93,21 +95,21 @@ impl Sight {
         })
     }
 
-    /// Whether anybody can see its end, if no more is to be seen of others.
+    /// Whether the object has a visible end, provided that the ends of other objects are not visible.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_end(&mut self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive.
+        // SAFETY: the caller passes a live object.
         unsafe { self.seen_of_end(object) != Seen::Nothing }
     }
 
-    /// What can be seen of its end, if no more is to be seen of others.
+    /// How much of the object's end is visible, provided that the ends of other objects are not visible.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn seen_of_end(&mut self, object: Address) -> Seen {
-        // SAFETY: the caller knows that the object is alive.
+        // SAFETY: the caller passes a live object.
         unsafe {
             if !self.has_end(object) || self.closing.is_silent(object) {
                 return Seen::Nothing;
@@ -122,12 +124,13 @@ impl Sight {
         Seen::Anything
     }
 
-    /// Whether its end calls Python code that does nothing that can be seen, if no more is to be seen of others.
+    /// Whether the end of the object calls Python code that has no visible effect, provided that the ends of other
+    /// objects are not visible.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn is_end_idle(&mut self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive.
+        // SAFETY: the caller passes a live object.
         unsafe {
             self.has_end(object)
                 && has_finalizer(object)
@@ -136,12 +139,13 @@ impl Sight {
         }
     }
 
-    /// Whether its end does anything but give back memory: an object that can still be used then could show it.
+    /// Whether the end of the object does more than free memory. Code that runs afterwards and can still use the object
+    /// could notice it.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn has_end(&mut self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive.
+        // SAFETY: the caller passes a live object.
         unsafe {
             let is_harmless = std::ptr::eq((*object).ob_type, self.last);
             if is_harmless || is_leaf(object) || is_immortal(object) {
@@ -156,15 +160,16 @@ impl Sight {
         }
     }
 
-    /// Whether it does so when it is destroyed, even if the collector has called its finalizer.
+    /// Whether the object's destruction does more than free memory, even if the collector has already called its
+    /// finalizer.
     ///
     /// # Safety
     /// The object is alive.
     pub unsafe fn sees_dealloc(&mut self, object: Address) -> bool {
-        // SAFETY: the caller knows that the object is alive; a type is alive as long as its objects.
+        // SAFETY: the caller passes a live object. A type lives as long as its objects.
         unsafe {
             let kind = (*object).ob_type;
-            // The collector calls no finalizer of an object that it does not know.
+            // The collector calls no finalizer of an object that it cannot track.
             if has_finalizer(object) && raw::cds_glue_is_gc(object) == 0
                 || raw::cds_glue_has_capsule_destructor(object) != 0
             {
@@ -183,9 +188,9 @@ impl Sight {
     }
 
     /// # Safety
-    /// It is a type.
+    /// `kind` is a type.
     unsafe fn is_harmless_type(&self, mut kind: *mut raw::PyTypeObject) -> bool {
-        // SAFETY: the caller passes a type; each class has a base that is not a class defined in Python.
+        // SAFETY: the caller passes a type. Each class has a base that is not defined in Python.
         let name = unsafe {
             while raw::cds_glue_dealloc(kind) == self.class_dealloc {
                 kind = raw::cds_glue_base(kind);
@@ -204,18 +209,18 @@ impl Sight {
         let Ok(name) = Object::str(module) else {
             return false;
         };
-        // SAFETY: any objects may be passed.
+        // SAFETY: the call accepts any objects.
         let result = unsafe { raw::PySequence_Contains(self.module_names.as_ptr(), name.as_ptr()) };
         result == 1
     }
 }
 
-/// Whether it is a weak reference whose callback would be called and does something.
+/// Whether the object is a weak reference whose callback would be called and does more than forget the reference.
 ///
 /// # Safety
 /// The object is alive.
 pub unsafe fn has_telling_callback(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive; a weak reference that is alive says None when its referent is gone.
+    // SAFETY: the caller passes a live object. A weak reference refers to None when its referent is gone.
     unsafe {
         if raw::cds_glue_is_weak_reference(object) == 0 {
             return false;
@@ -228,12 +233,13 @@ pub unsafe fn has_telling_callback(object: Address) -> bool {
     }
 }
 
-/// The same for one whose callback does something that can be seen, if no more is to be seen of others.
+/// Whether the object is a weak reference whose callback has a visible effect, provided that the ends of other objects
+/// are not visible.
 ///
 /// # Safety
 /// The object is alive.
 pub unsafe fn has_seen_callback(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive; a weak reference with a callback keeps that alive.
+    // SAFETY: the caller passes a live object. A weak reference keeps its callback alive.
     unsafe {
         has_telling_callback(object)
             && !idle::is_callback_idle((*object.cast::<raw::PyWeakReference>()).wr_callback)
@@ -243,7 +249,7 @@ pub unsafe fn has_seen_callback(object: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn is_forgetful(callback: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive; names are borrowed from it, or static.
+    // SAFETY: the caller passes a live object. The names are borrowed from it, or static.
     unsafe {
         let method = raw::cds_glue_c_function_name(callback);
         if !method.is_null() {
@@ -264,20 +270,20 @@ unsafe fn is_forgetful(callback: Address) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn has_finalizer(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     unsafe { raw::cds_glue_has_finalizer((*object).ob_type) != 0 }
 }
 
 /// # Safety
 /// The object is alive.
 unsafe fn has_weak_references(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive.
+    // SAFETY: the caller passes a live object.
     unsafe {
         let mut reference = raw::cds_glue_weak_references(object);
         if raw::cds_glue_function_code(object).is_null() {
             return !reference.is_null();
         }
-        // Functions are many, and those that are referred to are held by their modules.
+        // There are many functions with weak references, and their modules keep them alive: only callbacks count.
         while !reference.is_null() {
             if !(*reference).wr_callback.is_null() {
                 return true;
@@ -288,12 +294,12 @@ unsafe fn has_weak_references(object: Address) -> bool {
     }
 }
 
-/// Whether the finalizer of an object has something to do, as far as that can be told without running Python code.
+/// Whether the finalizer of an object has something to do, as far as this can be found out without running Python code.
 ///
 /// # Safety
 /// The object is alive and has a finalizer.
 unsafe fn is_open(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive, and has a finalizer.
+    // SAFETY: the caller passes a live object that has a finalizer.
     let (name, is_closed, object) = unsafe {
         let is_closed = Closing::is_closed(object);
         (type_name(object), is_closed, Object::from_borrowed(object))
@@ -320,7 +326,7 @@ fn is_idle(class: &str, object: &Object) -> bool {
 /// # Safety
 /// The object is alive.
 unsafe fn type_name<'a>(object: Address) -> &'a str {
-    // SAFETY: the caller knows that the object is alive; the name is as old as the type.
+    // SAFETY: the caller passes a live object. The name lives as long as the type.
     let name = unsafe { CStr::from_ptr(raw::cds_glue_type_name(object)) };
     name.to_str().unwrap_or_default()
 }

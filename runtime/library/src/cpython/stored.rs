@@ -1,13 +1,13 @@
-//! Objects as they lie in the bytes of a file that nobody has mapped: looked at, never used.
+//! Objects in the bytes of a file that is not mapped: they are inspected and never used.
 //!
-//! All of it reads bytes that may say anything; what does not fit is an error or absent.
+//! The bytes may be arbitrary. Whatever does not fit is an error or is left out.
 
 use std::mem::{offset_of, size_of};
 
 use super::object::Kind;
 use super::raw;
 
-/// An object of a file.
+/// An object in a file.
 #[derive(Clone, Copy)]
 pub struct Stored<'a> {
     pub kind: Kind,
@@ -19,31 +19,31 @@ pub struct Stored<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pointer {
     pub field: &'static str,
-    /// Place in the object, in bytes.
+    /// Offset of the pointer in the object, in bytes.
     pub offset: usize,
     pub address: u64,
-    /// What it must point to, if that is certain.
+    /// The kind of object that it must point to, if only one is possible.
     pub expected: Option<Kind>,
 }
 
-/// What an object that has no pointers says.
+/// The value of an object that has no pointers except its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Text(String),
     Bytes(Vec<u8>),
-    /// In hexadecimal, with `-` in front if it is negative.
+    /// In hexadecimal, with a leading `-` if it is negative.
     Int(String),
     Float(f64),
     Complex(f64, f64),
 }
 
-/// What a code object says besides its pointers.
+/// The numbers in a code object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeNumbers {
     pub first_line: u32,
     pub flags: u32,
     pub stack_size: u32,
-    /// Length of the bytecode with its inline caches, in bytes.
+    /// Length of the bytecode including its inline caches, in bytes.
     pub bytecode_bytes: usize,
 }
 
@@ -67,11 +67,11 @@ pub fn immortal_refcount() -> u64 {
 }
 
 impl<'a> Stored<'a> {
-    /// The object at the start of `bytes`, which end where its section ends. `shift` is how far the interpreter's static
-    /// objects lie from where they lay in the one that wrote the file.
+    /// Reads the object at the start of `bytes`, which reach to the end of its section. `shift` is the address of this
+    /// interpreter's static objects minus their address in the interpreter that wrote the file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Says what is wrong with the object.
     pub fn read(bytes: &'a [u8], shift: u64) -> Result<Self, &'static str> {
         if word(bytes, 0) != Some(immortal_refcount()) {
             return Err("its reference count is not that of an immortal object");
@@ -83,7 +83,7 @@ impl<'a> Stored<'a> {
                     .into_iter()
                     .find(|kind| kind.type_address() == address)
             })
-            .ok_or("its type is none that archives have")?;
+            .ok_or("archives have no objects of its type")?;
         let bytes = Self { kind, bytes }
             .size()
             .and_then(|size| bytes.get(..size))
@@ -91,12 +91,12 @@ impl<'a> Stored<'a> {
         Ok(Self { kind, bytes })
     }
 
-    /// The object as it lies in the file.
+    /// The bytes of the object, as they are in the file.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Bytes of the GC header that precedes it.
+    /// Size in bytes of the GC header before the object.
     pub fn head(&self) -> usize {
         match self.kind {
             Kind::Tuple | Kind::FrozenSet => size_of::<raw::PyGC_Head>(),
@@ -112,7 +112,7 @@ impl<'a> Stored<'a> {
             Kind::FrozenSet => {
                 let mask = usize::try_from(self.word(offset_of!(raw::PySetObject, mask))?).ok()?;
                 let slots = mask.checked_add(1)?;
-                // A small table lies inside the object.
+                // A small hash table is part of the struct itself.
                 let room = if slots > raw::PySet_MINSIZE as usize {
                     slots
                 } else {
@@ -143,7 +143,7 @@ impl<'a> Stored<'a> {
         start.checked_add(count.checked_mul(item)?)
     }
 
-    /// Its pointers, the type first.
+    /// The object's pointers, with the type first.
     pub fn pointers(&self) -> Vec<Pointer> {
         let mut pointers = vec![(TYPE, "type", None)];
         match self.kind {
@@ -219,27 +219,27 @@ impl<'a> Stored<'a> {
         })
     }
 
-    /// Where `co_version` lies, which depends on what else is in an archive.
+    /// The place of `co_version`, whose value depends on the other objects of the archive.
     pub fn version_place(&self) -> Option<std::ops::Range<usize>> {
         let start = offset_of!(raw::PyCodeObject, co_version);
         (self.kind == Kind::Code).then_some(start..start + 4)
     }
 
-    /// The characters of a str as they lie in memory.
+    /// The characters of a str, as they are in memory.
     pub fn characters(&self) -> Option<&'a [u8]> {
         let (start, length, unit) = self.characters_place().filter(|_| self.kind == Kind::Str)?;
         self.bytes
             .get(start..start.checked_add(length.checked_mul(unit)?)?)
     }
 
-    /// Whether it is a str that is interned.
+    /// Whether the object is an interned str.
     pub fn is_interned(&self) -> bool {
         // SAFETY: a constant that the C side initialises statically.
         let not_interned = unsafe { raw::cds_glue_not_interned };
         self.kind == Kind::Str && self.state().is_some_and(|s| s.interned() != not_interned)
     }
 
-    /// Its text; lone surrogates become replacement characters.
+    /// The text of a str. Lone surrogates become replacement characters.
     fn text(&self) -> Option<String> {
         let (_, _, unit) = self.characters_place()?;
         let code = |unit: &[u8]| {
@@ -250,7 +250,7 @@ impl<'a> Stored<'a> {
         Some(self.characters()?.chunks(unit).map(code).collect())
     }
 
-    /// Start, length in characters, and bytes a character.
+    /// Start, length in characters, and bytes per character.
     fn characters_place(&self) -> Option<(usize, usize, usize)> {
         let length = usize::try_from(self.word(offset_of!(raw::PyASCIIObject, length))?).ok()?;
         let state = self.state()?;
@@ -266,7 +266,7 @@ impl<'a> Stored<'a> {
     fn state(&self) -> Option<raw::PyASCIIObject__bindgen_ty_1> {
         let start = offset_of!(raw::PyASCIIObject, state);
         let bytes: [u8; 4] = self.bytes.get(start..start + 4)?.try_into().ok()?;
-        // SAFETY: the struct is one unsigned int of bit fields.
+        // SAFETY: the struct consists of one unsigned int with bit fields.
         Some(unsafe { std::mem::transmute::<[u8; 4], raw::PyASCIIObject__bindgen_ty_1>(bytes) })
     }
 
@@ -305,7 +305,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Bytes of an instruction: opcode and argument (`_Py_CODEUNIT` in cpython/code.h).
+/// Size of an instruction in bytes: opcode and argument (`_Py_CODEUNIT` in cpython/code.h).
 const CODE_UNIT: usize = 2;
 
 const DIGITS: usize = offset_of!(raw::PyLongObject, long_value.ob_digit);

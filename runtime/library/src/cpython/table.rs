@@ -1,22 +1,26 @@
-//! Vectors that malloc(3) knows nothing of.
+//! Vectors that do not use malloc(3).
 
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memmap2::{MmapMut, RemapOptions};
 use startup_image::PAGE;
 
-/// Where a table begins that [`pack`] has moved is a multiple of this.
+const NO_MEMORY: &str = "there is no memory left";
+
+/// The alignment of a table that [`pack`] has moved.
 const PACKED_ALIGNMENT: usize = 16;
 
-/// A vector in memory of its own, which is given back to the kernel: what malloc() has once given out stays in an image,
-/// and changes how it goes on there.
+/// A vector in a mapping of its own, which is returned to the kernel. Memory from malloc() would stay in an image, and
+/// would change where later allocations are placed.
 pub struct Table<T: Copy> {
     start: *mut T,
     len: usize,
-    /// 0 if the memory is not its own ([`pack`]).
-    capacity: usize,
+    /// The memory to which `start` points. None if the values are in memory shared with other tables ([`pack`]).
+    memory: Option<MmapMut>,
 }
 
 impl<T: Copy> Table<T> {
@@ -26,14 +30,14 @@ impl<T: Copy> Table<T> {
         Self {
             start: ptr::NonNull::dangling().as_ptr(),
             len: 0,
-            capacity: 0,
+            memory: None,
         }
     }
 
     pub fn copy_of(values: &[T]) -> Self {
         let mut table = Self::new();
         table.reserve(values.len());
-        // SAFETY: there is room for them, in memory that nobody else has.
+        // SAFETY: there is room for the values, in memory that only this table uses.
         unsafe { ptr::copy_nonoverlapping(values.as_ptr(), table.start, values.len()) };
         table.len = values.len();
         table
@@ -41,52 +45,60 @@ impl<T: Copy> Table<T> {
 
     pub fn push(&mut self, value: T) {
         self.reserve(1);
-        // SAFETY: there is room for one more.
+        // SAFETY: there is room for one more value.
         unsafe { self.start.add(self.len).write(value) };
         self.len += 1;
     }
 
     pub fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        // SAFETY: there was one.
+        // SAFETY: the value was written, since the length was not 0.
         Some(unsafe { self.start.add(self.len).read() })
     }
 
     fn reserve(&mut self, more: usize) {
         let needed = self.len + more;
-        if needed > self.capacity {
+        if needed > self.capacity() {
             self.grow(needed);
         }
     }
 
-    #[cold]
-    fn grow(&mut self, needed: usize) {
-        let (old, new) = (self.bytes(), needed.next_power_of_two() * size_of::<T>());
-        let new = new.max(Self::FIRST);
-        let mapping = match Kept::take(new) {
-            Some(kept) => kept,
-            None if old == 0 => Mapping::new(new),
-            None => {
-                // SAFETY: moves a mapping that nobody but this table knows.
-                let start =
-                    unsafe { libc::mremap(self.start.cast(), old, new, libc::MREMAP_MAYMOVE) };
-                assert!(start != libc::MAP_FAILED, "there is no memory left");
-                self.start = start.cast();
-                self.capacity = new / size_of::<T>();
-                return;
-            }
-        };
-        let start: *mut T = mapping.start.cast();
-        // SAFETY: this memory is long enough, and nobody else has it.
-        unsafe { ptr::copy_nonoverlapping(self.start, start, self.len) };
-        let former = std::mem::replace(&mut self.start, start);
-        Mapping::give_back(former.cast(), old);
-        self.capacity = mapping.bytes / size_of::<T>();
+    fn capacity(&self) -> usize {
+        let bytes = self.memory.as_ref().map_or(0, |memory| memory.len());
+        bytes / size_of::<T>()
     }
 
-    fn bytes(&self) -> usize {
-        self.capacity * size_of::<T>()
+    /// # Panics
+    /// If the kernel provides no more memory.
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        let bytes = needed.next_power_of_two() * size_of::<T>();
+        let bytes = bytes.max(Self::FIRST);
+        let former = self.memory.take();
+        let mut memory = match (Kept::take(bytes), former) {
+            (None, Some(mut former)) => {
+                let may_move = RemapOptions::new().may_move(true);
+                // SAFETY: `start`, the only pointer to this memory, is replaced below.
+                unsafe { former.remap(bytes, may_move) }.expect(NO_MEMORY);
+                former
+            }
+            (kept, former) => {
+                let mut memory = kept.unwrap_or_else(|| new_memory(bytes));
+                // SAFETY: the new memory is long enough and does not overlap the former one.
+                unsafe {
+                    ptr::copy_nonoverlapping(self.start, memory.as_mut_ptr().cast(), self.len);
+                }
+                Kept::give_back(former);
+                memory
+            }
+        };
+        self.start = memory.as_mut_ptr().cast();
+        self.memory = Some(memory);
     }
+}
+
+fn new_memory(bytes: usize) -> MmapMut {
+    MmapMut::map_anon(bytes).expect(NO_MEMORY)
 }
 
 impl<T: Copy> Default for Table<T> {
@@ -95,7 +107,7 @@ impl<T: Copy> Default for Table<T> {
     }
 }
 
-/// What is 0, or false, if all of its bytes are 0.
+/// A type whose value is 0 or false if all bytes are 0.
 pub trait Zero: Copy {}
 impl Zero for u32 {}
 impl Zero for bool {}
@@ -111,10 +123,10 @@ impl<T: Zero> Table<T> {
     pub fn extend_with_zeros(&mut self, count: usize) {
         self.reserve(count);
         if Kept::are_kept() {
-            // SAFETY: there is room for so many, for which zeros are values.
+            // SAFETY: there is room for `count` values, and zeros are valid values.
             unsafe { self.start.add(self.len).write_bytes(0, count) };
         }
-        // New memory is zero, and only these tables are never made shorter.
+        // New memory is zero, and tables of these types are never shortened.
         self.len += count;
     }
 }
@@ -123,14 +135,14 @@ impl<T: Copy> Deref for Table<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: so many values were written, or are zero.
+        // SAFETY: `len` values were written, or are zero.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
 impl<T: Copy> AsMut<[T]> for Table<T> {
     fn as_mut(&mut self) -> &mut [T] {
-        // SAFETY: as above.
+        // SAFETY: as above; the table is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
@@ -153,36 +165,38 @@ impl<T: Copy> Extend<T> for Table<T> {
 
 impl<T: Copy> Drop for Table<T> {
     fn drop(&mut self) {
-        Mapping::give_back(self.start.cast(), self.bytes());
+        Kept::give_back(self.memory.take());
     }
 }
 
-/// A table of any kind that can be moved into memory which it shares with others.
+/// A table of any element type that can be moved into memory which it shares with other tables.
 pub trait Pack {
-    /// What its values need there.
+    /// The number of bytes that the values need there.
     fn packed_bytes(&self) -> usize;
 
-    /// Moves the values.
+    /// Moves the values to `start`.
     ///
     /// # Safety
-    /// So many bytes from `start` on are writable, and nobody else has them, now or later.
+    /// [`Pack::packed_bytes`] bytes from `start` on are writable, and nothing else uses them, now or later.
     unsafe fn move_to(&mut self, start: *mut u8);
 }
 
-/// Moves tables that stay as they are into one mapping, which is never given back: an image has one region for all, not
-/// two for each. Returns where it is.
+/// Moves tables that no longer change into one mapping: an image then has one region for all of them instead of two for
+/// each. Returns the address range of the mapping.
 pub fn pack(tables: &mut [&mut dyn Pack]) -> Range<u64> {
     let bytes: usize = tables.iter().map(|table| table.packed_bytes()).sum();
-    let mapping = Mapping::new(bytes.max(1).next_multiple_of(PAGE as usize));
+    let bytes = bytes.max(1).next_multiple_of(PAGE as usize);
+    // The memory is never unmapped, since it is not known when the last of the tables is dropped.
+    let mut memory = ManuallyDrop::new(new_memory(bytes));
     let mut used = 0;
     for table in tables {
         let bytes = table.packed_bytes();
-        // SAFETY: the mapping has room for all of them, one behind the other, and nobody else has it.
-        unsafe { table.move_to(mapping.start.add(used)) };
+        // SAFETY: the memory has room for all tables one after the other, and nothing else uses it.
+        unsafe { table.move_to(memory.as_mut_ptr().add(used)) };
         used += bytes;
     }
-    let start = mapping.start.addr() as u64;
-    start..start + mapping.bytes as u64
+    let start = memory.as_ptr().addr() as u64;
+    start..start + bytes as u64
 }
 
 impl<T: Copy> Pack for Table<T> {
@@ -193,52 +207,22 @@ impl<T: Copy> Pack for Table<T> {
 
     unsafe fn move_to(&mut self, start: *mut u8) {
         let (start, len): (*mut T, usize) = (start.cast(), self.len);
-        // SAFETY: the caller has so much memory, which nobody else has.
+        // SAFETY: the caller provides enough memory, which nothing else uses.
         unsafe { ptr::copy_nonoverlapping(self.start, start, len) };
         *self = Self {
             start,
             len,
-            capacity: 0,
+            memory: None,
         };
     }
 }
 
-/// Memory of a table, or of several.
-struct Mapping {
-    start: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: nobody else has it.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(bytes: usize) -> Self {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: takes no address that is in use.
-        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
-        assert!(start != libc::MAP_FAILED, "there is no memory left");
-        let start = start.cast();
-        Self { start, bytes }
-    }
-
-    /// `bytes` is zero if there is none.
-    fn give_back(start: *mut u8, bytes: usize) {
-        if bytes == 0 || Kept::put(Self { start, bytes }) {
-            return;
-        }
-        // SAFETY: it is a mapping of a table that has no use for it any more.
-        unsafe { libc::munmap(start.cast(), bytes) };
-    }
-}
-
-/// While there is one, memory of tables is kept for others: to have the kernel make pages takes longer than to look at
-/// what was in them. No image may be taken meanwhile.
+/// While this exists, the memory of dropped tables is kept for new tables: overwriting old pages is faster than having
+/// the kernel make new ones. No image may be taken during this time.
 pub struct Kept;
 
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
-static KEPT: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
 
 impl Kept {
     pub fn begin() -> Self {
@@ -250,26 +234,24 @@ impl Kept {
         IS_KEPT.load(Ordering::Relaxed)
     }
 
-    fn put(mapping: Mapping) -> bool {
-        if !Self::are_kept() {
-            return false;
+    /// Keeps memory for later tables, or unmaps it.
+    fn give_back(memory: Option<MmapMut>) {
+        if Self::are_kept()
+            && let Ok(mut kept) = KEPT.lock()
+        {
+            kept.extend(memory);
         }
-        let Ok(mut kept) = KEPT.lock() else {
-            return false;
-        };
-        kept.push(mapping);
-        true
     }
 
-    /// The smallest that is large enough.
-    fn take(bytes: usize) -> Option<Mapping> {
+    /// Takes the smallest kept memory that is large enough.
+    fn take(bytes: usize) -> Option<MmapMut> {
         if !Self::are_kept() {
             return None;
         }
         let mut kept = KEPT.lock().ok()?;
         let large_enough = kept.iter().enumerate();
-        let large_enough = large_enough.filter(|(_, mapping)| mapping.bytes >= bytes);
-        let (index, _) = large_enough.min_by_key(|(_, mapping)| mapping.bytes)?;
+        let large_enough = large_enough.filter(|(_, memory)| memory.len() >= bytes);
+        let (index, _) = large_enough.min_by_key(|(_, memory)| memory.len())?;
         Some(kept.swap_remove(index))
     }
 }
@@ -277,9 +259,6 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         IS_KEPT.store(false, Ordering::Relaxed);
-        let kept = KEPT.lock().map(|mut kept| std::mem::take(&mut *kept));
-        for Mapping { start, bytes } in kept.unwrap_or_default() {
-            Mapping::give_back(start, bytes);
-        }
+        drop(KEPT.lock().map(|mut kept| std::mem::take(&mut *kept)));
     }
 }

@@ -1,6 +1,7 @@
-//! Files that writers leave if they are killed before they could give them their names: the next writer removes them.
+//! Files that a writer leaves behind if it is killed before it gives them their names. The next writer removes them.
 //!
-//! A writer holds a lock on its file (flock(2)), which ends with it; whoever gets the lock knows that nobody writes.
+//! A writer holds a lock on its file (flock(2)), which is released when the writer ends. A process that gets the lock
+//! knows that the file has no writer.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,30 +13,30 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::Builder;
 
 const PREFIX: &str = ".cds-";
-/// How many letters and digits follow.
+/// The number of random letters and digits after the prefix.
 const RANDOM: usize = 16;
 
-/// Names for files that have none yet.
+/// Makes temporary names for files.
 pub fn names() -> Builder<'static, 'static> {
     let mut names = Builder::new();
     names.prefix(PREFIX).rand_bytes(RANDOM);
     names
 }
 
-/// Has other writers leave a file alone for as long as it is open. Returns false where files cannot be locked; nobody
-/// removes any there.
+/// Keeps other writers from removing a file as long as it is open. Returns false if the file system has no locks; then
+/// no writer removes such files either.
 pub fn keep(file: &File) -> bool {
     flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
-/// Removes what killed writers of this user have left in a directory, as far as that is possible.
+/// Removes files that killed writers of this user have left in a directory. Errors are ignored.
 pub fn remove(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
     for entry in entries.flatten() {
         if is_temporary(&entry.file_name()) && is_left(&entry.path()) {
-            // Another writer may have done it.
+            // Another writer may have removed the file already.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! How files get their names.
+//! How files are written and named.
 
 pub mod leftovers;
 pub mod sealed;

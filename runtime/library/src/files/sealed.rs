@@ -1,5 +1,5 @@
-//! Files that appear under their name whole or not at all, and whose modification time tells readers that nobody has
-//! written to them since. Processes that run on the file that one replaces keep that.
+//! Files that appear under their name only when they are complete, and whose modification time shows readers that
+//! nothing was written to them since. Processes that have mapped a replaced file keep the old file.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Error, ErrorKind, Result};
@@ -13,20 +13,20 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::files::leftovers;
 
-/// A file that has not got its name yet. If its writer is killed, the kernel removes it (`O_TMPFILE`, open(2)), or the next
-/// writer does ([`leftovers`]).
+/// A file that does not have its name yet. If its writer is killed, the kernel removes the file (`O_TMPFILE`, open(2)),
+/// or the next writer does ([`leftovers`]).
 pub struct Unnamed<'a> {
     file: File,
-    /// A name that it has meanwhile, where the file system has no files without.
+    /// Its temporary name, if the file system does not support files without a name.
     temporary: Option<TempPath>,
     directory: &'a Path,
     path: &'a Path,
 }
 
 impl<'a> Unnamed<'a> {
-    /// Creates a file that `path` shall name; its mode is as for any new file, less the umask.
+    /// Creates a file that will get the name `path`. As for any new file, the umask is applied to `mode`.
     pub fn new(path: &'a Path, mode: u32) -> Result<Self> {
-        // Replacing a directory fails anyway; replacing a device would not.
+        // Replacing a directory would fail later in any case, but replacing a device would not.
         if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -57,7 +57,7 @@ impl<'a> Unnamed<'a> {
         &mut self.file
     }
 
-    /// Gives the file its name, and as modification time the last full second with these nanoseconds.
+    /// Gives the file its name. Its modification time becomes the last full second plus `seal_ns` nanoseconds.
     pub fn name(self, seal_ns: u32) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = now.map_or(0, |now| now.as_secs().saturating_sub(1));
@@ -66,7 +66,7 @@ impl<'a> Unnamed<'a> {
         file.sync_all()?;
         let temporary = match self.temporary {
             Some(temporary) => temporary,
-            // A link replaces nothing, but a name can replace another.
+            // linkat(2) cannot replace an existing file, but rename(2) can. So the file gets a temporary name first.
             None => leftovers::names()
                 .make_in(self.directory, |temporary| {
                     let flags = AtFlags::SYMLINK_FOLLOW;
@@ -79,19 +79,19 @@ impl<'a> Unnamed<'a> {
     }
 }
 
-/// A file that no directory has, if the file system can do that, and it can be linked into one later.
+/// Creates a file without a name, if the file system supports this and the file can be linked to a name later.
 fn without_name(directory: &Path, mode: u32) -> Option<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(mode);
     let file = options.custom_flags(libc::O_TMPFILE).open(directory).ok()?;
     let own = file.metadata().ok()?;
-    // There is none without /proc.
+    // Without /proc, this path does not exist.
     let linked = fs::metadata(link(&file)).ok()?;
     let is_same = (own.dev(), own.ino()) == (linked.dev(), linked.ino());
     (is_same && leftovers::keep(&file)).then_some(file)
 }
 
-/// Where a file that is open can be linked from (proc(5)).
+/// The path from which an open file can be linked (proc(5)).
 fn link(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
@@ -101,7 +101,7 @@ fn with_name(directory: &Path, mode: u32) -> Result<(File, TempPath)> {
         let file: NamedTempFile = leftovers::names()
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(directory)?;
-        // Another writer may have removed it before it was locked.
+        // Another writer may have removed the file before it was locked.
         if !leftovers::keep(file.as_file()) || file.as_file().metadata()?.nlink() > 0 {
             return Ok(file.into_parts());
         }

@@ -1,13 +1,13 @@
-//! The startup image: a process frozen after its imports, and mapped back in place of a new one.
+//! The startup image: a process is frozen after its imports. Later, its memory replaces the memory of new processes.
 //!
-//! Beside an archive `app.cds` lies `app.cds.image`. [`take`] writes it: an interpreter that has done its imports, and was
-//! watched meanwhile ([`observation`]), is forked, and the memory of the stopped child goes to the file ([`taking`]). The
-//! launcher (runtime/launcher) is what a process begins with: if the key fits, it replaces the memory of the process, which
-//! goes on where the child was stopped, as a forked child does. When a restored process ends, everything is finalized whose
-//! end can be seen ([`restored`]).
+//! The image of an archive `app.cds` is the file `app.cds.image`. [`take`] writes it. An interpreter does its imports
+//! and is watched meanwhile ([`observation`]). Then it forks, the child stops, and the child's memory is written to the
+//! file ([`taking`]). A new process begins with the launcher (runtime/launcher). If the key fits, the launcher replaces
+//! the memory of the process. The process then continues where the child was stopped, as a forked child does.
+//! When a restored process ends, it finalizes each object whose end can be observed ([`restored`]).
 //!
-//! The interpreter is not position-independent, so its code and constants lie at the same addresses in both processes.
-//! That is why the code that replaces the memory can be a part of it.
+//! The interpreter is not position-independent, so its code and constants have the same addresses in both processes.
+//! Therefore the code that replaces the memory can be a part of the interpreter.
 
 mod file;
 mod observation;
@@ -24,6 +24,7 @@ pub use file::renewal::{
 };
 #[cfg(target_arch = "x86_64")]
 pub use observation::breakpoints::clock_functions;
+pub use observation::entries::parse as parse_record;
 #[cfg(target_arch = "x86_64")]
 pub use observation::observe::run_observed;
 pub use observation::watch::{ABANDONED, Command, Excused, Watch};

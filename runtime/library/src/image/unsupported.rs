@@ -1,4 +1,4 @@
-//! Where no images are taken: their registers and system calls are those of x86-64.
+//! Replacements for architectures on which no image can be taken: images use registers and system calls of x86-64.
 
 use std::ffi::c_int;
 use std::path::Path;
@@ -12,17 +12,17 @@ use crate::options::Options;
 use crate::record::runs::Subject;
 use crate::runtime;
 
-/// Says so, if an image is asked for.
+/// Reports that images are not supported, if the options ask for one.
 pub fn take() -> Option<i32> {
     runtime::current()?.options.image.as_ref()?;
-    messages::complain("no startup image: they are not supported on this architecture");
+    messages::complain("no startup image: startup images are not supported on this architecture");
     Some(1)
 }
 
-/// Nobody watches.
+/// No process is watched here.
 pub fn recursion_exceeded() {}
 
-/// There is nothing to renew.
+/// There is no image that could be renewed.
 pub fn needs_renewal(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) -> bool {
     false
 }
@@ -63,7 +63,7 @@ pub fn is_restored() -> bool {
     false
 }
 
-/// Nothing is watched here.
+/// No process is watched here.
 ///
 /// # Errors
 /// None.

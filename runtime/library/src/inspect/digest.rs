@@ -1,4 +1,4 @@
-//! Digests that are equal for equal code, wherever and with whatever else it lies.
+//! Digests that are equal for equal code, whatever its address and whatever else is in the archive.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use archive_format::content_hash;
 
 use super::objects::Objects;
 
-/// Digests of the objects of an archive and of the layer below it, made as they are asked for.
+/// Digests of the objects of an archive and of its lower layer. They are computed on demand.
 pub struct Digests<'a, 'b> {
     objects: &'b Objects<'a>,
     lower: Option<&'b Objects<'a>>,
@@ -28,11 +28,11 @@ impl<'a, 'b> Digests<'a, 'b> {
         }
     }
 
-    /// The digest of the object at a memory offset; none if there is no object.
+    /// The digest of the object at a memory offset. None if there is no object.
     pub fn digest(&mut self, offset: u64) -> Option<u64> {
         let root = (Layer::This, self.objects.index(offset)?);
-        // What is pending below an object is digested before it. In a damaged file references may form a ring, whose
-        // members then count as nothing where it closes.
+        // The referents of an object are digested before the object itself. In a damaged file, references can form a
+        // cycle: the reference that closes the cycle is then digested as 0.
         let mut pending = vec![(root, false)];
         while let Some((object, is_expanded)) = pending.pop() {
             if is_expanded {
@@ -80,7 +80,7 @@ impl<'a, 'b> Digests<'a, 'b> {
             .collect()
     }
 
-    /// The digest of an object whose references have theirs.
+    /// The digest of an object whose referents already have their digests.
     fn combine(&self, (layer, index): (Layer, usize)) -> u64 {
         let found = self.layer(layer).and_then(|objects| {
             let place = &objects.places[index];
@@ -96,7 +96,8 @@ impl<'a, 'b> Digests<'a, 'b> {
         for pointer in object.pointers() {
             let to = self.resolve(layer, pointer.address);
             let digest = to.and_then(|to| self.known.get(&to)).copied();
-            // A static object is the same in all processes of a build.
+            // A static object is identified by its distance from the anchor, which is the same in all processes of a
+            // build.
             let digest = digest
                 .unwrap_or_else(|| pointer.address.wrapping_sub(objects.archive.header.anchor));
             bytes[pointer.offset..pointer.offset + 8].copy_from_slice(&digest.to_ne_bytes());

@@ -1,10 +1,10 @@
-//! Looking into an archive that is not in use: everything is read from the file and nothing is believed.
+//! Inspects an archive that is not in use: everything is read from the file, and nothing in it is trusted.
 //!
-//! - [`stored_archive`]: the file's parts,
+//! - [`stored_archive`]: the parts of the file,
 //! - [`objects`]: the objects in it, found by walking each section from object to object,
 //! - [`ownership`]: which modules use which objects,
 //! - [`digest`]: whether two archives have the same code,
-//! - [`verify`]: whether all of it is as the writer left it.
+//! - [`verify`]: whether the file is as its writer left it.
 
 pub mod digest;
 pub mod objects;
@@ -18,20 +18,20 @@ use crate::layers;
 use objects::Objects;
 use stored_archive::StoredArchive;
 
-/// The interpreter that asks, as far as archives depend on it.
+/// The properties of this interpreter that decide whether an archive fits.
 pub struct Here<'a> {
     pub config: &'a crate::cpython::config::Config,
     pub executable: &'a Executable,
 }
 
-/// A fact that an archive and this interpreter do not agree upon.
+/// A fact that differs between an archive and this interpreter.
 pub struct Mismatch {
     pub key: String,
     pub archive: String,
     pub here: String,
 }
 
-/// The standard library's archive, if another one refers into it and it can be read.
+/// The standard library's archive, if `archive` refers to objects in it and it can be read.
 pub fn lower_layer(archive: &StoredArchive) -> Option<StoredArchive> {
     if !fingerprint::has_lower_layer(&archive.header) {
         return None;
@@ -39,7 +39,7 @@ pub fn lower_layer(archive: &StoredArchive) -> Option<StoredArchive> {
     StoredArchive::open(&layers::standard_archive()?).ok()
 }
 
-/// The facts that keep this interpreter from using an archive.
+/// The facts that prevent this interpreter from using an archive.
 pub fn mismatches(
     archive: &StoredArchive,
     lower: Option<&StoredArchive>,
@@ -60,7 +60,8 @@ pub fn mismatches(
         .collect()
 }
 
-/// The objects of an archive; none if another build of the interpreter has written it, whose types lie elsewhere.
+/// The objects of an archive. None if another build of the interpreter has written the archive: its types have other
+/// addresses.
 pub fn objects<'a>(archive: &'a StoredArchive, here: &Here) -> Option<Objects<'a>> {
     let same_build = archive.header.fact(fingerprint::BUILD) == here.executable.build_id();
     same_build.then(|| Objects::find(archive))

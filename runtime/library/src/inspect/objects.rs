@@ -9,32 +9,32 @@ use crate::cpython::anchor;
 use crate::cpython::object::Kind;
 use crate::cpython::stored::{Stored, immortal_refcount};
 
-/// Where an object lies.
+/// The place of an object.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub section: SectionKind,
     /// Memory offset of the object, after its GC header.
     pub offset: u64,
-    /// With its GC header and the room for a frozenset's table.
+    /// Size including the GC header and the space for a frozenset's table.
     pub bytes: u64,
     pub kind: Kind,
 }
 
 pub struct Objects<'a> {
     pub archive: &'a StoredArchive,
-    /// In the order of memory.
+    /// Sorted by memory offset.
     pub places: Vec<Place>,
-    /// Where something is that is no object.
+    /// Descriptions of the places that contain no valid object.
     pub faults: Vec<String>,
-    /// Memory offsets of frozensets, and of the tuples with their elements.
+    /// The memory offset of each frozenset, and of the tuple with its elements.
     elements: HashMap<u64, u64>,
 }
 
-/// Objects lie at multiples of this, in bytes.
+/// The alignment of objects in bytes.
 const STEP: usize = archive_format::OBJECT_ALIGNMENT as usize;
 
 impl<'a> Objects<'a> {
-    /// Walks all sections of an archive that this build of the interpreter has written.
+    /// Walks all sections of an archive. This build of the interpreter must have written it.
     pub fn find(archive: &'a StoredArchive) -> Self {
         let sets = archive.tables().map(|tables| {
             let sets = tables.all_frozensets();
@@ -54,7 +54,7 @@ impl<'a> Objects<'a> {
         objects
     }
 
-    /// Between objects there are only zeros: padding, and the GC headers of untracked objects.
+    /// Walks a section. Between objects there are only zeros: padding, and the GC headers of untracked objects.
     fn walk(&mut self, section: SectionKind) {
         let bytes = self.archive.bytes(section);
         let start = self.archive.header.section(section).memory_offset;
@@ -77,7 +77,7 @@ impl<'a> Objects<'a> {
                     in_fault = false;
                 }
                 Err(reason) => {
-                    // One complaint for all that cannot be told apart.
+                    // Adjacent invalid words are reported once, unless a word looks like the start of an object.
                     let is_object = word == immortal_refcount().to_ne_bytes();
                     if !in_fault || is_object {
                         self.faults
@@ -90,12 +90,12 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// How far the interpreter's static objects lie from where they lay in the one that wrote the archive.
+    /// The address of this interpreter's static objects minus their address in the interpreter that wrote the archive.
     pub fn shift(&self) -> u64 {
         anchor().wrapping_sub(self.archive.header.anchor)
     }
 
-    /// Index of the object at a memory offset.
+    /// The index of the object at a memory offset.
     pub fn index(&self, offset: u64) -> Option<usize> {
         self.places
             .binary_search_by_key(&offset, |place| place.offset)
@@ -115,12 +115,12 @@ impl<'a> Objects<'a> {
         Stored::read(bytes, self.shift()).ok()
     }
 
-    /// Memory offset of the tuple with a frozenset's elements.
+    /// The memory offset of the tuple with a frozenset's elements.
     pub fn elements(&self, set: u64) -> Option<u64> {
         self.elements.get(&set).copied()
     }
 
-    /// Indices of the objects of this archive that one refers to.
+    /// The indices of the objects in this archive to which an object refers.
     pub fn references(&self, index: usize) -> impl Iterator<Item = usize> {
         let place = &self.places[index];
         let pointers = self

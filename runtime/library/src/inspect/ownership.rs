@@ -5,9 +5,9 @@ use archive_format::Tables;
 use super::objects::Objects;
 
 pub struct Ownership {
-    /// By object: how many modules can reach it.
+    /// For each object: how many modules can reach it.
     pub users: Vec<u32>,
-    /// By module, in the order of the catalog: bytes of the objects that no other module reaches.
+    /// For each module, in the order of the catalog: the bytes of the objects that no other module can reach.
     pub own_bytes: Vec<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Ownership {
         Self { users, own_bytes }
     }
 
-    /// Bytes of the objects that several modules reach.
+    /// The bytes of the objects that several modules can reach.
     pub fn shared_bytes(&self, objects: &Objects) -> u64 {
         let places = objects.places.iter().zip(&self.users);
         let shared = places.filter(|(_, users)| **users > 1);

@@ -13,14 +13,14 @@ pub struct StoredArchive {
     sections: Vec<Contents>,
 }
 
-/// A section, aligned as its tables must be.
+/// The bytes of a section, aligned as its tables require.
 struct Contents {
     words: Vec<u64>,
     bytes: usize,
 }
 
 impl StoredArchive {
-    /// Reads a file whose header is good.
+    /// Reads a file. Its header must be valid.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let (file, header) = reader::open_untrusted(path)?;
         let mut sections = Vec::new();
@@ -53,12 +53,12 @@ impl StoredArchive {
         Tables::parse(self.bytes(SectionKind::Tables))
     }
 
-    /// The address that stored pointers have for a memory offset, which may be one that a damaged table names.
+    /// The address that stored pointers use for a memory offset. The offset may come from a damaged table.
     pub fn address(&self, offset: u64) -> u64 {
         self.header.requested_base.wrapping_add(offset)
     }
 
-    /// Memory offset of what a stored pointer points to; none if that is not in this archive.
+    /// The memory offset of the target of a stored pointer. None if the target is not in this archive.
     pub fn offset(&self, address: u64) -> Option<u64> {
         let offset = address.checked_sub(self.header.requested_base)?;
         (offset < self.header.mapped_bytes).then_some(offset)

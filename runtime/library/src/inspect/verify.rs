@@ -1,4 +1,4 @@
-//! Whether an archive is as the writer left it: every checksum, bound and reference.
+//! Verifies that an archive is as its writer left it: every checksum, bound and reference.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::cpython::object::Kind;
 use crate::cpython::stored::Stored;
 use crate::executable::Executable;
 
-/// What is wrong with the checksums and the tables.
+/// Errors in the checksums and the tables.
 pub fn sections(archive: &StoredArchive) -> Vec<String> {
     let header = &archive.header;
     let mut faults: Vec<String> = header
@@ -27,8 +27,8 @@ pub fn sections(archive: &StoredArchive) -> Vec<String> {
     faults
 }
 
-/// What is wrong with the objects and with the references to them. `lower` are those of the layer below, if it is the
-/// one that the archive was made for.
+/// Errors in the objects and in the references to them. `lower` has the objects of the lower layer, if that is the one
+/// for which the archive was written.
 pub fn objects(objects: &Objects, lower: Option<&Objects>, executable: &Executable) -> Vec<String> {
     let mut check = Check {
         objects,
@@ -86,10 +86,10 @@ impl Check<'_, '_> {
         {
             return Ok(());
         }
-        Err("points nowhere".to_owned())
+        Err("has no valid target".to_owned())
     }
 
-    /// Exactly the pointers of the objects are marked as such.
+    /// Checks that the bitmap marks exactly the pointers of the objects.
     fn relocations(&mut self) {
         let archive = self.objects.archive;
         let bitmap = Bitmap(archive.bytes(SectionKind::Relocations));
@@ -117,7 +117,7 @@ impl Check<'_, '_> {
         }
         if !marked.is_empty() {
             self.faults.push(format!(
-                "relocations: {} marks are on no pointer",
+                "relocations: {} marks are not on a pointer",
                 marked.len()
             ));
         }
@@ -147,7 +147,7 @@ impl Check<'_, '_> {
             let object = self.objects.stored(place);
             if object.is_some_and(|object| object.is_interned()) && !listed.contains(&place.offset)
             {
-                self.fault(place, "this string is interned, but in no table");
+                self.fault(place, "this string is interned, but not in the table");
             }
         }
         for offset in tables.all_patterns() {

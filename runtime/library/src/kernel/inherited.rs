@@ -1,10 +1,10 @@
-//! What the kernel keeps for a process, and hands on to those that it starts.
+//! Attributes that the kernel keeps for a process and passes on to its child processes.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-/// What of it may decide what a process that is started finds or may do, as text that is only compared: lines of
-/// `/proc/self/status`, limits, the root directory and the priority.
+/// Those inherited attributes that may change what a child process finds or is allowed to do: lines of
+/// `/proc/self/status`, limits, the root directory and the priority. The text is only compared with other such texts.
 pub fn inherited() -> Vec<u8> {
     const LINES: [&str; 14] = [
         "Uid",
@@ -22,7 +22,7 @@ pub fn inherited() -> Vec<u8> {
         "Seccomp_filters",
         "Cpus_allowed",
     ];
-    // SAFETY: only asks.
+    // SAFETY: the call takes numbers and changes nothing.
     let priority = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     [
         lines(&proc_file("status"), &LINES),
@@ -46,12 +46,12 @@ pub fn lines(status: &[u8], names: &[&str]) -> Vec<u8> {
     lines.collect::<Vec<_>>().join(&b'\n')
 }
 
-/// What a file below `/proc/self` says; nothing if it cannot be read.
+/// The content of a file below `/proc/self`; empty if the file cannot be read.
 pub fn proc_file(name: &str) -> Vec<u8> {
     fs::read(format!("/proc/self/{name}")).unwrap_or_default()
 }
 
-/// Where a symbolic link below `/proc/self` leads.
+/// The target of a symbolic link below `/proc/self`; empty if the link cannot be read.
 pub fn link(name: &str) -> Vec<u8> {
     let target = fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
     target.as_os_str().as_bytes().to_vec()

@@ -1,4 +1,4 @@
-//! What the kernel knows of a process.
+//! What the kernel reports about a process: inherited attributes, page flags, memory.
 
 pub mod inherited;
 pub mod page_map;

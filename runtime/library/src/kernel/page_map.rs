@@ -1,4 +1,4 @@
-//! What the kernel knows of the pages of a process (Linux, Documentation/admin-guide/mm/pagemap.rst).
+//! The kernel's flags of the pages of a process (Linux, Documentation/admin-guide/mm/pagemap.rst).
 
 use std::fs::File;
 use std::io;
@@ -6,15 +6,15 @@ use std::os::unix::fs::FileExt;
 
 use startup_image::PAGE;
 
-/// What the kernel knows of the pages of a process.
+/// The page map of a process.
 pub struct PageMap(File);
 
-/// What it knows of a page.
+/// The flags of one page.
 #[derive(Clone, Copy)]
 pub struct PageFlags(u64);
 
 impl PageMap {
-    /// Of a process by its number, or of `self`.
+    /// Opens the page map of a process, which is a process id or `self`.
     pub fn of_process(pid: &str) -> io::Result<Self> {
         Ok(Self(File::open(format!("/proc/{pid}/pagemap"))?))
     }
@@ -33,22 +33,22 @@ impl PageMap {
 impl PageFlags {
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
-    /// Of a file, or shared memory.
+    /// A page of a file or of shared memory.
     const FILE: u64 = 1 << 61;
     /// Mapped by this process only.
     const EXCLUSIVE: u64 = 1 << 56;
 
-    /// Whether it was ever touched.
+    /// Whether the page exists in memory or in swap.
     pub fn is_touched(self) -> bool {
         self.0 & (Self::PRESENT | Self::SWAPPED) != 0
     }
 
-    /// Whether it is anything but the page of a file, or one that nobody has touched.
+    /// Whether the page exists and belongs neither to a file nor to shared memory.
     pub fn is_anonymous(self) -> bool {
         self.is_touched() && self.0 & Self::FILE == 0
     }
 
-    /// Whether the process has written to it since it forked, or was forked.
+    /// Whether the process has written to the page since it last forked or was forked.
     pub fn is_own(self) -> bool {
         let kind = Self::PRESENT | Self::FILE | Self::EXCLUSIVE;
         self.0 & kind == Self::PRESENT | Self::EXCLUSIVE

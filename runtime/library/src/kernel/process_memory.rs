@@ -1,16 +1,16 @@
-//! The memory of another process, which is stopped, and is a child of this one or traced by it.
+//! The memory of another process. That process is stopped, and is a child of this process or traced by it.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// By the id of the process, or of one of its threads.
+/// Holds the id of the process, or of one of its threads.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessMemory(pub i32);
 
 impl ProcessMemory {
     /// # Errors
-    /// The process has ended, or has no such memory.
+    /// The process has ended, or the memory is not mapped there.
     pub fn read(self, bytes: &mut [u8], address: u64) -> io::Result<()> {
         let own = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),
@@ -20,14 +20,14 @@ impl ProcessMemory {
             iov_base: std::ptr::without_provenance_mut(address as usize),
             iov_len: bytes.len(),
         };
-        // SAFETY: the kernel writes to the bytes only, as many as there are; and does not follow the other address in
-        // this process.
+        // SAFETY: in this process, the kernel writes only to `bytes`, and no more than its length. It uses the remote
+        // address in the other process only.
         let count =
             unsafe { libc::process_vm_readv(self.0, &raw const own, 1, &raw const theirs, 1, 0) };
         if usize::try_from(count).is_ok_and(|count| count == bytes.len()) {
             return Ok(());
         }
-        // A filter of system calls may refuse the other way, which is faster.
+        // A filter of system calls may refuse `process_vm_readv()`, which is faster.
         File::open(format!("/proc/{}/mem", self.0))?.read_exact_at(bytes, address)
     }
 
@@ -39,7 +39,7 @@ impl ProcessMemory {
         Ok(u64::from_ne_bytes(bytes))
     }
 
-    /// The words of a struct that lie at these offsets.
+    /// The words at these offsets in a struct.
     ///
     /// # Errors
     /// As for [`Self::read`].

@@ -1,4 +1,4 @@
-//! Who may have written the file, and whether it is what was written.
+//! Checks who can have written a file, and whether it is unchanged.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::OpenError;
 
-/// Opens a regular file, whoever could have written it.
+/// Opens a regular file. Who can have written it is not checked here.
 pub fn file(path: &Path) -> Result<File, OpenError> {
     // NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
@@ -26,8 +26,8 @@ pub fn file(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Whether anybody may put a link where a file is expected, as in `/tmp` (`protected_symlinks` in proc_sys_fs(5), which
-/// is not set everywhere).
+/// Whether any user can put a symbolic link in place of the file, as in `/tmp` (see `protected_symlinks` in
+/// proc_sys_fs(5), which is not set on all systems).
 fn is_anybodys(path: &Path) -> bool {
     let parent = path
         .parent()
@@ -36,7 +36,7 @@ fn is_anybodys(path: &Path) -> bool {
     rustix::fs::stat(parent).map_or(true, |status| status.st_mode & 0o002 != 0)
 }
 
-/// Checks that only this user or root could have written a file: an archive is code.
+/// Checks that only this user or root can have written a file: an archive is code.
 pub fn trust(file: &File) -> Result<(), OpenError> {
     let status = status(file)?;
     let (owner, mode) = (status.uid(), status.mode() & 0o777);
@@ -61,7 +61,7 @@ pub fn header(file: &File) -> Result<Header, OpenError> {
     };
     let start = read(PAGE)?;
     match Header::parse(&start, length) {
-        // Its facts may be long.
+        // The header may be longer than a page, because facts can be long.
         Err(Rejection::Length { .. }) => {
             Ok(Header::parse(&read(u64::from(MAX_HEADER_BYTES))?, length)?)
         }
@@ -69,8 +69,8 @@ pub fn header(file: &File) -> Result<Header, OpenError> {
     }
 }
 
-/// Whether the file is as it was written, as far as its modification time tells. One without a fraction tells nothing,
-/// and is believed: layers of container images keep whole seconds, and nobody writes to them.
+/// Whether the file is unchanged since it was written, judged by its modification time. A time in whole seconds proves
+/// nothing and is accepted: layers of container images only store whole seconds, and are not written to.
 pub fn is_sealed(file: &File, header: &Header) -> Result<bool, OpenError> {
     let nanoseconds = status(file)?.mtime_nsec();
     Ok(nanoseconds == 0 || nanoseconds == i64::from(header.seal_ns()))

@@ -1,6 +1,7 @@
-//! Mapping: one reservation at the address that the archive asks for, one private mapping for each piece of a section in it.
+//! Maps an archive: one reservation at the address that the archive requests, and in it one private mapping for each
+//! piece of a section.
 //!
-//! Pages cost memory only in the process that writes to them. The pages between sections stay reserved and
+//! A page costs memory in a process only when the process writes to it. The pages between sections stay reserved and
 //! inaccessible.
 
 use std::ffi::c_void;
@@ -13,17 +14,17 @@ use rustix::process::{Resource, getrlimit};
 
 use super::OpenError;
 
-/// An address range that is given back unless kept.
+/// An address range that is unmapped unless it is kept.
 pub struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
 }
 
 impl Mapping {
-    /// Pointer to a memory offset.
+    /// The pointer to a memory offset.
     pub fn at(&self, offset: u64) -> *mut u8 {
         debug_assert!(offset as usize <= self.bytes);
-        // SAFETY: callers pass offsets of the header, which lie inside the mapping.
+        // SAFETY: callers pass offsets from the header, which lie inside the mapping.
         unsafe { self.base.as_ptr().add(offset as usize) }
     }
 
@@ -41,27 +42,26 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: nobody refers to a mapping that was not kept.
+        // SAFETY: nothing refers to a mapping that was not kept.
         unsafe { unmap(self.base.as_ptr(), self.bytes) };
     }
 }
 
-/// Gives a mapping back.
+/// Unmaps a mapping.
 ///
 /// # Safety
-/// It is one of this module, and nobody refers to it.
+/// `base` and `bytes` are a mapping of this module, and nothing refers to it.
 pub unsafe fn unmap(base: *mut u8, bytes: usize) {
-    // It fails only for what is no mapping.
-    // SAFETY: the caller knows that nobody refers to the mapping.
+    // The call can fail only if this is not a mapping. SAFETY: the caller passes a mapping to which nothing refers.
     let _ = unsafe { rustix::mm::munmap(base.cast(), bytes) };
 }
 
-/// Where address space is limited an archive may take this part of it, since a program must be able to do all that it
-/// can do without.
+/// If the address space is limited, an archive may take at most the limit divided by this number: a program must not
+/// fail because an archive leaves too little.
 const SHARE_OF_LIMIT: u64 = 8;
 
-/// Refuses what would take too much of a limited address space. Private mappings that may be written to count as data
-/// too (setrlimit(2)).
+/// Rejects an archive that would take too much of a limited address space. Writable private mappings also count as data
+/// (setrlimit(2)).
 fn check_limits(header: &Header) -> Result<(), OpenError> {
     let limits = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
     match limits.into_iter().flatten().min() {
@@ -86,7 +86,7 @@ pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
             ProtFlags::READ
         };
         for extent in section.extents() {
-            // SAFETY: replaces a part of our own reservation; the header keeps sections inside it.
+            // SAFETY: the call replaces a part of our own reservation, since the header's sections lie inside it.
             unsafe {
                 rustix::mm::mmap(
                     mapping.at(extent.memory_offset).cast(),
@@ -103,15 +103,14 @@ pub fn map(file: &File, header: &Header) -> Result<Mapping, OpenError> {
     Ok(mapping)
 }
 
-/// Makes the section that nothing in CPython writes to read-only, so that a stray write is found at once.
+/// Makes the section that CPython never writes to read-only, so that any write to it is noticed at once.
 ///
-/// This is not done otherwise: an extension module of the stable ABI that was compiled with the headers of
-/// Python 3.11 or older writes the reference count of every object it touches, immortal or not, and would
-/// crash.
+/// Only strict mode does this: an extension module for the stable ABI that was compiled with the headers of Python 3.11
+/// or older writes the reference count of every object that it uses, immortal or not, and would crash.
 pub fn seal(mapping: &Mapping, header: &Header) -> Result<(), OpenError> {
     let section = header.section(SectionKind::Constants);
     let start = mapping.at(section.memory_offset).cast();
-    // SAFETY: a part of our own mapping, to which no Rust reference exists.
+    // SAFETY: this is a part of our own mapping, to which no Rust reference exists.
     unsafe { rustix::mm::mprotect(start, section.bytes as usize, MprotectFlags::READ) }
         .map_err(|e| OpenError::System("protect it", e.into()))
 }
@@ -119,7 +118,8 @@ pub fn seal(mapping: &Mapping, header: &Header) -> Result<(), OpenError> {
 fn reserve(base: u64, bytes: usize) -> Result<Mapping, OpenError> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     let wanted = base as usize as *mut c_void;
-    // SAFETY: FIXED_NOREPLACE takes no address that is in use; kernels before 4.17 take it as a hint.
+    // SAFETY: with FIXED_NOREPLACE, the kernel takes no address that is in use. Kernels before 4.17 treat the address
+    // as a hint.
     let taken = unsafe {
         rustix::mm::mmap_anonymous(
             wanted,
@@ -130,7 +130,7 @@ fn reserve(base: u64, bytes: usize) -> Result<Mapping, OpenError> {
     };
     let address = match taken {
         Ok(address) => Ok(address),
-        // SAFETY: the kernel chooses a free range.
+        // SAFETY: the kernel chooses a free address range.
         Err(_) => unsafe {
             rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags)
         },

@@ -1,7 +1,7 @@
-//! Opening an archive: check the file, map it, relocate it if it must be.
+//! Opens an archive: checks the file, maps it, and relocates it if necessary.
 //!
-//! Everything is checked before the first byte is mapped, except the tables, which are checked where they
-//! lie. A file that fails a check is let go of as if it had not been there.
+//! Everything is checked before the first byte is mapped, except the tables, which are checked after they were mapped.
+//! A file that fails a check is closed, and the process continues as if there were no such file.
 
 mod check;
 mod map;
@@ -20,37 +20,39 @@ use crate::mapped::Mapped;
 
 pub use check::section_bytes;
 
-/// Why an archive is not used. With the path in front it is the line that a user reads.
+/// The reason why an archive is not used. Users see it after the path of the archive.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
     #[error("not a regular file")]
     NotRegular,
-    #[error("it is a symbolic link in a directory that anybody may write to: name the file itself")]
+    #[error(
+        "it is a symbolic link in a directory that any user can write to: use the path of the file"
+    )]
     AnybodysLink,
     #[error(
-        "it could be changed by others (owner {owner}, mode {mode:03o}): own it and `chmod go-w` it"
+        "other users can change it (owner {owner}, mode {mode:03o}): own it, and run `chmod go-w`"
     )]
     Untrusted { owner: u32, mode: u32 },
     #[error("{0}")]
     Rejected(#[from] Rejection),
-    #[error("address space is limited to {} kB (ulimit -v, ulimit -d), of which it would take too much", limit / 1024)]
+    #[error("it would take too much of the address space, which is limited to {} kB (ulimit -v, ulimit -d)", limit / 1024)]
     Limited { limit: u64 },
-    #[error("another archive has been put in its place")]
+    #[error("another archive has replaced it")]
     Replaced,
-    #[error("this interpreter has no build id, so nothing tells which archives fit it")]
+    #[error("this interpreter has no build id, so it is unknown which archives fit it")]
     NoBuildId,
 }
 
-/// Opens a file only to look at it, whoever may have written it.
+/// Opens a file only to inspect it. Who can have written it is not checked.
 pub fn open_untrusted(path: &Path) -> Result<(File, Header), OpenError> {
     let file = check::file(path)?;
     let header = check::header(&file)?;
     Ok((file, header))
 }
 
-/// Whether the user of this process takes archives from whoever wrote the file.
+/// Checks whether this process may use an archive from anyone who can have written the file.
 pub fn trust(path: &Path) -> Result<(), OpenError> {
     check::trust(&check::file(path)?)
 }
@@ -63,7 +65,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Opens a file that looks like an archive.
+    /// Opens a file, and checks its owner, mode and header.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let file = check::file(path)?;
         check::trust(&file)?;
@@ -75,12 +77,12 @@ impl Candidate {
         })
     }
 
-    /// Has its hot part read, if it is not in memory.
+    /// Starts reading the hot part, if it is not in memory.
     pub fn read_ahead(&self) {
         prefetch::hot_part(&self.file, &self.header);
     }
 
-    /// Memory offsets of all pointers in its objects.
+    /// The memory offsets of all pointers in the archive's objects.
     pub fn pointers(&self) -> Result<Vec<u64>, OpenError> {
         let mut pointers = Vec::new();
         relocate::visit_pointers(&self.file, &self.header, |offset| {
@@ -90,9 +92,9 @@ impl Candidate {
         Ok(pointers)
     }
 
-    /// Maps it, if it was made for an interpreter with these facts, on top of the layer that it refers into. All of it
-    /// is verified first if it may not be what was written. If `strict`, that is done in any case, and what is never
-    /// written is mapped read-only.
+    /// Maps the archive on top of its lower layer, if it was written for an interpreter with these facts. The whole
+    /// file is verified first if it may have changed since it was written. With `strict`, it is always verified, and
+    /// the section that is never written is mapped read-only.
     pub fn map(
         self,
         facts: &str,
@@ -106,7 +108,7 @@ impl Candidate {
         fault::point("mapped");
         let contents = |kind| {
             let section = header.section(kind);
-            // SAFETY: the section was just mapped, and nobody else knows of it.
+            // SAFETY: the section was just mapped, and no other code uses it.
             unsafe {
                 slice::from_raw_parts(
                     mapping.at(section.memory_offset).cast_const(),
@@ -138,11 +140,11 @@ impl Candidate {
     }
 }
 
-/// Looks up everything that is in it, as programs do that use all of it, and lets go of it. Returns how much was
-/// found; what cannot be found is not an error, since programs then do without.
+/// Looks up everything in an archive, as programs do that use all of it, and unmaps it. Returns how many things were
+/// found. A failed lookup is not an error, since programs then continue without the archive.
 ///
 /// # Safety
-/// Nothing of it has been handed out.
+/// No reference to the archive exists outside of `archive`.
 pub unsafe fn dry_run(archive: Mapped) -> usize {
     let tables = &archive.tables;
     let objects = tables.all_interned().chain(tables.all_patterns());
@@ -164,12 +166,12 @@ pub unsafe fn dry_run(archive: Mapped) -> usize {
         }
     }
     let (base, bytes) = (archive.base.as_ptr(), archive.header.mapped_bytes as usize);
-    // SAFETY: the caller knows that nothing of it has been handed out, and the tables are not used any more.
+    // SAFETY: the caller ensures that nothing refers to the archive, and the tables are not used any more.
     unsafe { map::unmap(base, bytes) };
     found
 }
 
-/// A section as it is in the file, whatever this process has written to its copy.
+/// A section as it is in the file, without what this process has written to its copy.
 pub fn stored_section(archive: &Mapped, kind: SectionKind) -> Result<Vec<u8>, OpenError> {
     let Candidate { file, header, .. } = Candidate::open(&archive.path)?;
     if header != archive.header {

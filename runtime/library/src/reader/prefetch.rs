@@ -1,7 +1,7 @@
-//! Reading ahead where the page cache is cold.
+//! Reads ahead if the page cache is cold.
 //!
-//! Page faults wait for the disk one after the other. What an archive's hot part holds will be wanted for the most
-//! part, so if it is not in memory it is asked for at once, and comes while the interpreter starts.
+//! Page faults wait for the disk one after the other. Most of an archive's hot part will be needed. So if it is not in
+//! memory, it is requested at once, and the disk reads it while the interpreter starts.
 
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -11,7 +11,7 @@ use archive_format::Header;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// Starts reading the hot part, unless it is in memory already. Whether it is, its last page tells.
+/// Starts reading the hot part, unless its last page is already in memory.
 pub fn hot_part(file: &File, header: &Header) {
     let end = header.hot_file_bytes();
     let mut byte = [0];
@@ -22,7 +22,7 @@ pub fn hot_part(file: &File, header: &Header) {
         ReadWriteFlags::NOWAIT,
     );
     if last == Err(Errno::AGAIN) {
-        // It is advice: where it cannot be taken nothing is lost.
+        // This is only advice: if the call fails, the pages are read on demand.
         let _ = rustix::fs::fadvise(file, 0, NonZero::new(end), Advice::WillNeed);
     }
 }

@@ -1,6 +1,6 @@
-//! Relocation: moving all pointers when the archive lies elsewhere than it asked for, or the interpreter
-//! does (a position-independent executable, a shared libpython). Costs the pages it writes to, and is never
-//! wrong: a pointer that goes nowhere rejects the archive.
+//! Relocation: adjusts all pointers if the archive or the interpreter is not at its expected address (a
+//! position-independent executable, a shared libpython). Relocation makes private copies of the pages that it writes
+//! to. A pointer without a valid target rejects the archive.
 
 use std::fs::File;
 
@@ -12,7 +12,7 @@ use crate::cpython::anchor;
 use crate::executable::Executable;
 use crate::mapped::Mapped;
 
-/// Moves the pointers of a mapping whose objects are still writable. Returns whether anything had to be done.
+/// Relocates the pointers of a mapping whose objects are still writable. Returns whether anything had to be changed.
 pub fn relocate(
     file: &File,
     header: &Header,
@@ -22,7 +22,7 @@ pub fn relocate(
 ) -> Result<bool, OpenError> {
     let archive_shift = mapping.base().wrapping_sub(header.requested_base);
     let interpreter_shift = anchor().wrapping_sub(header.anchor);
-    // Where the objects of the lower layer were expected, and how far from there they are.
+    // The addresses where the lower layer was expected, and its distance from there.
     let lower = lower.map(|lower| {
         let start = lower.header.requested_base;
         (
@@ -37,8 +37,8 @@ pub fn relocate(
     let archive = header.requested_base..header.requested_base + header.mapped_bytes;
     visit_pointers(file, header, |offset| {
         let place = mapping.at(offset).cast::<u64>();
-        // SAFETY: inside a writable section, aligned as all bits of the bitmap are; nobody else knows of the mapping
-        // yet.
+        // SAFETY: the place lies in a writable section and is aligned, as all bits of the bitmap are. No other code
+        // knows the mapping yet.
         let value = unsafe { *place };
         let moved = if archive.contains(&value) {
             value.wrapping_add(archive_shift)
@@ -49,11 +49,11 @@ pub fn relocate(
         } else {
             let moved = value.wrapping_add(interpreter_shift);
             if !executable.contains(moved) {
-                return Err(Rejection::Tables("a pointer goes nowhere").into());
+                return Err(Rejection::Tables("a pointer has no valid target").into());
             }
             moved
         };
-        // SAFETY: as above.
+        // SAFETY: the same place, which is writable.
         unsafe { *place = moved };
         Ok(())
     })?;

@@ -1,4 +1,4 @@
-//! What an archive that renews itself must keep, and what keeps it from doing so: `-X cds_auto`.
+//! What an archive that renews itself keeps, and why it may be impossible to write it: `-X cds_auto`.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -16,8 +16,8 @@ use crate::messages;
 use crate::options::Auto;
 use crate::record::trace::{self, Use};
 
-/// The lines of a trace list that name what a layer has: a program does not use all of it in each run. They are for the
-/// archive only, since other programs may have left them there.
+/// Lines of a trace list with the contents of a layer, since a run does not use all of it. They are marked as not
+/// imported, because they may come from other programs.
 pub fn lines(layer: &Layer) -> Result<Vec<String>> {
     let tables = &layer.archive.tables;
     let modules = tables.modules().filter(|module| module.code.is_some());
@@ -29,7 +29,7 @@ pub fn lines(layer: &Layer) -> Result<Vec<String>> {
         let Some((pattern, room)) = layer.archive.object(offset) else {
             continue;
         };
-        // SAFETY: `room` bytes from there on are mapped; its fields are those of a tuple.
+        // SAFETY: `room` bytes from this address on are mapped, and the fields are those of a tuple.
         let fields = unsafe {
             archived::tuple(pattern.cast().as_ptr(), room).map(|tuple| tuple.tuple_items())
         };
@@ -41,19 +41,20 @@ pub fn lines(layer: &Layer) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The command that renews the archive: the same interpreter, with the options on which it depends whether an archive fits it.
+/// The command that renews the archive: the same interpreter, with the options that decide whether an archive fits.
 pub fn command(config: &Config, executable: String, auto: &Auto) -> Vec<Vec<u8>> {
     let mut command = vec![executable.into_bytes()];
     command.extend(config.options_for_archives().map(String::into_bytes));
     let archive = auto.target.as_os_str().as_encoded_bytes();
-    // What it has is kept. With -P: modules beside a script are in the record with their files.
+    // The command uses the archive, so that its contents are kept. With -P, since modules beside a script are recorded
+    // with their files.
     let own: [&[u8]; 4] = [b"-P", b"-m", b"cds.auto", archive];
     command.push([b"-Xcds=", archive].concat());
     command.extend(own.map(<[u8]>::to_vec));
     command
 }
 
-/// Why no archive can be written, and what to do about it.
+/// The reason why no archive can be written, and what the user can do.
 pub struct Obstacle {
     reason: String,
     remedy: &'static str,
@@ -64,7 +65,8 @@ impl Obstacle {
         Self { reason, remedy }
     }
 
-    /// What an error means that has come up in the directory of the archive; none if the program has used up something.
+    /// Explains an error that occurred in the directory of the archive. None if it is not an error of the directory:
+    /// then the program has used up a resource.
     pub fn of(auto: &Auto, error: &Error) -> Option<Self> {
         const OF_DIRECTORY: [ErrorKind; 6] = [
             ErrorKind::NotADirectory,
@@ -80,7 +82,7 @@ impl Obstacle {
     }
 }
 
-/// What keeps the archive from being written, as far as that is known before it is tried.
+/// The reason why the archive cannot be written, as far as it can be found out without trying.
 pub fn obstacle(auto: &Auto) -> Option<Obstacle> {
     let directory = directory(&auto.target);
     let shown = directory.display();
@@ -115,7 +117,7 @@ fn unwritable(directory: &Path, error: &Error) -> Obstacle {
     Obstacle::new(reason, "make it writable, or ")
 }
 
-/// Says why no archive can be written: once in a process, and not where a process has said it that this one descends from.
+/// Reports why no archive can be written: once per process, and not if an ancestor of this process has reported it.
 pub fn complain(auto: &Auto, obstacle: &Obstacle) {
     static HAS_COMPLAINED: AtomicBool = AtomicBool::new(false);
     if HAS_COMPLAINED.swap(true, Ordering::Relaxed) || has_ancestor_with(&auto.archive) {
@@ -127,9 +129,9 @@ pub fn complain(auto: &Auto, obstacle: &Obstacle) {
     ));
 }
 
-/// Whether a process that this one descends from runs the same interpreter with the same setting.
+/// Whether an ancestor of this process runs the same interpreter with the same setting.
 fn has_ancestor_with(archive: &Path) -> bool {
-    // More processes are not between two interpreters.
+    // The greatest number of ancestors that are checked.
     const MOST: usize = 32;
     let setting = [b"cds_auto=", archive.as_os_str().as_encoded_bytes()].concat();
     let variable = [b"PYTHON_CDS_AUTO=", archive.as_os_str().as_encoded_bytes()].concat();

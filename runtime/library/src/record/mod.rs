@@ -1,4 +1,4 @@
-//! What runs leave for the next archive.
+//! The records that runs leave for the next archive.
 
 pub mod auto;
 pub mod profile;

@@ -1,8 +1,7 @@
-//! Which archived objects a run wrote to, recorded for a dump that puts them together
-//! (`-X cds_profile=FILE`).
+//! Records which archived objects a run writes to, so that a dump can place them together (`-X cds_profile=FILE`).
 //!
-//! A profile is a text file with one key a line, in hexadecimal. Keys are made of what an object says and not of
-//! where it lies, so that the profile of one archive fits another that has the same objects.
+//! A profile is a text file with one hexadecimal key per line. A key depends on the content of an object, not on its
+//! address. So a profile that was recorded with one archive fits other archives that contain the same objects.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
@@ -19,13 +18,13 @@ use crate::reader;
 
 /// Key of a str.
 pub fn string_key(string: &Object) -> u64 {
-    // SAFETY: a str, which outlives the slice.
+    // SAFETY: the object is a str, which outlives the slice.
     content_hash(unsafe { archived::characters(string.as_ptr()) })
 }
 
 /// Key of a bytes object.
 pub fn bytes_key(bytes: &Object) -> u64 {
-    // SAFETY: a bytes object.
+    // SAFETY: the object is a bytes object.
     content_hash(&[&b"bytes\0"[..], unsafe { bytes.bytes() }].concat())
 }
 
@@ -40,7 +39,7 @@ pub fn code_key(code: &Object) -> u64 {
     }
 }
 
-/// Writes the profile of this run so far.
+/// Writes the profile of the run up to now.
 pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
     let mut keys = BTreeSet::new();
     for layer in layers.iter() {
@@ -55,7 +54,7 @@ pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
         };
         for module in layer.archive.tables.modules() {
             if let Some((code, _)) = module.code.and_then(|code| layer.archive.object(code)) {
-                // SAFETY: an archive in use has code objects where its catalog says.
+                // SAFETY: in an archive in use, the offsets of the catalog lead to code objects.
                 let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
                 let _ = walk.visit(&code).map_err(Raised::clear);
             }
@@ -84,11 +83,11 @@ impl Walk<'_> {
             return Ok(());
         }
         match object.kind() {
-            // SAFETY: a str.
+            // SAFETY: the object is a str.
             Some(Kind::Str) if unsafe { archived::is_hashed(object.as_ptr()) } => {
                 self.keys.insert(string_key(object));
             }
-            // SAFETY: a bytes object.
+            // SAFETY: the object is a bytes object.
             Some(Kind::Bytes) if unsafe { archived::is_hashed_bytes(object.as_ptr()) } => {
                 self.keys.insert(bytes_key(object));
             }
@@ -108,7 +107,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Running code counts down the counters in its inline caches, at least.
+    /// Whether code has run, which at least decrements the counters in its inline caches.
     fn has_run(&self, code: &Object) -> bool {
         let now = encode::bytecode(code);
         let section = self.archive.header.section(SectionKind::Code);

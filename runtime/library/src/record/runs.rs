@@ -1,12 +1,13 @@
-//! What runs of `-X cds_auto` leave for the next archive: records, written as the runs go, so that they are there however
-//! the runs end.
+//! Records that runs of `-X cds_auto` leave for the next archive. They are written during the run, so they exist
+//! however the run ends.
 //!
-//! Beside an archive `app.cds` lies the directory `app.cds.runs`, as long as there are any: a file for each process that
-//! had to do without the archive for some module, or without the image. A record is a row of frames: a length, a hash, and
-//! an [`Event`]. Whoever reads it stops at the first frame that is not whole.
+//! The directory `app.cds.runs` beside an archive `app.cds` exists while there are records. It has a file for each
+//! process that had to load a module without the archive, or that started without an image. A record is a sequence of
+//! frames, each with a length, a hash and an [`Event`]. A reader stops at the first incomplete frame.
 //!
-//! A record is locked (flock(2)) until its process has ended, or executes another program. No file stays open for that: it would
-//! have a number that the program could get otherwise, and the program may close it. The kernel keeps a lock for a mapping, too.
+//! A record is locked (flock(2)) until its process ends or executes another program. No file stays open for this: the
+//! program would see that a file descriptor is in use, and could close it. A mapping keeps the lock as well as a file
+//! descriptor does.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -29,42 +30,46 @@ use startup_image::streams::OwnTerminal;
 
 use crate::kernel::inherited::inherited;
 
-/// More files are not left in a directory, by processes that are killed one after the other with whoever should read them.
+/// The greatest number of records in a directory, for the case that the processes that should read them are killed,
+/// too.
 const MOST_RECORDS: usize = 64;
-/// Nor more bytes in a file.
+/// A reader removes the directory with its last record, perhaps just before a new record is created in it. So the
+/// directory is created again, up to this number of times.
+const MOST_ATTEMPTS: u32 = 8;
+/// The greatest number of bytes in a record.
 const MOST_BYTES: usize = 4 << 20;
-/// So old is a record that is none because its process was killed before it could write to it.
+/// A record without a start event is removed at this age: its process was killed before it could write.
 const LIFE_OF_EMPTY: Duration = Duration::from_secs(60);
 const LOCK_BYTES: usize = 1;
 
-/// What is noted of a run.
+/// An event of a run.
 #[derive(Serialize, Deserialize)]
 pub enum Event {
-    /// Comes first.
+    /// The first event of each record.
     Start(Start),
-    /// Of a trace list.
+    /// A line of a trace list.
     Line(String),
-    /// A module that had to be loaded without the archive; without a path if it is frozen.
+    /// A module that had to be loaded without the archive. A frozen module has no path.
     Missed { name: String, path: Option<String> },
 }
 
-/// How the run was started, as far as that matters to whoever renews what it lacks.
+/// How the run was started, as far as the process that renews the archive needs it.
 #[derive(Serialize, Deserialize)]
 pub struct Start {
-    /// The command that renews the archive, to which the path of the record is added.
+    /// The command that renews the archive. The path of the record is appended to it.
     pub command: Vec<Vec<u8>>,
-    /// None if only the ordinary start understands the command line.
+    /// None if the command line is one for which no image can be taken.
     pub subject: Option<Subject>,
-    /// `NAME=value`; none if there is to be no image.
+    /// `NAME=value`. None if no image is wanted.
     pub environment: Option<Vec<Vec<u8>>>,
 }
 
-/// What an image is taken of.
+/// The program of which an image is taken.
 #[derive(Serialize, Deserialize)]
 pub struct Subject {
     pub program: Vec<u8>,
     pub options: Vec<String>,
-    /// Those of the program; of a script, the first is its path.
+    /// The arguments of the program. For a script, the first one is its path.
     pub arguments: Vec<Vec<u8>>,
     pub terminal: Option<OwnTerminal>,
 }
@@ -73,24 +78,24 @@ pub struct Subject {
 #[derive(Default)]
 pub struct Recorder {
     open: Mutex<Option<Open>>,
-    /// Whether it is of no use to try again.
+    /// Whether creating the record has failed, so that it is not tried again.
     has_failed: AtomicBool,
 }
 
 struct Open {
     path: PathBuf,
-    /// Forked processes have records of their own.
+    /// The process id: a forked process has a record of its own.
     process: u32,
-    /// Until the record ends.
+    /// Held until the record ends.
     lock: Option<Lock>,
     bytes: usize,
     missed: BTreeSet<String>,
-    /// What processes would inherit that were started then.
+    /// The attributes that a child process would inherit when the record began.
     inherited: Vec<u8>,
 }
 
 impl Recorder {
-    /// Begins the record of this process with these events, if it has none yet. The directory is made if there is none.
+    /// Begins the record of this process with these events, if it has none yet. Creates the directory if necessary.
     pub fn begin(&self, directory: &Path, events: impl FnOnce() -> Vec<Event>) -> Result<()> {
         let Ok(mut open) = self.open.lock() else {
             return Ok(());
@@ -123,15 +128,15 @@ impl Recorder {
         options
             .append(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY);
-        // A full disk must not change the program.
+        // An error, such as a full disk, must not affect the program.
         if let Ok(file) = options.open(&open.path) {
             let _ = open.write(&file, &[event]);
         }
     }
 
-    /// Ends the record of this process, and tells where it is, if there is one from which a child can renew the archive
-    /// now: not if the program has changed what a child would inherit, for the next start of the program is without
-    /// that change. That start has the archive renewed then.
+    /// Ends the record of this process. Returns its path if a child process can renew the archive now. It cannot if the
+    /// program has changed something that a child would inherit, since the next start of the program does not have this
+    /// change. Then the next start begins the renewal.
     pub fn end(&self) -> Option<PathBuf> {
         let mut open = self.open.lock().ok()?;
         let own = open.as_mut().filter(|open| open.is_of_this_process())?;
@@ -173,27 +178,30 @@ impl Open {
         if self.bytes > MOST_BYTES {
             return Ok(());
         }
-        // In one write: a process that is killed leaves all of it, or nothing.
+        // All frames are written in one call, so that a process that is killed leaves all of them or none.
         file.write_all(&frames)
     }
 }
 
-/// Creates a record; none if there are too many already, or files cannot be locked.
+/// Creates a record. None if there are too many records already, or if files cannot be locked.
 fn create(directory: &Path) -> Result<Option<(PathBuf, File, Lock)>> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let name = format!("{}-{}", process::id(), now.unwrap_or_default().as_nanos());
     let path = directory.join(name);
     let mut options = OpenOptions::new();
-    // A file that cannot be read cannot be mapped.
+    // Mapping the file requires that it can be read.
     options.read(true).append(true).create_new(true).mode(0o600);
-    let file = match options.open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            match DirBuilder::new().mode(0o700).create(directory) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                _ => options.open(&path)?,
+    let mut attempts = 0..MOST_ATTEMPTS;
+    let file = loop {
+        match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && attempts.next().is_some() => {
+                match DirBuilder::new().mode(0o700).create(directory) {
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
             }
+            result => break result?,
         }
-        result => result?,
     };
     let has_room = is_own(directory) && fs::read_dir(directory)?.count() <= MOST_RECORDS;
     match Lock::of(&file).filter(|_| has_room) {
@@ -205,22 +213,22 @@ fn create(directory: &Path) -> Result<Option<(PathBuf, File, Lock)>> {
     }
 }
 
-/// Whether a directory belongs to this user, so that nobody else can put anything into it.
+/// Whether a directory belongs to this user, and no other user can create files in it.
 fn is_own(directory: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(directory)
         .is_ok_and(|status| status.is_dir() && status.uid() == user && status.mode() & 0o022 == 0)
 }
 
-/// A mapping that keeps a file locked in this process only.
+/// A mapping that keeps a file locked, and only in this process.
 struct Lock(usize);
 
 impl Lock {
     fn of(file: &File) -> Option<Self> {
-        // Who looks at it holds it for a moment.
+        // A process that reads the record may hold the lock for a moment.
         flock(file, FlockOperation::LockExclusive).ok()?;
-        // SAFETY: a new mapping, which nobody can read or write: it does not matter how long the file is. It is this
-        // process's own mapping that is not inherited by forked ones.
+        // SAFETY: this creates a new mapping that cannot be read or written, so the length of the file does not matter.
+        // The advice applies to this mapping only: forked processes do not inherit it.
         unsafe {
             let (none, shared) = (libc::PROT_NONE, libc::MAP_SHARED);
             let place = libc::mmap(
@@ -245,7 +253,7 @@ impl Lock {
     }
 
     fn release(self) {
-        // SAFETY: it was mapped in this process, and nobody refers to it.
+        // SAFETY: this process has mapped it, and nothing refers to it.
         unsafe { libc::munmap(ptr::with_exposed_provenance_mut(self.0), LOCK_BYTES) };
     }
 }
@@ -258,7 +266,8 @@ pub struct Ended {
     pub events: Vec<Event>,
 }
 
-/// The records in a directory whose processes have ended, the newest last. What is none, and will be none, is removed.
+/// The records in a directory whose processes have ended, the newest last. Files that will never be a record are
+/// removed.
 pub fn ended(directory: &Path) -> Vec<Ended> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
@@ -276,7 +285,7 @@ pub fn ended(directory: &Path) -> Vec<Ended> {
 
 fn ended_record(path: PathBuf) -> Option<Ended> {
     let own = OwnFile::open(path.as_os_str().as_bytes()).ok()??;
-    // Others may look at the same time.
+    // Other processes may read the record at the same time.
     flock(&own.file, FlockOperation::NonBlockingLockShared).ok()?;
     let status = fs::symlink_metadata(&path).ok()?;
     let modified = status.modified().ok()?;
@@ -286,7 +295,7 @@ fn ended_record(path: PathBuf) -> Option<Ended> {
         .map(|bytes| events(&bytes))
         .unwrap_or_default();
     if !matches!(events.first(), Some(Event::Start(_))) {
-        // One that was made just now is not locked yet.
+        // A record that was just created is not locked yet.
         if modified.elapsed().is_ok_and(|age| age > LIFE_OF_EMPTY) {
             let _ = fs::remove_file(&path);
         }
@@ -323,7 +332,8 @@ fn first_event(bytes: &[u8]) -> Option<(Event, &[u8])> {
     Some((postcard::from_bytes(event).ok()?, rest))
 }
 
-/// Starts the process that renews an archive from the records in a directory, if there are any, and has nobody wait for it.
+/// Starts the process that renews an archive from the records in a directory, if there are any. No process waits for
+/// it.
 pub fn wake(directory: &Path) {
     if let Some(newest) = ended(directory).pop()
         && let Some(renewal) = Renewal::of(&newest.path, newest.start)
@@ -332,7 +342,7 @@ pub fn wake(directory: &Path) {
     }
 }
 
-/// The same for the record of a process that is about to end.
+/// Starts the same process for the record of a process that is about to end.
 pub fn renew(record: &Path) {
     if let Some(ended) = ended_record(record.to_owned())
         && let Some(renewal) = Renewal::of(&ended.path, ended.start)
@@ -348,7 +358,8 @@ struct Renewal {
 }
 
 impl Renewal {
-    /// It gets the variables that the run was started with if it takes an image, and those of this process otherwise.
+    /// If it takes an image, the process gets the environment variables that the run was started with, otherwise those
+    /// of this process.
     fn of(record: &Path, start: Start) -> Option<Self> {
         let text = |text| CString::new(text).ok();
         let record = record.as_os_str().as_bytes().to_vec();
@@ -360,15 +371,15 @@ impl Renewal {
         })
     }
 
-    /// Starts it as a child of a process that ends at once: the program must not get to know of a child that it has not
+    /// Starts the process as a child of a process that ends at once: the program must not see a child that it has not
     /// started.
     fn start_as_orphan(&self) {
         const NO_SIGNAL_AT_END: libc::c_long = 0;
         let Some(spawning) = Spawning::of(self) else {
             return;
         };
-        // SAFETY: a fork by itself, which calls no handlers (pthread_atfork(3)). Another thread may have had the lock of the
-        // allocator: the child allocates nothing, but starts a process and ends.
+        // SAFETY: this forks with the bare system call, which calls no handlers (pthread_atfork(3)). Another thread may
+        // hold the lock of the allocator; the child allocates nothing, but starts a process and ends.
         unsafe {
             match libc::syscall(libc::SYS_clone, NO_SIGNAL_AT_END, 0, 0, 0, 0) {
                 0 => {
@@ -381,13 +392,13 @@ impl Renewal {
                     {
                     }
                 }
-                // Without it the archive stays as it is.
+                // If the fork fails, the archive is not renewed.
                 _ => {}
             }
         }
     }
 
-    /// Starts it.
+    /// Starts the process as a child of this one.
     fn start(&self) {
         if let Some(spawning) = Spawning::of(self) {
             spawning.spawn();
@@ -395,7 +406,7 @@ impl Renewal {
     }
 }
 
-/// All that is needed to start a process in a session of its own, with no open file and no blocked signal of the program.
+/// The data to start a process in its own session, without the program's open files and blocked signals.
 struct Spawning {
     command: Vec<*mut libc::c_char>,
     environment: Vec<*mut libc::c_char>,
@@ -443,7 +454,7 @@ impl Spawning {
     }
 
     fn spawn(&self) {
-        // SAFETY: the arrays end with a NULL, and the texts live as long as the `Renewal`.
+        // SAFETY: the arrays end with NULL, and the strings live as long as the `Renewal`.
         unsafe {
             libc::posix_spawn(
                 ptr::null_mut(),
@@ -459,7 +470,7 @@ impl Spawning {
 
 impl Drop for Spawning {
     fn drop(&mut self) {
-        // SAFETY: they are initialized, and not used any more.
+        // SAFETY: the structures are initialized, and not used any more.
         unsafe {
             libc::posix_spawn_file_actions_destroy(&raw mut self.actions);
             libc::posix_spawnattr_destroy(&raw mut self.attributes);
@@ -467,7 +478,7 @@ impl Drop for Spawning {
     }
 }
 
-/// The variables that this process was started with, without settings for archives.
+/// The environment variables that this process was started with, without settings for archives.
 pub fn environment() -> Vec<Vec<u8>> {
     let texts = fs::read("/proc/self/environ").unwrap_or_else(|_| {
         let variables = std::env::vars_os();

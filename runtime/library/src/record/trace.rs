@@ -1,4 +1,4 @@
-//! Recording what a program loads, for a later dump.
+//! Records which modules a program loads, for a later dump.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fault;
 
-/// Where a program's modules are recorded: in a list that many processes share, and in memory.
+/// Records a program's modules: in a list file that many processes share, and in memory.
 pub struct Trace {
     file: Option<File>,
     lines: Option<Mutex<Lines>>,
     is_kept: AtomicBool,
 }
 
-/// Lines in the order in which they came, each once.
+/// Lines in the order in which they were recorded, without duplicates.
 #[derive(Default)]
 struct Lines {
     in_order: Vec<String>,
@@ -32,7 +32,7 @@ impl Trace {
         }
     }
 
-    /// Opens a list for appending, so that any number of processes can share it.
+    /// Opens a list for appending, so that several processes can share it.
     pub fn open(path: &Path) -> std::io::Result<File> {
         OpenOptions::new().append(true).create(true).open(path)
     }
@@ -41,19 +41,19 @@ impl Trace {
         self.file.is_some() || self.is_kept.load(Ordering::Relaxed)
     }
 
-    /// What was recorded in memory.
+    /// The lines that were recorded in memory.
     pub fn lines(&self) -> Vec<String> {
         let lines = self.lines.as_ref().and_then(|lines| lines.lock().ok());
         lines.map_or_else(Vec::new, |lines| lines.in_order.clone())
     }
 
-    /// Ends recording in memory.
+    /// Stops recording in memory.
     pub fn stop(&self) {
         self.is_kept.store(false, Ordering::Relaxed);
     }
 
-    /// Records a module, and returns the line if it is new in memory. `standard` are the directories in which a dump looks
-    /// without being told.
+    /// Records a module, and returns its line if the line is new in memory. `standard` has the directories in which a
+    /// dump always searches for modules.
     pub fn record(
         &self,
         name: &str,
@@ -65,19 +65,19 @@ impl Trace {
         self.append(module_line(name, file, how))
     }
 
-    /// The same for a regular expression. Both are Python literals.
+    /// The same for a regular expression. Both arguments are Python literals.
     pub fn record_pattern(&self, flags: &str, pattern: &str) -> Option<String> {
         self.append(pattern_line(flags, pattern))
     }
 
-    /// Appends a line in one write (`write(2)` with `O_APPEND` does not interleave).
+    /// Appends a line in one write: `write(2)` with `O_APPEND` does not interleave with other writes.
     fn append(&self, line: String) -> Option<String> {
-        // A line break in a path would make two entries of one.
+        // A path with a line break would result in two entries.
         if line.contains('\n') {
             return None;
         }
         if let Some(file) = &self.file {
-            // A full disk must not change the program that is traced.
+            // An error, such as a full disk, must not affect the program that is traced.
             let _ = (&*file).write_all(format!("{line}\n").as_bytes());
         }
         let mut lines = self.lines.as_ref()?.lock().ok()?;
@@ -90,17 +90,18 @@ impl Trace {
     }
 }
 
-/// What becomes of a module's code.
+/// How a module's code is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It is the code of a module of that name, which the program imports.
+    /// It is the code of a module of this name, and the program imports the module.
     Imported,
-    /// It is run otherwise, as `-m` does, or it is not known that this program imports it. So no startup image may import
-    /// it in the program's place.
+    /// The code is run in another way, as with `-m`, or it is not known whether this program imports the module. So an
+    /// image must not import it on behalf of the program.
     NotImported,
 }
 
-/// A line for a module; a file that a dump would not find by the name is a comment (`cds/tracelist.py` has the format).
+/// A line for a module. A file that a dump would not find by the module's name is added as a comment
+/// (`cds/tracelist.py` describes the format).
 pub fn module_line(name: &str, file: Option<&str>, how: Use) -> String {
     match (how, file) {
         (Use::Imported, None) => name.to_owned(),
@@ -110,7 +111,7 @@ pub fn module_line(name: &str, file: Option<&str>, how: Use) -> String {
     }
 }
 
-/// A line for a regular expression: a comment to the module that compiles it.
+/// A line for a regular expression. To a dump, it looks like a comment after the name of the module that compiles it.
 pub fn pattern_line(flags: &str, pattern: &str) -> String {
     format!("re  # {flags} {pattern}")
 }

@@ -1,4 +1,4 @@
-//! What the sections of the mapped archive cost this process, as the kernel counts it.
+//! The memory that the sections of a mapped archive cost this process, as the kernel counts it.
 
 use std::fs;
 
@@ -10,13 +10,13 @@ use crate::mapped::Mapped;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     pub kind: SectionKind,
-    /// Pages of it that are mapped.
+    /// Mapped pages of the section.
     pub resident: u64,
-    /// Pages that this process wrote to, and so has a copy of.
+    /// Pages that this process has written to, and therefore has its own copy of.
     pub private_dirty: u64,
 }
 
-/// One usage a mapped section; empty where there is no `/proc`.
+/// The usage of each mapped section. Empty if there is no `/proc`.
 pub fn usage(archive: &Mapped) -> Vec<Usage> {
     let Ok(smaps) = fs::read_to_string("/proc/self/smaps") else {
         return Vec::new();

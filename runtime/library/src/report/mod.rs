@@ -1,5 +1,5 @@
-//! The report of `-X cds_stats` when the interpreter ends: what came from the archives, what did not and why, and what
-//! that cost.
+//! The report of `-X cds_stats` at the end of the interpreter: what came from the archives, what did not and why, and
+//! how long it took.
 
 pub mod memory;
 pub mod stats;
@@ -20,7 +20,7 @@ use crate::options::{self, Choice, StatsTarget};
 use crate::record::profile;
 use crate::runtime::Runtime;
 
-/// Writes what the options ask for at exit.
+/// Writes the reports that the options request at exit.
 pub fn finish(runtime: &Runtime) {
     runtime.refresh();
     if let Some(path) = &runtime.options.profile
@@ -36,15 +36,15 @@ pub fn finish(runtime: &Runtime) {
     }
 }
 
-/// What is reported; as JSON the field names are those of the document.
+/// The report. In JSON, the keys are the names of these fields.
 #[derive(Serialize)]
 struct Report {
-    /// The startup image that the process was restored from; the rest is about what it has done since.
+    /// The startup image from which the process was restored. Then the other fields only cover what happened since.
     startup_image: Option<String>,
-    /// Why it was not restored, if there is an image beside the archive.
+    /// The reason why the image beside the archive was not restored, if there is an image.
     startup_image_refused: Option<String>,
     modules: Modules,
-    /// Directories in which modules were looked for in the ordinary way.
+    /// Directories in which the import system searched without an archive.
     directories: Vec<Reason>,
     seconds: Seconds,
     archives: Vec<Archive>,
@@ -90,7 +90,7 @@ struct Section {
     written_kb: u64,
 }
 
-/// Writes the report where the options want it.
+/// Writes the report to the destination that the options select.
 pub fn write(runtime: &Runtime, target: &StatsTarget) {
     fault::point("report");
     let report = report(runtime);
@@ -172,7 +172,7 @@ fn report(runtime: &Runtime) -> Report {
     }
 }
 
-/// Why a startup image is not used; if there could be none, the reason for that.
+/// The reason why a startup image is not used. If no image could be taken, this is the reason why.
 fn explained(runtime: &Runtime, refusal: String) -> String {
     let Choice::File(archive) = &runtime.options.archive else {
         return refusal;
@@ -182,8 +182,8 @@ fn explained(runtime: &Runtime, refusal: String) -> String {
     note.unwrap_or(refusal)
 }
 
-/// Why a module's code came from elsewhere. One that no archive has under its path may be there under another: the
-/// program has found another file than the one that was dumped.
+/// The reason why a module's code did not come from an archive. If no archive has the module's path, an archive may
+/// have another path for the same name: then the program has found another file than the dump.
 fn miss_reason(layers: &Layers, name: &str, miss: Miss) -> String {
     let reason = miss.reason();
     if miss != Miss::NotInArchive {
@@ -201,7 +201,7 @@ fn miss_reason(layers: &Layers, name: &str, miss: Miss) -> String {
 fn directory_reason(layers: &Layers, path: &str) -> &'static str {
     let mut layers = layers.iter();
     if layers.any(|layer| layer.archive.tables.directory(path).is_some()) {
-        "changed since the dump, or has what only the file system can tell"
+        "changed since the dump, or has an entry that only the file system can resolve"
     } else {
         "not in the archive"
     }

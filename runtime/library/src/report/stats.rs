@@ -1,4 +1,4 @@
-//! What came from the archive in this process, and what did not.
+//! Counts what this process got from archives and what it did not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::answer::catalog::Miss;
 use crate::fault;
 
-/// Counters of one process.
+/// The counters of one process.
 #[derive(Default)]
 pub struct Stats {
     source: AtomicU64,
@@ -16,24 +16,24 @@ pub struct Stats {
     details: Option<Details>,
 }
 
-/// What is kept only if somebody asked for statistics.
+/// Details that are recorded only if statistics were requested.
 #[derive(Default)]
 struct Details {
     missed: Mutex<BTreeMap<String, Miss>>,
     unknown_directories: Mutex<BTreeSet<String>>,
-    /// Whether times are counted: who asks for the time in a process that is traced makes it stop.
+    /// Whether times are measured. Reading the clock would stop a traced process (the program whose image is taken).
     counts_time: AtomicBool,
     nanoseconds: [AtomicU64; Activity::COUNT],
 }
 
-/// Where a module's code was asked for.
+/// The kind of source that a module's code would have come from.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin {
     Source,
     Frozen,
 }
 
-/// What time is spent on.
+/// An activity whose time is measured.
 #[derive(Debug, Clone, Copy)]
 pub enum Activity {
     Open,
@@ -58,7 +58,7 @@ impl Stats {
         }
     }
 
-    /// Counts from here on, time included.
+    /// Sets all counters to zero, and starts to measure times.
     pub fn reset(&self) {
         for counter in [&self.source, &self.frozen] {
             counter.store(0, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Stats {
         self.source_hits() + self.frozen.load(Ordering::Relaxed)
     }
 
-    /// How many of these would have got it from a source or `.pyc` file.
+    /// How many of these modules would otherwise have got their code from a source or `.pyc` file.
     pub fn source_hits(&self) -> u64 {
         self.source.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ impl Stats {
         }
     }
 
-    /// Takes notice of a directory of which no archive could tell what it holds.
+    /// Records a directory whose contents no archive knows.
     pub fn unknown_directory(&self, path: &str) {
         if let Some(details) = &self.details
             && let Ok(mut directories) = details.unknown_directories.lock()
@@ -113,7 +113,7 @@ impl Stats {
         }
     }
 
-    /// Runs `work`, and counts its time if statistics are wanted.
+    /// Runs `work`, and measures its time if statistics are wanted.
     pub fn timed<T>(&self, activity: Activity, work: impl FnOnce() -> T) -> T {
         let timed = self.details.as_ref();
         let timed = timed.filter(|details| details.counts_time.load(Ordering::Relaxed));
@@ -133,12 +133,12 @@ impl Stats {
         }))
     }
 
-    /// The modules whose code did not come from the archive; none if details are not kept.
+    /// The modules whose code did not come from an archive. Empty if details are not recorded.
     pub fn missed(&self) -> BTreeMap<String, Miss> {
         self.detail(|details| &details.missed)
     }
 
-    /// The directories of which no archive could tell what they hold; none if details are not kept.
+    /// The directories whose contents no archive knows. Empty if details are not recorded.
     pub fn unknown_directories(&self) -> BTreeSet<String> {
         self.detail(|details| &details.unknown_directories)
     }

@@ -1,4 +1,4 @@
-//! Phase 1: walk the code objects and encode what they are made of.
+//! Phase 1: walks the code objects and encodes the objects that they consist of.
 
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -12,17 +12,17 @@ use crate::executable::Executable;
 use crate::mapped::Mapped;
 use crate::record::profile;
 
-/// All objects of the archive; a [`Reference::Archive`] is an index into `nodes`.
+/// All objects of the archive. A [`Reference::Archive`] is an index into `nodes`.
 pub struct Graph {
     pub nodes: Vec<Node>,
-    /// The first so many nodes are all that modules need which programs are known to load.
+    /// The number of hot nodes, which come first: all objects of the modules that programs are known to load.
     pub hot_nodes: usize,
     pub modules: Vec<Root>,
     /// Extension modules that are linked into the interpreter, and source files that cannot be archived.
     pub without_code: Vec<Module>,
-    /// Compiled patterns: what they are looked up by, and the number of their tuple.
+    /// Compiled patterns: the hash under which each is looked up, and the number of its tuple.
     pub patterns: Vec<(u64, u32)>,
-    /// The tuple that holds the object of an archive of one object.
+    /// The tuple that contains the object, in an archive of one object.
     pub object: Option<u32>,
     /// Modules that cannot be archived: name and reason.
     pub skipped: Vec<(String, String)>,
@@ -31,21 +31,21 @@ pub struct Graph {
 /// An object of the archive.
 pub struct Node {
     pub encoded: Rc<Encoded>,
-    /// A str that the archive's intern table must find.
+    /// Whether this is a str that the archive's intern table must contain.
     pub interned: bool,
-    /// Used only as a docstring, line table or the like, which a running program hardly looks at.
+    /// Whether it is used only as a docstring, line table or similar, which a running program rarely reads.
     pub is_text: bool,
     pub heat: Heat,
 }
 
-/// How likely a program that loads an object's module writes to the object.
+/// How likely it is that a program that loads an object's module writes to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Heat {
-    /// All but so many training runs did so.
+    /// Training runs wrote to it, except for `missing` of them.
     Trained { missing: usize },
-    /// Belongs to the body of a module or class, which runs when the module is loaded.
+    /// It belongs to the body of a module or class, which runs when the module is loaded.
     Body,
-    /// Belongs to a function.
+    /// It belongs to a function.
     Function,
 }
 
@@ -57,16 +57,16 @@ pub struct Root {
     pub mtime_ns: i64,
     pub size: u64,
     pub content_hash: u64,
-    /// Length of the code in a `.pyc` file, in bytes.
+    /// Length of the marshalled code, as in a `.pyc` file, in bytes.
     pub marshalled_bytes: usize,
-    /// Length of the objects that were not there before this module, in bytes.
+    /// Length of the objects that this module has added, in bytes.
     pub added_bytes: usize,
     pub code: u32,
     /// Numbers of the frozensets that the code can reach.
     pub frozensets: Vec<u32>,
 }
 
-/// Why an object cannot be in an archive.
+/// The reason why an object cannot be in an archive.
 enum Refusal {
     Type,
     Raised,
@@ -146,7 +146,7 @@ pub fn collect(
     }
 }
 
-/// The graph of one object, or of none.
+/// The graph of one object, or an empty one.
 pub fn collect_object(object: Option<&Object>, interpreter: &Interpreter) -> Result<Graph, String> {
     let untouched = Touched::default();
     let mut collector = Collector::new(interpreter, &untouched);
@@ -165,7 +165,8 @@ pub fn collect_object(object: Option<&Object>, interpreter: &Interpreter) -> Res
     })
 }
 
-/// The object as the interpreter would make it: code that has never run, and the one object that it keeps for each byte.
+/// A copy of the object as the interpreter would create it: code that has never run, and the shared objects for single
+/// bytes.
 fn as_made(object: &Object) -> Result<Object, Raised> {
     let items = || {
         object
@@ -178,7 +179,7 @@ fn as_made(object: &Object) -> Result<Object, Raised> {
         Some(Kind::Code) => Object::unmarshal(&object.marshal()?),
         Some(Kind::Tuple) => Object::tuple(items()?),
         Some(Kind::FrozenSet) => Object::frozenset(&Object::tuple(items()?)?),
-        // SAFETY: it is a bytes object.
+        // SAFETY: the object is a bytes object.
         Some(Kind::Bytes) => Object::from_bytes(unsafe { object.bytes() }),
         _ => Ok(object.clone()),
     }
@@ -190,14 +191,14 @@ struct Collector<'a> {
     /// What training runs wrote to.
     touched: &'a Touched,
     nodes: Vec<Node>,
-    /// Hash-consing: what is encoded alike is one object.
+    /// Hash-consing: objects with equal encodings are one object.
     known: FxHashMap<Rc<Encoded>, u32>,
-    /// Constants of the lower layer by the hash of what they are encoded as: there are so many that to keep that takes
-    /// longer than to encode the few again that are asked for.
+    /// Constants of the lower layer, by the hash of their encoding. There are so many that storing the encodings takes
+    /// longer than encoding the few that are needed a second time.
     in_lower: FxHashMap<u64, Object>,
     /// Live objects that have been encoded, by address.
     seen: FxHashMap<usize, Reference>,
-    /// Keeps those addresses taken.
+    /// Keeps the objects of `seen` alive, so that their addresses are not reused.
     alive: Vec<Object>,
 }
 
@@ -215,7 +216,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Adds any object, in a tuple, and returns the tuple's number.
+    /// Adds an object inside a tuple, and returns the number of the tuple.
     fn object(&mut self, object: &Object) -> Result<u32, Refusal> {
         let tuple = Object::tuple(vec![as_made(object)?])?;
         match self.reference(&tuple)? {
@@ -227,17 +228,17 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Makes the constants of the lower layer known, so that they are not stored again. They are found as the
-    /// program finds them, from the code of the modules. Frozensets are left out: only the layer that has one
-    /// knows that its hash table must be filled in.
+    /// Adds the constants of the lower layer to `in_lower`, so that they are not stored again. They are found by
+    /// walking the code of its modules. Frozensets are left out: only the layer that contains a frozenset knows that
+    /// its hash table must be filled.
     fn add_lower_constants(&mut self) {
         let Some(lower) = self.lower else { return };
         let mut visited = FxHashSet::default();
         for module in lower.tables.modules() {
             if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
-                // SAFETY: the layer is in use, so its modules have been taken for code objects already.
+                // SAFETY: the layer is in use, and in it the offsets of the catalog lead to code objects.
                 let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
-                // What cannot be encoded is not known, and stored again.
+                // A constant that cannot be encoded is stored again.
                 let _ = self.add_lower_constant(&code, lower, &mut visited);
             }
         }
@@ -275,7 +276,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// The address of the lower layer's constant that is encoded alike, if there is one, and whether it is interned.
+    /// The address of the lower layer's constant with the same encoding, if there is one, and whether it is interned.
     fn known_in_lower(&mut self, encoded: &Encoded) -> Result<Option<(u64, bool)>, Refusal> {
         let hash = FxBuildHasher.hash_one(encoded);
         let Some((lower, object)) = self.lower.zip(self.in_lower.get(&hash).cloned()) else {
@@ -289,9 +290,9 @@ impl<'a> Collector<'a> {
         Ok(address.map(|address| (address, interned)))
     }
 
-    /// Adds a module's code and returns its number, and its length when it is marshalled.
+    /// Adds a module's code. Returns its number, and its length when it is marshalled.
     fn module(&mut self, code: &Object) -> Result<(u32, usize), Refusal> {
-        // Going through marshal gives code that has never run: not specialised, not instrumented.
+        // Marshalling and unmarshalling produces code that has never run: it is neither specialized nor instrumented.
         let marshalled = code.marshal()?;
         let code = Object::unmarshal(&marshalled)?;
         match self.reference(&code)? {
@@ -319,7 +320,7 @@ impl<'a> Collector<'a> {
         let encoded = self.encode(object)?;
         let interned = encoded.kind == Kind::Str && encode::is_interned(object);
         let reference = match self.known_in_lower(&encoded)? {
-            // An interned string must be found by its value, and so be one that the intern table has.
+            // An interned string can be replaced by the lower layer's string only if that is interned, too.
             Some((address, known)) if known || !interned => Reference::Lower(address),
             _ => Reference::Archive(match self.known.get(&encoded) {
                 Some(&number) => number,
@@ -337,7 +338,7 @@ impl<'a> Collector<'a> {
         Ok(reference)
     }
 
-    /// What can be said of an object without knowing who uses it.
+    /// The heat of an object, without knowing what uses it.
     fn heat(&self, object: &Object) -> Heat {
         let key = match object.kind() {
             Some(Kind::Str) => profile::string_key(object),
@@ -355,7 +356,7 @@ impl<'a> Collector<'a> {
     fn add(&mut self, encoded: Encoded) -> u32 {
         let number = self.nodes.len() as u32;
         let encoded = Rc::new(encoded);
-        // Code objects are told apart: what a run writes into one must not show in another.
+        // Equal code objects are not merged: what a run writes into one must not appear in another.
         if encoded.kind != Kind::Code {
             self.known.insert(Rc::clone(&encoded), number);
         }
@@ -414,7 +415,7 @@ impl<'a> Collector<'a> {
         Ok(encode::code(object, &references))
     }
 
-    /// Marks a constant, and what it contains, as more than text.
+    /// Marks a constant and its contents as used for more than text.
     fn mark_used(&mut self, reference: Reference, heat: Heat) {
         let Reference::Archive(number) = reference else {
             return;
@@ -436,7 +437,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Elements are inserted in the order in which marshal writes them: sorted by their marshalled form
-    /// (`w_complex_object` in Python/marshal.c), so that the set iterates as it does when unmarshalled.
+    /// (`w_complex_object` in Python/marshal.c). So the set iterates in the same order as an unmarshalled one.
     fn frozenset(&mut self, object: &Object) -> Result<Encoded, Refusal> {
         let mut keyed = Vec::new();
         for element in object.to_items()? {
@@ -447,8 +448,8 @@ impl<'a> Collector<'a> {
         let built = Object::frozenset(&sorted)?;
         match self.reference(&sorted)? {
             elements @ Reference::Archive(_) => Ok(encode::frozenset(&built, elements)),
-            // The empty tuple, or one of the layer below: the table of sets must be able to name the tuple, so it is
-            // stored here as well.
+            // This is the empty tuple, or a tuple of the lower layer. The table of frozensets can only refer to a tuple
+            // of this archive, so the tuple is stored here, too.
             Reference::Lower(_) | Reference::Interpreter(_) => {
                 let elements = self.encode(&sorted)?;
                 let elements = Reference::Archive(self.add(elements));
@@ -479,7 +480,8 @@ impl<'a> Collector<'a> {
                 Reference::Interpreter(_) | Reference::Lower(_) => None,
             }));
         }
-        // A set that contains a frozenset hashes it, so inner sets come first: they have lower numbers.
+        // Filling a set that contains a frozenset hashes the inner one, so inner sets come first: they have lower
+        // numbers.
         found.sort_unstable();
         found
     }

@@ -1,4 +1,4 @@
-//! Phase 3: the bytes of the file.
+//! Phase 3: the bytes of the file are produced.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,14 +14,14 @@ use crate::cpython::anchor;
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::Kind;
 
-/// What was written.
+/// A summary of what was written.
 pub struct Summary {
     pub modules: usize,
-    /// Modules that the lower layer has already.
+    /// Number of modules that are left out because the lower layer contains them.
     pub shared: usize,
-    /// Compiled regular expressions.
+    /// Number of compiled regular expressions.
     pub patterns: usize,
-    /// Extension modules that are linked into the interpreter.
+    /// Number of extension modules that are linked into the interpreter.
     pub extensions: usize,
     pub directories: usize,
     pub bytes: usize,
@@ -34,11 +34,11 @@ pub struct Summary {
     pub sizes: Vec<Sizes>,
 }
 
-/// A module before and after, in bytes.
+/// Sizes of a module in bytes, as a `.pyc` file and in the archive.
 pub struct Sizes {
     pub name: String,
     pub pyc: usize,
-    /// What it added to the archive; what an earlier module has too counts there.
+    /// The bytes that the module added to the archive. Objects that an earlier module already has do not count.
     pub archive: usize,
 }
 
@@ -125,7 +125,8 @@ fn objects(
         }
         if encoded.kind == Kind::Code {
             code_count += 1;
-            // An archive of an object is loaded when the interpreter has given versions to others: it shall give them.
+            // When such an archive is loaded, the interpreter has already assigned versions. With 0, it assigns one to
+            // this code, too.
             let version = match graph.object {
                 Some(_) => 0,
                 None => versions_below + code_count,
@@ -169,7 +170,7 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
             let set = FrozenSet {
                 object,
                 elements: plan.memory_offset(elements),
-                // A set whose table lies inside the object needs no room.
+                // The table of such a set lies inside the object.
                 table: if slots == 0 {
                     object
                 } else {

@@ -1,9 +1,9 @@
-//! Phase 2: a section and a memory offset for each object.
+//! Phase 2: each object gets a section and a memory offset.
 //!
-//! Objects are grouped by who writes to them. Within a section those come first that belong to modules which programs
-//! are known to load: they are the hot part. Within a part those come first that a training run wrote to, then those
-//! that loading a module writes to: pages with such objects are few, and the rest stays clean. Otherwise they lie in
-//! the order in which they were found, so that what belongs to a module lies together.
+//! Objects are grouped by who writes to them. In a section, the objects of modules that programs are known to load come
+//! first: they are the hot part. In each part, the objects that a training run wrote to come first, then those that
+//! loading a module writes to: few pages contain such objects, and the others stay clean. The remaining order is the
+//! one in which the objects were found, so that the objects of a module are close together.
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use super::collect::{Graph, Heat, Node};
 use crate::cpython::encode;
 use crate::cpython::object::Kind;
 
-/// Where everything goes.
+/// The section and offset of every object.
 pub struct Plan {
     pub layout: Layout,
-    /// Section of each object and its offset in it, of the object itself: its GC header lies before.
+    /// For each object: its section and its offset in it. The GC header lies before this offset.
     pub places: Vec<(SectionKind, u64)>,
     /// Length of each section of objects, in the order of the layout.
     pub lengths: Vec<Length>,

@@ -1,10 +1,10 @@
-//! Making an archive, in phases, each a file that borrows from the one before:
+//! Writes an archive in phases. Each phase is a file, and borrows from the phase before:
 //!
-//! 1. [`collect`]: live objects → a graph of encoded objects, equal constants once. References between
-//!    them are numbers. The live objects are not changed.
-//! 2. [`layout`]: each object gets a section and a memory offset.
-//! 3. [`emit`]: offsets become addresses, valid at the requested base; tables and header are added.
-//! 4. [`save`]: the file appears under its name whole or not at all.
+//! 1. [`collect`]: converts live objects to a graph of encoded objects, in which equal constants occur once.
+//!    References between them are numbers. The live objects are not changed.
+//! 2. [`layout`]: gives each object a section and a memory offset.
+//! 3. [`emit`]: converts offsets to addresses that are valid at the requested base, and adds tables and header.
+//! 4. [`save`]: writes the file, which appears under its name only when it is complete.
 
 mod collect;
 mod emit;
@@ -29,22 +29,22 @@ pub use emit::Summary;
 /// A module to archive.
 pub struct Module {
     pub name: String,
-    /// Path of its source file; none for a frozen module.
+    /// Path of the source file. None for a frozen module.
     pub source: Option<String>,
-    /// Of the source file, in nanoseconds since the epoch.
+    /// Modification time of the source file, in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// Of the source file, in bytes.
+    /// Size of the source file, in bytes.
     pub size: u64,
-    /// Of the source file, if freshness goes by it; otherwise 0.
+    /// Hash of the source file, if freshness is decided by the hash; otherwise 0.
     pub content_hash: u64,
     /// None for an extension module that is linked into the interpreter, and for a source file that cannot be archived.
     pub code: Option<Object>,
-    /// Whether programs are known to load it, as a traced run did.
+    /// Whether programs are known to load the module, because a traced run did so.
     pub is_hot: bool,
 }
 
 impl Module {
-    /// What the catalog files it under.
+    /// The key of the module in the catalog.
     fn origin(&self) -> String {
         self.source
             .clone()
@@ -55,23 +55,23 @@ impl Module {
 /// A compiled pattern to archive.
 pub struct Pattern {
     pub key: Key,
-    /// What it is looked up by.
+    /// The hash under which it is looked up.
     pub hash: u64,
-    /// As [`crate::answer::patterns`] reads it.
+    /// The tuple that [`crate::answer::patterns`] describes.
     pub fields: Object,
 }
 
 /// A directory to put into the index.
 pub struct Directory {
     pub path: String,
-    /// In nanoseconds since the epoch.
+    /// Modification time, in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// Importable names, each with its file relative to the directory, or none where only the file system
-    /// can tell.
+    /// Importable names, each with its file relative to the directory. The file is None if only the file system can
+    /// resolve the name.
     pub entries: Vec<(String, Option<String>)>,
 }
 
-/// Which objects training runs wrote to, by their keys (see [`crate::record::profile`]).
+/// The objects that training runs wrote to, by their keys (see [`crate::record::profile`]).
 #[derive(Default)]
 pub struct Touched {
     runs: usize,
@@ -87,7 +87,7 @@ impl Touched {
         }
     }
 
-    /// How many runs did not write to an object, if at least one did.
+    /// The number of runs that did not write to an object, if at least one run did.
     fn missing(&self, key: u64) -> Option<usize> {
         self.counts
             .get(&key)
@@ -95,19 +95,19 @@ impl Touched {
     }
 }
 
-/// The interpreters that an archive is for: all that are like this one.
+/// The interpreter that an archive is for. The archive fits all interpreters with the same facts.
 pub struct Interpreter<'a> {
     pub facts: &'a str,
     pub executable: &'a Executable,
-    /// Directories that paths begin with and that may move.
+    /// Directories with which paths begin, and which may move.
     pub roots: &'a [String],
-    /// The layer that the archive goes on top of: what it has is referred to.
+    /// The lower layer: the archive refers to objects in it and does not contain them again.
     pub lower: Option<&'a Mapped>,
-    /// Address to ask for.
+    /// The address that the archive requests.
     pub base: u64,
 }
 
-/// What to write.
+/// The contents of an archive.
 pub struct Contents {
     pub modules: Vec<Module>,
     pub patterns: Vec<Pattern>,
@@ -115,18 +115,18 @@ pub struct Contents {
     pub freshness: Freshness,
 }
 
-/// Where archives want to lie: far from where Linux puts anything by itself, be it the heap of a non-PIE executable (low)
-/// or mappings (high, 0x7f…). They are 64 GiB apart.
+/// The addresses that archives request. They are far from all addresses that Linux chooses itself: the heap of a
+/// non-PIE executable has low addresses, and mappings have high ones (0x7f…). The distance between them is 64 GiB.
 pub mod base {
-    /// The standard library's archive, and those that stand alone.
+    /// The standard library's archive, and archives without a lower layer.
     pub const LOWEST: u64 = 0x2800_0000_0000;
-    /// A layer over it.
+    /// An archive on top of the standard library's.
     pub const UPPER: u64 = 0x2810_0000_0000;
-    /// An archive of one object.
+    /// An archive that contains one object.
     pub const OBJECT: u64 = 0x2820_0000_0000;
 }
 
-/// Writes an archive. `touched` is what training runs recorded.
+/// Writes an archive. `touched` contains what training runs recorded.
 pub fn write(
     path: &Path,
     contents: Contents,
@@ -143,7 +143,7 @@ pub fn write(
     let mut modules = modules;
     if let Some(lower) = interpreter.lower {
         patterns.retain(|pattern| !patterns::is_in(lower, &pattern.key));
-        // What would be stale in the layer below under its own policy must be here.
+        // An entry that is not up to date in the lower layer, by that layer's own policy, must be in this archive.
         if lower.header.freshness == freshness {
             directories.retain(|directory| {
                 let found = lower.tables.directory(&directory.path);
@@ -175,8 +175,8 @@ pub fn write(
     Ok(summary)
 }
 
-/// Fills in the hash of a module's file, if that is still the one that its code was made from: whoever changes a file
-/// afterwards changes its modification time.
+/// Sets the hash of a module's file. Returns None if the file is not the one from which the code was compiled: changing
+/// a file changes its modification time.
 fn hash_source(module: &mut Module) -> Option<()> {
     if let Some(source) = &module.source {
         let contents = fs::read(source).ok()?;
@@ -190,10 +190,10 @@ fn hash_source(module: &mut Module) -> Option<()> {
     Some(())
 }
 
-/// Writes an archive of one object, or of none.
+/// Writes an archive that contains one object, or none.
 ///
 /// # Errors
-/// A text, if the object cannot be archived or the file not be written.
+/// Says why the object cannot be archived or the file cannot be written.
 pub fn write_object(
     path: &Path,
     object: Option<&Object>,
@@ -205,7 +205,7 @@ pub fn write_object(
     save::save(path, &file).map_err(|error| error.to_string())
 }
 
-/// Whether the lower layer has a module already.
+/// Whether the lower layer already contains a module.
 fn is_shared(module: &Module, lower: &Mapped) -> bool {
     let found = lower.tables.module(&module.origin());
     found.is_some_and(|found| (found.mtime_ns, found.size) == (module.mtime_ns, module.size))

@@ -1,4 +1,4 @@
-//! Phase 4: the file.
+//! Phase 4: the file is saved.
 
 use std::io::{Error, Result, Write};
 use std::path::Path;

@@ -1,4 +1,4 @@
-"""The command line `python -m cds COMMAND …`; each command is a module of its name."""
+"""The command line `python -m cds COMMAND …`; each command is a module with the same name."""
 
 import argparse
 import importlib
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 _COMMANDS = {
     "dump": "write an archive of modules",
     "inspect": "show what is in an archive",
-    "verify": "check an archive, and whether its sources are what they were",
+    "verify": "check that an archive is intact and up to date",
     "diff": "compare two archives",
-    "stats": "run a program and say what came from archives",
-    "merge": "unite trace lists",
+    "stats": "run a program and report what came from archives",
+    "merge": "combine trace lists",
 }
 
 _DESCRIPTION = """\
-Archives of Python code that start-up maps into memory instead of reading,
-unmarshalling and allocating it, module by module.
+Work with archives of Python code. The interpreter maps an archive into memory when
+it starts, instead of reading and unmarshalling each module.
 
 commands:
 {commands}
@@ -30,7 +30,7 @@ commands:
 def command_parser(
     command: str, description: str, epilog: str, usage: str | None = None
 ) -> argparse.ArgumentParser:
-    """Return the parser of a command, whose texts are shown as they are written."""
+    """Return the parser of a command; its texts are not wrapped again."""
     return argparse.ArgumentParser(
         prog=f"python -m cds {command}",
         usage=usage,
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = command.run(parsed.arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        # 128 + SIGINT, as the shell says it.
+        # 128 + SIGINT, as in shells.
         return 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough; nor shall the interpreter write the rest.
+        # The reader has closed the pipe.  The interpreter would fail to flush the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return status

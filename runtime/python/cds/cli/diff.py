@@ -1,4 +1,4 @@
-"""`python -m cds diff`: what is different between two archives."""
+"""`python -m cds diff`: compare two archives."""
 
 import argparse
 import json
@@ -15,23 +15,24 @@ EXIT_DIFFERENT = 1
 EXIT_TROUBLE = 2
 
 _DESCRIPTION = """\
-Compare two archives: which modules only one of them has, whose code is different, what
-they were made for, and how large their sections are.
+Compare two archives: the modules that only one of them has, the modules whose code is
+different, the interpreters that the archives were made for, and the sizes of sections.
 
-Code is compared by what it says, not by where it lies. The code of two builds of the
-interpreter cannot be compared; then sources are, by modification time and size.
+Code is compared by its contents, not by its addresses. If two builds of the interpreter
+wrote the archives, their code cannot be compared. Then the modification times and sizes
+of the source files are compared.
 """
 
 _EPILOG = """\
-exit status, as of diff(1):
+exit status, as for diff(1):
   0  the same modules with the same code, made for the same interpreter
   1  different
-  2  wrong usage, or an archive that cannot be read
+  2  wrong usage, or an archive cannot be read
 """
 
 
 class Difference(NamedTuple):
-    """How a second archive differs from a first; modules by origin."""
+    """How a second archive differs from a first one.  Modules are matched by origin."""
 
     facts: list[tuple[str, str, str]]
     added: list[Module]
@@ -44,7 +45,7 @@ class Difference(NamedTuple):
 
 def difference(old: Inspection, new: Inspection) -> Difference:
     """Compare two archives."""
-    # How they were written is no difference between archives.
+    # The commands that wrote the archives are not a difference between them.
     keys = [key for key in dict.fromkeys([*old.facts, *new.facts]) if key != "command"]
     facts = [
         (key, old.facts.get(key, ""), new.facts.get(key, ""))

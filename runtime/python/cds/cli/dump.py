@@ -1,4 +1,4 @@
-"""`python -m cds dump`: the command line and the report of cds.dump."""
+"""`python -m cds dump`: the command line of cds.dump, and its report."""
 
 import argparse
 import json
@@ -42,45 +42,45 @@ _NAMES_SHOWN = 5
 _PACKAGES_SHOWN = 10
 
 _DESCRIPTION = """\
-Write the code of modules into ARCHIVE, for `python -X cds=ARCHIVE` to run.
+Write the code of modules into ARCHIVE. `python -X cds=ARCHIVE` runs it from there.
 
-Which modules: those named in the LISTs, and those that the options add. Each is
-looked up the way an import would, and no module's code is run, unless --import or
---script say so. What cannot be archived (extension modules, for one) is reported, and
-imported as usual.
+The LISTs and the options name the modules. Each module is found as an import finds it.
+No code of a module is run, except with --import, --script and --image. Modules that
+cannot be archived, such as extension modules, are reported; programs import them as
+usual.
 """
 
 _EPILOG = """\
-A LIST has one module name a line, as `python -X cds_trace=LIST` writes it; `#` starts
-a comment. LIST `-` is standard input.
+A LIST is a trace list: one module name per line, as `python -X cds_trace=LIST` writes
+it. `#` starts a comment. LIST `-` is standard input.
 
 examples:
   What a program imports, in one step (--script and its arguments go last):
     python -m cds dump app.cds --script app.py --port 80
     python -m cds dump app.cds --script -m django check
-  The same with a trace list to keep:
+  The same, with a trace list that you keep:
     python -X cds_trace=app.lst app.py
     python -m cds dump app.lst app.cds
     python -X cds=app.cds app.py
-  A package with all its submodules, and whatever a second list names:
+  A package with all its submodules, and the modules of a list:
     python -m cds dump --package requests more.lst app.cds
-  Modules that lie beside a script, and two packages:
+  Two packages in the directory of a script:
     python -m cds dump --path /srv/app --package app,plugins app.cds
   Everything that is installed:
     python -m cds dump --stdlib --site-packages all.cds
-  A program that is frozen before it first looks at its arguments, the clock, ...:
+  An image of a program, frozen before it first reads its arguments, the clock, ...:
     python -m cds dump --image app.cds --run app.py
     python -m cds dump --image app.cds --run -m app
-  A process with imports done, for any program:
+  An image of a process that has done the imports of a list, for any program:
     python -m cds dump --image app.lst app.cds
-  The same for an interpreter that has imported nothing:
+  An image of an interpreter that has imported nothing:
     python -m cds dump --image bare.cds
-  For a container image, whose files get new timestamps and are never changed:
+  For a container image, whose files get new timestamps and never change:
     python -m cds dump --freshness unchecked app.lst app.cds
 
 exit status:
-  0  ARCHIVE was written, perhaps without some modules
-  1  nothing was written: nothing to archive, or a LIST or ARCHIVE that will not do
+  0  ARCHIVE was written, perhaps without some modules, and the image with --image
+  1  the archive, or the image, was not written; the message says why
   2  wrong usage
 """
 
@@ -92,23 +92,24 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(own)
     *lists, archive = options.files
     if script == []:
-        parser.error("--script needs a program: what would follow `python`")
+        parser.error("--script needs a program: add a script, -m MODULE or -c CODE")
     if program == []:
-        parser.error("--run needs a program: what would follow `python`")
+        parser.error("--run needs a program: add a script, -m MODULE or -c CODE")
     if program and not options.image:
-        parser.error("--run goes with --image: it is the program that is frozen")
+        parser.error("--run needs --image; to archive what a program loads, use --script")
     if options.with_arguments and not program:
-        parser.error("--with-arguments goes with --run")
+        parser.error("--with-arguments needs --image and --run PROGRAM; add them, or leave it out")
     if program and not program[0].startswith("-") and not os.path.exists(program[0]):
-        _complain(f"cannot run {program[0]}: there is no such file")
+        _complain(f"cannot run {program[0]}: there is no such file; give another PROGRAM")
         return EXIT_NOT_WRITTEN
     which = (lists, options.package, options.stdlib, options.site_packages, script, options.image)
     if not any(which):
         parser.error(
-            "name what to archive: a LIST, --package, --stdlib, --site-packages or --script"
+            "name what to archive: a LIST, --package, --stdlib, --site-packages, --script or "
+            "--image; the last name is the ARCHIVE"
         )
     if archive in lists:
-        parser.error(f"{archive} is given both as LIST and as ARCHIVE; the ARCHIVE goes last")
+        parser.error(f"{archive} is both a LIST and the ARCHIVE; give the ARCHIVE another name")
 
     progress = Progress() if options.quiet else ProgressLine("cds dump", sys.stderr)
     try:
@@ -144,7 +145,9 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_NOT_WRITTEN
     except OSError as error:
         progress.clear()
-        _complain(f"cannot read {error.filename}: {error.strerror}")
+        _complain(
+            f"cannot read {error.filename}: {error.strerror}; check the path and its permissions"
+        )
         return EXIT_NOT_WRITTEN
     except (DumpError, tracelist.TraceListError) as error:
         progress.clear()
@@ -179,14 +182,14 @@ def run(arguments: Sequence[str]) -> int:
             print(text)
         if program:
             stopped_at = inspect_image(image_path(archive))["stopped_at"]
-            print(f"Frozen, and stopped at this: {stopped_at}")
+            print(f"The program was frozen, and stopped at this: {stopped_at}")
     return EXIT_WRITTEN
 
 
 def _split(
     arguments: Sequence[str],
 ) -> tuple[Sequence[str], Sequence[str] | None, Sequence[str] | None]:
-    """Divide the arguments at --script or --run: what follows belongs to the program."""
+    """Divide the arguments at --script or --run; the rest is the program and its arguments."""
     options = [option for option in arguments if option in ("--script", "--run")]
     if not options:
         return arguments, None, None
@@ -198,9 +201,15 @@ def _split(
 def _traced(script: Sequence[str]) -> list[Entry]:
     trace = trace_program(script)
     if trace.status < 0:
-        _warn(f"the program was killed by {signal.Signals(-trace.status).name}")
+        _warn(
+            f"the program was killed by {signal.Signals(-trace.status).name}; "
+            "the modules that it loaded before are archived"
+        )
     elif trace.status:
-        _warn(f"the program ended with status {trace.status}")
+        _warn(
+            f"the program ended with status {trace.status}; "
+            "the modules that it loaded before are archived"
+        )
     return trace.entries
 
 
@@ -228,18 +237,18 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         type=_module_names,
         default=[],
-        help="a package (or module) with everything below it; may be repeated",
+        help="a package with all its submodules, or a module; may be repeated",
     )
     which.add_argument(
         "--stdlib",
         action="store_true",
-        help="the standard library, frozen modules included, without test, idlelib, "
+        help="the standard library with its frozen modules, but without test, idlelib, "
         "tkinter, turtledemo and ensurepip",
     )
     which.add_argument(
         "--site-packages",
         action="store_true",
-        help="all of this interpreter's or virtual environment's site-packages",
+        help="all modules in site-packages of this interpreter or virtual environment",
     )
     which.add_argument(
         "--path",
@@ -247,72 +256,74 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_directory,
         default=[],
-        help="look for modules in DIR first, as a program does that lies there or has DIR in "
+        help="look for modules in DIR first, as a script in DIR does, or a program with DIR in "
         "PYTHONPATH; may be repeated",
     )
     which.add_argument(
         "--import",
         dest="do_import",
         action="store_true",
-        help="import the modules named in LISTs and by --package, in a process of their own, and "
-        "add what that loads: submodules that are chosen at run time, for one",
+        help="import the modules of the LISTs and of --package in a separate process, and add "
+        "all modules that these imports load, such as submodules that are chosen at run time",
     )
     which.add_argument(
         "--script",
         nargs=argparse.REMAINDER,
         metavar="PROGRAM ...",
-        help="run a program (a script, -m MODULE or -c CODE, with arguments) and add what it "
-        "loads; the last of all options",
+        help="run a program (a script, -m MODULE or -c CODE, with its arguments) and add the "
+        "modules that it loads; must be the last option",
     )
     parser.add_argument(
         "--image",
         action="store_true",
-        help="import the modules of the LISTs and --script as well, and freeze that process into "
-        "ARCHIVE.image, from which `-X cds=ARCHIVE` then starts if all is as it was",
+        help="also import the modules of the LISTs and of --script in a new process, and freeze "
+        "this process into ARCHIVE.image; `-X cds=ARCHIVE` then starts from the image, as long as "
+        "nothing that the image depends on has changed",
     )
     parser.add_argument(
         "--run",
         nargs=argparse.REMAINDER,
         metavar="PROGRAM ...",
-        help="with --image: freeze a program (a script, -m MODULE or -c CODE, with arguments) "
-        "itself, with its stack, for its own later starts; it is stopped before it first looks at "
-        "what differs from run to run, or does what others can see; the last of all options",
+        help="with --image: freeze the running program itself (a script, -m MODULE or -c CODE, "
+        "with its arguments), for later starts of this program; it is stopped before it first "
+        "looks at what differs from run to run, or does what others can see; must be the last "
+        "option",
     )
     parser.add_argument(
         "--with-arguments",
         action="store_true",
-        help="with --run: the program may look at its arguments, and the image is for starts with "
-        "the same ones; without it, the image is for any arguments",
+        help="with --run: the program may look at its arguments, and the image is used only for "
+        "starts with the same arguments; without this option, the image is for any arguments",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="with --image: write no image if imports look at, or change, what differs from run to "
-        "run (the clock, the process id, random bytes, the program's arguments, ...), since "
-        "processes that are restored find what was found then; without it, a report names the "
-        "modules",
+        help="with --image: write no image if imports look at, or change, what differs from run "
+        "to run (the clock, the process id, random bytes, the program's arguments, ...), because "
+        "restored processes keep the old values; without this option, the command only reports "
+        "the modules that do so",
     )
     parser.add_argument(
         "--freshness",
         choices=["mtime", "hash", "unchecked"],
         default="mtime",
-        help="how to tell that a source is still the one archived, as PEP 552 has it: by "
+        help="how a start checks that a source file has not changed, as in PEP 552: by "
         "modification time and size (default), by a hash of its contents, or not at all, which "
-        "is for installations that nobody changes",
+        "is for installations that never change",
     )
     parser.add_argument(
         "--profile",
         metavar="FILE",
         action="append",
         default=[],
-        help="put together what a run with -X cds_profile=FILE wrote to, so that such "
-        "runs have fewer pages of their own; may be repeated",
+        help="group the objects that a run with -X cds_profile=FILE wrote to, so that such "
+        "runs share more pages; may be repeated",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print the report as JSON")
     amount = output.add_mutually_exclusive_group()
     amount.add_argument("-v", "--verbose", action="store_true", help="name every module left out")
-    amount.add_argument("-q", "--quiet", action="store_true", help="no progress, no report")
+    amount.add_argument("-q", "--quiet", action="store_true", help="print no progress, no report")
     return parser
 
 
@@ -325,15 +336,17 @@ def _module_names(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if not tracelist.is_module_name(name):
-            raise argparse.ArgumentTypeError(f"not a module name: {name!r}")
+            raise argparse.ArgumentTypeError(
+                f"not a module name: {name!r}; give names like json.decoder, separated by commas"
+            )
     return names
 
 
 def _directory(text: str) -> str:
-    # site does the same to the entries of PYTHONPATH, and `__file__` begins with it.
+    # `site` makes the entries of PYTHONPATH absolute, too; `__file__` begins with such an entry.
     path = os.path.abspath(text)
     if not os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f"no such directory: {text}")
+        raise argparse.ArgumentTypeError(f"no such directory: {text}; give another DIR")
     return path
 
 
@@ -354,7 +367,7 @@ def _report(summary: Summary, verbose: bool) -> Iterator[str]:
     for section, length in summary.sections.items():
         yield f"  {section:{width}}  {size(length):>10}"
     if summary.shared:
-        yield f"In the standard library's archive already: {count(summary.shared, 'module')}"
+        yield f"Already in the standard library's archive: {count(summary.shared, 'module')}"
     yield from _package_lines(summary.packages, verbose)
     yield from _skipped_lines(summary.skipped, verbose)
     python = sys.orig_argv[0] if sys.orig_argv else "python"

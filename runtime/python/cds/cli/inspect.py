@@ -1,4 +1,4 @@
-"""`python -m cds inspect`: the command line and the screens of cds.inspection."""
+"""`python -m cds inspect`: the command line of cds.inspection, and its reports."""
 
 import argparse
 import json
@@ -27,27 +27,28 @@ EXIT_DAMAGED = 1
 EXIT_TROUBLE = 2
 
 _DESCRIPTION = """\
-Show what is in an archive: what it was made for, its sections and who writes to them,
-packages and modules by size, types of objects, constants that modules share, and
-modules whose source is not what it was; and what is known of the startup image beside it.
+Show what is in an archive: the interpreter that it was made for, its sections and what
+writes to them, packages and modules by size, types of objects, constants that modules
+share, modules whose source has changed, and the startup image beside the archive.
 
-Of a startup image (ARCHIVE.image): its memory, the files that it maps, and what has
-changed since it was made; or why there is none.
+For a startup image (ARCHIVE.image), show its memory, the files that it maps, and what has
+changed since it was taken. If no image could be taken, show the reason.
 
-The file is read and not used: nothing of it runs.
+The file is only read: no code in it runs.
 """
 
 _EPILOG = """\
-A module's size is that of its code, constants and names which no other module uses.
+The size of a module counts its code, and the constants and names that no other module
+uses.
 
 examples:
-  What is in it:
+  The contents of an archive:
     python -m cds inspect app.cds
   The code of a module, with everything that it refers to:
     python -m cds inspect --object json.decoder app.cds
-  The largest ten modules, for a program:
+  The largest ten modules, as JSON:
     python -m cds inspect --json app.cds | jq '.modules | sort_by(-.own_bytes)[:10]'
-  A picture of the file:
+  A map of the file as a picture:
     python -m cds inspect --svg app.svg app.cds
 
 exit status:
@@ -62,7 +63,9 @@ def run(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if is_image(options.archive) and (options.object or options.svg):
-        parser.error("--object and --svg are for archives, and this is a startup image")
+        parser.error(
+            "--object and --svg need an archive, and this is a startup image; name the archive"
+        )
     try:
         if (reason := note(options.archive)) is not None:
             return _show_note(options, reason)
@@ -114,7 +117,9 @@ def _draw(archive: Inspection, path: str) -> Iterator[str]:
         with open(path, "w", encoding="utf-8") as file:
             file.write(draw(archive))
     except OSError as error:
-        raise InspectionError(f"cannot write {path}: {error.strerror}") from error
+        raise InspectionError(
+            f"cannot write {path}: {error.strerror}; give another FILE to --svg"
+        ) from error
     yield f"{path}: drawn"
 
 
@@ -128,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         help="show the code of a module, or the object at an address (0x…), and what it refers to",
     )
     what.add_argument("--json", action="store_true", help="print everything as JSON")
-    what.add_argument("--svg", metavar="FILE", help="draw a map of the archive")
+    what.add_argument("--svg", metavar="FILE", help="draw a map of the archive into FILE")
     parser.add_argument(
         "--top",
         metavar="N",
@@ -141,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=int,
         default=2,
-        help="how deep --object goes (default: 2)",
+        help="how many levels --object shows (default: 2)",
     )
     return parser
 
@@ -164,7 +169,10 @@ def _screen(archive: Inspection, top: int) -> Iterator[str]:
 
     if not archive.is_decoded:
         yield ""
-        yield "Its objects cannot be read: another build of the interpreter has written them."
+        yield (
+            "Its objects cannot be read: another build of the interpreter has written them. "
+            "Inspect it with that build."
+        )
     else:
         yield from _objects(archive, top, style)
     yield from _stale(archive, top, style)
@@ -185,8 +193,8 @@ def _header(archive: Inspection) -> Iterator[tuple[str, str]]:
     yield "  made for", f"Python {version}{options}, build {build}"
     lower = facts.get("standard library archive", "none")
     yield (
-        "  lies over",
-        f"the standard library's archive {lower[:12]}" if archive.is_layer else "nothing",
+        "  lower layer",
+        f"the standard library's archive {lower[:12]}" if archive.is_layer else "none",
     )
     yield "  identity", f"{archive.identity[:12]}, format {archive.format}"
     yield "  address", f"{archive.address:#x}, {size(archive.mapped_bytes)}"
@@ -231,7 +239,7 @@ def _objects(archive: Inspection, top: int, style: Style) -> Iterator[str]:
 
     if archive.shared:
         yield ""
-        yield style("bold", "Constants that save most by being there once")
+        yield style("bold", "Constants that save most because they are stored once")
         rows = [("", "modules", "size", "")]
         for shared in archive.shared[:top]:
             value = "" if shared.value is None else shortened(repr(shared.value), 50)

@@ -1,4 +1,4 @@
-"""`python -m cds merge`: one trace list of several."""
+"""`python -m cds merge`: combine several trace lists into one."""
 
 import argparse
 import contextlib
@@ -14,12 +14,12 @@ EXIT_MERGED = 0
 EXIT_FAILED = 1
 
 _DESCRIPTION = """\
-Unite trace lists, as from the workers of a fleet or the tests of a project: each line
-once, in the order in which the lists have them. `cds dump` puts modules into the archive
-in this order, so name the list of the most frequent program first.
+Combine trace lists, for example of several workers, or of the tests of a project. Each
+line appears once, in the order of the lists. `cds dump` puts modules into the archive in
+this order, so name the list of the most frequent program first.
 
-Comments are left out, but for those that belong to a line: the file of a module, and
-regular expressions.
+Comments are removed, except those that belong to an entry: the file of a module, the
+mark `not imported`, and regular expressions.
 """
 
 _EPILOG = """\
@@ -31,7 +31,7 @@ examples:
 
 exit status:
   0  merged
-  1  a LIST that cannot be read or is none, or OUT that cannot be written
+  1  a LIST cannot be read or is not a trace list, or OUT cannot be written
   2  wrong usage
 """
 
@@ -47,7 +47,11 @@ def run(arguments: Sequence[str]) -> int:
         else:
             _replace(options.output, text)
     except OSError as error:
-        print(f"cds merge: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(
+            f"cds merge: error: {error.filename}: {error.strerror}; "
+            "check the path and its permissions",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     except tracelist.TraceListError as error:
         print(f"cds merge: error: {error}", file=sys.stderr)
@@ -62,18 +66,18 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="OUT",
-        help="write OUT, which may be one of the LISTs, and not standard output",
+        help="write to OUT, which may be one of the LISTs, not to standard output",
     )
     return parser
 
 
 def _replace(path: str, text: str) -> None:
-    """Write a file as a whole or not at all."""
+    """Replace a file atomically: readers see the old contents or the new ones."""
     directory, name = os.path.split(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
     try:
         with open(handle, "w", encoding="utf-8") as file:
-            # As a file that is created: mkstemp() lets nobody else read it.
+            # mkstemp() creates the file with mode 600; give it the mode of an ordinary new file.
             mask = os.umask(0)
             os.umask(mask)
             os.fchmod(file.fileno(), 0o666 & ~mask)

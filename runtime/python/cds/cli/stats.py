@@ -1,4 +1,4 @@
-"""`python -m cds stats`: run a program and say what came from archives."""
+"""`python -m cds stats`: run a program and report what came from archives."""
 
 import argparse
 import os
@@ -16,16 +16,16 @@ _WITH_VALUE = ("--archive", "-o", "--output")
 _WITHOUT_VALUE = ("-h", "--help", "--json")
 
 _DESCRIPTION = """\
-Run a program, and say afterwards what came from archives: modules that did not and why,
-directories that had to be searched, time spent, and memory by section that is in use and
-that was written to.
+Run a program, and report what came from archives: the modules that did not and why, the
+directories that were searched, the time that archives took, and for each section of an
+archive the memory that the program used and the memory that it wrote to.
 
-PROGRAM is what follows `python` otherwise: a script, -m MODULE or -c CODE, with arguments.
+PROGRAM is a script, -m MODULE or -c CODE, with its arguments, as after `python`.
 """
 
 _EPILOG = """\
-The same report comes from `-X cds_stats` (on standard error) and `-X cds_stats=FILE` (as
-JSON if FILE ends with .json).
+The interpreter options `-X cds_stats` (report on standard error) and `-X cds_stats=FILE`
+(JSON if FILE ends with .json) write the same report.
 
 examples:
   python -m cds stats app.py --port 80
@@ -33,7 +33,8 @@ examples:
   python -m cds stats --json --archive app.cds -c 'import pandas'
 
 exit status:
-  that of the program; 125 if it could not be run; 2 for wrong usage
+  the exit status of the program; 125 if there is no report, or OUT cannot be written;
+  2 for wrong usage
 """
 
 
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(own)
     if not program:
-        parser.error("name the PROGRAM to run")
+        parser.error("name the PROGRAM to run: a script, -m MODULE or -c CODE")
     with tempfile.TemporaryDirectory(prefix="cds-stats-") as directory:
         report = os.path.join(directory, "report.json" if options.json else "report.txt")
         command = [sys.executable, *interpreter.options(), "-X", f"cds_stats={report}"]
@@ -54,7 +55,10 @@ def run(arguments: Sequence[str]) -> int:
             with open(report, encoding="utf-8") as file:
                 text = file.read()
         except OSError as error:
-            return _fail(f"the program left no statistics: {error.strerror}")
+            return _fail(
+                f"the program left no report: {error.strerror}; "
+                "a program that ends by os._exit(), exec or a signal writes none"
+            )
     if options.output is None:
         sys.stderr.write(text)
     else:
@@ -62,13 +66,13 @@ def run(arguments: Sequence[str]) -> int:
             with open(options.output, "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            return _fail(f"cannot write {options.output}: {error.strerror}")
-    # As a shell says that a signal ended it.
+            return _fail(f"cannot write {options.output}: {error.strerror}; give another OUT")
+    # If a signal ended the program, the status is the same as in a shell.
     return status if status >= 0 else 128 - status
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Divide the arguments into the command's own and the program's, which has options too."""
+    """Divide the arguments into those of the command and those of the program."""
     index = 0
     while index < len(arguments):
         argument = arguments[index]
@@ -93,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         _EPILOG,
         "%(prog)s [-h] [--archive FILE] [--json] [-o OUT] PROGRAM ...",
     )
-    parser.add_argument("--archive", metavar="FILE", help="run it with -X cds=FILE")
+    parser.add_argument("--archive", metavar="FILE", help="run the program with -X cds=FILE")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="write the report to OUT and not to standard error"
+        "-o", "--output", metavar="OUT", help="write the report to OUT, not to standard error"
     )
     return parser

@@ -1,4 +1,4 @@
-"""`python -m cds verify`: is an archive whole, and are its sources what they were?"""
+"""`python -m cds verify`: check that an archive is intact and up to date."""
 
 import argparse
 import contextlib
@@ -22,50 +22,50 @@ EXIT_TROUBLE = 2
 _SHOWN = 20
 
 _DESCRIPTION = """\
-Check all of an archive: every checksum and every bound, that every reference leads to an
-object of the right type, that the file is yours or root's, that this interpreter would
-take it, and that every module's source is still the one that was dumped.
+Check an archive completely: every checksum and every offset, that every reference leads
+to an object of the right type, that you or root own the file, that this interpreter can
+use it, and that no source file has changed since the dump.
 
-A file is broken if it is not what was written, or this interpreter would not take it. It
-is out of date if something that it was made from has changed: a start takes the modules
-that have not changed from the archive, and does not use the startup image. The command
-that writes the file again is printed.
+A file is broken if its contents are damaged, or if this interpreter cannot use it. A file
+is out of date if something that it was made from has changed. A start still takes the
+modules that have not changed from the archive, but does not use the startup image. The
+report ends with the command that writes the file again.
 
-Directories that have changed are listed as well; modules in them come from the archive as
-before, and are looked for in the ordinary way.
+Changed directories are listed, too. The modules in them still come from the archive, but
+a start searches these directories as it does without an archive.
 
-Of a startup image (ARCHIVE.image), which may be named itself, and is checked with its
-archive otherwise: its description, and whether everything that it depends on is as it was.
+A startup image (ARCHIVE.image) is checked with its archive, or alone if you name it
+instead of ARCHIVE: its description, and whether anything that it depends on has changed.
 """
 
 _EPILOG = """\
 example:
-  Write an archive anew if there is something wrong with it:
+  Write an archive again if it is broken or out of date:
     python -m cds verify -q app.cds || python -m cds dump app.lst app.cds
 
 exit status:
-  0  whole and up to date
-  1  something is broken or out of date, and listed; or there is no startup image where
-     one was named
+  0  intact and up to date
+  1  something is broken or out of date; or ARCHIVE is a note, because no startup image
+     could be taken
   2  wrong usage, or ARCHIVE cannot be read
 """
 
 
 @dataclass
 class _Findings:
-    """What is to be said of a file."""
+    """The results for one file."""
 
     path: str
-    # What was checked, if all is well.
+    # What was checked, for the report on a good file.
     checked: str = ""
     broken: list[str] = field(default_factory=list)
     stale: list[Stale] = field(default_factory=list)
     changed_directories: list[str] = field(default_factory=list)
-    # Files that a startup image depends on.
+    # Changed files that a startup image depends on.
     changed: list[str] = field(default_factory=list)
     # Why there is no startup image.
     note: str | None = None
-    # What writes it again; nothing if that is not known.
+    # The command that writes the file again; empty if unknown.
     command: str = ""
 
     @property
@@ -118,8 +118,8 @@ def _archive(path: str) -> _Findings:
 
 
 def _image(path: str) -> _Findings:
-    found = _Findings(path, ", and all is as it was", note=note(path))
-    # The command that writes the archive takes the image, too.
+    found = _Findings(path, ", and nothing that it depends on has changed", note=note(path))
+    # The command that writes the archive also takes the image.
     with contextlib.suppress(InspectionError):
         archive = archive_path(path)
         if archive is not None:
@@ -157,10 +157,10 @@ def _as_json(found: _Findings, image: _Findings | None) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("verify", _DESCRIPTION, _EPILOG)
     parser.add_argument("archive", metavar="ARCHIVE")
-    parser.add_argument("--json", action="store_true", help="print the lists as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("-v", "--verbose", action="store_true", help="show all of the lists")
-    amount.add_argument("-q", "--quiet", action="store_true", help="say nothing")
+    amount.add_argument("-v", "--verbose", action="store_true", help="do not shorten the lists")
+    amount.add_argument("-q", "--quiet", action="store_true", help="print nothing")
     return parser
 
 
@@ -189,7 +189,7 @@ def _tell(found: _Findings, verbose: bool) -> None:
 
     show("Broken", found.broken)
     show("Out of date", [f"{name}: {reason}: {file}" for name, reason, file in found.stale])
-    show("Changed since it was taken", found.changed)
-    show("Directories that have changed", found.changed_directories)
+    show("Changed since the image was taken", found.changed)
+    show("Changed directories", found.changed_directories)
     if not found.is_good:
         print(f"Write it again: {found.command or 'python -m cds dump --help'}")

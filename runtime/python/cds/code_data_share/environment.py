@@ -1,8 +1,8 @@
-"""`PYCDSMODE`, `PYCDSLIST`, `PYCDSARCHIVE`, `PYCDSVERBOSE`: the variables that code-data-share 0.1.0 reads.
+"""The environment variables of code-data-share 0.1.0.
 
-The interpreter calls `start()` after `site`, if one of these variables is set and may be
-looked at.  Sharing is then under way already: an archive is mapped before the first
-object exists.
+They are `PYCDSMODE`, `PYCDSLIST`, `PYCDSARCHIVE` and `PYCDSVERBOSE`.  If one of them is set and
+not ignored (`-E`, `-I`), the interpreter calls `start()` after `site`.  By then it already uses
+the archive: it maps archives before the first object exists.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from cds.code_data_share import manual
 
 
 def tell(message: str, verbosity: int = 1) -> None:
-    """Say something on stderr to those who have asked for so much."""
+    """Print a message on stderr if the verbosity is high enough."""
     if manual.flags.verbose >= verbosity:
         print(f"[cds] {message}", file=sys.stderr, flush=True)
 
 
 def start() -> None:
-    """Do what the environment asks for."""
+    """Enter the mode that the environment variables set."""
     manual.flags.mode = manual.MANUAL
     _read_verbosity()
     tell("cds.init_from_env", 1)
@@ -37,7 +37,7 @@ def start() -> None:
         return
     if mode == "SHARE" and archive is not None:
         with contextlib.suppress(manual.CDSException):
-            # What is wrong with an archive the interpreter has told already.
+            # The interpreter has already reported what is wrong with the archive.
             share(archive)
         return
     if mode == "TRACE":
@@ -53,7 +53,7 @@ def start() -> None:
 
 
 def trace(class_list: str) -> None:
-    """Append the name of each module that is loaded from source to a list."""
+    """Append the name of each module that is loaded from source to the file `class_list`."""
     manual._set_mode(manual.TRACER)
     file = open(class_list, "a+")
     get_code = _bootstrap_external.SourceLoader.get_code
@@ -68,7 +68,7 @@ def trace(class_list: str) -> None:
 
 
 def share(archive: str) -> None:
-    """Take modules from an archive that `run_dump()` wrote."""
+    """Load modules from an archive that `run_dump()` has written."""
     from _cds_archive import status
 
     path = manual._checked_path("_load_archive", archive)
@@ -98,7 +98,7 @@ def _read_verbosity() -> None:
 
 
 class _Reporter:
-    """A finder that finds nothing, and tells which modules come from an archive."""
+    """A finder that finds nothing, and reports which modules come from an archive."""
 
     def __init__(self, archived: frozenset[str]) -> None:
         self._archived = archived

@@ -1,9 +1,9 @@
-"""The functions of the module `_cds`: archives of one object, and who may do what when.
+"""The functions of the module `_cds`: archives of one object, and the mode of the process.
 
-A process is in one mode at a time, and can use one archive.  It begins as if the
-start-up hook of code-data-share 0.1.0 had run and found nothing in the environment:
-initialized and disabled.  The archive of the standard library, and that of `-X cds=`,
-have nothing to do with this.
+A process is in one mode at a time, and can use one such archive.  The first mode is the one
+that the start-up hook of code-data-share 0.1.0 sets if no variable is set: initialized and
+disabled.  The archive of the standard library and the archive of `-X cds=` are independent of
+this.
 """
 
 from typing import Any, SupportsIndex
@@ -12,20 +12,20 @@ MANUAL = -1
 DISABLED = 0
 TRACER = 1
 DUMPER = 2
-# Set by loading only.
+# Only _load_archive() and share() set this mode.
 SHARER = 3
 
 _SETTABLE = (MANUAL, DISABLED, TRACER, DUMPER)
 
 
 class CDSException(RuntimeError):
-    """What cannot be done now, or not with this archive or object."""
+    """The call is not possible in this mode, or with this archive or object."""
 
     __module__ = "_cds"
 
 
 class _Flags:
-    """The mode and the verbosity, as they are now."""
+    """The current mode and verbosity."""
 
     __slots__ = ("mode", "verbose")
     mode: int
@@ -74,12 +74,12 @@ def _set_verbose(mode: SupportsIndex) -> None:
 
 
 def _get_initialized() -> bool:
-    """Tell whether a mode has been set."""
+    """Return whether a mode has been set."""
     return True
 
 
 def _create_archive(archive: str) -> None:
-    """Begin an archive, empty as yet."""
+    """Create an empty archive, for `_move_in()`."""
     path = _checked_path("_create_archive", archive)
     _enter(DUMPER)
     from _cds_archive import write_object
@@ -92,7 +92,7 @@ def _create_archive(archive: str) -> None:
 
 
 def _move_in(op: object) -> None:
-    """Write an object to the archive: once."""
+    """Write an object to the archive; possible once per archive."""
     if _state.target is None:
         raise CDSException("move in already finished or archive file not opened.")
     from _cds_archive import find_unsuitable, write_object
@@ -126,14 +126,14 @@ def _load_archive(archive: str) -> None:
 
 
 def _get_obj() -> Any:
-    """Return the object of the archive that was loaded."""
+    """Return the object of the loaded archive."""
     if not _state.loaded:
         raise CDSException("No object in heap.")
     return _state.loaded[0]
 
 
 def _enter(mode: int) -> None:
-    """Change the mode, if it may be changed to that."""
+    """Change the mode; raise CDSException if this change is not allowed."""
     allowed = flags.mode == MANUAL or (flags.mode, mode) == (DISABLED, DUMPER)
     if not allowed:
         raise _already_initialized()

@@ -1,1 +1,1 @@
-"""What goes into an archive: modules are found and read, and none is run."""
+"""Finds and reads the modules that go into an archive, and runs none of them."""

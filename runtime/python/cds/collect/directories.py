@@ -1,18 +1,16 @@
-"""The directory index: what each path entry would answer, for the archive.
+"""The directory index of an archive: what FileFinder finds in each path entry.
 
-For every directory recorded here, with the mtime it had, the archive knows its
-importable names and for each the file that FileFinder would find, or None: ask the
-file system.  The promise is this.  As long as a directory's mtime is the recorded
-one,
+For each recorded directory, the index has its mtime and its importable names.  For each
+name, it has the file that FileFinder finds, or None: then the file system must be asked.
+As long as the directory's mtime is the recorded one, the following holds:
 
-- a name that is not listed is not there, and
-- a name's file is what FileFinder finds there; if it is a package's `__init__`,
-  provided that the package's own directory, which is then recorded too, also has
-  its recorded mtime.
+- The directory has no importable name that is not listed.
+- FileFinder finds the listed file.  If the file is a package's `__init__`, the package's
+  own directory is recorded, too, and must also have its recorded mtime.
 
-Whatever can change without touching these mtimes is None: symbolic links, packages
-whose directory is not recorded, directories without `__init__`.  What the mtime cannot
-tell is that another directory with the very same mtime was put in place of this one.
+The file is None if the answer can change without a change of these mtimes: for symbolic
+links, packages whose directory is not recorded, and directories without `__init__`.  One
+change is not noticed: the directory is replaced by another one with the same mtime.
 """
 
 from collections.abc import Iterator
@@ -31,12 +29,12 @@ class DirectoryIndex:
         self._recorded: dict[str, tuple[int, Listing]] = {}
 
     def add(self, path: str) -> None:
-        """Record a directory, unless its listing cannot be relied upon."""
+        """Record a directory, unless its listing is not reliable."""
         listing = self._listings.get(path)
         if listing is None or listing.mtime_ns is None:
             return
-        # The archive's strings are UTF-8.  A name that is not could neither be
-        # written down nor be left out, which would mean that it is absent.
+        # Strings in the archive are UTF-8.  A name that is not UTF-8 cannot be written, and
+        # must not be left out: the index would say that it is absent.
         if _is_utf8(path) and all(map(_is_utf8, importable_names(listing))):
             self._recorded[path] = (listing.mtime_ns, listing)
 

@@ -1,10 +1,10 @@
-"""The rule by which a path entry finder picks a module's file in a directory.
+"""The rule by which a path entry finder chooses a module's file in a directory.
 
-It is importlib.machinery.FileFinder.find_spec() (Lib/importlib/
-_bootstrap_external.py): a package's `__init__` first, then a file of the module's
-name, each with the suffixes of extensions, source and bytecode in this order, and
-lastly a namespace package's portion.  FileFinder itself cannot be asked, because in
-a running interpreter it may answer out of the very archive that is to be replaced.
+It follows importlib.machinery.FileFinder.find_spec() (Lib/importlib/
+_bootstrap_external.py).  The order is: a package's `__init__`, a file with the module's
+name, and last a namespace package's portion.  For files, the suffixes of extensions come
+first, then source, then bytecode.  FileFinder itself cannot be used: in a running
+interpreter, its answer may come from the archive that this dump replaces.
 """
 
 import enum
@@ -19,20 +19,20 @@ SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 
 
 class Answer(enum.Enum):
-    """What a directory may hold under a name, if not a module's file."""
+    """What a directory may have under a name, other than a module's file."""
 
     ABSENT = enum.auto()
-    # A directory without `__init__`: a namespace package, if no later path entry
-    # has a module of that name.
+    # A directory without `__init__`: part of a namespace package, unless a later path
+    # entry has a module with this name.
     PORTION = enum.auto()
     UNCERTAIN = enum.auto()
 
 
 def importable_names(listing: Listing) -> Set[str]:
-    """Return every last component of a module name that might be found here.
+    """Return the last components of all module names that this directory may answer.
 
-    A name need not be an identifier, import_module("foo-bar") finds foo-bar.py,
-    but it cannot have a dot.
+    A component need not be an identifier: import_module("foo-bar") finds foo-bar.py.  It
+    cannot contain a dot.
     """
     names = {
         name for name, kind in listing.kinds.items() if kind is not Kind.FILE and "." not in name
@@ -48,8 +48,8 @@ def importable_names(listing: Listing) -> Set[str]:
 def find(listing: Listing, tail: str) -> str | Answer:
     """Return the file that FileFinder finds for `tail`, relative to the directory.
 
-    What the listing leaves open is looked up in the file system, so the answer is
-    never UNCERTAIN.
+    If the listing does not decide, the file system is asked.  So the answer is never
+    UNCERTAIN.
     """
 
     def kind_of(name: str) -> Kind:
@@ -65,11 +65,11 @@ def find(listing: Listing, tail: str) -> str | Answer:
 def find_certain(
     listing: Listing, tail: str, inner_listing: Callable[[str], Listing | None]
 ) -> str | Answer:
-    """Return what FileFinder finds for `tail` as long as the listings stay true.
+    """Return what FileFinder finds for `tail`, as long as the directories do not change.
 
-    `inner_listing(name)` is the listing of a subdirectory, or None if there is none
-    to rely on.  The answer depends on this listing, and, if it is an `__init__` file,
-    on that of the package's directory.
+    `inner_listing(name)` is the listing of a subdirectory, or None if no reliable listing
+    is known.  The answer depends on `listing`; if it is an `__init__` file, it also depends
+    on the listing of the package's directory.
     """
 
     def kind_of(name: str) -> Kind:
@@ -82,7 +82,7 @@ def find_certain(
     answer = _pick(tail, kind_of)
     in_package = isinstance(answer, str) and "/" in answer
     if listing.kind(tail) is Kind.DIRECTORY and not in_package:
-        # Decided by the *lack* of an `__init__` in the subdirectory.
+        # The answer depends on the *lack* of an `__init__` in the subdirectory.
         return Answer.UNCERTAIN
     return answer
 
@@ -112,5 +112,5 @@ def _kind_in_file_system(path: str) -> Kind:
         return Kind.FILE
     if stat.S_ISDIR(mode):
         return Kind.DIRECTORY
-    # Neither can a module be loaded from it nor can it hold one.
+    # A device, socket or pipe is no module, and contains none.
     return Kind.ABSENT

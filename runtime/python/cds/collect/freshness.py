@@ -1,13 +1,12 @@
-"""Reading a file or directory so that its timestamp vouches for what was read.
+"""Reads a file or directory so that its timestamp identifies what was read.
 
-An archive answers "this is what you would have read" whenever the timestamp is
-still the recorded one.  That is only true if every later change gives another
-timestamp, and a file system stamps changes with a clock that ticks: 1 to 10 ms
-apart on Linux, one or two seconds apart on file systems that store whole seconds.
-A second change within one tick leaves the timestamp as it was.  Git calls this
-the racy index problem (Documentation/technical/racy-git).  The remedy here is to
-begin reading only when the timestamp is older than one tick: whatever happens
-after that is stamped differently.
+An archive replaces reading a file as long as the file has the recorded timestamp.  This
+is correct only if each later change gives another timestamp.  But a file system stamps
+changes with a clock that ticks: every 1 to 10 ms on Linux, every one or two seconds on
+file systems that store whole seconds.  Two changes within one tick have the same
+timestamp.  Git calls this the racy index problem (Documentation/technical/racy-git).
+So reading begins here only when the timestamp is older than one tick: then each later
+change gives another timestamp.
 """
 
 import os
@@ -17,23 +16,23 @@ from collections.abc import Callable
 _SECOND_NS = 1_000_000_000
 # Several ticks of the coarsest kernel clock (CONFIG_HZ=100).
 _TICK_NS = 50_000_000
-# FAT stores even seconds; ext3, HFS+ and old NFS servers whole ones.
+# FAT stores even seconds; ext3, HFS+ and old NFS servers store whole seconds.
 _COARSE_TICK_NS = 2 * _SECOND_NS
 _SETTLE_ATTEMPTS = 10
 
 
 class Unsettled(Exception):
-    """The file kept changing, so no timestamp vouches for its content."""
+    """The file changed during each attempt, so no timestamp identifies its contents."""
 
 
 def observe[T](
     path: str, read: Callable[[os.stat_result], T], *, attempts: int
 ) -> tuple[os.stat_result, T]:
-    """Return the status of `path` and what `read(status)` returned for it.
+    """Return the status of `path`, and the result of `read(status)`.
 
-    No change happened in between, and any later one changes st_mtime_ns.  Raise
-    Unsettled when there was a change during each of the attempts, OSError when
-    `path` has no status.
+    The file has not changed between the two, and each later change changes st_mtime_ns.
+    Raise Unsettled if the file changes during each attempt, and OSError if `path` has no
+    status.
     """
     for _ in range(attempts):
         before = _settled_status(path)
@@ -49,9 +48,9 @@ def _settled_status(path: str) -> os.stat_result:
         mtime_ns = status.st_mtime_ns
         tick_ns = _COARSE_TICK_NS if mtime_ns % _SECOND_NS == 0 else _TICK_NS
         age_ns = time.time_ns() - mtime_ns
-        # A timestamp well in the future was set on purpose; a later change brings
-        # it back to the present, which is a difference.  One slightly in the
-        # future comes from a file server whose clock is ahead.
+        # A timestamp far in the future was set on purpose; a later change sets the present
+        # time, which is different.  A timestamp slightly in the future comes from a file
+        # server whose clock is ahead.
         if not -tick_ns < age_ns < tick_ns:
             return status
         time.sleep((tick_ns - age_ns) / _SECOND_NS)

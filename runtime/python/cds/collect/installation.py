@@ -1,4 +1,4 @@
-"""Where this interpreter's standard library and its installed packages lie."""
+"""The directories of this interpreter's standard library and installed packages."""
 
 import os
 import site
@@ -19,10 +19,9 @@ def stdlib_directory() -> str:
 
 
 def stdlib_extension_directories(path: Sequence[str], listings: Listings) -> Iterator[str]:
-    """Yield the path entries that hold extension modules of the standard library.
+    """Yield the path entries that contain extension modules of the standard library.
 
-    That is lib-dynload in an installation, and a directory below build/ in a build
-    tree.
+    In an installation, this is lib-dynload; in a build tree, a directory below build/.
     """
     for entry in path:
         listing = listings.get(entry)
@@ -36,5 +35,5 @@ def stdlib_extension_directories(path: Sequence[str], listings: Listings) -> Ite
 
 
 def site_directories() -> list[str]:
-    """Return the site-packages directories of this interpreter or its environment."""
+    """Return the site-packages directories of this interpreter or its virtual environment."""
     return [path for path in dict.fromkeys(site.getsitepackages()) if os.path.isdir(path)]

@@ -1,7 +1,7 @@
-"""Directories as they were seen at one moment.
+"""Listings of directories, each read at one moment.
 
-Resolving names and writing the directory index both work on the listings kept
-here, so they cannot disagree about a directory that changes meanwhile.
+The search for modules and the directory index use the same listings.  So they cannot
+disagree about a directory that changes during the dump.
 """
 
 import enum
@@ -15,12 +15,12 @@ _ATTEMPTS = 5
 
 
 class Kind(enum.Enum):
-    """What a directory entry is, as far as the directory's own mtime vouches for it."""
+    """The kind of a directory entry, as far as the directory's mtime guarantees it."""
 
     FILE = enum.auto()
     DIRECTORY = enum.auto()
-    # A symbolic link can change its meaning, and what a device or socket is used
-    # for is nothing to rely on: only the file system knows.
+    # A symbolic link, device, socket or pipe.  The target of a link can change without a change
+    # of the directory, so only the file system knows the answer.
     UNCERTAIN = enum.auto()
     ABSENT = enum.auto()
 
@@ -29,8 +29,8 @@ class Kind(enum.Enum):
 class Listing:
     """The entries of one directory.
 
-    `mtime_ns` is None if the directory could not be read or would not stay still:
-    good enough to look for modules, as FileFinder does, but not to be recorded.
+    `mtime_ns` is None if the directory could not be read, or changed during each attempt.
+    Such a listing is good enough to find modules, but is not recorded in the archive.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Listing:
 
 
 class Listings:
-    """The listings taken so far, each directory read once."""
+    """The listings so far; each directory is read once."""
 
     def __init__(self) -> None:
         self._listings: dict[str, Listing | None] = {}
@@ -57,7 +57,7 @@ class Listings:
 
 
 def join(directory: str, name: str) -> str:
-    """Join as importlib does: no doubled separator, nothing else normalised."""
+    """Join paths as importlib does: avoid a double separator, but normalise nothing else."""
     return f"{directory.rstrip('/')}/{name}"
 
 
@@ -71,7 +71,7 @@ def _take(path: str) -> Listing:
     try:
         return Listing(path, None, _kinds(path))
     except OSError:
-        # FileFinder takes an unreadable directory for an empty one.
+        # FileFinder treats an unreadable directory as an empty one.
         return Listing(path, None, {})
 
 

@@ -1,7 +1,7 @@
 """Compiling regular expressions for an archive.
 
-`re` parses and compiles in Python.  The result, what it passes to `_sre.compile()`,
-follows from the pattern and the flags alone.
+`re` parses and compiles patterns in Python.  The result is the arguments of
+`_sre.compile()`.  They depend only on the pattern and the flags.
 """
 
 import contextlib
@@ -13,15 +13,15 @@ from typing import Any
 
 from cds.collect.tracelist import Pattern
 
-# DEBUG prints, and what LOCALE matches is not known before the match.
+# DEBUG prints, and LOCALE depends on the locale at the time of the match.
 _NOT_ARCHIVED = re.DEBUG | re.LOCALE
 
 
 def compiled(pattern: Pattern) -> tuple[Any, ...] | None:
-    """Return what `_cds_archive.write()` wants of a pattern, or None.
+    """Return a compiled pattern in the form that `_cds_archive.write()` takes, or None.
 
-    There is nothing to archive of a pattern that is wrong or that `re` warns about:
-    each program that compiles it has to hear of it.
+    A pattern with an error or a warning is not archived: each program that compiles it must
+    get the error or the warning.
     """
     if pattern.flags & _NOT_ARCHIVED:
         return None
@@ -46,7 +46,7 @@ def compiled(pattern: Pattern) -> tuple[Any, ...] | None:
 
 @contextlib.contextmanager
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
-    """Give a list of what the compiler passes to `_sre.compile()` meanwhile."""
+    """Collect the arguments that the compiler passes to `_sre.compile()` in the block."""
     calls: list[tuple[Any, ...]] = []
     compiler = re._compiler  # type: ignore[attr-defined]
     sre = compiler._sre

@@ -1,8 +1,8 @@
-"""Finding a module by its name without importing anything.
+"""Finds a module by its name without importing anything.
 
-The order is that of sys.meta_path in a fresh interpreter: built-in, frozen, then
-along the path.  importlib.util.find_spec() would not do: it imports the parents, and
-asks finders that code run at start-up may have put in front.
+The order is the order of sys.meta_path in a new interpreter: built-in modules, frozen
+modules, then the path.  importlib.util.find_spec() is not suitable: it imports the
+parents, and asks finders that start-up code may have added.
 """
 
 import _imp
@@ -26,7 +26,7 @@ _INIT_FILES = frozenset(f"__init__{suffix}" for suffix in SUFFIXES)
 
 
 class Origin(enum.Enum):
-    """What a module is made from; the value is how to say it to people."""
+    """What a module is made from; the value is the text for reports."""
 
     SOURCE = "source file"
     FROZEN = "frozen module"
@@ -39,7 +39,7 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A module: what it is, its `__file__`, and its `__path__` if it is a package."""
+    """A module: its origin, its `__file__`, and its `__path__` if it is a package."""
 
     origin: Origin
     file: str | None = None
@@ -47,10 +47,10 @@ class Found:
 
 
 class Resolver:
-    """Finds modules along a path, and remembers which directories it looked into.
+    """Finds modules along a path, and records the directories that it searches.
 
-    `traced` are the modules whose files a trace list gives.  They matter to the
-    search for their submodules.
+    `traced` are entries of trace lists.  If an entry names the file of a package, its
+    submodules are also searched for in the directory of this file.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Resolver:
         self.searched: dict[str, None] = {}
 
     def find(self, name: str) -> Found | None:
-        """Find a module as an import statement would, were nothing imported yet."""
+        """Find a module as an import statement does if nothing is imported yet."""
         if name not in self._found:
             self._found[name] = self._find(name)
         return self._found[name]
 
     @staticmethod
     def find_traced(file: str) -> Found | None:
-        """Return the module in `file`, as a trace list gives it; None if it is gone."""
+        """Return the module in `file`, which a trace list names; None if the file is gone."""
         if not os.path.isfile(file):
             return None
         directory, basename = os.path.split(file)
@@ -104,7 +104,7 @@ class Resolver:
             yield [directory]
 
     def _search(self, name: str, tail: str, path: Iterable[str]) -> Found | None:
-        """Do as PathFinder does: the first module wins, portions add up."""
+        """Search as PathFinder does: the first module wins, namespace portions are collected."""
         portions: list[str] = []
         for entry in path:
             finder = self._finder(entry)
@@ -128,7 +128,7 @@ class Resolver:
         return Found(Origin.NAMESPACE, locations=tuple(portions)) if portions else None
 
     def _finder(self, entry: object) -> Listing | zipimport.zipimporter | None:
-        # PathFinder passes over entries that are not strings, too.
+        # PathFinder also skips entries that are not strings.
         if not isinstance(entry, str):
             return None
         if entry not in self._finders:
@@ -137,10 +137,10 @@ class Resolver:
 
     def _new_finder(self, entry: str) -> Listing | zipimport.zipimporter | None:
         try:
-            # FileFinder knows how to spell the directory: `__file__` begins with that.
+            # FileFinder normalises the directory; `__file__` begins with the result.
             listing = self._listings.get(FileFinder(entry).path)
         except FileNotFoundError:
-            # A relative entry, and the current directory is gone.
+            # The entry is relative, and the current directory was removed.
             return None
         if listing is not None:
             return listing
@@ -151,7 +151,7 @@ class Resolver:
 
 
 def found_in(listing: Listing, tail: str, file: str) -> Found:
-    """Return the module `tail` whose file FileFinder finds in the directory."""
+    """Return the module `tail`, whose file FileFinder finds in the listed directory."""
     return Found(
         origin_of_file(file),
         join(listing.path, file),
@@ -160,7 +160,7 @@ def found_in(listing: Listing, tail: str, file: str) -> Found:
 
 
 def origin_of_file(file: str) -> Origin:
-    """Tell by its suffix how a file would be loaded."""
+    """Return from the suffix of a file how an import loads it."""
     if file.endswith(tuple(EXTENSION_SUFFIXES)):
         return Origin.EXTENSION
     if file.endswith(tuple(BYTECODE_SUFFIXES)):
@@ -174,7 +174,7 @@ def _frozen_locations(name: str) -> tuple[str, ...] | None:
         return None
     _, _, original_name = _imp.find_frozen(name)  # type: ignore[misc]
     stdlib = getattr(sys, "_stdlib_dir", None)
-    # Only frozen packages that are a stdlib module under its own name have files.
+    # A frozen package has files only if it is a standard library module under its own name.
     if not stdlib or original_name != name:
         return ()
     return (join(stdlib, name.replace(".", "/")),)

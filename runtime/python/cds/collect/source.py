@@ -1,8 +1,9 @@
-"""The code object of a source file, as importing it would make it, and its stamp.
+"""The code object of a source file, as an import creates it, with mtime and size.
 
-This is what importlib's SourceLoader.get_code() does, except that nothing is written
-and that the answer belongs to one state of the file (cds.collect.freshness).  SourceLoader
-itself cannot be asked: it may answer out of the archive that is to be replaced.
+It does the same as importlib's SourceLoader.get_code(), with two differences.  It writes
+no .pyc file, and the result belongs to one state of the source (cds.collect.freshness).
+SourceLoader itself cannot be used: its answer may come from the archive that this dump
+replaces.
 """
 
 import _imp
@@ -14,7 +15,7 @@ from types import CodeType
 
 from cds.collect.freshness import Unsettled, observe
 
-# PEP 552: magic number, flags, then a hash or mtime and size.
+# PEP 552: magic number, flags, and then either a hash, or mtime and size.
 _PYC_HEADER_SIZE = 16
 _HASH_BASED = 0b01
 _CHECK_SOURCE = 0b10
@@ -30,7 +31,7 @@ class SourceCode:
 
 
 class Unusable(Exception):
-    """There is no code to archive; `reason` is general, `detail` about this file."""
+    """A file without code to archive; `reason` names a class, `detail` this case."""
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
         super().__init__(reason if detail is None else f"{reason}: {detail}")
@@ -61,16 +62,16 @@ def _compiled(path: str) -> CodeType:
         where = f" (line {error.lineno})" if error.lineno else ""
         raise Unusable("does not compile", f"{error.msg}{where}") from error
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
-        # What compile() raises for sources that are nested or sized beyond its limits.
+        # compile() raises these for sources that are too large or too deeply nested.
         raise Unusable("does not compile", str(error) or type(error).__name__) from error
 
 
 def _cached_code(path: str, status: os.stat_result) -> CodeType | None:
-    """Return the code in the file's .pyc, or None if import would not use that."""
+    """Return the code in the file's .pyc, or None if an import would not use the .pyc."""
     try:
         pyc = _read(cache_from_source(path))
     except (OSError, NotImplementedError):
-        # No .pyc, or sys.implementation.cache_tag says that there never is one.
+        # There is no .pyc, or sys.implementation.cache_tag is None: then there are no .pyc files.
         return None
     if len(pyc) < _PYC_HEADER_SIZE or pyc[:4] != MAGIC_NUMBER:
         return None
@@ -90,8 +91,8 @@ def _hash_is_current(path: str, pyc_hash: bytes, check_source: bool) -> bool:
     policy = _imp.check_hash_based_pycs
     if policy == "always" or (policy != "never" and check_source):
         return False
-    # Import runs the .pyc's code here, and only as long as that .pyc is there.
-    # Source mtime and size say nothing about it, so it cannot be archived.
+    # An import uses the code of the .pyc, but only while this .pyc exists.  The mtime and
+    # size of the source do not tell whether it does, so the code cannot be archived.
     raise Unusable("has an unchecked .pyc made from another source")
 
 
@@ -103,7 +104,7 @@ def _unmarshalled(data: bytes, path: str) -> CodeType | None:
     if not isinstance(code, CodeType):
         return None
     if code.co_filename != path:
-        # The .pyc was made where the tree lay then; importlib corrects it likewise.
+        # The .pyc was compiled at another place.  importlib corrects the path, too.
         _imp._fix_co_filename(code, path)  # type: ignore[attr-defined]
     return code
 

@@ -1,30 +1,30 @@
 """Trace lists: the names of the modules that programs imported.
 
-A text file in UTF-8, one module name a line.  Blank lines and repeated names mean
-nothing, `#` starts a comment.  A comment that is an absolute path tells which file
-the module came from, and is written where looking along the path would not find
-that file: modules beside a script, editable installs, packages that change their
-`__path__`.
+A trace list is a text file in UTF-8, with one module name per line.  Blank lines and
+repeated names have no effect.  `#` starts a comment.  A comment that is an absolute path
+names the file of the module.  It is written if a search along the path would not find
+this file: for modules beside a script, editable installs, and packages that change
+their `__path__`.
 
     json
     json.decoder
     utils  # /srv/app/utils.py
 
-A comment of `re` may be a regular expression that a program compiled: the flags, and
+After `re`, a comment may be a regular expression that a program compiled: the flags, and
 the pattern as a Python literal.
 
     re  # 32 '[^/]+'
 
-A module whose code a program has run without importing it, as `-m` does, is archived, but
-a startup image must not import it: that would run the program.  A comment says so, before the
-file if there is one.
+The comment `not imported` marks a module that a program has run without an import, as
+`-m` does.  The module is archived, but a startup image must not import it, because the
+import would run the program.  If there is a file, it follows the mark.
 
     json.tool  # not imported
     tool  # not imported /srv/app/tool.py
 
-A component of a name need not be an identifier, since import_module() takes any:
-Django's migrations are called `0001_initial`.  With the file, the name is a label, and
-may be whatever a program called the module when it loaded that file itself.
+A component of a name need not be an identifier, because import_module() accepts any text:
+Django has migrations with names like `0001_initial`.  If there is a file, the name is a
+label: any text that the program used when it loaded the file itself.
 """
 
 import ast
@@ -44,7 +44,7 @@ class Pattern(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One line: a module's name, and what the list gives besides."""
+    """One line: a module's name, and the contents of its comment."""
 
     name: str
     file: str | None
@@ -53,16 +53,16 @@ class Entry(NamedTuple):
 
 
 class TraceListError(ValueError):
-    """A line that is no module name; the text names file and line."""
+    """A line that is not valid in a trace list; the text names the file and the line."""
 
 
 def is_module_name(text: str) -> bool:
-    """Say whether `text` can stand in a list: `a`, `a.b`, `a.0001_b`, `a-b`."""
+    """Return whether `text` is valid as a name in a list: `a`, `a.b`, `a.0001_b`, `a-b`."""
     return _MODULE_NAME.fullmatch(text) is not None
 
 
 def read(path: str) -> list[Entry]:
-    """Read the list at `path`, or on standard input if that is `-`."""
+    """Read the list at `path`, or from standard input if `path` is `-`."""
     if path == "-":
         return parse(sys.stdin.buffer.read(), "<stdin>")
     with open(path, "rb") as file:
@@ -98,7 +98,7 @@ def _parse_line(line: bytes) -> Entry | None:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"byte {line[error.start]:#04x} in column {error.start + 1} is not UTF-8; "
-            "is this a trace list?"
+            "check that this is a trace list"
         ) from None
     name, _, comment = (part.strip() for part in text.partition("#"))
     if not name:
@@ -107,7 +107,7 @@ def _parse_line(line: bytes) -> Entry | None:
     if file.startswith("/"):
         return Entry(name, file, is_imported=file == comment)
     if not is_module_name(name):
-        raise ValueError(f"not a module name: {_shortened(name)}")
+        raise ValueError(f"not a module name: {_shortened(name)}; write one name per line")
     if comment == _NOT_IMPORTED:
         return Entry(name, None, is_imported=False)
     return Entry(name, None, _parse_pattern(comment) if name == "re" else None)
@@ -119,7 +119,7 @@ def _parse_pattern(comment: str) -> Pattern | None:
         pattern = ast.literal_eval(literal)
         return Pattern(int(flags), pattern) if isinstance(pattern, str | bytes) else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        # Somebody's own comment.
+        # An ordinary comment of the author.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Finding out what a program, or an import, loads: by running it in a child process."""
+"""Runs a program, or imports, in a child process, and records what they load."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from cds import interpreter
 from cds.collect import tracelist
 from cds.collect.tracelist import Entry
 
-# Names come by standard input, and what went wrong goes to the descriptor that is given:
-# modules may print what they like.
+# The names come from standard input.  Failures go to a file descriptor of their own, because
+# modules may print anything to the standard streams.
 _IMPORTER = """\
 import importlib, json, os, sys
 failures = int(sys.argv.pop())
@@ -31,7 +31,7 @@ for name in names:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What was loaded, and how the run ended: minus a signal's number if it was killed."""
+    """What was loaded, and the exit status: minus the number of the signal after a kill."""
 
     entries: list[Entry]
     status: int
@@ -39,14 +39,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Imports:
-    """What was loaded, and the modules whose import failed, with the reasons."""
+    """What was loaded, and the modules whose imports failed, with the reasons."""
 
     entries: list[Entry]
     failures: list[tuple[str, str]]
 
 
 def trace_program(arguments: Sequence[str]) -> Trace:
-    """Run the interpreter with these arguments, as a person would, and record what it loads."""
+    """Run the interpreter with these arguments, and record what it loads."""
     with tempfile.TemporaryDirectory(prefix="cds-trace-") as directory:
         listing = os.path.join(directory, "trace.lst")
         status = subprocess.run([*_command(listing), *arguments], check=False).returncode
@@ -54,7 +54,7 @@ def trace_program(arguments: Sequence[str]) -> Trace:
 
 
 def trace_imports(names: Iterable[str], path: Sequence[str]) -> Imports:
-    """Import modules, found along `path` first, and record what that loads."""
+    """Import modules, found along `path` first, and record what the imports load."""
     with tempfile.TemporaryDirectory(prefix="cds-trace-") as directory:
         listing = os.path.join(directory, "trace.lst")
         failures = os.path.join(directory, "failures")
@@ -65,7 +65,7 @@ def trace_imports(names: Iterable[str], path: Sequence[str]) -> Imports:
                 input="\n".join(names),
                 text=True,
                 pass_fds=[descriptor],
-                # What modules print is not this command's output.
+                # The output of modules must not mix with the output of this command.
                 stdout=sys.stderr,
                 check=False,
             )
@@ -82,5 +82,5 @@ def _read(listing: str) -> list[Entry]:
     try:
         return tracelist.read(listing)
     except FileNotFoundError:
-        # It did not even start.
+        # The interpreter has not started.
         return []

@@ -8,19 +8,18 @@ from cds.collect.listing import Listings, join
 from cds.collect.resolve import Found, found_in
 from cds.collect.tracelist import is_module_name
 
-# An `__init__` is its package, under another name.
+# `__init__` is the package itself under another name.
 _NOT_MODULES = frozenset({"__init__", "__pycache__"})
 
 
 def modules_below(
     directory: str, package: str, listings: Listings, *, leave_out: Set[str] = frozenset()
 ) -> Iterator[tuple[str, Found]]:
-    """Yield name and whereabouts of every module that can be imported from below.
+    """Yield the name and place of each module that can be imported from below a directory.
 
-    `directory` is a path entry (`package` is "") or belongs to the `__path__` of
-    `package`.  `leave_out` are names in that directory itself.  Directories without
-    `__init__` are looked into, being namespace packages, if their name is an
-    identifier.
+    `directory` is a path entry (then `package` is ""), or part of the `__path__` of
+    `package`.  `leave_out` are names to skip in `directory` itself.  Directories without
+    `__init__` are namespace packages: they are searched if their name is an identifier.
     """
     return _walk(directory, package, listings, leave_out, frozenset())
 
@@ -38,7 +37,7 @@ def _walk(
     status = os.stat(directory)
     identity = (status.st_dev, status.st_ino)
     if identity in above:
-        # A symbolic link to a directory that contains it.
+        # A symbolic link leads to a directory that contains the link.
         return
     for tail in sorted(importable_names(listing) - _NOT_MODULES - leave_out):
         if not is_module_name(tail):

@@ -1,1 +1,1 @@
-"""Startup images: how one is taken, and what restored processes do."""
+"""Startup images: how an image is taken, and what restored processes do."""

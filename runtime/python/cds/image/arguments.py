@@ -1,6 +1,6 @@
-"""What a program, or `site` before it, does with its arguments: the lists tell.
+"""Watches what a program, or `site` before it, does with the lists of its arguments.
 
-It is imported before `site`, and imports nothing that a start would import later.
+This module is imported before `site`.  It imports nothing that a start imports later.
 """
 
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "sys.argv"
 
-# Methods that do not say what is in a list.
+# Methods that do not depend on the contents of a list.
 _ABOUT_TYPE = (
     "__class_getitem__",
     "__getattribute__",
@@ -26,10 +26,10 @@ _ABOUT_TYPE = (
 
 
 class ArgumentWatch:
-    """What a program does with its arguments.
+    """Watches what a program does with its arguments.
 
-    Its own name is the same in each start.  How many there are is compared, and perhaps what they
-    are; what the interpreter has got is not.
+    The name of the program is the same in each start.  The key compares the number of arguments,
+    and perhaps the arguments.  It does not compare `sys.orig_argv`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ArgumentWatch:
             for name, method in vars(list).items()
             if callable(method) and name not in _ABOUT_TYPE
         ]
-        # Whoever takes the image gives these lists these types, and takes them away.
+        # The library gives the lists these types, and later their old types again.
         self.lists = [
             (sys.argv, watched(note, [*names, "__radd__"])),
             (sys.orig_argv, watched(lambda name, key: look(NAME), [*names, "__radd__"])),
@@ -57,7 +57,7 @@ class ArgumentWatch:
 
 
 def watched(note: "Callable[[str, Any], None]", names: "Iterable[str]") -> type:
-    """Return a class of lists that tell when one of these methods is called."""
+    """Return a class of lists that call `note` when one of these methods is called."""
 
     def telling(name: str) -> "Callable[..., Any]":
         plain = getattr(list, name, None)
@@ -74,14 +74,15 @@ def watched(note: "Callable[[str, Any], None]", names: "Iterable[str]") -> type:
     return type("list", (list,), namespace | {"__slots__": ()})
 
 
-# What a path has behind that of the request, for a look before the program begins: see `point.rs`.
+# Follows the path of the request in a path that reports a look before the program begins
+# (`point.rs`).
 EARLY = ".early."
 
 _early: list[ArgumentWatch] = []
 
 
 def watch_early(request: str) -> ArgumentWatch:
-    """Watch what `site` does with the arguments; what comes then has a watch of its own."""
+    """Watch what `site` does with the arguments; the program gets another watch."""
 
     def look(what: str) -> None:
         variables.look_for((request + EARLY + what).encode("utf-8", "surrogateescape"))
@@ -91,5 +92,5 @@ def watch_early(request: str) -> ArgumentWatch:
 
 
 def end_early() -> ArgumentWatch:
-    """Forget that watch; the caller takes it from the arguments."""
+    """Forget and return this watch; the caller removes it from the lists."""
     return _early.pop()

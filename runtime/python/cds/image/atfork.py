@@ -1,7 +1,7 @@
-"""Which handlers of `os.register_at_fork()` are called when a startup image is taken.
+"""Chooses the handlers of `os.register_at_fork()` that are called when an image is taken.
 
-The process forks then, but no program is to find itself a forked child.  So only those of the
-standard library are called, which make locks and generators new.
+The process forks then, but the program must not notice that it is a forked child.  So only the
+handlers of the standard library are called; they renew locks and random number generators.
 """
 
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     _Handler = Callable[[], object]
 
-# Module, and what is registered there.
+# Modules, and the functions that they register.
 _STANDARD = (
     ("asyncio.events", "on_fork"),
     ("concurrent.futures.thread", "_global_shutdown_lock.acquire"),
@@ -31,8 +31,8 @@ _STANDARD = (
 
 
 def known(handlers: "list[_Handler]") -> "list[_Handler]":
-    """Return those of the standard library, in the same order; the same list if it has no others."""
-    # Somebody may have replaced a function in its module, but not what is registered.
+    """Return the handlers of the standard library in their order; the same list if that is all."""
+    # A program may replace a function in its module, but the old function stays registered.
     functions = {f"{module}.{name}" for module, name in _STANDARD}
     others = [handler for name in _STANDARD if (handler := _find(*name)) is not None]
     chosen = [

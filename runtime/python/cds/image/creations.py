@@ -1,7 +1,7 @@
-"""Files and directories that imports make.
+"""Records files and directories that imports make.
 
-A program that starts anew makes its own, if it does not find what another has made: a temporary
-directory, for one.  A restored process would have that of the image.
+In each plain start, imports make files again if they do not find them: a temporary directory, for
+example.  But restored processes would all use the files of the image.
 """
 
 import os
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-# Audit events about a path that may be made, and which argument that is.
+# Audit events that come before a path is made, and the index of the path in their arguments.
 _EVENTS = {"os.mkdir": 0, "os.symlink": 1, "os.link": 1, "os.rename": 1}
 
 
 class Creations:
-    """What was not there when it was to be made, as far as Python code made it.
+    """Paths that Python code makes, and that did not exist before.
 
-    If this process is observed, that is known from outside, and to look here would be noted.
+    If this process is observed, the observer records such paths.  Then this class does nothing,
+    because its own look at a path would be recorded.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Creations:
         self._is_observed = _is_observed()
 
     def note(self, event: str, arguments: "tuple[Any, ...]") -> None:
-        """Take notice of an audit event, before what it is about is done."""
+        """Record the path of an audit event; the event comes before the action."""
         index = _EVENTS.get(event)
         if event == "open" and arguments[2] & os.O_CREAT:
             index = 0
@@ -39,14 +40,14 @@ class Creations:
 
 
 def _is_observed() -> bool:
-    """Say whether a thread of the parent traces this process."""
+    """Return whether a thread of the parent traces this process."""
     with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         fields = dict(line.partition(":")[::2] for line in file)
     return os.path.exists(f"/proc/{os.getppid()}/task/{fields['TracerPid'].strip()}")
 
 
 def remaining(paths: "Iterable[str]", own: str) -> list[str]:
-    """Return what is there now, but what is below `own`, or is compiled code."""
+    """Return the paths that exist now, without compiled code and without paths below `own`."""
     return sorted(path for path in paths if _counts(path, own) and os.path.lexists(path))
 
 

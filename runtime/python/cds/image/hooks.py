@@ -1,7 +1,7 @@
-"""What packages want to be done around a startup image.
+"""Functions that packages register, for before an image is taken and after a restore.
 
-They say so with functions whose names are those of AWS Lambda SnapStart for Python
-(`snapshot_restore_py`): `cds.register_before_snapshot()`, `cds.register_after_restore()`.
+Packages call `cds.register_before_snapshot()` and `cds.register_after_restore()`.  The names are
+those of AWS Lambda SnapStart for Python (`snapshot_restore_py`).
 """
 
 TYPE_CHECKING = False
@@ -15,12 +15,12 @@ after_restore: "list[_Call]" = []
 
 
 def run_before_snapshot() -> None:
-    """Call what is registered, the last first."""
+    """Call the registered functions; the last one comes first."""
     for func, args, kwargs in reversed(before_snapshot):
         func(*args, **kwargs)
 
 
 def run_after_restore() -> None:
-    """Call what is registered, in that order."""
+    """Call the registered functions in the order of registration."""
     for func, args, kwargs in after_restore:
         func(*args, **kwargs)

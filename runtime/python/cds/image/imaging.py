@@ -1,4 +1,4 @@
-"""Having a startup image taken: by an interpreter that is started for it."""
+"""Starts an interpreter that takes a startup image of itself."""
 
 import marshal
 import os
@@ -16,36 +16,35 @@ from cds.collect.tracelist import Entry
 from cds.image import looks
 from cds.inspection.archive import ask
 
-# What taking an image imports by itself; so even an image of nothing else has an archive.
+# Each image of a list imports these modules.  So its archive is never empty.
 NEEDED = [Entry("linecache", None)]
 
-# How often an interpreter is started at most for one image.
+# The largest number of interpreters that are started, one after the other, for one image.
 _MOST_ROUNDS = 5
 
 
-# The path that the process has as its request, the directory of this package, and looks that do
-# not count.
+# The path of the request, the directory of this package, and the looks that do not count.
 type _Watch = tuple[str, str, list[looks.Excused]]
 
 
 class _UnobservedError(Exception):
-    """A program cannot be watched."""
+    """The system calls of the program cannot be watched."""
 
 
 class Problem(NamedTuple):
-    """What keeps an image from being taken: what a command says, and the reason that is kept."""
+    """Why no image was taken: the message of the command, and the reason for the note."""
 
     message: str
     reason: str
 
 
 def image_path(archive: str) -> str:
-    """Return where the image beside an archive lies."""
+    """Return the path of the image of an archive."""
     return os.fsdecode(ask("image_of", os.fsencode(archive)))
 
 
 def archive_path(image: str) -> str | None:
-    """Return where the archive lies beside an image; None if no image has such a name."""
+    """Return the path of the archive of an image; None if no image has such a name."""
     archive = ask("archive_of", os.fsencode(image))
     return None if archive is None else os.fsdecode(archive)
 
@@ -59,11 +58,12 @@ def take_image(
     tells: bool = False,
     verbose: bool = False,
 ) -> Problem | None:
-    """Take the image of an interpreter with an archive, and with modules imported.
+    """Take the image of an interpreter that uses an archive and has imported modules.
 
-    It is started with the options that this process was started with (not those that variables
-    stand for, which it has as well).  It `tells` what imports looked at that differs from run to
-    run; if it is `strict`, there is no image then.  Return what went wrong, if something did.
+    The interpreter is started with the command line options of this process.  It inherits the
+    environment variables, and so the options that they set.  With `tells`, it reports what
+    imports looked at that differs from run to run.  With `strict`, it then takes no image.
+    Return the problem if no image was taken.
     """
     modules = {entry.name: entry.file for entry in entries if _is_to_be_imported(entry)}
     request = {
@@ -86,13 +86,14 @@ def take_program_image(
     verbose: bool = False,
     seconds: int | None = None,
 ) -> Problem | None:
-    """Take the image of a program, up to the point where it is stopped.
+    """Take the image of a program, at the point where it is stopped.
 
-    `program` are words of a command line: a script, or `-m` or `-c` with what follows, and
-    arguments.  It is stopped before it looks at one, or the image is for these arguments only.  The
-    interpreter is started with these options, or with those of this process, at a
-    terminal that is like that of a recorded run, and may take so many seconds.  Return what went
-    wrong, if something did.
+    `program` is the end of a command line: a script, `-m` with a module, or `-c` with a text, and
+    then the arguments.  With `is_for_any_arguments`, the program is stopped before it looks at an
+    argument; otherwise, the image is for these arguments only.  `options` are the options of the
+    interpreter; None stands for the options of this process.  `terminal` describes the terminal
+    of a recorded run; the program gets a terminal like it.  `seconds` is a time limit.  Return the
+    problem if no image was taken.
     """
     request: dict[str, object] = {
         "is_of_program": True,
@@ -102,7 +103,7 @@ def take_program_image(
 
 
 def list_program(program: Sequence[str]) -> list[str] | Problem:
-    """Return the lines of a trace list for what a program loads until it is stopped."""
+    """Return a trace list, as lines, of what a program loads until it is stopped."""
     request: dict[str, object] = {"is_of_program": True, "is_for_any_arguments": True}
     taking = _Taking(None, request, program)
     problem = taking.take(None)
@@ -110,9 +111,9 @@ def list_program(program: Sequence[str]) -> list[str] | Problem:
 
 
 class _Taking:
-    """An interpreter that takes an image, and another one, as long as it wants that.
+    """The interpreter that takes an image; it can ask for a new interpreter that begins again.
 
-    Without an archive, it lists only what a program loads.
+    Without an archive, the interpreter only lists what a program loads.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class _Taking:
         options: Sequence[str] | None = None,
         terminal: bytes | None = None,
         verbose: bool = False,
-        # What it runs.
+        # The subject of sentences in messages.
         subject: str = "the program",
     ) -> None:
         from _cds_archive import compared_facts
@@ -150,9 +151,12 @@ class _Taking:
 
         options = image_options() if self._options is None else self._options
         if options is None:
-            return _problem("there is none for the options of this process")
+            return _problem(
+                "the options of this process allow no image; leave out options such as -v, -i or "
+                "-X importtime"
+            )
         former = _identity(self._image)
-        # Files without names: there is nothing to remove, should this process be killed.
+        # Files without names: if this process is killed, there is nothing to remove.
         files = tuple(map(os.memfd_create, ("cds_request", "cds_record", "cds_anew")))
         try:
             asked, recorded, left = map(_path_of, files)
@@ -164,7 +168,7 @@ class _Taking:
             try:
                 status, reason = self._run_in_rounds(command, files, watch, seconds)
             except _UnobservedError as error:
-                return _problem(f"the program cannot be watched: {error}")
+                return _problem(f"the program cannot be watched: {error}; allow ptrace(2)")
         finally:
             for descriptor in files:
                 os.close(descriptor)
@@ -174,9 +178,12 @@ class _Taking:
             return _problem(reason or f"{self._subject}: killed by signal {-status}")
         if status > 0:
             reason = reason or f"{self._subject} ended with status {status}"
-            return Problem("the archive is written, but no startup image", reason)
+            return Problem(
+                "no startup image was taken, for the reason above; an archive works without one",
+                reason,
+            )
         if self._archive and _identity(self._image) == former:
-            return _problem(f"{self._subject} ended the process")
+            return _problem(f"{self._subject} ended the process before the image was taken")
         return None
 
     def _watch(self, request: str) -> "_Watch":
@@ -189,11 +196,11 @@ class _Taking:
         watch: "_Watch | None",
         seconds: int | None,
     ) -> tuple[int | None, str]:
-        """Run the command, and again as long as it wants that.
+        """Run the command, and run it again as long as the process asks for that.
 
-        `files` are open, for the request, for what is recorded, and for what a process leaves that
-        wants another one.  Return the status of the last one, or None if they took too long; and
-        why it has not taken the image, as far as it has said so in the place of the request.
+        `files` are open files: for the request, for the record, and for the reason to begin
+        again.  Return the status of the last process, or None after the time limit.  Also return
+        the reason why it took no image; the process writes the reason over the request.
         """
         asked, _, left = files
         request = self._request
@@ -217,7 +224,7 @@ class _Taking:
                 self.lines = reason[1]
                 return 0, ""
             if reason[0] == "made":
-                # What is made again is made each time.
+                # If the next process makes files, too, imports make new files each time.
                 reasons.discard("made")
             elif reason[0] == "failed":
                 left_out = set(reason[1])
@@ -229,7 +236,12 @@ class _Taking:
         told = os.pread(asked, os.fstat(asked).st_size, 0)
         if told != sent:
             return status, told.decode(errors="surrogateescape")
-        return status, "" if looked_at is None else f"it cannot be frozen before this: {looked_at}"
+        return (
+            status,
+            ""
+            if looked_at is None
+            else f"the program was stopped before it could be frozen, at: {looked_at}",
+        )
 
 
 def _problem(reason: str) -> Problem:
@@ -237,24 +249,24 @@ def _problem(reason: str) -> Problem:
 
 
 def note_problem(archive: str, reason: str) -> None:
-    """Leave the reason in the place of the image."""
+    """Write a note with the reason in the place of the image."""
     from _cds_archive import write_image_note
 
     try:
         write_image_note(image_path(archive), f"{reason}\n".encode(errors="surrogateescape"))
     except OSError:
-        # The archive could be written there a moment ago; the reason was told, if anybody listens.
+        # The command has already printed the reason.
         pass
 
 
 def _is_part(name: str, packages: set[str]) -> bool:
-    """Say whether a module is one of these, or in one of these packages."""
+    """Return whether a module is one of `packages`, or is inside one of them."""
     parts = name.split(".")
     return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
 
 
 def _path_of(descriptor: int) -> str:
-    """Return a name by which another process of this user can open an open file."""
+    """Return a path by which another process of this user can open an open file."""
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
@@ -273,10 +285,10 @@ def _empty(*descriptors: int) -> None:
 
 
 def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
-    """Read what the process that did the imports has left, if it wants another to do them.
+    """Return the reason of the process if it asks for a new process that begins again.
 
-    These are modules that have failed, and are not to be imported; or files that were made, which
-    the other may find, or that have changed.
+    The reason has a name and a list: modules that failed and must be left out, files that were
+    made, files that have changed, or the lines of a trace list.
     """
     with open(left, "rb", closefd=False) as file:
         data = file.read()
@@ -287,7 +299,7 @@ def _reason_to_begin_anew(left: int) -> tuple[str, list[str]] | None:
 
 
 def _is_to_be_imported(entry: Entry) -> bool:
-    # To import __main__.py of a package would be to run it.
+    # An import of the __main__.py of a package would run the package as a program.
     is_program = entry.name.endswith(".__main__")
     return entry.is_imported and entry.pattern is None and not is_program
 
@@ -300,15 +312,16 @@ def _run(
     watch: "_Watch | None",
     verbose: bool,
 ) -> tuple[int | None, str | None]:
-    """Run an interpreter, recording what it looks at if that is possible.
+    """Run an interpreter, and record what it looks at if that is possible.
 
-    Return its status, or None if it took too long; and what a program has looked at before it
-    could be frozen.  What modules print is not this command's output.
+    Return its status, or None after the time limit.  Also return what a program was stopped at,
+    if it could not be frozen before.  The output of modules goes to standard error, because it
+    must not mix with the output of this command.
     """
     from _cds_archive import run_observed
 
-    # Not what locale coercion or a program have made of it: as a start gets it that is to be
-    # from the image.
+    # The original environment, without the changes of locale coercion or of a program: starts
+    # that use the image get the same.
     variables = interpreter.environment()
     try:
         texts = [b"%b=%b" % item for item in variables.items()]
@@ -320,9 +333,12 @@ def _run(
         if watch is not None:
             raise _UnobservedError(str(error)) from error
         if verbose:
-            told = "only what imports look at from Python, and all variables, will be compared"
-            print(f"cds dump: note: {told} at each start: {error}", file=sys.stderr)
-    # Imports that ask for a terminal are to find the one that there is.
+            told = (
+                "system calls are not watched, so each start compares all variables, "
+                "but only the files that Python code looked at"
+            )
+            print(f"cds dump: note: {told}: {error}", file=sys.stderr)
+    # Imports that ask for a terminal must find the terminal of this process.
     stdin = None if os.isatty(0) else subprocess.DEVNULL
     try:
         process = subprocess.run(
@@ -340,7 +356,7 @@ def _run(
 
 
 def _stop_ignoring_signals() -> None:
-    """Ignore no signal, though this process may (nohup, a shell's `&`)."""
+    """Set ignored signals to their default action: nohup and `&` in shells ignore some."""
     for number in signal.valid_signals():
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Doing the imports that a startup image is to have, in a world of their own."""
+"""Does the imports of a list in a separate process, for a startup image."""
 
 import gc
 import os
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Imports(preparing.Preparation):
-    """The imports that a request names, done in a world of their own."""
+    """The imports that a request names, and the preparation of their process for the image."""
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
         self._creations = creations.Creations()
         self._is_audited = False
         super().__init__(request, wanted)
-        # `-c` needs it for its tracebacks, and `-i` more.
+        # `-c` needs the module for its tracebacks, and `-i` needs it, too.
         __import__("linecache")
         sys.path[:0] = wanted["path"]
         self._makers: dict[str, str] = {}
@@ -51,17 +51,17 @@ class Imports(preparing.Preparation):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            # The program that was traced may have tried it, too.
+            # The import may also have failed in the traced program.
             self._failed.append(name)
             if self._wanted["verbose"]:
                 _tell_failure(name, error)
         self._note_makers(f"{name} was imported")
 
     def _import_found(self, name: str, origin: str | None) -> None:
-        """Import a module, if it comes from the file that it should come from."""
+        """Import a module, if the search finds the file that the list names."""
         if name not in sys.modules:
             spec = self._find(name)
-            # What lies beside a script is found by the script only.
+            # Only the script itself finds the modules in its directory.
             if spec is not None and origin in (None, spec.origin):
                 __import__(name)
 
@@ -71,7 +71,7 @@ class Imports(preparing.Preparation):
         if parent:
             __import__(parent)
         path = sys.modules[parent].__path__ if parent else None
-        # No import has searched for it so far.
+        # The import itself searches later; this search must not be recorded.
         self._archive.ignore_searches(True)
         try:
             specs = (finder.find_spec(name, path) for finder in sys.meta_path)
@@ -91,7 +91,7 @@ class Imports(preparing.Preparation):
         return super().is_restorable() and not (self._failed or self._is_audited)
 
     def _left(self) -> list[str]:
-        things = self._note_makers("a start was warmed up")
+        things = self._note_makers("the warm-up ran")
         return [f"{thing}, since {self._makers[thing]}" for thing in things]
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
@@ -107,7 +107,7 @@ class Imports(preparing.Preparation):
             observation.problem = self._what_was_made(record.made)
         if observation.problem is None:
             observation.problem = self._what_was_looked_at(observation.reported)
-        # A program could have others beside it.
+        # The program's directory must not have modules with these names.
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
         self._compare(observation, record)
         places = {os.path.abspath(path) for path in sys.path}
@@ -121,28 +121,32 @@ class Imports(preparing.Preparation):
         gc.collect()
 
     def _what_failed(self) -> str:
-        """Have the image taken anew without modules that cannot be imported.
+        """Ask for a new process that does the imports without the modules that have failed.
 
-        What they have done before they failed would be done again when the program imports them.
+        The image must not contain what these modules did before they failed: they do it again
+        when the program imports them.
         """
         if self._begin_anew("failed", self._failed):
             return ""
-        return f"imports fail each time: {', '.join(self._failed)}"
+        return f"imports fail each time: {', '.join(self._failed)}; leave them out of the LIST"
 
     def _what_was_made(self, paths: set[str]) -> str | None:
-        """Have the image taken anew if imports have made files: they may be there for good now."""
+        """Ask for a new process if imports have made files: that process may find the files."""
         made = creations.remaining(paths | self._creations.paths, os.path.dirname(self._request))
         if not made:
             return None
         if self._begin_anew("made", made):
             return ""
-        return f"imports make files or directories each time: {', '.join(made)}"
+        return (
+            f"imports make files or directories each time: {', '.join(made)}; "
+            "leave out the modules that do so"
+        )
 
     def _what_was_looked_at(self, report: list[str]) -> str | None:
-        """Tell what imports looked at that differs from run to run."""
+        """Report what imports looked at that differs from run to run."""
         if self._wanted["tells"] and report:
             told = "imports looked at, or changed, what differs from run to run"
-            print(f"cds: {told}; programs that are restored keep what was found:", file=sys.stderr)
+            print(f"cds: {told}; restored processes keep what was found:", file=sys.stderr)
             for text in report:
                 print(f"  {text}", file=sys.stderr)
         if not (report and self._wanted["strict"]):

@@ -1,8 +1,8 @@
-"""What imports look at that differs from run to run, and what they do that others can see.
+"""Looks: imports read what differs from run to run, or do what others can see.
 
-A process that is restored finds what was found when the image was taken.  What the image's key
-compares is no such look (`looks.rs` has the system calls), nor what `_CATALOGUE` says to be
-renewed, or not to be kept.
+A restored process has the values from the time when the image was taken.  A look does not count
+if the key of the image compares the value (`looks.rs` has the system calls), or if `_CATALOGUE`
+says that the value is renewed or not kept.
 """
 
 import _imp
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
     from typing import Any
 
-# What was looked at, the file of the function that did it, and those of the modules that were being
-# imported, the innermost first.
+# What was looked at, the file of the function that looked, and the files of the modules that were
+# being imported, the innermost module first.
 Look = tuple[str, str, tuple[str, ...]]
 
-# What may be looked at, the file of the module that may do so, and what is compared instead, if
-# anything is (`excused()`).
+# What may be looked at, the file of the module that may look, and the name of what is compared
+# instead; empty if nothing is compared (`excused()`).
 Excused = tuple[str, str, str]
 
 _PATH = "sys.path[0]"
@@ -36,60 +36,60 @@ _NETWORK = "the network"
 _OUTPUT = "the standard output"
 _ERRORS = "the standard error stream"
 _RANDOM = "random bytes"
-# From a generator that all modules share.
+# Numbers of the generator that all modules share.
 NUMBERS = "random numbers"
 _STREAM = "the kind of a standard stream"
 _PROCESS = "the process id"
 _SYSTEM = "the name of the system or the host"
 YEAR = "the year"
-# In the place of a file of what comes before all imports.
+# Stands for a file, for code that runs before all imports.
 BEFORE = "sitecustomize or a .pth file"
 _OF_SYSTEM = ", which tells of the system"
 _NAMESPACE = f"/proc/self/ns/pid{_OF_SYSTEM}"
 _MEMORY = f"/proc/meminfo{_OF_SYSTEM}"
 _PROCESSORS = f"/proc/stat{_OF_SYSTEM}"
 
-# Modules, or all of a package (`.*`), what they look at when they are imported, and what becomes of it
-# in a restored process.  With `()` behind it, it is the functions of a module, whoever calls them.
+# Keys: a module, or all of a package (`.*`), and what it looks at when it is imported.  With `()`,
+# functions of a module, also if other code calls them.  Values: why the look does not count.
 _CATALOGUE = {
-    # As the secret of Python's hashes, it is the same in all processes of an image.
+    # Like the secret of Python's hashes, it is the same in all processes of an image.
     ("lxml.etree()", _RANDOM): "the secret of libxml2's hashes",
     # Renewed: `startup.resumed()`.
-    ("bson.objectid", _PROCESS): "the process whose random bytes they are",
-    ("bson.objectid", _RANDOM): "what tells the ids of processes apart, and where they begin",
-    ("dateutil.parser._parser", _CLOCK): "the year of dates that have none",
-    ("filelock.*", _PROCESS): "it knows a forked child by it",
-    ("filelock._core._fork", _NAMESPACE): "it knows a forked child by it",
-    ("filelock._core._fork()", _PROCESS): "it knows a forked child by it",
-    ("fsspec.*", _PROCESS): "classes of file systems know a forked child by it",
-    ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator that has no seed",
-    ("flake8.main.application()", _CLOCK): "statistics tell the time since then",
-    ("hypothesis.internal.observability", _CLOCK): "records tell the time since then",
-    ("logging", _CLOCK): "records tell the time since then",
-    ("loguru._logger", _CLOCK): "records tell the time since then",
-    ("multiprocessing.heap", _PROCESS): "it knows a forked child by it",
+    ("bson.objectid", _PROCESS): "the process to which the random bytes belong",
+    ("bson.objectid", _RANDOM): "distinguishes the ids of processes; the start of the counter",
+    ("dateutil.parser._parser", _CLOCK): "the year for dates without one",
+    ("filelock.*", _PROCESS): "detects a forked child",
+    ("filelock._core._fork", _NAMESPACE): "detects a forked child",
+    ("filelock._core._fork()", _PROCESS): "detects a forked child",
+    ("fsspec.*", _PROCESS): "classes of file systems detect a forked child",
+    ("hypothesis.internal.conjecture.engine", _RANDOM): "a generator without a seed",
+    ("flake8.main.application()", _CLOCK): "statistics contain the time since then",
+    ("hypothesis.internal.observability", _CLOCK): "records contain the time since then",
+    ("logging", _CLOCK): "records contain the time since then",
+    ("loguru._logger", _CLOCK): "records contain the time since then",
+    ("multiprocessing.heap", _PROCESS): "detects a forked child",
     ("billiard.process", _RANDOM): "the authentication key",
-    ("multiprocessing.process", _PROCESS): "the child after a fork renews it",
+    ("multiprocessing.process", _PROCESS): "the child renews it after a fork",
     ("multiprocessing.process", _RANDOM): "the authentication key",
-    ("multiprocessing.util", _LIMITS): "how many files may be open",
-    ("numpy.random", _RANDOM): "the seed of the generator that all share",
-    ("numpy.random._pickle", _RANDOM): "a generator that has no state",
+    ("multiprocessing.util", _LIMITS): "the limit of open files",
+    ("numpy.random", _RANDOM): "the seed of the shared generator",
+    ("numpy.random._pickle", _RANDOM): "a generator without state",
     ("pymongo.pool_options", _SYSTEM): "the release of the kernel",
-    ("random", _RANDOM): "the seed of the generator that all share",
-    ("rich.style", NUMBERS): "ids of links, which tell them apart within a process",
+    ("random", _RANDOM): "the seed of the shared generator",
+    ("rich.style", NUMBERS): "ids of links, which must differ only within a process",
     ("pip._vendor.rich.style", NUMBERS): "the same",
-    ("structlog.stdlib", _CLOCK): "a record of which the names of its parts are used",
-    ("structlog.stdlib", _PROCESS): "a record of which the names of its parts are used",
+    ("structlog.stdlib", _CLOCK): "a record; only the names of its attributes are used",
+    ("structlog.stdlib", _PROCESS): "a record; only the names of its attributes are used",
     ("threading", _PROCESS): "the id of the main thread",
-    ("s3fs.core", _PROCESS): "its class of file systems knows a forked child by it",
-    ("secrets", _RANDOM): "a generator that has no state",
-    ("sqlfluff.core.helpers.identity", _RANDOM): "what tells keys of processes apart",
+    ("s3fs.core", _PROCESS): "its class of file systems detects a forked child",
+    ("secrets", _RANDOM): "a generator without state",
+    ("sqlfluff.core.helpers.identity", _RANDOM): "distinguishes the keys of processes",
     ("ssl", _PROCESS): "OpenSSL's generator gets more random bytes",
     ("ssl", _RANDOM): "OpenSSL's generator gets more random bytes",
-    ("urllib3.util.connection", _NETWORK): "whether there is IPv6",
-    ("psutil", _PROCESSORS): "what it has used of the processors by then",
-    # Only the name of the system, which is Linux, or that of the processor's kind; `platform`
-    # forgets the rest.
+    ("urllib3.util.connection", _NETWORK): "whether IPv6 is available",
+    ("psutil", _PROCESSORS): "the processor times so far",
+    # Only the name of the system, which is Linux, or the kind of processor; `platform` forgets
+    # the rest.
     ("aiohttp.helpers", _SYSTEM): "",
     ("hypothesis.internal.compat", _SYSTEM): "",
     ("numpy", _SYSTEM): "",
@@ -99,24 +99,24 @@ _CATALOGUE = {
     ("sqlalchemy.util.compat", _SYSTEM): "",
     ("truststore._api", _SYSTEM): "",
     ("uuid", _SYSTEM): "",
-    # Of it is only kept what is compared instead: `_FACTS`.
-    ("IPython.core.tips", _CLOCK): "how old things are, in years",
-    ("distributed.system", _MEMORY): "how much there is",
+    # The module keeps only what is compared instead: `_FACTS`.
+    ("IPython.core.tips", _CLOCK): "ages, in years",
+    ("distributed.system", _MEMORY): "the amount of memory",
     # Not kept, or it follows from what is compared.
-    ("dask.system", _PROCESS): "how many processors may be used",
-    ("dask.system", f"/proc/self/stat{_OF_SYSTEM}"): "when the process was started",
+    ("dask.system", _PROCESS): "the number of usable processors",
+    ("dask.system", f"/proc/self/stat{_OF_SYSTEM}"): "the start time of the process",
     ("pandas._libs.tslibs", _CLOCK): "names of time zones: TZ and its files are compared",
     ("psutil._pslinux", _PROCESS): "whether the kernel has certain files",
-    ("psutil._pslinux", f"/proc/self/io{_OF_SYSTEM}"): "whether it is there",
-    ("psutil._pslinux", f"/proc/self/smaps{_OF_SYSTEM}"): "whether it is there",
-    ("psutil._pslinux", f"/proc/self/smaps_rollup{_OF_SYSTEM}"): "whether it is there",
-    ("psutil._pslinux", _PROCESSORS): "how many numbers it has: the kernel is compared",
-    ("hashlib", _PROCESS): "OpenSSL's generator is not used by it",
-    ("hashlib", _RANDOM): "OpenSSL's generator is not used by it",
+    ("psutil._pslinux", f"/proc/self/io{_OF_SYSTEM}"): "whether the file exists",
+    ("psutil._pslinux", f"/proc/self/smaps{_OF_SYSTEM}"): "whether the file exists",
+    ("psutil._pslinux", f"/proc/self/smaps_rollup{_OF_SYSTEM}"): "whether the file exists",
+    ("psutil._pslinux", _PROCESSORS): "the number of columns: the kernel is compared",
+    ("hashlib", _PROCESS): "hashlib does not use OpenSSL's generator",
+    ("hashlib", _RANDOM): "hashlib does not use OpenSSL's generator",
 }
 
 
-# What is compared where a module has looked at something: names of `facts.rs`.
+# What the key compares if a module has looked at something: names in `facts.rs`.
 _FACTS = {
     ("IPython.core.tips", _CLOCK): YEAR,
     ("distributed.system", _MEMORY): "the amount of memory",
@@ -126,8 +126,8 @@ _FACTS = {
 def of_record(items: "Iterable[bytes]") -> "set[Look]":
     """Return the looks that the observer has recorded.
 
-    Each has three lines: what it was, the files of functions that looked, and those of modules.
-    What this package does is no look.
+    Each item has three lines: what was looked at, the files of functions, and the files of
+    modules.  Looks of this package itself are left out.
     """
     own = os.path.join(os.path.dirname(cds.__file__), "")
     looks = set()
@@ -140,11 +140,11 @@ def of_record(items: "Iterable[bytes]") -> "set[Look]":
 
 
 def excused(directories: "Iterable[str]") -> "list[Excused]":
-    """Return the looks of the catalogue, each with a file that such a module may be.
+    """Return the looks of the catalogue, each with a possible file of the module.
 
-    Of a package it is the directory, with a slash behind it, and of functions the file with `()`
-    behind it.  The modules are those of the standard library, or lie in one of these directories: a
-    program may have others of the same name.
+    For a package, the file is the directory with a slash at the end.  For functions, it has `()`
+    at the end.  The modules must be in the standard library or in one of `directories`: a program
+    may have other modules with the same names.
     """
     places = [os.path.dirname(os.__file__), *directories]
     return [
@@ -157,7 +157,7 @@ def excused(directories: "Iterable[str]") -> "list[Excused]":
 
 
 def _parted(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the module or package that a name of the catalogue has, and how its files end."""
+    """Return the module or package of a name in the catalogue, and the ends of its files."""
     if name.endswith(".*"):
         return name.removesuffix(".*"), ("/",)
     if name.endswith("()"):
@@ -167,10 +167,10 @@ def _parted(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def excuse(what: str, file: str, excused: "Mapping[tuple[str, str], str]") -> str | None:
-    """Return what is compared instead where a module, by its file, looks at something.
+    """Return what is compared instead if the module with this file looks at something.
 
-    It is nothing for a look that is harmless, and None if there is no such entry. `Watch` in watch.rs
-    does the same.
+    The result is empty if the look is harmless, and None if the catalogue has no entry for it.
+    `Watch` in watch.rs does the same.
     """
     found = excused.get((what, file))
     directory = os.path.dirname(file)
@@ -181,12 +181,12 @@ def excuse(what: str, file: str, excused: "Mapping[tuple[str, str], str]") -> st
 
 
 class Watch:
-    """Looks that need no system call."""
+    """Records looks that need no system call."""
 
     def __init__(self) -> None:
         self.looks: set[Look] = set()
         note = self._note
-        # Whoever takes the image gives these lists these types, and takes them away.
+        # The library gives the lists these types, and later their old types again.
         self.lists = [
             (sys.argv, arguments.watched(lambda name, key: note(arguments.NAME), _READING)),
             (
@@ -199,7 +199,7 @@ class Watch:
 
         class Program(type(self._program)):  # type: ignore[misc]
             def __getattribute__(self, name: str) -> "Any":
-                # The import statement asks for it.
+                # The import statement itself reads `__spec__`.
                 if name != "__spec__":
                     note(_PROGRAM)
                 return super().__getattribute__(name)
@@ -207,7 +207,7 @@ class Watch:
         Program.__name__ = Program.__qualname__ = "module"
         self._program.__class__ = Program
 
-        # What is written may stay in their buffers.
+        # Text may stay in the buffers of the streams, so that there is no system call.
         self._streams = [
             (stream, what)
             for stream, what in ((sys.stdout, _OUTPUT), (sys.stderr, _ERRORS))
@@ -218,12 +218,12 @@ class Watch:
         self._stream_watch = StreamWatch(note)
 
     def end(self) -> None:
-        """Watch `__main__` and the streams no longer."""
+        """Stop watching `__main__` and the streams."""
         self._stream_watch.end()
         self._program.__class__ = self._program_type
         for stream, _ in self._streams:
             vars(stream).pop("write", None)
-        # Nothing is to hold them when the image is taken.
+        # This object must not hold references to them when the image is taken.
         del self._program, self._streams, self._stream_watch
 
     def _telling(self, plain: "Callable[[str], int]", what: str) -> "Callable[[str], int]":
@@ -234,7 +234,7 @@ class Watch:
         return write
 
     def _path_used(self, name: str, key: "Any") -> None:
-        # The directory of the program is put before all that imports have put there.
+        # A restored process inserts the directory of the program before all other entries.
         if isinstance(key, slice) or key in (0, -len(sys.path)):
             self._note(_PATH)
 
@@ -245,7 +245,7 @@ class Watch:
 
 
 class StreamWatch:
-    """Whether a program asks of what kind the standard streams are: they know without a call."""
+    """Watches whether a program asks for the kind of a standard stream, without a system call."""
 
     def __init__(self, look: "Callable[[str], None]") -> None:
         def telling(plain: "Callable[..., Any]") -> "Callable[..., Any]":
@@ -299,7 +299,7 @@ def modules_being_imported() -> tuple[str, ...]:
 
 
 class Counting:
-    """What counts of the looks of imports."""
+    """The looks of imports that count."""
 
     def __init__(
         self, looks: set[Look], excused: "Iterable[Excused]", compared: "Container[str]"
@@ -307,7 +307,7 @@ class Counting:
         excuses = {(what, file): fact for what, file, fact in excused}
         # Modules, and what they have looked at.
         self.found: dict[str, set[str]] = {}
-        # What of it is compared (`facts.rs`).
+        # Looks whose values are compared (`facts.rs`).
         self.facts: set[str] = set()
         names: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
@@ -320,10 +320,10 @@ class Counting:
             if fact is not None:
                 self.facts.update([fact] if fact else [])
             else:
-                # A line of a `.pth` file is code by itself, as what a module gives to `exec()`.
+                # The file of code in a `.pth` file, or in a call of `exec()`, begins with `<`.
                 file = next((file for file in files if file[0] != "<"), BEFORE)
                 self.found.setdefault(names.get(file, file), set()).add(what)
 
     def report(self) -> list[str]:
-        """Return a text for each module that has looked at something."""
+        """Return one text per module that has looked at something."""
         return [f"{name}: {', '.join(sorted(self.found[name]))}" for name in sorted(self.found)]

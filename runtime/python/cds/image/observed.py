@@ -1,7 +1,7 @@
-"""What the imports of a startup image have looked at: what its key compares.
+"""Reads the record of what imports have looked at, and decides what the image's key compares.
 
-The process that imports is watched from outside (`_cds_archive.run_observed()`), for C code
-opens files and reads variables, too.
+The process that imports is observed from outside (`_cds_archive.run_observed()`), because C code
+also opens files and reads variables.
 """
 
 import os
@@ -15,22 +15,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-# A path, its kind (`Stamp` in key.rs), when it was modified and when its status was changed, its
-# inode and its size, as far as the kind has them.
+# A path, its kind (`Stamp` in key.rs), the times of modification and of status change, the inode
+# and the size.  Numbers that the kind does not use are zero.
 Looked = tuple[bytes, str, int, int, int, int]
 
-# They tell of the kernel and its devices, not of files.
+# These directories contain data of the kernel and devices, not ordinary files.
 _NO_FILES = ("/proc", "/sys", "/dev")
 _NOTHING: "Mapping[str, Iterable[str]]" = {}
 
-# What a path has behind that of the request, by which the end of the imports is told; and that a
-# program has asked how many arguments it has.
+# An entry of a record: its kind (`entries.rs`) and its text.
+Entry = tuple[str, bytes]
+
+# Each start repeats what the interpreter does before `site`, so these entries do not count then.
+_REPEATED = (
+    "status",
+    "signals",
+    "made",
+    "terminal",
+    "terminal size",
+    "terminal modes",
+    "directory",
+    "relative",
+    "fact",
+    "look",
+)
+
+# Suffixes of the path of the request.  A look at the path with a suffix tells the observer that
+# the imports have ended, or that the program has asked for the number of its arguments.
 _END = ".imported"
 COUNT = ".count"
-# And that it has looked at one.
+# The program has looked at an argument.
 ARGUMENTS = ".arguments"
 
-# There it says how many processors there are.
+# Files that contain the number of processors.
 _ABOUT_PROCESSORS = (
     b"/proc/cpuinfo",
     b"/proc/stat",
@@ -42,7 +59,7 @@ _ABOUT_PROCESSORS = (
 class Record:
     """What the imports have looked at.
 
-    There is none where processes cannot be watched: then all counts that might.
+    If processes cannot be observed, the record is empty.  The first values then assume the most.
     """
 
     def __init__(self) -> None:
@@ -50,122 +67,108 @@ class Record:
         # Directories that the path finder has listed.
         self.searched: set[str] = set()
         self.looked_at: set[str] = set()
-        # Of these more counts than what kind they are.
+        # Directories whose status is compared, not only whether they are directories.
         self.asked_for_status: set[str] = set()
-        # What was not there before, and may have been made.
+        # Paths that did not exist before, and may have been made.
         self.made: set[str] = set()
         self.variables: set[bytes] = set()
-        # Those that C code has asked for during the imports; none if not all of that was seen.
+        # Variables that C code has asked for during the imports; None if some looks were not seen.
         self.variables_of_libraries: set[bytes] | None = None
-        # What C code has changed of them: kinds and texts of `breakpoints.rs`.
-        self.changed_variables: list[tuple[bytes, bytes]] = []
-        # Whether TZ was changed, and `time.tzset()` was not called since.
+        # Changes of variables by C code: kinds and texts of `entries.rs`.
+        self.changed_variables: list[Entry] = []
+        # Whether TZ was changed, and `time.tzset()` was not called after that.
         self.keeps_time_zone = False
-        # Whether C code or another program may have looked at all of them, and whether that was not
-        # seen.
+        # Whether C code or another program may have looked at all variables.
         self.walks_environment = True
+        # Whether looks at variables may have been missed.
         self.is_blind = True
         self.counts_processors = True
-        # Whether there is one.
+        # Whether the process was observed.
         self.is_traced = False
-        # What differs from run to run, or can be seen by others.
+        # Looks at what differs from run to run, and actions that others can see.
         self.looks: set[looks.Look] = set()
-        # What the program was stopped at, and whether it has asked how many arguments it has.
+        # What the program was stopped at.
         self.ended_by = ""
+        # Whether the program has asked for the number of its arguments.
         self.counts_arguments = False
-        # Whether it has looked at one of them.
+        # Whether the program has looked at an argument.
         self.compares_arguments = False
-        # Whether it was asked, or changed, what is done at signals.
+        # Whether imports have asked for, or changed, the actions of signals.
         self.counts_signals = True
-        # What of `facts.rs` a program has asked for, by name; none if that is not known.
+        # The names in `facts.rs` that a program has asked for; None if that is not known.
         self.facts: set[str] | None = None
-        # Standard streams of which it counts whether they are terminals, and whether their modes and
-        # their size do.
+        # Standard streams that must again be terminals, or not; whether their modes and their
+        # size are compared.
         self.terminals = [(number, True, True) for number in range(3)]
-        # How often it was asked for the working directory; none if relative paths were used.
+        # The number of calls of getcwd(2); None if relative paths were used.
         self.asked_for_directory: int | None = None
 
 
 def tell_end_of_imports(start: str) -> None:
-    """Have the record tell that what follows is asked again in each restored process."""
+    """Mark the end of the imports in the record: each restored process repeats what follows."""
     variables.look_for(os.fsencode(start + _END))
 
 
-def read(name: str, start: str) -> Record:
-    """Read the record that ends now; the imports began with opening the file `start`."""
+def read(entries: "Iterable[Entry]", start: str) -> Record:
+    """Evaluate the entries of a record; the imports began when the file `start` was opened."""
     record = Record()
-    with open(name, "rb") as file:
-        data = file.read()
-    if not data:
-        return record
-    record.is_traced = True
-    items = data.split(b"\0")
-    kinds = (
-        b"o",
-        b"a",
-        b"f",
-        b"g",
-        b"c",
-        b"l",
-        b"m",
-        b"v",
-        b"p",
-        b"t",
-        b"s",
-        b"h",
-        b"d",
-        b"r",
-        b"n",
-        b"x",
-        b"e",
-    )
-    found: dict[bytes, list[bytes]] = {kind: [] for kind in kinds}
+    found = _Found()
     environment = _Environment()
     asked_before = 0
     of_libraries: set[bytes] | None = None
     early: set[looks.Look] = set()
-    for item in items:
-        if environment.notices(item, start):
+    own = os.fsencode(start)
+    for kind, text in entries:
+        record.is_traced = True
+        is_of_request = kind in ("opened", "looked at") and text.startswith(own)
+        mark = os.fsdecode(text[len(own) :]) if is_of_request else None
+        if environment.notices(kind, text, mark):
             continue
-        if item == b"l" + os.fsencode(start + variables.START):
-            # With it the interpreter finds itself, and what it found is compared.
-            found[b"v"] = [variable for variable in found[b"v"] if variable != b"PATH"]
-            # So far each start does the same; what `.pth` files and `sitecustomize` do is in the image.
-            found[b"l"] += found.pop(b"a")
-            for kind in (b"a", b"g", b"m", b"t", b"s", b"h", b"d", b"r", b"n", b"x"):
-                found[kind] = []
-        elif item == b"o" + os.fsencode(start):
-            asked_before = len(found[b"v"])
-        elif item == b"l" + os.fsencode(start + _END):
-            of_libraries = {*found[b"v"][asked_before:]}
-            record.looks = early | looks.of_record(found[b"x"])
-            record.counts_signals = bool(found[b"g"])
-            record.facts = {os.fsdecode(name) for name in found[b"n"]}
-            record.asked_for_status = _absolute(found[b"a"])
-            modes, sizes = found[b"h"], found[b"s"]
+        if kind == "opened" and mark == "":
+            asked_before = len(found["variable"])
+        elif kind != "looked at" or mark is None:
+            found[kind].append(text)
+        elif mark == variables.START:
+            # The interpreter reads PATH to find its own file, and the key compares this file.
+            found["variable"] = [name for name in found["variable"] if name != b"PATH"]
+            # Each start repeats the looks so far.  Later, `.pth` files and `sitecustomize` run,
+            # and the image contains their results.
+            found["looked at"] += found["status"]
+            for repeated in _REPEATED:
+                found[repeated] = []
+        elif mark == _END:
+            of_libraries = {*found["variable"][asked_before:]}
+            record.looks = early | looks.of_record(found["look"])
+            record.counts_signals = bool(found["signals"])
+            record.facts = {os.fsdecode(name) for name in found["fact"]}
+            record.asked_for_status = _absolute(found["status"])
+            modes, sizes = found["terminal modes"], found["terminal size"]
             record.terminals = [
                 (int(number), number in modes, number in sizes)
-                for number in sorted({*found[b"t"], *modes, *sizes})
+                for number in sorted({*found["terminal"], *modes, *sizes})
             ]
-            record.asked_for_directory = None if found[b"r"] else len(found[b"d"])
-        elif item.startswith(b"l" + os.fsencode(start + arguments.EARLY)):
-            what = os.fsdecode(item).rpartition(arguments.EARLY)[2]
+            asked = len(found["directory"])
+            record.asked_for_directory = None if found["relative"] else asked
+        elif mark.startswith(arguments.EARLY):
+            what = mark.removeprefix(arguments.EARLY)
             early.add((what, looks.BEFORE, (looks.BEFORE,)))
-        elif item == b"l" + os.fsencode(start + COUNT):
+        elif mark == COUNT:
             record.counts_arguments = True
-        elif item == b"l" + os.fsencode(start + ARGUMENTS):
+        elif mark == ARGUMENTS:
             record.compares_arguments = True
-        elif item == b"l" + os.fsencode(start + signals.ASKED):
-            found[b"g"].append(b"")
-        elif item:
-            found[item[:1]].append(item[1:])
-    # What the imports have created and removed again was never there.
-    created = {path for path in found[b"c"] if not os.path.lexists(path)}
-    record.opened = _absolute({*found[b"o"]} - created)
-    record.searched = _absolute(found[b"f"])
-    record.ended_by = "".join(map(os.fsdecode, found[b"e"]))
-    record.looked_at = _absolute({*found[b"l"], *found[b"a"]} - created)
-    record.made = _absolute(found[b"m"])
+        elif mark == signals.ASKED:
+            found["signals"].append(b"")
+        else:
+            found[kind].append(text)
+    if not record.is_traced:
+        return record
+    # A path that the imports have created and removed again does not count.
+    created = {path for path in found["created"] if not os.path.lexists(path)}
+    record.opened = _absolute({*found["opened"]} - created)
+    record.searched = _absolute(found["searched"])
+    record.ended_by = "".join(map(os.fsdecode, found["ended"]))
+    record.looked_at = _absolute({*found["looked at"], *found["status"]} - created)
+    record.made = _absolute(found["made"])
     record.changed_variables = environment.changes
     record.keeps_time_zone = environment.keeps_time_zone
     record.walks_environment = bool(environment.walkers)
@@ -173,71 +176,86 @@ def read(name: str, start: str) -> Record:
     if of_libraries is not None and not (record.is_blind or record.walks_environment):
         record.variables_of_libraries = of_libraries | environment.asked
     record.variables = environment.asked | {
-        variable for variable in found[b"v"] if not variable.startswith((b"PYTHON_CDS", b"PYCDS"))
+        name for name in found["variable"] if not name.startswith((b"PYTHON_CDS", b"PYCDS"))
     }
-    record.counts_processors = bool(found[b"p"]) or any(
-        path.startswith(_ABOUT_PROCESSORS) for path in found[b"o"]
+    record.counts_processors = bool(found["processors"]) or any(
+        path.startswith(_ABOUT_PROCESSORS) for path in found["opened"]
     )
     return record
 
 
+class _Found(dict[str, list[bytes]]):
+    """The texts of entries by kind."""
+
+    def __missing__(self, kind: str) -> list[bytes]:
+        texts: list[bytes] = []
+        self[kind] = texts
+        return texts
+
+
 class _Environment:
-    """What a record tells of the environment as a whole."""
+    """The items of a record about changes of the environment, and looks at all of it."""
 
     def __init__(self) -> None:
-        self.changes: list[tuple[bytes, bytes]] = []
+        self.changes: list[Entry] = []
         self.keeps_time_zone = False
-        # Variables that were set only if there were none, or that a forked process has asked for.
+        # Variables that C code has set only if they were not set (setenv(3) without overwrite),
+        # and variables that a forked process has asked for.
         self.asked: set[bytes] = set()
-        # Files of code that has looked at it.
+        # Files of code that has looked at all variables.
         self.walkers: list[bytes] = []
-        # Whether the watchpoint works, and whether there was something that it does not tell.
+        # Whether the watchpoint works.
         self.is_watched = False
+        # Whether there was a look or a change that is not recorded.
         self.is_blind = False
         self._is_imported = False
         self._interpreter = os.fsencode(os.readlink("/proc/self/exe"))
 
-    def notices(self, item: bytes, start: str) -> bool:
-        """Take notice of an item; say whether it was about the environment only."""
-        kind, text = item[:1], item[1:]
-        if kind in (b"S", b"D", b"U", b"C"):
+    def notices(self, kind: str, text: bytes, mark: str | None) -> bool:
+        """Evaluate an entry; return whether it is only about the environment.
+
+        `mark` follows the path of the request, if the text begins with this path.
+        """
+        if kind in ("set", "set default", "removed", "cleared"):
             if not self._is_imported:
                 self.changes.append((kind, text))
-                self.keeps_time_zone |= kind == b"C" or text.partition(b"=")[0] == b"TZ"
-                if kind == b"D":
+                is_cleared = kind == "cleared"
+                self.keeps_time_zone |= is_cleared or text.partition(b"=")[0] == b"TZ"
+                if kind == "set default":
                     self.asked.add(text.partition(b"=")[0])
-                self.is_blind |= kind == b"C"
+                self.is_blind |= is_cleared
             return True
-        if kind == b"Z":
+        if kind == "zone set":
             if not self._is_imported:
                 self.keeps_time_zone = False
             return True
-        if kind == b"W":
-            # What runs then is the interpreter's own way to a restored process.
+        if kind == "walked":
+            # After the imports, the interpreter itself reads the environment, as each restored
+            # process does.
             if text != self._interpreter or not self._is_imported:
                 self.walkers.append(text)
             self.is_blind |= not text
             return True
-        if kind == b"o" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
+        if kind == "opened" and text.startswith(b"/proc/") and text.endswith(b"/environ"):
             self.is_blind = True
-        elif item == b"l" + os.fsencode(start + variables.START):
-            # The interpreter itself has read all of it into `posix.environ`.
+        elif kind != "looked at" or mark is None:
+            return False
+        elif mark == variables.START:
+            # The interpreter itself has read all variables into `posix.environ`.
             self.is_watched = self._interpreter in self.walkers
             self.walkers = [walker for walker in self.walkers if walker != self._interpreter]
             self.is_blind = not all(self.walkers)
-        elif item == b"l" + os.fsencode(start + _END):
+        elif mark == _END:
             self._is_imported = True
-        elif not self._is_imported:
-            asked = b"l" + os.fsencode(start + variables.ASKED)
-            if item.startswith(asked):
-                self.asked.add(item[len(asked) :])
-            elif item == b"l" + os.fsencode(start + variables.WALKED):
-                self.walkers.append(text)
+        elif not self._is_imported and mark.startswith(variables.ASKED):
+            self.asked.add(os.fsencode(mark.removeprefix(variables.ASKED)))
+        elif not self._is_imported and mark == variables.WALKED:
+            self.walkers.append(text)
         return False
 
 
 def is_read(flags: int) -> bool:
-    """Say whether a file is opened with these flags for what is in it already."""
+    """Return whether a file that is opened with these flags can be read for its old contents."""
     if flags & (os.O_TRUNC | os.O_EXCL):
         return False
     return flags & os.O_ACCMODE != os.O_WRONLY
@@ -248,7 +266,7 @@ def _absolute(paths: "Iterable[bytes]") -> set[str]:
 
 
 def _normal(path: str) -> str:
-    """Return a path without `.` and `..`, unless it leads elsewhere then, by a symbolic link."""
+    """Return a path without `.` and `..`, unless it then leads elsewhere (symbolic links)."""
     normal = os.path.abspath(path)
     if "/../" in path:
         try:
@@ -265,12 +283,12 @@ def compared(
     status: "Container[str]" = (),
     searched: "Mapping[str, Iterable[str]]" = _NOTHING,
 ) -> tuple[list[Looked], dict[str, set[str]]]:
-    """Return what to compare at each start, which costs a system call for each path.
+    """Return what each start compares; each path costs a system call.
 
-    `contents` are files that were read, and directories that were listed; of what was only
-    looked at, directories need not stay the same, but be there, unless `status` has them. Of
-    directories that were only searched count entries of the names that were searched for; these
-    come second, with names. What is below `own` is left out.
+    `contents` are files that were read, and directories that were listed.  For `looked_at`, a
+    directory must exist but may change, unless it is in `status`.  For `searched`, only entries
+    with the searched names count; such directories and names are the second result.  Paths below
+    `own` are left out.
     """
     own = (*_NO_FILES, *own)
     devices = _devices(_NO_FILES) - _devices(["/"])
@@ -289,7 +307,7 @@ def compared(
             missing.append(path)
             continue
         if found.st_dev in devices:
-            # A symbolic link leads there (/etc/mtab).
+            # A symbolic link leads to a device of the kernel, as /etc/mtab does.
             continue
         if not stat.S_ISDIR(found.st_mode):
             identity = found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
@@ -307,14 +325,14 @@ def compared(
         highest = _highest_missing(path)
         above_it, name = os.path.split(highest)
         if os.path.lexists(highest):
-            # A symbolic link that leads nowhere: no directory tells when it does.
+            # A broken symbolic link: the times of the directories here do not show its repair.
             entries[highest] = os.fsencode(highest), "missing", 0, 0, 0, 0
         elif above_it in names:
             names[above_it].add(name)
-        # A directory's time changes when something is created in it.
+        # If the directory is compared, no entry is needed: a new file changes its time.
         elif above_it not in entries:
             entries[highest] = os.fsencode(highest), "missing", 0, 0, 0, 0
-    # What is there has directories above it.
+    # The directories above an existing path exist, and need no entry.
     above = {"/", *names}
     for path in names:
         _add_parents(path, above)
@@ -344,7 +362,7 @@ def _is_below(path: str, directories: "Iterable[str]") -> bool:
 
 
 def _mapped_files() -> set[str]:
-    """Return files that are a part of the image: these are compared as such."""
+    """Return the files that the process maps; an image compares the files that it maps anyway."""
     with open(
         "/proc/self/maps", encoding=sys.getfilesystemencoding(), errors="surrogateescape"
     ) as file:

@@ -1,7 +1,7 @@
-"""The set-up of readline, which waits until the module is used, or the image is restored.
+"""Postpones the set-up of readline until the module is used, or the image is restored.
 
-It depends on the terminal, on HOME and other variables, and on files of the user.  Most programs
-that load the module, with pdb or rlcompleter, do not use it.
+The set-up depends on the terminal, on HOME and other variables, and on files of the user.  Most
+programs load the module with pdb or rlcompleter, and do not use it.
 """
 
 import sys
@@ -16,33 +16,34 @@ else:
     # A start does not import `types`.
     ModuleType = type(sys)
 
-# Attributes that do not depend on the set-up: the others may, or lead others to the library.
+# Attributes that do not depend on the set-up.  The other attributes may depend on it, or give
+# access to the library.
 _INDEPENDENT = frozenset(
     ("__class__", "__doc__", "__loader__", "__name__", "__package__", "__path__", "__spec__")
     + ("get_completer", "set_completer")
 )
 
-# An import asks for more, and hands it to nobody.
+# An import reads more attributes, but does not pass them on.
 _IMPORTER = "<frozen importlib._bootstrap>"
 
-# What the C library, readline and its terminal library read of the environment (readline(3),
-# ncurses(3X), setlocale(3)).
+# Variables that the C library, readline and its terminal library read (readline(3), ncurses(3X),
+# setlocale(3)).
 _VARIABLES = (b"COLUMNS", b"HOME", b"INPUTRC", b"LANG", b"LINES")
 _BEGINNINGS = (b"LC_", b"TERM", b"NCURSES_")
 
-# The module, while its set-up waits.
+# The module, as long as its set-up is postponed.
 _waiting: "list[ModuleType]" = []
 _set_up: "Callable[[], object]"
 
 
 def begin(set_up: "Callable[[], object]") -> None:
-    """Have a function at hand that does what waits."""
+    """Store the function that does the set-up."""
     global _set_up
     _set_up = set_up
 
 
 class Waiting(ModuleType):
-    """A module that is set up when it is used."""
+    """The class of a module that is set up when it is used."""
 
     def __getattribute__(self, name: str) -> "Any":
         if name not in _INDEPENDENT and sys._getframe(1).f_code.co_filename != _IMPORTER:
@@ -51,31 +52,31 @@ class Waiting(ModuleType):
 
 
 def watch(module: ModuleType) -> None:
-    """Have a module be set up when it is used."""
+    """Postpone the set-up of a module until it is used."""
     module.__class__ = Waiting
     _waiting.append(module)
 
 
 def finish() -> None:
-    """Do what waits, now."""
+    """Do the postponed set-up now."""
     if _waiting:
         end()
         _set_up()
 
 
 def end() -> None:
-    """Have the module be an ordinary one."""
+    """Make the module an ordinary module again, without the set-up."""
     while _waiting:
         _waiting.pop().__class__ = ModuleType
 
 
 def is_waiting() -> bool:
-    """Say whether a set-up waits."""
+    """Return whether a set-up is postponed."""
     return bool(_waiting)
 
 
 def changed_by_c(python: "Mapping[bytes, bytes]", c: "Mapping[bytes, bytes]") -> "Iterable[bytes]":
-    """Yield variables that count for the set-up, and that C code has changed."""
+    """Yield variables that the set-up reads, and that C code has changed."""
     for name in sorted({*python, *c}):
         counts = name in _VARIABLES or name.startswith(_BEGINNINGS)
         if counts and python.get(name) != c.get(name):

@@ -1,8 +1,8 @@
-"""Preparing the process that a startup image is taken of.
+"""Prepares the process that becomes a startup image.
 
-What it looks at is noted, and what it leaves that cannot be restored, be it by imports
-(`cds.image.imports`) or by a program (`cds.image.program`).  When the image is taken, all of this is forgotten:
-processes that are restored have no use for it.
+The process does imports (`cds.image.imports`) or runs a program (`cds.image.program`).  The
+preparation notes what the process looks at, and what it leaves that cannot be restored.  Before
+the image is taken, the preparation removes itself: restored processes do not need it.
 """
 
 import _signal
@@ -35,53 +35,54 @@ if TYPE_CHECKING:
 
     from cds.image.searched import Search
 
-    # Variables that the process was started with, names that were read, whether all count, and
-    # what C code finds changed: values, or None for what is removed first.
+    # The variables that the process was started with, the names that were read, whether all
+    # variables are compared, and the changes that C code sees: values, or None for variables that
+    # are removed first.
     _Environment = tuple[
         list[tuple[bytes, bytes]], list[bytes], bool, list[tuple[bytes, bytes | None]]
     ]
 
 
 class Observation:
-    """What the imports have looked at: what the image's key compares, and what it cannot."""
+    """What was looked at: what the image's key compares, and what it cannot compare."""
 
     def __init__(self, image: str, record: observed.Record, facts: set[str]) -> None:
         self.image = image
-        # Whether it is the program itself, which has asked how many arguments it has.
+        # Whether the image is of a program, and not of a list of imports.
         self.is_of_program = False
         self.counts_arguments = record.counts_arguments
         self.compares_arguments = record.compares_arguments
         self.is_for_any_arguments = False
         self.counts_processors = record.counts_processors
-        # Standard streams that were asked whether they are terminals.
+        # Standard streams that must again be terminals, or not (`Record.terminals`).
         self.terminals = record.terminals
         asked = record.asked_for_directory
         self.counts_directory = asked is None or asked > _known_directories()
-        # What of `facts.rs` was asked for, by name.
+        # The names in `facts.rs` that were asked for.
         self.facts = facts if record.facts is None else record.facts
         self.counts_signals = record.counts_signals
         self.environment: "_Environment | None" = None
-        # Whether HOME is only the beginning of names that `site` keeps; what follows it in that of
-        # a directory that must not be there.
+        # Whether only `site` knows HOME, as the beginning of two names that it keeps.
         self.renews_user_site = False
+        # The path of the user's modules after HOME.  This directory must not exist.
         self.missing_user_site: bytes | None = None
-        # Files and directories.
+        # The files and directories that are compared.
         self.paths: list[observed.Looked] = []
-        # Directories that modules were searched in, and names that were searched for (`in_one()`).
+        # Directories that were searched for modules, and the searched names (`in_one()`).
         self.searched: dict[bytes, bytes] = {}
         # The first parts of the names of modules that come from files, or were not found.
         self.top_level_modules: list[str] = []
         # Modules, and what they looked at that cannot be compared.
         self.reported: list[str] = []
-        # What makes an image impossible; nothing that is to be said, if it is to be taken anew.
+        # Why no image can be taken; empty if another process begins again.
         self.problem: str | None = None
 
 
 class Preparation:
-    """What a process leaves and looks at.
+    """Notes what a process leaves, and what it looks at.
 
-    When what is to be in the image is done, the process may do more that restored processes find
-    done, until the preparation is concluded.
+    After `_end()`, the process may do more until `conclude()`.  What it does then does not count,
+    because each restored process does it, too.
     """
 
     is_of_program = False
@@ -93,39 +94,40 @@ class Preparation:
         self._inherited = _open_files()
         self._request = request
         self._wanted = wanted
-        # Where the modules of this package are found.
+        # The dict that contains the modules of this package.
         self._own_modules: "dict[str, ModuleType]" = sys.modules
         self._environment = variables.current
         self._asked_before = self._environment.take_asked()
         self._seen: set[str] = set()
-        # Those of `site` are made before there is a program, whose directory they do not see.
+        # `site` searches before the program's directory is in `sys.path`.
         self._searches_before = list(self._archive.searches())
         self._searches_since: "list[Search]" = []
-        # First parts of the names of modules that were to be imported and were not loaded yet.
+        # The first parts of the names of modules that imports have searched for.
         self._imported: set[str] = set()
-        # Whether what is looked at now is looked at again in each restored process.
+        # Whether each restored process repeats what this process does now.
         self._has_ended = False
-        # Whether readline is to be set up when the image is restored.
+        # Whether readline is set up when the image is restored.
         self._is_set_up_later = False
         postponed.begin(self._archive.set_up)
         startup.keep_process_id()
         startup.begins_with_arguments(self.is_of_program)
         self._user_site = self._environment.user_site.directory()
         if self._user_site is not None and os.path.isdir(self._user_site):
-            # It is in `sys.path`.
+            # The directory is in `sys.path`, so HOME must be compared.
             self._environment.ask(usersite.HOME)
-        # Whoever takes the image removes this hook. There is no other.
+        # The library removes this hook, which is the only one, when it takes the image.
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, arguments: "tuple[Any, ...]") -> None:
         if self._has_ended:
             return
         if event == "import":
-            # What a module of the catalogue has asked it, no other is to find.
+            # `platform` keeps what it tells a module of the catalogue.  Other modules must ask
+            # the system again.
             startup.forget_system()
             self._imported.add(str(arguments[0]).partition(".")[0])
         if event in ("os.putenv", "os.unsetenv"):
-            # A start has done it before.
+            # In a plain start, the set-up of readline comes before this change.
             postponed.finish()
         if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
             caller = sys._getframe().f_back
@@ -134,7 +136,7 @@ class Preparation:
                 self._seen.add(os.path.abspath(os.fsdecode(arguments[0])))
 
     def _end(self) -> None:
-        """Take notice that what comes now is done again in each restored process."""
+        """End the recording: each restored process repeats what comes now."""
         signals.end()
         self._environment.user_site.end()
         self._is_set_up_later = postponed.is_waiting()
@@ -145,7 +147,7 @@ class Preparation:
         self._flush()
         observed.tell_end_of_imports(self._request)
         self._has_ended = True
-        # Nobody is to be told of the collections that come now.
+        # Callbacks must not be called for the garbage collections that come now.
         self._gc_callbacks = gc.callbacks[:]
         gc.callbacks.clear()
         self._keeps_walk = self._environment.keeps_walk()
@@ -158,9 +160,10 @@ class Preparation:
         streams.flush()
 
     def keep_environment(self, of_c: list[bytes]) -> list[bytes]:
-        """Have restored processes begin with what imports have made of the environment.
+        """Have restored processes repeat the changes that imports have made to the environment.
 
-        `of_c` is that which C code sees.  Return that which this process was started with.
+        `of_c` is the environment of C code.  Return the environment that this process was started
+        with.
         """
         self._of_c = variables.of_texts(of_c)
         changes, self._is_exact = self._environment.exact_changes()
@@ -184,7 +187,7 @@ class Preparation:
         )
 
     def _observe_user_site(self, observation: Observation) -> None:
-        """Tell whether HOME counts only for `site`, which is renewed."""
+        """Note whether HOME counts only for `site`, whose names are renewed."""
         environment = observation.environment
         if environment is None or not self._environment.user_site.has_begun:
             return
@@ -201,25 +204,32 @@ class Preparation:
     def _what_is_missing(self) -> str | None:
         if self._missing_stream is None:
             return None
-        return f"it needs all standard streams, and {self._missing_stream} is closed"
+        return (
+            f"{self._missing_stream} is closed, and an image needs all standard streams; "
+            "open it, for example on /dev/null"
+        )
 
     def _what_depends_on_variables(self) -> str | None:
         changed = postponed.changed_by_c(dict(dict.items(self._environment.environ)), self._of_c)
         if name := next(iter(changed), None):
             shown = os.fsdecode(name)
-            return f"it loads readline, and C code has changed the variable {shown}, which readline uses"
+            return (
+                f"C code has changed the variable {shown}, which the loaded module readline uses; "
+                "leave out the module that changes it, or readline"
+            )
         return None
 
     def is_restorable(self) -> bool:
-        """Say whether nothing is left that cannot be restored."""
+        """Return whether everything that is left can be restored."""
         left = any(what_cannot_be_restored(self._inherited))
         return not (self._missing_stream or left)
 
     def conclude(self) -> Observation:
-        """Return what was looked at."""
+        """Return what was looked at, and prepare the process for the image."""
         left = self._left()
-        # The observer lets this process go, and writes the record, when it is opened.
-        record = observed.read(self._wanted["record"], self._request)
+        # When this process opens the record, the observer writes it and stops observing.
+        entries = self._archive.read_record(self._wanted["record"])
+        record = observed.read(entries, self._request)
         facts = set(self._wanted["facts"])
         observation = Observation(self._wanted["image"], record, facts)
         observation.environment = self._looked_at_environment(record)
@@ -272,7 +282,7 @@ class Preparation:
         return list(what_cannot_be_restored(self._inherited))
 
     def _begin_anew(self, reason: str, names: list[str]) -> bool:
-        """Have another process do all of this, if that is wanted for such a reason."""
+        """Ask for another process that begins again, if the request allows this reason."""
         if reason not in self._wanted["reasons_to_begin_anew"]:
             return False
         with open(self._wanted["anew"], "wb") as file:
@@ -280,17 +290,17 @@ class Preparation:
         return True
 
     def _observe(self, observation: Observation, record: observed.Record) -> None:
-        """Add what is compared of modules and files, and what makes an image impossible."""
+        """Add the modules and files that are compared, and why no image can be taken."""
         raise NotImplementedError
 
     def _forget(self) -> None:
-        """Have nothing be found in the image that only its preparation needs."""
+        """Remove the modules that only the preparation needs."""
         for module in _OWN_MODULES:
             self._own_modules.pop(f"cds.image.{module}", None)
             vars(cds.image).pop(module, None)
 
 
-# Those that processes which are restored have no use for.
+# Modules that restored processes do not need.
 _OWN_MODULES = (
     "arguments",
     "atfork",
@@ -309,19 +319,19 @@ _OWN_MODULES = (
     "variables",
 )
 
-# The file of its code.
+# The file of the path finder's code.
 _PATH_FINDER = "<frozen importlib._bootstrap_external>"
 
 
 def _known_directories() -> int:
-    """Count modules that have asked for the working directory, to no avail but what is renewed."""
+    """Count the modules that have asked for the working directory, where the answer is renewed."""
     here = startup.working_directory()
     variables = startup.variables_of
     found = [
         variables(sys.modules.get(module)).get(name) == here
         for module, name, _ in startup.DIRECTORIES
     ]
-    # It was the last resort.
+    # `tempfile` has asked for it as the last candidate, and has chosen another directory.
     found.append(variables(sys.modules.get("tempfile")).get("tempdir") not in (None, here))
     return sum(found)
 
@@ -334,7 +344,7 @@ def from_files() -> "Iterator[tuple[str, str]]":
 
 
 def _archive_module() -> "Any":
-    """Return `_cds_archive`, which programs do not find unless they import it themselves."""
+    """Return `_cds_archive`; it is in `sys.modules` only if the program has imported it."""
     is_loaded = "_cds_archive" in sys.modules
     import _cds_archive
 
@@ -344,7 +354,7 @@ def _archive_module() -> "Any":
 
 
 def what_cannot_be_restored(inherited: dict[int, str]) -> "Iterator[str]":
-    """Name threads, open files, timers, and what watches the program."""
+    """Name threads, open files, timers, and tools that watch the program."""
     if _thread._count() > 0:
         yield from _threads()
     for number, target in _open_files().items():
@@ -381,19 +391,21 @@ def _what_depends_on_the_directory() -> str | None:
     if not path or sys.flags.ignore_environment:
         return None
     relative = [part for part in path.split(os.pathsep) if not os.path.isabs(part)]
-    # Processes in other directories would have other modules.
+    # Processes in other directories would find other modules.
     if not relative:
         return None
-    return f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}"
+    return (
+        f"PYTHONPATH has relative directories: {', '.join(map(repr, relative))}; make them absolute"
+    )
 
 
 def _open_files() -> dict[int, str]:
-    """Return what file descriptors behind the standard streams refer to."""
+    """Return the targets of file descriptors other than the standard streams."""
     files = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
-            # That of the listing itself.
+            # The file descriptor of the listing itself, which is closed now.
             pass
     return {number: target for number, target in files.items() if number > 2}

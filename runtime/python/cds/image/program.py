@@ -1,8 +1,8 @@
-"""Running the program that a startup image is taken of, until it is stopped.
+"""Runs the program that becomes a startup image, until it is stopped.
 
-At the ends of imports the process forks candidates for the image, as long as it has nothing that
-cannot be restored.  It is stopped when it is about to look at what differs from run to run, or to
-do what others can see (`point.rs`): so what it does here, each start does.
+At the ends of imports, the process forks candidates for the image, unless something is left that
+cannot be restored.  It is stopped before it looks at what differs from run to run, or does what
+others can see (`point.rs`).  So each start would do the same as this process.
 """
 
 import gc
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-# What a path has behind that of the request: as in `point.rs`.
+# Follows the path of the request in a path that reports a look: as in `point.rs`.
 _LOOKS = ".looks."
 
-# To fork takes time: within an import, that is done when so many modules have been loaded.
+# A fork takes time.  Within an import, the process forks after this number of loaded modules.
 _MODULES_AT_ONCE = 16
 
-# So late is the time that a file gets, in nanoseconds (CONFIG_HZ=100).
+# The timestamp of a file may be this much earlier than the change, in nanoseconds (CONFIG_HZ=100).
 _CLOCK_TICK = 10_000_000
 
-# The file of the code that does an import which the program has begun.
+# The file of the code that does the imports of a program.
 _IMPORTER = "<frozen importlib._bootstrap>"
 
 
 class Program(preparing.Preparation):
-    """A program, up to the point where it is stopped."""
+    """The preparation of a program, up to the point where the program is stopped."""
 
     is_of_program = True
 
@@ -51,17 +51,17 @@ class Program(preparing.Preparation):
         self._stream_watch = looks.StreamWatch(self._look)
 
     def hide(self) -> "dict[str, ModuleType]":
-        """Take the modules of this package from `sys.modules`; return them."""
+        """Remove the modules of this package from `sys.modules`, and return them."""
         own = {name: module for name, module in sys.modules.items() if _is_own(name)}
         for name in own:
             del sys.modules[name]
-        # The interpreter loads them for this package only, if no other module has them.
+        # If no other module refers to `gc` and `atexit`, only this package has imported them.
         modules = map(startup.variables_of, sys.modules.values())
         others = {id(it) for variables in modules for it in variables.values()}
         for module in (gc, startup.atexit):  # type: ignore[attr-defined]
             if id(module) not in others:
                 own[module.__name__] = sys.modules.pop(module.__name__)
-        # What it was found by is found again.
+        # The program must search the directories of this package again.
         for place in (*cds.__path__, *cds.image.__path__):
             sys.path_importer_cache.pop(place, None)
         self._own_modules = own
@@ -69,15 +69,15 @@ class Program(preparing.Preparation):
         return own
 
     def _look(self, what: str) -> None:
-        """Have this process be stopped."""
+        """Tell the tracer to stop this process, because the program is about to look at `what`."""
         variables.look_for(os.fsencode(self._request + _LOOKS + what))
 
     def _count(self) -> None:
-        """Take notice that the program has asked how many arguments it has."""
+        """Record that the program has asked for the number of its arguments."""
         variables.look_for(os.fsencode(self._request + observed.COUNT))
 
     def _look_at_arguments(self) -> None:
-        """Take notice that the program looks at its arguments."""
+        """Record that the program looks at an argument, or stop the process."""
         if self._wanted["is_for_any_arguments"]:
             self._look(arguments.NAME)
         else:
@@ -85,9 +85,9 @@ class Program(preparing.Preparation):
             variables.look_for(os.fsencode(self._request + observed.ARGUMENTS))
 
     def is_candidate(self, imported: "ModuleType | None") -> bool:
-        """Say whether the process can become an image, and it is worth it.
+        """Return whether the process can become an image, and whether a candidate is worth a fork.
 
-        It has just imported a module, or nothing so far.
+        The process has just imported a module; None if it has imported nothing yet.
         """
         with startup.OwnBuiltins():
             return self._is_candidate(imported)
@@ -95,11 +95,11 @@ class Program(preparing.Preparation):
     def _is_candidate(self, imported: "ModuleType | None") -> bool:
         startup.forget_system()
         if self._seed_watch.are_used():
-            # An import may take numbers that do not matter.
+            # The catalogue has imports that take numbers which need not differ.
             if (looks.NUMBERS, _file(imported), "") not in self._wanted["excused"]:
                 self._look(looks.NUMBERS)
             self._seed_watch.begin_anew()
-        # Before anybody uses one that is new.
+        # Note the states of new generators before their first use.
         self._seed_watch.look()
         if imported is not None:
             grown = len(self._modules) - self._loaded
@@ -112,14 +112,14 @@ class Program(preparing.Preparation):
         return True
 
     def written_streams(self) -> "list[Any]":
-        """Return the streams that may still have what was written to them."""
+        """Return the streams that may have text in their buffers."""
         streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         return [stream for stream in streams if stream is not None]
 
     def end_program(self) -> None:
-        """Go on in the program's place, as a candidate."""
+        """End the program's part in this candidate, and begin the preparation for the image."""
         self._stream_watch.end()
-        # A program that has imported the package has one of its own.
+        # If the program has imported `cds`, it has its own `cds.image.hooks`.
         if theirs := sys.modules.get("cds.image.hooks"):
             hooks.before_snapshot, hooks.after_restore = (
                 theirs.before_snapshot,
@@ -136,7 +136,7 @@ class Program(preparing.Preparation):
             return
         observation.reported = [record.ended_by]
         if observation.problem is None and not record.is_traced:
-            observation.problem = "the program cannot be watched (ptrace)"
+            observation.problem = "the program cannot be watched; allow ptrace(2)"
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
         observation.top_level_modules = sorted(names)
         self._compare(observation, record)
@@ -144,7 +144,7 @@ class Program(preparing.Preparation):
             observation.problem = self._what_has_changed(observation)
 
     def _what_has_changed(self, observation: preparing.Observation) -> str | None:
-        """Have the image be taken anew if files may have been read before they were changed."""
+        """Ask for a new process if files may have changed after they were read."""
         since = self._wanted["started"] - _CLOCK_TICK
         changed = [
             os.fsdecode(path) for path, _, *times, _, _ in observation.paths if max(times) >= since
@@ -154,7 +154,7 @@ class Program(preparing.Preparation):
             return None
         if self._begin_anew("changed", changed):
             return ""
-        return f"changed while it was taken, perhaps by that: {', '.join(changed)}"
+        return f"changed while the image was taken, perhaps by taking it: {', '.join(changed)}"
 
 
 def _is_own(name: str) -> bool:
@@ -162,7 +162,7 @@ def _is_own(name: str) -> bool:
 
 
 def _file(module: "ModuleType | None") -> str | None:
-    """Return the file of a module, without having it loaded if that is still to be done."""
+    """Return the file of a module, without loading a lazy module."""
     if not isinstance(module, type(sys)):
         return None
     file = startup.variables_of(module).get("__file__")
@@ -170,7 +170,7 @@ def _file(module: "ModuleType | None") -> str | None:
 
 
 def _is_importing() -> bool:
-    """Say whether an import is under way."""
+    """Return whether an import is running."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTER:

@@ -1,4 +1,4 @@
-"""Directories that were searched for modules while an image was made: what of them counts."""
+"""Directories that were searched for modules while an image was taken, and what is compared."""
 
 import os
 import sys
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    # A directory, names that were searched for, if they are known, and what was there before.
+    # A directory, the names that were searched for (None if unknown), and its earlier entries.
     Search = tuple[str, tuple[str, ...] | None, tuple[bytes, ...]]
 
 
 class Searches:
-    """What was searched for, and where."""
+    """The names that were searched for, by directory."""
 
     def __init__(
         self,
@@ -26,11 +26,11 @@ class Searches:
     ) -> None:
         """`listed` are directories that finders have listed."""
         self._found_by_search = found_by_search
-        # None where others may have been searched for, too.
+        # None if the directory may have been searched for unknown names.
         self.names: "dict[str, AbstractSet[str] | None]" = dict.fromkeys(
             _search_path(), frozenset()
         )
-        # A finder of another class does not say what it searches for.
+        # Finders of other classes do not record the names that they search for.
         self.names |= dict.fromkeys(listed)
         self._before: dict[str, tuple[bytes, ...]] = {}
         found: "dict[str, AbstractSet[str] | None]" = {}
@@ -50,9 +50,10 @@ class Searches:
         return {path: names for path, names in self.names.items() if names is not None}
 
     def changed(self, compared: "Mapping[bytes, bytes]", since: int) -> list[str]:
-        """Return directories that have got or lost entries with names while the image was made.
+        """Return directories where entries with searched names appeared or disappeared.
 
-        `since` is a time in nanoseconds; what has not changed since then is as it was.
+        `since` is the time in nanoseconds when taking the image began.  Directories that have not
+        changed since then are not read.
         """
         return [
             os.fsdecode(path)
@@ -64,7 +65,7 @@ class Searches:
 
 
 def in_one(names: "Iterable[str]") -> bytes:
-    """Return names as `Searched` in searched.rs has them."""
+    """Return the names in the format of `Searched` in searched.rs."""
     return b"".join(name + b"\0" for name in sorted(map(os.fsencode, names)))
 
 

@@ -1,6 +1,7 @@
-"""Whether imports give a seed to generators of random numbers that all modules share.
+"""Finds out whether imports give a seed to the shared generators of random numbers.
 
-Then a program's numbers follow from it, and a restored process must go on with them.
+With a seed, the numbers of the program are determined.  A restored process must then continue
+the sequence.
 """
 
 import sys
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from typing import Any
 
-# So many numbers a Mersenne twister makes at once, of 32 bits each.
+# A Mersenne twister makes this many numbers at once, of 32 bits each.
 _NUMBERS = 624
-# So often imports may have it make more; what has come further has got a seed.
+# Without a seed, imports let a generator make new numbers at most this often.
 _MOST_ROUNDS = 1000
 
 
@@ -42,24 +43,24 @@ def _of_numpy(mtrand: "dict[str, Any]") -> "tuple[Any, Callable[[], Any]]":
     return bytes(mtrand["get_state"]()[1]), advance
 
 
-# By the name of the module: what its generator has made last, and a function that makes the
-# next of a copy, and returns it.  All take the variables of the module: to ask the module could
-# have it loaded.
+# For each module name, a function that takes the variables of the module.  It returns the current
+# numbers of the generator, and a function that returns the next numbers of a copy.  The module
+# itself is not asked: it may be a lazy module, which loads when it is asked for an attribute.
 _GENERATORS = {"random": _of_random, "numpy.random.mtrand": _of_numpy}
 
 
 class Watch:
-    """Looks at each generator when its module has just been loaded, and at the end."""
+    """Looks at each generator after its module was loaded, and at the end."""
 
     def __init__(self) -> None:
         self._first: "dict[str, tuple[Any, Callable[[], Any]]]" = {}
-        # What they were then as a whole.
+        # The complete first states.
         self._states: "dict[str, Any]" = {}
         self._seeded: set[str] = set()
         self.look()
 
     def look(self) -> None:
-        """Take notice of generators whose modules have been loaded."""
+        """Note the states of generators whose modules were loaded since the last call."""
         for name in _GENERATORS:
             if name not in self._first and name in sys.modules:
                 self._note(name)
@@ -69,23 +70,23 @@ class Watch:
             self._first[name] = _GENERATORS[name](_variables(name))
             self._states[name] = _state(name)
         except (AttributeError, KeyError, TypeError, ValueError):
-            # It is another module of that name, or has another generator, or is not complete yet.
+            # Another module has this name, or another generator, or the import is not complete.
             self._first.pop(name, None)
 
     def seeded(self) -> list[str]:
-        """Return the names of modules whose generator has got a seed."""
+        """Return the names of modules whose generators have a seed."""
         for name in self._changed():
             if name not in self._seeded and _is_seeded(name, *self._first[name]):
                 self._seeded.add(name)
         return [*self._seeded]
 
     def are_used(self) -> bool:
-        """Say whether numbers were taken from a generator that has got no seed."""
+        """Return whether numbers were taken from a generator without a seed."""
         changed = self._changed()
         return not self._seeded.issuperset(changed) and not changed.issubset(self.seeded())
 
     def begin_anew(self) -> None:
-        """Take the generators for new that have got no seed."""
+        """Note the states of generators without a seed again, as if they were new."""
         for name in self._changed().difference(self._seeded):
             self._note(name)
 
@@ -94,7 +95,7 @@ class Watch:
 
 
 class FindingWatch(Watch):
-    """Does so from when a module has been loaded on, whoever loads it."""
+    """A watch that notes the state of a generator directly after the import of its module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class FindingWatch(Watch):
         try:
             loader.exec_module = exec_and_note
         except AttributeError:
-            # A loader of another kind.
+            # This loader does not allow the attribute.
             pass
         return spec
 
@@ -132,7 +133,7 @@ def _state_now(name: str) -> "Any":
     try:
         return _state(name)
     except (AttributeError, KeyError, TypeError, ValueError):
-        # It has got another generator.
+        # The module now has another generator.
         return None
 
 
@@ -154,7 +155,7 @@ def _is_seeded(name: str, made: "Any", advance: "Callable[[], Any]") -> bool:
     try:
         last, _ = _GENERATORS[name](_variables(name))
     except (AttributeError, KeyError, TypeError, ValueError):
-        # It has got another generator.
+        # The module now has another generator.
         return True
     for _ in range(_MOST_ROUNDS):
         if made == last:

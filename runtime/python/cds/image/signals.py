@@ -1,6 +1,6 @@
-"""Whether somebody asks what is done at a signal: Python knows without a call.
+"""Watches calls of `signal.getsignal()`, which needs no system call.
 
-It is imported before `site`, and imports nothing that a start would import later.
+This module is imported before `site`.  It imports nothing that a start imports later.
 """
 
 import _signal
@@ -12,14 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# What a path has behind that of the request then.
+# Follows the path of the request in the path that reports such a call.
 ASKED = ".signals"
 
 _plain = _signal.getsignal
 
 
 def watch(request: str) -> None:
-    """Take notice of it from now on."""
+    """Report such calls from now on."""
     path = (request + ASKED).encode("utf-8", "surrogateescape")
 
     def getsignal(*arguments: "Any") -> "Any":

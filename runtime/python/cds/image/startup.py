@@ -1,6 +1,7 @@
-"""The life of a process that is restored from a startup image, as far as Python code is concerned.
+"""The Python code that runs in a process that is restored from a startup image.
 
-`begins_with()` says what the image has, `resumed()` runs when a process is restored from it.
+`begins_with()` runs when the image is taken, and notes what modules keep.  `resumed()` runs when a
+process is restored.
 """
 
 import _signal
@@ -15,50 +16,51 @@ import time
 
 from cds.image import streams
 
-# What is imported here is in every image, and has to be looked at whenever one is
-# restored: so it is only what the interpreter has anyway.
+# The modules that are imported here are in every image, and each restore compares their files.
+# So this module imports only what the interpreter has loaded anyway.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-# The id of the process that did the imports, which libraries may have remembered.
+# The id of the process that did the imports; libraries may keep it.
 _pid = 0
-# And that of the process in which modules have got its own for the last time.
+# The id of the last process that has renewed the ids in modules.
 _renewed_pid = 0
 
 # The state of `random`, if imports have given it a seed, and whether numpy's generator has one.
 _random_state: "Any" = None
 _numpy_is_seeded = False
 
-# What modules have found and kept, by the name of the variable.
+# The values that modules have found and keep, by the name of the variable.
 _findings: "dict[str, object]" = {}
-# Objects that know when a program was started.
+# Objects that keep the start time of a program.
 _applications: "list[_weakref.ref[Any]]" = []
 
-# `sys.argv`, `sys.orig_argv`, `sys._xoptions`, and whether the first of `sys.argv` stays.
+# `sys.argv`, `sys.orig_argv`, `sys._xoptions`, and whether the first item of `sys.argv` stays.
 _arguments: list[str] = []
 _original_arguments: list[str] = []
 _options: "dict[str, Any]" = {}
 _keeps_name = False
-# Whether they are compared, and all of it stays.
+# Whether the arguments are compared, so that all items of `sys.argv` stay.
 _keeps_arguments = False
 
-# Whether the time zone is what TZ tells, and not what it told when `time.tzset()` was called.
+# Whether a restored process calls `time.tzset()`: not if TZ was changed after the last call.
 _renews_time_zone = False
 
-# The environment: `os.environ` and `os.environb` have the same dict.
+# The environment: `os.environ` and `os.environb` use the same dict.
 environ: dict[bytes, bytes] = posix.environ
 
-# What imports have made of it: what they have removed first, and what they have set then.
+# The changes of imports to the environment: first the removed variables, then the assigned ones.
 _removed: list[bytes] = []
 _assigned: dict[bytes, bytes] = {}
 
-# The variables of `site`, and what it has made of HOME, if that is to be renewed.
+# If the user's directories are renewed: the variables of `site`, and its base directory in HOME.
 _of_site: "dict[str, Any]" = {}
 _user_base = ""
 
-# Where modules keep the working directory that they were imported in, and what if there is none.
+# Variables in which modules keep the working directory of their import, and their values if there
+# is no working directory.
 DIRECTORIES = (
     ("multiprocessing.process", "ORIGINAL_DIR", None),
     ("rich", "_IMPORT_CWD", ""),
@@ -67,12 +69,12 @@ DIRECTORIES = (
 
 
 class OwnBuiltins:
-    """While there is one, builtins are the interpreter's own, whatever a program has made of them."""
+    """A context in which builtins are the interpreter's own, also if a program changed them."""
 
     _now = vars(builtins)
     _first = _now.copy()
 
-    # Whether a program had made something else of them when the image was taken.
+    # Whether a program had changed builtins when the image was taken.
     are_needed = False
 
     def __enter__(self) -> None:
@@ -92,7 +94,7 @@ class OwnBuiltins:
 
 
 def keep_seeds(names: list[str]) -> None:
-    """Take notice of generators that have got a seed."""
+    """Keep the states of generators that have a seed."""
     global _random_state, _numpy_is_seeded
     if "random" in names:
         _random_state = _of("random")["getstate"]()
@@ -100,26 +102,27 @@ def keep_seeds(names: list[str]) -> None:
 
 
 def keep_environment(removed: list[bytes], assigned: dict[bytes, bytes]) -> None:
-    """Take notice of what imports have made of the environment."""
+    """Keep the changes that imports have made to the environment."""
     global _removed, _assigned
     _removed, _assigned = removed, assigned
 
 
 def keep_user_site(of_site: "dict[str, Any]", home: bytes) -> None:
-    """Have the directories of the user's modules follow HOME, as `site` has it."""
+    """Have a restored process renew the directories of the user's modules in `site` from HOME."""
     global _of_site, _user_base
     _of_site, _user_base = of_site, _base_in(home)
 
 
 def renews_user_site() -> bool:
-    """Say whether that is so."""
+    """Return whether a restored process renews these directories."""
     return bool(_of_site)
 
 
 def begins_with_arguments(keep_name: bool) -> None:
-    """Take notice of what has the arguments; a program may put something else in its place.
+    """Keep the objects that contain the arguments, because a program may replace them.
 
-    What it has made of its own name it keeps: it is the same in each start.
+    With `keep_name`, the first item of `sys.argv` stays as it is: the name of the program is the
+    same in each start, and the program may have changed it.
     """
     global _arguments, _original_arguments, _options, _keeps_name
     _arguments, _original_arguments, _options = sys.argv, sys.orig_argv, sys._xoptions
@@ -127,37 +130,37 @@ def begins_with_arguments(keep_name: bool) -> None:
 
 
 def keep_arguments() -> None:
-    """Have a restored process find what a program has made of its arguments, which are compared."""
+    """Have a restored process keep `sys.argv` as it is, because the arguments are compared."""
     global _keeps_arguments
     _keeps_arguments = True
 
 
 def renew_time_zone() -> None:
-    """Have a restored process set the time zone that TZ tells."""
+    """Have a restored process set the time zone from TZ."""
     global _renews_time_zone
     _renews_time_zone = True
 
 
 def keep_process_id() -> None:
-    """Take the process for that which does the imports."""
+    """Keep the id of this process, which does the imports."""
     global _pid
     _pid = os.getpid()
 
 
 def begins_with() -> None:
-    """Take notice of what modules have found and kept."""
+    """Keep the values that modules have found, before the image is taken."""
     global _findings, _applications
     application = _of("flake8.main.application").get("Application")
     objects = gc.get_objects() if application else ()
     _applications = [_weakref.ref(thing) for thing in objects if type(thing) is application]
-    # What somebody has set to another value is to stay so.
+    # If the program has set a variable to another value, this value stays.
     _findings = {
         name: value for name, (namespace, value) in _find().items() if namespace.get(name) == value
     }
 
 
 def resumed(*arguments: "Any") -> None:
-    """Make a restored process one that was started with these arguments."""
+    """Give a restored process the state of a process that was started with these arguments."""
     if not OwnBuiltins.are_needed:
         _resume(*arguments)
         return
@@ -188,20 +191,20 @@ def _resume(
     for number in ignored_signals:
         _signal.signal(number, _signal.SIG_IGN)
     if _renews_time_zone:
-        # Which rules of the time zone hold depends on the year.
+        # The rules of the time zone depend on the year.
         time.tzset()
     _renew_memories()
     _renew_secrets()
 
 
 def _renew_environment(texts: list[bytes]) -> None:
-    """Make the environment what a start and the imports would make of these variables."""
-    # Methods of `dict`: while the image is taken, it is watched who uses those of `environ`.
+    """Set the environment to these variables, with the changes that imports have made."""
+    # While the image is taken, the methods of `environ` are watched; those of `dict` are not.
     dict.clear(environ)
     pairs = [text.partition(b"=")[::2] for text in texts if b"=" in text]
     dict.update(environ, pairs)
     if dict.__len__(environ) < len(pairs):
-        # The first of a name counts.
+        # If a name occurs twice, the first value counts.
         dict.update(environ, reversed(pairs))
     for name in _removed:
         dict.pop(environ, name, None)
@@ -209,7 +212,7 @@ def _renew_environment(texts: list[bytes]) -> None:
 
 
 def _renew_user_site(texts: list[bytes]) -> None:
-    # The first of a name counts.
+    # If a name occurs twice, the first value counts.
     home = next(text for text in texts if text.startswith(b"HOME="))
     base = _base_in(home.removeprefix(b"HOME="))
     for name in ("USER_BASE", "USER_SITE"):
@@ -219,12 +222,12 @@ def _renew_user_site(texts: list[bytes]) -> None:
 
 
 def _base_in(home: bytes) -> str:
-    """Return what `os.path.expanduser("~/.local")` makes of HOME."""
+    """Return the result of `os.path.expanduser("~/.local")` for this HOME."""
     return os.fsdecode(home.rstrip(b"/") + b"/.local")
 
 
 def _renew_memories() -> None:
-    """Renew what modules have remembered of the process that imported them."""
+    """Renew what modules keep of the process that imported them."""
     for module, name, default in DIRECTORIES:
         if _of(module):
             _set(module, name, working_directory() or default)
@@ -239,7 +242,7 @@ def _renew_memories() -> None:
 
 
 def _renew_times() -> None:
-    # Records tell the time since then.
+    # Log records contain the time since then.
     _set("logging", "_startTime", time.time_ns())
     _set("hypothesis.internal.observability", "_imported_at", time.time())
     if now := _of("loguru._logger").get("aware_now"):
@@ -251,18 +254,18 @@ def _renew_times() -> None:
                 setattr(application, name, time.time())
     stdlib = _of("structlog.stdlib")
     if "_LOG_RECORD_KEYS" in stdlib:
-        # Names of what a record has; but they hold one.
+        # The variable is a view of the attribute names of a record, and keeps the record alive.
         record = stdlib["logging"].LogRecord("name", 0, "pathname", 0, "msg", (), None)
         _set("structlog.stdlib", "_LOG_RECORD_KEYS", vars(record).keys())
 
 
 def _renew_processor_times() -> None:
-    """Have psutil begin to count what the processors do."""
+    """Have psutil count processor times from now on."""
     psutil = _of("psutil")
     for name, arguments in (("_last_cpu_times", {}), ("_last_per_cpu_times", {"percpu": True})):
         for variable in (name, f"{name}_2"):
             kept: Any = psutil.get(variable)
-            # By threads; it has none where they cannot be read.
+            # The keys are thread ids.  The variable is no dict if the times cannot be read.
             for thread in [*kept] if isinstance(kept, dict) else []:
                 try:
                     kept[thread] = psutil["cpu_times"](**arguments)
@@ -271,11 +274,11 @@ def _renew_processor_times() -> None:
 
 
 def _renew_process_ids() -> None:
-    """Renew what modules have kept to know a forked child by, which would begin with nothing."""
+    """Renew the process ids by which modules detect a fork; after a fork, they drop their state."""
     global _renewed_pid
     process = os.getpid()
     for owner, name in _process_ids():
-        # What somebody has set to another value is to stay so.
+        # If the program has set the variable to another value, this value stays.
         if vars(owner).get(name) in (_pid, _renewed_pid):
             setattr(owner, name, process)
     of_locks = _of("filelock._core._fork")
@@ -286,7 +289,7 @@ def _renew_process_ids() -> None:
 
 
 def _process_ids() -> "Iterator[tuple[Any, str]]":
-    """Yield what keeps the id of the process that has imported it, and the name of the variable."""
+    """Yield objects that keep the id of the process of their import, and the variables' names."""
     wrapper = _of("multiprocessing.heap").get("BufferWrapper")
     if heap := getattr(wrapper, "_heap", None):
         yield heap, "_lastpid"
@@ -302,26 +305,26 @@ def _process_ids() -> "Iterator[tuple[Any, str]]":
 
 
 def forget_system() -> None:
-    """Have `platform` ask for the name of the system, and of the host, when it is asked."""
+    """Have `platform` ask the system for its name, and for the host's name, at the next call."""
     _set("platform", "_uname_cache", None)
 
 
 def _set(module: str, name: str, value: object) -> None:
-    """Give a variable of a module another value, if there are both."""
+    """Set a variable of a module, if the module is loaded and has the variable."""
     variables = _of(module)
     if name in variables:
         variables[name] = value
 
 
 def _of(module: str) -> "dict[str, Any]":
-    """Return the variables of a module, if it is loaded."""
+    """Return the variables of a module; empty if it is not loaded."""
     return variables_of(sys.modules.get(module))
 
 
 def variables_of(module: object) -> "dict[str, Any]":
-    """Return the variables of a module without its notice, or none.
+    """Return the variables of a module, or an empty dict, without asking the module.
 
-    There are modules that are loaded when they are asked for one (`importlib.util.LazyLoader`).
+    A lazy module (`importlib.util.LazyLoader`) loads when it is asked for an attribute.
     """
     try:
         variables: "dict[str, Any]" = object.__getattribute__(module, "__dict__")
@@ -331,13 +334,13 @@ def variables_of(module: object) -> "dict[str, Any]":
 
 
 def _find() -> "dict[str, tuple[dict[str, Any], object]]":
-    """Return what modules would find now that keep it: the variable, what has it, and the value."""
+    """Return the values that modules would find now: by variable, its namespace and the value."""
     found: "dict[str, tuple[dict[str, Any], object]]" = {}
     if util := _of("multiprocessing.util"):
         found["MAXFD"] = util, _most_files()
     connection = _of("urllib3.util.connection")
     has_ipv6 = connection.get("_has_ipv6")
-    # Not one that somebody has put there.
+    # Do not call a replacement of the function.
     if has_ipv6 and getattr(has_ipv6, "__module__", None) == connection["__name__"]:
         found["HAS_IPV6"] = connection, has_ipv6("::1")
     parser = _of("dateutil.parser._parser").get("DEFAULTPARSER")
@@ -355,7 +358,7 @@ def _most_files() -> int:
     try:
         return os.sysconf("SC_OPEN_MAX")
     except OSError:
-        # As `multiprocessing.util` has it.
+        # The default of `multiprocessing.util`.
         return 256
 
 
@@ -363,21 +366,21 @@ def working_directory() -> str | None:
     try:
         return os.path.abspath(os.getcwd())
     except OSError:
-        # It was removed.
+        # The directory was removed.
         return None
 
 
 def _renew_secrets() -> None:
-    """Renew what must not repeat; `random` has done so as after a fork.
+    """Renew what must not repeat in other processes; `random` has done so, as after a fork.
 
-    A generator that imports have given a seed goes on from there.
+    If imports have given a seed to a generator, it continues its sequence.
     """
     if (ssl := _of("_ssl")) and os.getpid() == _pid:
-        # OpenSSL knows a fork by the process id, which repeats in containers.
+        # OpenSSL detects a fork by the process id, which can be the same in containers.
         ssl["RAND_add"](os.urandom(64), 64.0)
     if _random_state is not None:
         _of("random")["setstate"](_random_state)
-    # A program may be in the middle of such an import.
+    # The generator may be missing: the program may be in the middle of the import.
     generator = _of("numpy.random.mtrand").get("_rand")
     if generator is not None and not _numpy_is_seeded:
         generator.seed()
@@ -399,7 +402,7 @@ def _renew_secrets() -> None:
 
 
 def dry_run() -> None:
-    """Forget what packages want to be done: it is not for this process, which is to end."""
+    """Remove the callbacks of `atexit` and of the garbage collector: this process only ends."""
     atexit._clear()
     gc.callbacks.clear()
 
@@ -407,7 +410,7 @@ def dry_run() -> None:
 def warm_up() -> None:
     """Run an empty program."""
     for hook in sys.path_hooks:
-        # As the interpreter asks whether a script is a directory or an archive.
+        # The interpreter also asks the hooks whether a script is a directory or a zip file.
         try:
             hook(__file__)
         except ImportError:

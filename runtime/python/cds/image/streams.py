@@ -1,8 +1,8 @@
-"""The standard streams of processes that are restored from a startup image.
+"""The standard streams of restored processes.
 
-Imports may have kept them, changed them, or put others in their place.  So the objects stay
-what they are, and are made anew of the standard streams of each process, as create_stdio()
-in Python/pylifecycle.c makes them.
+Imports may keep the stream objects, change them, or replace them.  So the objects stay the same.
+They are initialized again for the standard streams of each process, as create_stdio() in
+Python/pylifecycle.c does it.
 """
 
 import _io
@@ -20,12 +20,12 @@ class _Stream:
         self._number = number
         self._name = f"<{name}>"
         self._text: _io.TextIOWrapper = getattr(sys, f"__{name}__")
-        # Without a buffer (`-u`) both are the same.
+        # Without a buffer (`-u`), both are the same object.
         self._buffer: "Any" = self._text.buffer
         self._raw: "Any" = getattr(self._buffer, "raw", self._buffer)
         self._encoding = self._text.encoding, self._text.errors
         self._write_through = self._text.write_through
-        # What imports have called reconfigure() with.
+        # The arguments of the calls of reconfigure() by imports.
         self._changes: "list[dict[str, Any]]" = []
 
     def watch(self) -> None:
@@ -42,7 +42,7 @@ class _Stream:
         if self._raw.closed:
             return
         has_text = self._has_text()
-        # Not the same object: it would still know whether that other file was seekable.
+        # A new object, because the old one keeps whether the old file was seekable.
         raw = type(self._raw)(self._number, self._raw.mode, closefd=False)
         raw.name = self._name
         if self._buffer is self._raw:
@@ -63,7 +63,7 @@ class _Stream:
         try:
             return self._text.buffer is self._buffer
         except ValueError:
-            # Another one may have got its buffer.
+            # The buffer was detached: another object may own it now.
             return False
 
     def _make_text(self, below: "Any", line_buffering: bool) -> None:
@@ -78,15 +78,15 @@ _buffers: list[_io.TextIOWrapper | _io.BufferedWriter | _io.BufferedRandom] = []
 
 
 def watch() -> str | None:
-    """Take notice of the streams, before anybody imports anything.
+    """Keep and watch the streams, before any import.
 
-    Return the name of one that there is not.
+    Return the name of a stream that is missing, or None.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             _streams.append(_Stream(number, name))
         except (AttributeError, ValueError):
-            # It is closed, or taken apart.
+            # The stream is closed, or its buffer was detached.
             return f"sys.__{name}__"
     for stream in _streams:
         stream.watch()
@@ -94,42 +94,42 @@ def watch() -> str | None:
 
 
 def leave_alone() -> None:
-    """Take no more notice of what imports do with them."""
+    """Stop watching the streams."""
     for stream in _streams:
         stream.leave_alone()
 
 
 def find_buffers() -> None:
-    """Find all that may have to be written at the end, be it made by imports."""
+    """Find all objects with buffered output, including those that imports have made."""
     objects = gc.get_objects()
     _buffers[:] = [
         thing
-        # Their text goes into the others.
+        # Text streams come first: they write into the binary streams.
         for kind in (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom)
         for thing in objects
-        # Objects may say of themselves that they are anything.
+        # isinstance() believes `__class__`, which may be anything.
         if issubclass(type(thing), kind)
     ]
 
 
 def flush() -> None:
-    """Write what is still in buffers."""
+    """Write what the buffers still contain."""
     for buffer in _buffers:
         try:
             buffer.flush()
         except (OSError, ValueError):
-            # It is closed, or taken apart, or nobody reads it.
+            # The stream is closed or detached, or its reader is gone.
             pass
 
 
 def renew() -> None:
-    """Make them what they are in a new process."""
+    """Give the streams the state that they have in a new process."""
     for stream in _streams:
         stream.renew()
 
 
 def unbuffer() -> None:
-    """Have all be written at once: nobody flushes objects of the image when they are destroyed."""
+    """Make the streams unbuffered, because objects of the image are not flushed at their end."""
     flush()
     for stream in _streams:
         stream.unbuffer()

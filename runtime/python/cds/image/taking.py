@@ -1,4 +1,4 @@
-"""What a process does that a startup image is to be taken of: imports, or a program."""
+"""Chooses what the process that becomes a startup image does: imports, or a program."""
 
 import marshal
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prepare(request: str) -> "Preparation":
-    """Begin with what a request wants."""
+    """Read a request, and begin the preparation that it asks for."""
     with open(request, "rb") as file:
         wanted = marshal.load(file)
     kind = Program if wanted["is_of_program"] else Imports

@@ -1,7 +1,7 @@
-"""Whether somebody knows of HOME by what `site` makes of it.
+"""Finds out whether code other than `site` has used HOME, or the names that `site` makes of it.
 
-At each start, `site` asks for HOME, to know where modules of the user would be.  It keeps the names
-of two directories, which are renewed in a restored process if nobody has asked for them.
+At each start, `site` reads HOME to find the modules of the user.  It keeps the names of two
+directories.  A restored process renews these names if no other code has read them.
 """
 
 import sys
@@ -25,7 +25,7 @@ _WAY = (
     "main",
 )
 
-# What of `site` tells where these directories are.
+# The attributes of `site` that reveal these directories.
 _TELLING = frozenset(
     (
         "USER_BASE",
@@ -42,7 +42,7 @@ _TELLING = frozenset(
 
 
 class Watch:
-    """Whether HOME is known only as the beginning of the names that `site` keeps."""
+    """Watches whether HOME is used only for the names that `site` keeps."""
 
     def __init__(self, ask: "Callable[[], None]") -> None:
         self._ask = ask
@@ -55,7 +55,7 @@ class Watch:
         return self._site is not None
 
     def is_start(self, frame: "FrameType | None") -> bool:
-        """Say whether it is the start of `site` that asks for a variable; watch it then."""
+        """Return whether the start of `site` asks for a variable; if so, begin to watch `site`."""
         files = {"<frozen site>", f"{sys._stdlib_dir}/site.py"}  # type: ignore[attr-defined]
         while frame is not None and frame.f_code.co_filename not in files:
             frame = frame.f_back
@@ -89,12 +89,12 @@ class Watch:
 
     def namespace(self) -> "dict[str, Any]":
         """Return the variables of `site`."""
-        # Nobody else asks for them.
+        # This does not call the watching `__getattribute__()`.
         namespace: dict[str, Any] = object.__getattribute__(self._site, "__dict__")
         return namespace
 
     def directory(self) -> str | None:
-        """Return the directory of the user's modules, if there may be such modules."""
+        """Return the directory of the user's modules; None if `site` does not use it."""
         if not self.has_begun:
             return None
         namespace = self.namespace()

@@ -1,7 +1,7 @@
-"""What imports read and change of the environment, from Python.
+"""Watches what Python code reads and changes in the environment.
 
-One dict is behind `os.environ`, `os.environb` and `posix.environ`.  In the process that an image
-is taken of, it is a `Watched` from before `site` is imported until the imports are done.
+One dict is behind `os.environ`, `os.environb` and `posix.environ`.  In the process that becomes an
+image, its class is `Watched`, from before the import of `site` until the imports are done.
 """
 
 import gc
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-# What a path has behind that of the request, which says that `site` is about to be imported.
+# Suffixes of the path of the request.  A look at the path with a suffix tells the tracer that the
+# import of `site` begins.
 START = ".start"
 
-# And by which a process that imports have forked says what it asks for.
+# A process that imports have forked has read a variable, or all variables.
 ASKED = ".asked."
 WALKED = ".walked"
 
-# Shells change them with each command.  Where somebody goes through all variables, they count
-# only if they were kept.
+# Shells change these variables with each command.  If imports go through all variables, these
+# count only if their values were kept.
 OF_SHELLS = (b"_", b"OLDPWD", b"PWD", b"SHLVL")
 
-# So many objects are looked through at once.
+# The number of objects that are searched at once.
 _AT_ONCE = 10_000
 
 
 class Changes:
-    """What was done to variables, whatever they were before."""
+    """Changes of variables, independent of their earlier values."""
 
     def __init__(self) -> None:
-        # A dict for its order.  What is removed and set again comes last.
+        # A dict, for its order.  A variable that is removed and set again comes last.
         self.removed: dict[bytes, None] = {}
         self.assigned: dict[bytes, bytes] = {}
 
@@ -47,13 +48,13 @@ class Changes:
         self.assigned.pop(name, None)
 
     def made_to(self, variables: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Return variables as the changes make them."""
+        """Return the variables after the changes."""
         kept = {name: value for name, value in variables.items() if name not in self.removed}
         return kept | self.assigned
 
     @classmethod
     def between(cls, then: dict[bytes, bytes], now: dict[bytes, bytes]) -> "Changes":
-        """Return changes that lead from one environment to another, but for their order."""
+        """Return changes that lead from one environment to another, apart from the order."""
         changes = cls()
         changes.removed = {name: None for name in then if name not in now}
         changes.assigned = {name: now[name] for name in now if then.get(name) != now[name]}
@@ -61,7 +62,7 @@ class Changes:
 
 
 class Watch:
-    """What was done with the environment."""
+    """Records what Python code reads and changes in the environment."""
 
     def __init__(
         self, environ: dict[bytes, bytes], started: dict[bytes, bytes], request: bytes = b""
@@ -69,20 +70,20 @@ class Watch:
         self._request = request
         self.environ = environ
         self.started = started
-        # It does not refer to this object: nothing would free it.
+        # The callback does not refer to this object: nothing would free the reference cycle.
         self.user_site = usersite.Watch(_ask_for_home)
-        # Locale coercion (PEP 538) has come before.
+        # Locale coercion (PEP 538) has changed the environment before.
         self.changes = Changes.between(started, dict(dict.items(environ)))
         self._process = posix.getpid()
         self._asked: set[bytes] = set()
-        # Whether somebody has looked at all variables.
+        # Whether code has looked at all variables.
         self.has_walked = False
-        # Names that follow if somebody takes all values, and those that have followed.
+        # The next names if code reads all values in turn, and the names that it has read so.
         self._expected: list[bytes] = []
         self._followed: list[bytes] = []
 
     def read(self, name: object) -> None:
-        """Take notice that somebody asks for a variable, or for all, one after the other."""
+        """Record that code reads a variable, alone or as part of reading all in turn."""
         if not isinstance(name, bytes):
             return
         if self._expected:
@@ -97,16 +98,16 @@ class Watch:
         self.ask(name)
 
     def _is_start_of_site(self) -> bool:
-        # Without it, the directory comes from the database of users.
+        # Without HOME, the directory comes from the user database (pwd).
         return usersite.HOME in self.started and self.user_site.is_start(sys._getframe())
 
     def ask(self, name: bytes) -> None:
-        """Take notice that somebody knows of a variable."""
+        """Record that code knows the value of a variable."""
         self._asked.add(name)
         self._tell(ASKED.encode() + name)
 
     def walk(self, follows: bool = False) -> None:
-        """Take notice that somebody looks at all variables; perhaps all values follow."""
+        """Record that code looks at all variables; with `follows`, it may read all values next."""
         self.has_walked = True
         self._tell(WALKED.encode())
         if follows:
@@ -114,7 +115,7 @@ class Watch:
             self._expected = list(dict.keys(self.environ))[::-1]
 
     def _tell(self, what: bytes) -> None:
-        """Have the tracer know, if this is another process."""
+        """Tell the tracer, if this is a forked process."""
         if posix.getpid() != self._process:
             look_for(self._request + what)
 
@@ -124,22 +125,22 @@ class Watch:
         self._expected.clear()
 
     def asked(self) -> set[bytes]:
-        """Return the names that were asked for."""
+        """Return the names of variables that were read."""
         self._end_walk()
         return self._asked
 
     def take_asked(self) -> set[bytes]:
-        """Return the names that were asked for, and forget them."""
+        """Return the names of variables that were read, and forget them."""
         asked, self._asked = self.asked(), set()
         return asked
 
     def keeps_walk(self) -> bool:
-        """Say whether it may matter later what somebody has found who looked at all variables."""
+        """Return whether code that looked at all variables may have kept variables of shells."""
         has_removed = bool(self.changes.removed)
         return self.has_walked and (has_removed or are_kept((self.environ, self.started)))
 
     def exact_changes(self) -> tuple[Changes, bool]:
-        """Return what was changed, and whether that is what was seen being changed."""
+        """Return the changes, and whether the recorded changes explain the environment."""
         now = dict(dict.items(self.environ))
         if list(self.changes.made_to(self.started).items()) == list(now.items()):
             return self.changes, True
@@ -147,10 +148,10 @@ class Watch:
 
 
 class Watched(dict[bytes, bytes]):
-    """The environment, which tells `current` what is done with it.
+    """The environment, which reports each access to `current`.
 
-    C code does not get around that: what treats a dict in a way of its own does so with one that
-    is exactly a dict, or has its iterator.
+    C code cannot bypass the methods: it accesses a dict directly only if the class is exactly
+    `dict`, or if it has the iterator of `dict`.
     """
 
     __slots__ = ()
@@ -216,7 +217,7 @@ class Watched(dict[bytes, bytes]):
         return dict.copy(self)
 
     def __reduce_ex__(self, _protocol: object) -> "Any":
-        # Copies are dicts.
+        # A copy is an ordinary dict.
         return dict, (self.copy(),)
 
     def __setitem__(self, name: bytes, value: bytes) -> None:
@@ -237,7 +238,7 @@ class Watched(dict[bytes, bytes]):
         return self
 
     def __delitem__(self, name: bytes) -> None:
-        # It fails if there is none.
+        # The result shows whether the variable was set.
         current.read(name)
         dict.__delitem__(self, name)
         current.changes.remove(name)
@@ -269,7 +270,7 @@ def _ask_for_home() -> None:
 
 
 def watch(request: str) -> dict[bytes, bytes]:
-    """Begin; the caller has the dict that is returned be a `Watched`."""
+    """Begin to watch; the caller sets the class of the returned dict to `Watched`."""
     global current
     with open("/proc/self/environ", "rb") as file:
         started = of_texts(file.read().split(b"\0"))
@@ -288,7 +289,7 @@ def look_for(path: bytes) -> None:
 
 
 def of_texts(texts: "Iterable[bytes]") -> dict[bytes, bytes]:
-    """Return variables from texts, as the interpreter reads them: the first of a name counts."""
+    """Return variables from texts; as in the interpreter, the first text with a name counts."""
     variables: dict[bytes, bytes] = {}
     for text in texts:
         name, equals, value = text.partition(b"=")
@@ -298,21 +299,21 @@ def of_texts(texts: "Iterable[bytes]") -> dict[bytes, bytes]:
 
 
 def changes_in_c(
-    started: dict[bytes, bytes], told: "Iterable[tuple[bytes, bytes]]", now: dict[bytes, bytes]
+    started: dict[bytes, bytes], told: "Iterable[tuple[str, bytes]]", now: dict[bytes, bytes]
 ) -> tuple[Changes, bool]:
-    """Return what C code has changed, and whether that is what was seen being changed.
+    """Return the changes of C code, and whether the recorded calls explain the environment.
 
-    `told` are kinds and texts as `breakpoints.rs` records them, of calls from the start on.
+    `told` are the calls since the start: kinds (`entries.rs`) and texts.
     """
     changes = Changes()
     for kind, text in told:
         name, _, value = text.partition(b"=")
         variables = changes.made_to(started)
-        if kind == b"S" or (kind == b"D" and name not in variables):
+        if kind == "set" or (kind == "set default" and name not in variables):
             changes.assign(name, value)
-        elif kind == b"U":
+        elif kind == "removed":
             changes.remove(name)
-        elif kind == b"C":
+        elif kind == "cleared":
             for name in variables:
                 changes.remove(name)
     if list(changes.made_to(started).items()) == list(now.items()):
@@ -321,11 +322,12 @@ def changes_in_c(
 
 
 def are_kept(own: "Iterable[dict[bytes, bytes]]") -> bool:
-    """Say whether some object has kept what was found of the variables of shells.
+    """Return whether an object has kept a variable of shells.
 
-    That is a mapping, a pair of name and value, or a text `NAME=VALUE`.  `own` do not count.
+    Such an object is a mapping, a pair of name and value, or a text `NAME=VALUE`.  The dicts of
+    `own` do not count.
     """
-    # `_` is a name of many things, and who keeps all variables keeps the others, too.
+    # `_` is the name of many things.  Code that keeps all variables also keeps the other names.
     names = OF_SHELLS[1:]
     texts = tuple(name.decode() for name in names)
     known = {*names, *texts}
@@ -352,7 +354,7 @@ def are_kept(own: "Iterable[dict[bytes, bytes]]") -> bool:
             found = gc.get_referents(*containers)
             if any(map(is_kept, found)):
                 return True
-            # The collector does not know containers that have only texts and the like.
+            # The garbage collector does not track containers that have only texts and the like.
             containers = [
                 item for item in found if type(item) in (dict, tuple) and not gc.is_tracked(item)
             ]

@@ -1,1 +1,1 @@
-"""What is in files of archives and images, and whether it is still true."""
+"""Looks into files of archives and images, and checks whether they are up to date."""

@@ -1,11 +1,11 @@
-"""What an archive file holds, as `_cds_archive.inspect()` reads it."""
+"""The contents of an archive file, as `_cds_archive.inspect()` reads them."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# Who writes to the pages of a section (docs/archive-format.md).
+# When the pages of a section are written to (docs/archive-format.md).
 WRITTEN = {
     "constants": "never",
     "text": "if hashed",
@@ -17,7 +17,7 @@ WRITTEN = {
 
 
 class InspectionError(Exception):
-    """The file cannot be looked into; the text says why."""
+    """The file cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,9 @@ class Section:
 class Module:
     """A module of the catalog.
 
-    `address` is None without code; `own_bytes`, of what no other module uses, and
-    `digest`, of the code, are None where another build has written the archive.
+    `address` is None if the module has no code.  `own_bytes` counts the objects that no other
+    module uses, and `digest` stands for the code.  Both are None if another build of the
+    interpreter has written the archive.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Module:
 
 
 class Mismatch(NamedTuple):
-    """What keeps this interpreter from using the archive."""
+    """A fact that prevents this interpreter from using the archive."""
 
     key: str
     archive: str
@@ -116,12 +117,12 @@ class Inspection:
 
     @property
     def is_decoded(self) -> bool:
-        """Whether its objects could be looked at: another build's have other types."""
+        """Whether the objects could be read: another build lays out objects differently."""
         return bool(self.objects)
 
 
 def inspect(path: str) -> Inspection:
-    """Look into an archive; raise InspectionError if it cannot be read or is damaged."""
+    """Read an archive; raise InspectionError if it cannot be read or is damaged."""
     found = ask("inspect", path)
     return Inspection(
         path=path,
@@ -141,12 +142,12 @@ def verify(path: str) -> list[str]:
         try:
             ask("dry_run", path)
         except InspectionError as error:
-            faults = [f"a start would not use it: {str(error).removeprefix(f'{path}: ')}"]
+            faults = [f"a start cannot use it: {str(error).removeprefix(f'{path}: ')}"]
     return faults
 
 
 def walk(path: str, address: int) -> dict[int, dict[str, Any]]:
-    """Return the object at an address and all that it refers to, by address."""
+    """Return the object at an address, and all objects that it refers to, by address."""
     return {found["address"]: found for found in ask("walk", path, address)}
 
 
@@ -163,12 +164,14 @@ def own_bytes(modules: list[Module]) -> int:
 
 
 def ask(function: str, path: str | bytes, *arguments: object) -> Any:
-    """Call a function of the interpreter about a file."""
+    """Call a function of `_cds_archive` with a path; raise InspectionError if it fails."""
     name = os.fsdecode(path)
     try:
         import _cds_archive
     except ImportError as error:
-        raise InspectionError("this interpreter has no module _cds_archive") from error
+        raise InspectionError(
+            "this interpreter has no module _cds_archive; run this command with cpython-cds"
+        ) from error
     try:
         return getattr(_cds_archive, function)(path, *arguments)
     except ValueError as error:
@@ -178,4 +181,4 @@ def ask(function: str, path: str | bytes, *arguments: object) -> Any:
 
 
 class DamagedError(InspectionError):
-    """The file is no archive, or one whose header or tables are broken."""
+    """The file is not an archive, or its header or tables are damaged."""

@@ -1,4 +1,4 @@
-"""What `cds inspect` and `cds verify` say of a startup image."""
+"""The reports of `cds inspect` and `cds verify` on a startup image."""
 
 import os
 import sys
@@ -8,34 +8,23 @@ from typing import Any
 from cds.inspection.archive import InspectionError, ask
 from cds.text.terminal import Style, count, size, table
 
-_MAGIC = b"\x89CPYIMG\n"
-
 
 def is_image(path: str) -> bool:
-    """Say whether a file begins as startup images do."""
-    try:
-        # Nobody may write to a pipe.
-        with open(path, "rb", opener=_open_at_once) as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        # Whoever reads it as an archive tells.
-        return False
+    """Return whether a file begins like a startup image; False if it cannot be read."""
+    found: bool = ask("is_image", path)
+    return found
 
 
 def note(path: str) -> str | None:
-    """Return why there is no startup image, if a note in its place says so."""
+    """Return why there is no startup image, or None if there is no note in its place."""
     found: str | None = ask("image_note", path)
     return found
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def inspect_image(path: str) -> dict[str, Any]:
-    """Return what an image holds, and what has changed since it was made.
+    """Return the contents of an image, and what has changed since it was taken.
 
-    Raises DamagedError if it is broken.
+    Raise DamagedError if it is broken.
     """
     found: dict[str, Any] = ask("inspect_image", path)
     found["environment"] = dict(found["environment"])
@@ -44,9 +33,9 @@ def inspect_image(path: str) -> dict[str, Any]:
 
 
 def brief(path: str) -> dict[str, Any] | None:
-    """Return what is to be said of the image beside an archive; None if there is none.
+    """Return a description of the image beside an archive; None if there is no image.
 
-    That is what `inspect_image()` returns, or a `note` or `error` that stands for it.
+    It is the result of `inspect_image()`, or a dict with a `note` or `error` in its place.
     """
     if not os.path.lexists(path):
         return None
@@ -77,7 +66,7 @@ def brief_screen(path: str, top: int) -> Iterator[str]:
 
 
 def screen(path: str, found: dict[str, Any], top: int) -> Iterator[str]:
-    """Yield lines for a terminal."""
+    """Yield lines about an image, for a terminal."""
     style = Style(sys.stdout)
     yield style("bold", f"{path}: a startup image, {size(found['stored_bytes'])}")
     rows = [
@@ -121,7 +110,7 @@ def _changed(found: dict[str, Any], top: int, style: Style) -> Iterator[str]:
     if not found["changed"]:
         yield "Nothing that it depends on has changed."
         return
-    yield style("yellow", "Changed since, so that it is not used")
+    yield style("yellow", "Changed since the image was taken, so it is not used")
     yield from (f"  {name}" for name in found["changed"][:top])
     if len(found["changed"]) > top:
         yield f"  and {count(len(found['changed']) - top, 'other')}"

@@ -10,15 +10,15 @@ from cds.text.terminal import shortened, size
 _INDENT = "  "
 _VALUE_WIDTH = 60
 _MOST_ITEMS = 10
-# By address, as walk() returns them.
+# Keys are addresses, as walk() returns them.
 type _Objects = dict[int, dict[str, Any]]
 
-# What a code object's line says already.
+# Fields that the line of a code object already shows.
 _TOLD = frozenset({"co_name", "co_qualname", "co_filename"})
 
 
 class NoSuchObject(Exception):
-    """Nothing in the archive is called or lies there."""
+    """The archive has no object with this name or at this address."""
 
 
 def tree(archive: Inspection, what: str, depth: int) -> Iterator[str]:
@@ -26,7 +26,9 @@ def tree(archive: Inspection, what: str, depth: int) -> Iterator[str]:
     address = _address(archive, what)
     objects = walk(archive.path, address)
     if objects[address]["type"] == "unknown":
-        raise NoSuchObject(f"{archive.path}: there is no object at {address:#x}")
+        raise NoSuchObject(
+            f"{archive.path}: there is no object at {address:#x} (--object NAME shows addresses)"
+        )
     return _lines(objects, address, depth, "", "", None)
 
 
@@ -35,7 +37,7 @@ def _address(archive: Inspection, what: str) -> int:
         try:
             return int(what, 16)
         except ValueError:
-            raise NoSuchObject(f"not an address: {what}") from None
+            raise NoSuchObject(f"not an address: {what}; write a hexadecimal number") from None
     for module in archive.modules:
         if module.address is not None and what in (module.name, module.origin):
             return module.address
@@ -64,13 +66,13 @@ def _lines(
         label = f"{field}: "
         if field == "item":
             label, items = f"[{items}] ", items + 1
-        # The parts of code belong to it and are no deeper than it.
+        # The tuples of a code object count as the same level as the code object.
         deeper = depth if found["type"] == "code" and objects[to]["type"] == "tuple" else depth - 1
         yield from _lines(objects, to, deeper, inner, label, file)
 
 
 def _described(objects: _Objects, found: dict[str, Any], file: str | None) -> str:
-    """Return what an object is and where; `file` is that of the code around it."""
+    """Return what an object is, and its place; `file` is the file of the enclosing code."""
     kind, address = found["type"], found["address"]
     if kind == "code":
         own_file = _field(objects, found, "co_filename")
@@ -97,7 +99,7 @@ def _field(objects: _Objects, found: dict[str, Any], field: str) -> str:
 
 
 def _literal(objects: _Objects, found: dict[str, Any]) -> str | None:
-    """Return the literal of an object; None if that is long, or the object holds code."""
+    """Return the literal of an object; None if it is long, or if the object contains code."""
     kind: str = found["type"]
     value = found["value"]
     if value is not None:
@@ -118,14 +120,14 @@ def _literal(objects: _Objects, found: dict[str, Any]) -> str | None:
 
 
 def _code_numbers(found: dict[str, Any]) -> str:
-    # Two bytes an instruction or inline cache.
+    # Each instruction and each inline cache entry takes two bytes.
     units = found["bytecode_bytes"] // 2
     flags = dis.pretty_flags(found["flags"])
     return f"bytecode: {units} code units; stack: {found['stack_size']}; flags: {flags}"
 
 
 def _value_text(kind: str, value: Any) -> str:
-    """Return the literal of a value as `_cds_archive` gives it: numbers are text there."""
+    """Return the literal of a value from `_cds_archive`, which returns numbers as text."""
     match kind:
         case "int":
             number = int(value, 16)

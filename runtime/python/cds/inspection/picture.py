@@ -15,11 +15,11 @@ _LABEL = 200
 _TREEMAP_HEIGHT = 340
 _MOST_PACKAGES = 40
 _LARGE_SHARE = 0.2
-# Of the letters, at the sizes used.
+# The average width of a letter at the sizes used, in pixels.
 _LETTER_WIDTH = 6.6
 _LINE_HEIGHT = 16
 
-# After Okabe and Ito, who chose for the colour-blind; black text can be read on them.
+# Based on the palette of Okabe and Ito for colour-blind readers; black text is readable on it.
 _COLOURS = {
     "never": "#56a5dc",
     "if hashed": "#1fb28a",
@@ -64,7 +64,7 @@ def draw(archive: Inspection) -> str:
     title = f"{archive.path}: {count(len(archive.archived), 'module')}, {size(archive.bytes)}"
     body.append(_text(_MARGIN, y, title, "title"))
     y += 30
-    heading = "Sections, by who writes to their pages (pale: not known to be used)"
+    heading = "Sections, with what writes to their pages (pale: not known to be used)"
     body.append(_text(_MARGIN, y, heading, "head"))
     y += 12
     largest = max((section.bytes for section in archive.sections), default=1) or 1
@@ -80,7 +80,7 @@ def draw(archive: Inspection) -> str:
     y += 36
     if archive.is_decoded:
         body.append(
-            _text(_MARGIN, y, "Packages, by what only their modules use of the archive", "head")
+            _text(_MARGIN, y, "Packages, by the size of what only their modules use", "head")
         )
         y += 12
         body += _packages(archive, _Box(_MARGIN, y, _INNER, _TREEMAP_HEIGHT))
@@ -153,7 +153,7 @@ def _packages(archive: Inspection, box: _Box) -> Iterator[str]:
 
 
 def _parts(modules: list[Module]) -> list[tuple[str, int]]:
-    """Return names and sizes of packages; of one that outweighs all others, its parts."""
+    """Return names and sizes of packages; a package with a large share is split into its parts."""
     total = own_bytes(modules)
     sizes: dict[str, int] = {}
     for package, members in packages(modules):
@@ -168,9 +168,10 @@ def _parts(modules: list[Module]) -> list[tuple[str, int]]:
 
 
 def squarified(sizes: Sequence[float], box: _Box) -> list[_Box]:
-    """Divide a box into boxes of the given sizes, largest first, as square as may be.
+    """Divide a box into boxes of the given sizes, which begin with the largest one.
 
-    The algorithm is that of Bruls, Huizing and van Wijk, Squarified Treemaps (2000).
+    The boxes are nearly square.  Algorithm: Bruls, Huizing and van Wijk, Squarified Treemaps
+    (2000).
     """
     total = sum(sizes)
     if total <= 0:
@@ -193,13 +194,13 @@ def squarified(sizes: Sequence[float], box: _Box) -> list[_Box]:
 
 
 def _worst(areas: Sequence[float], side: float) -> float:
-    """Return the largest ratio of sides in a row along `side`."""
+    """Return the largest ratio of sides of the boxes in a row along `side`."""
     total = sum(areas)
     return max(max(side**2 * area / total**2, total**2 / (side**2 * area)) for area in areas)
 
 
 def _lay_out(areas: Sequence[float], box: _Box) -> tuple[list[_Box], _Box]:
-    """Put a row at the shorter side of a box; return it, and what is left of the box."""
+    """Put a row along the shorter side of a box; return the row, and the rest of the box."""
     total = sum(areas)
     row = []
     if box.width >= box.height:

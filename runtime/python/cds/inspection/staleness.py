@@ -1,4 +1,4 @@
-"""Which files an archive was made from are not what they were."""
+"""Finds the files that have changed since an archive was made from them."""
 
 import os
 from typing import NamedTuple
@@ -9,7 +9,7 @@ _SECOND_NS = 1_000_000_000
 
 
 class Stale(NamedTuple):
-    """A module that would not come from the archive, and why."""
+    """A module whose source is gone or has changed, and the reason."""
 
     name: str
     reason: str
@@ -17,7 +17,7 @@ class Stale(NamedTuple):
 
 
 def stale_modules(archive: Inspection) -> list[Stale]:
-    """Return the modules whose files are gone or have changed, whatever the policy says."""
+    """Return the modules whose files are gone or have changed, also with policy `unchecked`."""
     found = []
     for module in archive.modules:
         file = module.file
@@ -29,7 +29,7 @@ def stale_modules(archive: Inspection) -> list[Stale]:
 
 
 def changed_directories(archive: Inspection) -> list[str]:
-    """Return the directories in which modules are searched in the ordinary way again."""
+    """Return the directories that have changed: a start searches them as without an archive."""
     return [path for path, mtime_ns in archive.directories if not _is_from(path, mtime_ns)]
 
 
@@ -56,7 +56,7 @@ def _hash(file: str) -> str:
 
 
 def _is_from(path: str, mtime_ns: int) -> bool:
-    """Say whether a file has a modification time, or that time in whole seconds."""
+    """Return whether a file has this modification time, or this time in whole seconds."""
     try:
         found = os.stat(path).st_mtime_ns
     except OSError:

@@ -1,1 +1,1 @@
-"""What people see of a command."""
+"""Output of the commands for people."""

@@ -1,4 +1,4 @@
-"""Telling a person that long work goes on."""
+"""Progress reports of long work."""
 
 import shutil
 import time
@@ -12,7 +12,7 @@ _CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """Where work tells how far it is; this one tells nobody."""
+    """Receives progress reports, and shows nothing."""
 
     def show(self, text: str) -> None:
         pass
@@ -25,10 +25,10 @@ class Progress:
 
 
 class ProgressLine(Progress):
-    """Shows how far work is, once it takes over two seconds.
+    """Shows the progress of work that takes more than two seconds.
 
-    On a terminal that is one line, rewritten; otherwise, in a log, a line now and
-    then.
+    On a terminal, it is one line that is rewritten.  In a log, it is a new line every few
+    seconds.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class ProgressLine(Progress):
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Say what is being done; call it as often as there is something new to say."""
+        """Show what is being done, if the last report is old enough; call it for each step."""
         if self._clock() >= self._due:
             self.announce(text)
 
     def announce(self, text: str) -> None:
-        """Say so at once, since what follows takes long and cannot call show()."""
+        """Show a text at once, because the next step takes long and cannot call show()."""
         now = self._clock()
         line = f"{self._prefix}: {text}"
         if self._terminal:
@@ -61,7 +61,7 @@ class ProgressLine(Progress):
         self._shown = True
 
     def clear(self) -> None:
-        """Make room for other output."""
+        """Remove the line from the terminal before other output."""
         if self._terminal and self._shown:
             self._stream.write(_CLEAR_LINE)
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""How reports look: amounts, tables, and colours where a terminal shows them."""
+"""The format of reports: amounts, tables, and colours on terminals."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _CODES = {
 
 
 class Style:
-    """Colours text for a stream, if that is a terminal which wants colours (no-color.org)."""
+    """Colours text if the stream is a terminal and the user allows colours (no-color.org)."""
 
     def __init__(self, stream: TextIO) -> None:
         self._is_on = (
@@ -32,7 +32,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes with a unit."""
     if number < 1024:
         return f"{number} B"
     if number < 1024 * 1024:
@@ -41,7 +41,7 @@ def size(number: int) -> str:
 
 
 def table(rows: Iterable[Sequence[object]], align: str) -> Iterator[str]:
-    """Yield lines with columns; `align` has `<` or `>` for each."""
+    """Yield lines with columns; `align` has `<` or `>` for each column."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:

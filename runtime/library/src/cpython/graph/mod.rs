@@ -1,7 +1,7 @@
-//! The immortal objects of an image and the references between them, recorded when they were made immortal. At the end
-//! of a process only those are looked at again that may refer to others since: those with a part in a page that was
-//! written, unless a hash of their parts (of 64 bits) is what it was. Most objects in such pages have not changed, and
-//! following their references takes longer.
+//! The immortal objects of an image and the references between them, recorded when the objects were made immortal. At
+//! the end of a process, only those objects are traversed again that may refer to other objects now: an object with a
+//! part in a page that was written, unless the 64-bit hash of its parts is unchanged. Most objects in written pages
+//! have not changed, and following their references takes longer than hashing.
 
 mod recording;
 
@@ -24,34 +24,34 @@ const PAGE: usize = 1 << 12;
 
 static GRAPH: OnceLock<Graph> = OnceLock::new();
 
-/// Objects, in the order of their addresses.
+/// The objects, sorted by address.
 pub struct Graph {
     objects: Table<Address>,
-    /// Their places in the order of the collector.
+    /// For each object: its position in the collector's order.
     ranks: Table<u32>,
     numbers: Numbers,
-    /// Where the referents of each object begin.
+    /// For each object: the index in `referents` at which its referents begin.
     starts: Table<u32>,
     referents: Table<u32>,
     counts: Table<u32>,
-    /// The hash of the parts of each, if these are known.
+    /// For each object: the hash of its parts, if the parts are known.
     hashes: Table<u64>,
-    /// That has all objects of classes which are defined in Python traversed as its own are.
+    /// A class defined in Python. Objects of any type with the same traverse function are traversed in the same way.
     class: Address,
     places: Places,
-    /// Objects of which nobody knows when they change, or which refer to one that is mortal.
+    /// Objects for which a change cannot be detected, or which refer to a mortal object.
     varying: Table<u32>,
-    /// Where all these tables are.
+    /// The memory that holds all these tables.
     memory: Range<u64>,
 }
 
-// SAFETY: nobody writes to it once it is there.
+// SAFETY: nothing writes to it after it was stored in `GRAPH`.
 unsafe impl Sync for Graph {}
-// SAFETY: nobody writes to it once it is there; the addresses are numbers to it.
+// SAFETY: nothing writes to it after it was stored in `GRAPH`, and it uses the addresses only as numbers.
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// That of the image.
+    /// The graph of the image.
     pub fn get() -> Option<&'static Self> {
         GRAPH.get()
     }
@@ -60,12 +60,12 @@ impl Graph {
         &self.objects
     }
 
-    /// What is known of an object, by its address alone.
+    /// What the graph knows of an object, found by the address alone.
     pub fn find(&self, object: Address) -> Found {
         self.numbers.find(object)
     }
 
-    /// Which one of them an object is.
+    /// The number of an object in the graph.
     pub fn index(&self, object: Address) -> Option<usize> {
         match self.find(object) {
             Found::Object(index) => Some(index),
@@ -73,26 +73,26 @@ impl Graph {
         }
     }
 
-    /// The place of an object in the order of the collector.
+    /// The position of an object in the collector's order.
     pub fn rank(&self, index: usize) -> usize {
         self.ranks[index] as usize
     }
 
-    /// Which of them one referred to.
+    /// The numbers of the objects to which this object referred when the graph was recorded.
     pub fn referents_of(&self, index: usize) -> &[u32] {
         &self.referents[self.starts[index] as usize..self.starts[index + 1] as usize]
     }
 
-    /// How often they referred to each.
+    /// For each object: how many recorded references lead to it.
     pub fn counts(&self) -> &[u32] {
         &self.counts
     }
 
-    /// The objects that may refer to others than they did. For a restored process: pages that nobody has written to since are
-    /// those of files.
+    /// The objects that may have other referents than recorded. Only valid in a restored process: there, a page that
+    /// was not written since is still a page of a file.
     ///
     /// # Errors
-    /// If the kernel does not say which pages were written.
+    /// Fails if the kernel does not tell which pages were written.
     pub fn changed(&self) -> io::Result<Table<u32>> {
         let mut written = Table::new();
         self.places.add_written(&mut written)?;
@@ -106,14 +106,15 @@ impl Graph {
         Ok(unique(&mut changed).collect())
     }
 
-    /// Calls a function with the pages of the parts of an object, which are written when it comes to refer to others. Returns a
-    /// hash of these parts, if they are known: with the same, it is as it was.
+    /// Calls `each` with each page that holds a part of the object: memory that must be written before the object can
+    /// refer to another one. Returns a hash of these parts, if they are known. If the hash is equal, the object has not
+    /// changed.
     ///
     /// # Safety
     /// The object is alive.
     unsafe fn parts_of(&self, object: Address, each: &mut impl FnMut(usize)) -> Option<u64> {
         let mut hash = 0;
-        // SAFETY: the object is alive, and this is a class; the parts of an object can be read.
+        // SAFETY: the object is alive, `self.class` is a class, and the parts of an object are readable.
         let is_known = unsafe {
             pieces_of(object, self.class.cast(), &mut |start, bytes| {
                 let first = start.addr() / PAGE;
@@ -127,17 +128,17 @@ impl Graph {
         is_known.then_some(hash)
     }
 
-    /// Looks at all objects that should be as they were.
+    /// Compares all objects that are not in `changed` with the record.
     ///
     /// # Panics
-    /// If one is not.
+    /// Panics if one of them has changed.
     pub fn verify(&self, changed: &[u32]) {
         for (&object, number) in self.objects.iter().zip(0..) {
             if changed.binary_search(&number).is_ok() {
                 continue;
             }
             let mut expected = self.referents_of(number as usize).iter();
-            // SAFETY: it is immortal, and what it refers to is alive.
+            // SAFETY: the object is immortal, and the objects that it refers to are alive.
             let is_same = unsafe {
                 let mut is_same = true;
                 heap::referents(object, &mut |referent| {
@@ -149,17 +150,17 @@ impl Graph {
                 });
                 is_same && expected.next().is_none()
             };
-            // SAFETY: an immortal object stays alive.
+            // SAFETY: an immortal object is alive.
             let object = unsafe { Object::from_borrowed(object) };
             assert!(
                 is_same,
-                "an object has changed unnoticed: a {}",
+                "an object of type {} has changed unnoticed",
                 object.type_name()
             );
         }
     }
 
-    /// Where its tables are.
+    /// The memory of its tables.
     pub fn memory(&self) -> Range<u64> {
         self.memory.clone()
     }
@@ -196,24 +197,24 @@ impl Graph {
     }
 }
 
-/// No object has these numbers.
+/// Special values of `numbers`; no object has one of these as its number.
 const LEAF: u32 = u32::MAX;
 const MORTAL: u32 = u32::MAX - 1;
 
-/// Whether an object refers to no others, as far as the collector knows.
+/// Whether an object refers to no other object that the collector can see.
 ///
 /// # Safety
-/// It is alive.
+/// The object is alive.
 unsafe fn refers_to_none(object: Address) -> bool {
-    // SAFETY: the caller knows that the object is alive, so its type is readable.
+    // SAFETY: the caller passes a live object, so its type is readable.
     unsafe { heap::is_leaf(object) || raw::cds_glue_is_gc(object) == 0 }
 }
 
-/// Calls a function with the pieces of memory from which an object refers to others: where each begins, and how many
-/// bytes it has. Returns whether these are known.
+/// Calls `each` with the start and the size in bytes of each piece of memory that holds references of the object.
+/// Returns whether these pieces are known.
 ///
 /// # Safety
-/// The object is alive, and the class is one that is defined in Python.
+/// The object is alive, and `class` is a class defined in Python.
 unsafe fn pieces_of<F: FnMut(*const u8, usize)>(
     object: Address,
     class: *mut raw::PyTypeObject,
@@ -224,10 +225,10 @@ unsafe fn pieces_of<F: FnMut(*const u8, usize)>(
         bytes: usize,
         each: *mut c_void,
     ) {
-        // SAFETY: it is the function that was given, which nobody else uses meanwhile.
+        // SAFETY: `each` is the function that was passed below, and nothing else uses it meanwhile.
         unsafe { (*each.cast::<F>())(start.cast(), bytes) };
     }
-    // SAFETY: the object is alive, and the function that is called back is the one that is passed.
+    // SAFETY: the object is alive, and `visit` is called with the function that is passed here.
     let is_known: c_int = unsafe {
         raw::cds_glue_pieces(
             object,
@@ -239,7 +240,7 @@ unsafe fn pieces_of<F: FnMut(*const u8, usize)>(
     is_known != 0
 }
 
-/// Sorts numbers, and leaves out those that come a second time.
+/// Sorts numbers and removes duplicates.
 fn unique(numbers: &mut Table<u32>) -> impl Iterator<Item = u32> {
     numbers.as_mut().sort_unstable();
     let mut last = MORTAL;
@@ -247,11 +248,11 @@ fn unique(numbers: &mut Table<u32>) -> impl Iterator<Item = u32> {
     numbers.filter(move |&number| std::mem::replace(&mut last, number) != number)
 }
 
-/// What is known of an object.
+/// What the graph knows of an object.
 pub enum Found {
-    /// It is the one with this number.
+    /// The object has this number.
     Object(usize),
-    /// It is immortal, and refers to no others.
+    /// The object is immortal and refers to no other object.
     Leaf,
     Nothing,
 }
@@ -259,25 +260,26 @@ pub enum Found {
 /// Finds the number of an object by its address.
 #[derive(Default)]
 struct Numbers {
-    /// For each block of addresses, at a place that follows from its number or the next that is free: the number + 1, and which
-    /// of the blocks with objects it is.
+    /// A hash table with open addressing. For each block of addresses that has objects: the number of the block + 1,
+    /// and the index of the block among these.
     blocks: Table<(usize, u32)>,
-    /// For each place in these blocks where an object can begin: the how manieth object of its page it is, from 1 on.
+    /// For each place in these blocks where an object can begin: the ordinal of the object in its page, from 1 on.
     slots: Table<u8>,
-    /// For each page: how many objects come before.
+    /// For each page: how many objects lie before it.
     firsts: Table<u32>,
 }
 
 impl Numbers {
     const BLOCK: usize = 1 << 20;
-    /// No two objects begin in so many bytes. Those with a number have the collector's header of as many, and their own.
+    /// No two objects begin within this number of bytes. An object with a number has a collector header of this size,
+    /// and its own header.
     const SMALLEST: usize = 16;
-    /// For an object that refers to no others.
+    /// Marks an object that refers to no other object.
     const LEAF: u8 = u8::MAX;
     const SLOTS: usize = Self::BLOCK / Self::SMALLEST;
     const PAGES: usize = Self::BLOCK / PAGE;
 
-    /// Of objects in the order of their addresses.
+    /// `objects` is sorted by address.
     fn of(objects: &[Address]) -> Self {
         let same_block =
             |a: &Address, b: &Address| a.addr() / Self::BLOCK == b.addr() / Self::BLOCK;
@@ -305,9 +307,9 @@ impl Numbers {
         numbers
     }
 
-    /// Where a block is, or would be.
+    /// The index in `blocks` that a block has, or would have.
     fn place(&self, number: usize) -> usize {
-        // Their number is a power of two, and there are more than are used.
+        // The length is a power of two, and greater than the number of blocks in use, so the search ends.
         let mask = self.blocks.len() - 1;
         let mut place = number & mask;
         while ![0, number + 1].contains(&self.blocks[place].0) {
@@ -316,7 +318,7 @@ impl Numbers {
         place
     }
 
-    /// The block of an address, and its place in that.
+    /// The block of an address, and the index of the address in `slots`.
     fn slot(&self, address: usize) -> Option<(usize, usize)> {
         let (number, block) = self.blocks[self.place(address / Self::BLOCK)];
         let block = block as usize;
@@ -324,7 +326,7 @@ impl Numbers {
         (number != 0).then_some((block, slot))
     }
 
-    /// Notes an object that has no number, if it lies near one that has.
+    /// Marks an object that has no number, if an object that has one lies in the same block.
     fn add_leaf(&mut self, object: Address) {
         if let Some((_, slot)) = self.slot(object.addr()) {
             self.slots.as_mut()[slot] = Self::LEAF;
@@ -347,17 +349,17 @@ impl Numbers {
     }
 }
 
-/// The objects that have a part in each page.
+/// For each page: the objects that have a part in it.
 #[derive(Default)]
 struct Places {
     pages: Table<usize>,
-    /// Where the objects of each page begin.
+    /// For each page: the index in `objects` at which its objects begin.
     starts: Table<u32>,
     objects: Table<u32>,
 }
 
 impl Places {
-    /// Pages that are so near to each other are asked for at once.
+    /// Pages with gaps smaller than this are read from the page map together.
     const GAP: usize = 64;
 
     fn of(mut places: Table<(usize, u32)>) -> Self {

@@ -1,4 +1,4 @@
-//! Recording the graph of a process that is about to become an image.
+//! Records the graph of a process that is about to become an image.
 
 use std::iter;
 
@@ -9,19 +9,20 @@ use crate::cpython::object::{Object, Result};
 use crate::cpython::table::{self, Table};
 
 impl Graph {
-    /// Records what is immortal now. What refers to something else later has to have written to memory since.
+    /// Records the objects that are immortal now. An object that refers to another object later must have been written
+    /// to since.
     ///
     /// # Errors
-    /// If the interpreter is not what it should be.
+    /// Fails if a module or class of the interpreter is missing.
     pub fn record() -> Result<()> {
         let class = Object::import(c"_frozen_importlib")?.attribute(c"ModuleSpec")?;
-        // SAFETY: the collector knows objects that are alive.
+        // SAFETY: the collector's lists contain live objects only.
         let census = unsafe { Census::of(&heap::all_tracked()) };
         let mut numbers: Table<u32> = Table::new();
         let mut sorted: Table<(Address, u32)> = Table::new();
         for index in 0..census.len() {
             let object = census.object(index);
-            // SAFETY: objects of a census are alive.
+            // SAFETY: the objects of a census are alive.
             let (is_immortal, is_leaf) =
                 unsafe { (heap::is_immortal(object), refers_to_none(object)) };
             numbers.push(if is_immortal && is_leaf { LEAF } else { MORTAL });
@@ -61,7 +62,7 @@ impl Graph {
                     }
                 }
             }
-            // SAFETY: it is alive, and so is what it refers to.
+            // SAFETY: the object is alive, and so are the objects that it refers to.
             unsafe {
                 heap::referents(object, &mut |referent| {
                     if refers_to_none(referent) && heap::is_immortal(referent) {
@@ -69,7 +70,7 @@ impl Graph {
                     }
                 });
             }
-            // SAFETY: it is alive.
+            // SAFETY: the object is alive.
             let parts = unsafe { graph.parts_of(object, &mut |page| places.push((page, number))) };
             graph.hashes.push(parts.unwrap_or_default());
             if refers_to_mortal || parts.is_none() {

@@ -1,4 +1,4 @@
-//! What an image file holds, for those who want to know.
+//! A description of an image file, for reports.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -7,38 +7,38 @@ use std::path::Path;
 use startup_image::format::{FileIdentity, Image, Source};
 use startup_image::image_file::ImageFile;
 
-/// An image in figures.
+/// What an image contains, and what it depends on.
 pub struct Description {
     pub executable: String,
     pub options: Vec<String>,
-    /// The only program that it is for, as the command line has it.
+    /// The program that the image is for, as on the command line; none if the image is for any program.
     pub program: Option<String>,
-    /// Bytes in the image file, of zeros, and in other files.
+    /// Bytes of memory that are stored in the image file, that are zero, and that come from other files.
     pub stored: u64,
     pub zero: u64,
     pub in_files: u64,
     pub regions: usize,
-    /// Other files, with the bytes that are mapped of each.
+    /// The other files, with the number of bytes that are mapped from each.
     pub files: Vec<(String, u64)>,
-    /// Whether all variables count.
+    /// Whether all environment variables are compared.
     pub compares_whole_environment: bool,
-    /// Variables, and their values when the image was made.
+    /// The compared variables, with their values when the image was taken.
     pub environment: Vec<(String, Option<String>)>,
-    /// Standard streams that have to lead to what they led to.
+    /// The standard streams whose terminal is compared.
     pub terminals: Vec<String>,
-    /// First parts of the names of modules.
+    /// Names of top-level modules.
     pub names: Vec<String>,
-    /// Number of files and directories that imports looked at.
+    /// The number of files and directories that the imports looked at.
     pub paths: usize,
-    /// What the program was stopped at that the image is of.
+    /// What the program was stopped at, for an image of a program.
     pub stopped_at: Option<String>,
-    /// What processes may find that differs from what a plain start finds.
+    /// What restored processes may find that differs from a plain start.
     pub reported: Vec<String>,
-    /// Those of them, and of the mapped files, that are not as they were.
+    /// The files and directories that have changed since the image was taken, mapped files included.
     pub changed: Vec<String>,
 }
 
-/// Files and directories that imports looked at, and mapped files, that are not as they were.
+/// The files and directories that have changed, among those that the imports looked at and among the mapped files.
 pub fn changed<'a>(image: &'a Image) -> impl Iterator<Item = &'a [u8]> {
     let mapped = image.files.iter().filter(|backing| {
         let now = rustix::fs::stat(backing.path).ok();
@@ -53,7 +53,7 @@ pub fn changed<'a>(image: &'a Image) -> impl Iterator<Item = &'a [u8]> {
 /// Reads an image file.
 ///
 /// # Errors
-/// A text that says why it is none.
+/// A text that says why the file is not a valid image.
 pub fn describe(path: &Path) -> Result<Description, String> {
     let file = ImageFile::open(path.as_os_str().as_bytes())?.ok_or("there is no such file")?;
     let image = file.image()?;
@@ -80,15 +80,16 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         (text(backing.path), bytes)
     });
     let whole = key.whole_environment.iter().flatten();
-    let whole = whole.map(|(name, value)| (*name, Some(*value)));
-    let environment = whole.chain(key.environment.iter().copied());
+    let whole = whole.map(|(name, value)| (name, Some(value)));
+    let compared = key.environment.iter();
+    let environment = whole.chain(compared.map(|(name, value)| (name, value.as_ref())));
     let environment: BTreeMap<_, _> = environment.collect();
     let mut reported: Vec<String> = image.reported.iter().map(|&it| it.to_owned()).collect();
     let stopped_at = key.program.as_ref().and_then(|_| reported.pop());
     Ok(Description {
-        executable: text(key.executable),
+        executable: text(&key.executable),
         options: key.options.iter().map(|option| text(option)).collect(),
-        program: key.program.as_ref().map(|it| program(it.identity)),
+        program: key.program.as_ref().map(|it| program(&it.identity)),
         stored,
         zero,
         in_files,
@@ -97,7 +98,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         compares_whole_environment: key.whole_environment.is_some(),
         environment: environment
             .into_iter()
-            .map(|(name, value)| (text(name), value.map(text)))
+            .map(|(name, value)| (text(name), value.map(|value| text(value))))
             .collect(),
         terminals: key
             .terminals
@@ -107,7 +108,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         names: key
             .top_level_modules
             .iter()
-            .map(|name| (*name).to_owned())
+            .map(|name| text(name))
             .collect(),
         paths: key.paths.len() + key.searched.len(),
         stopped_at,
@@ -116,7 +117,7 @@ pub fn describe(path: &Path) -> Result<Description, String> {
     })
 }
 
-/// The words of a program's identity; of a script, the last is its directory or nothing, and the first is nothing.
+/// The words of a program's identity. For a script, the first word is empty, and the last is its directory or empty.
 fn program(identity: &[u8]) -> String {
     let words = identity.split(|&byte| byte == 0);
     let words = words.filter(|word| !word.is_empty());

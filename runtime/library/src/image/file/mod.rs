@@ -1,4 +1,4 @@
-//! Files of images that are there: what is in one, what stands in its place, and when it is written anew.
+//! Image files: what an image contains, the note that replaces it if none could be taken, and when it is renewed.
 
 pub mod describe;
 pub mod note;

@@ -1,4 +1,4 @@
-//! What stands in the place of an image that cannot be: a text that says why.
+//! The note: a text that replaces the image file if no image could be taken, and gives the reason.
 
 use std::io::{Result, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -9,12 +9,12 @@ use startup_image::own_file::OwnFile;
 use crate::files::sealed::Unnamed;
 
 const MODE: u32 = 0o600;
-/// How every note begins.
+/// The start of each note.
 const START: &str = "no startup image could be taken";
-/// How its first line ends; the reason follows.
+/// The end of the first line. The reason follows in the next lines.
 const REMEDY: &str = "; to try again, remove this file\n";
 
-/// Writes that no image could be taken; when the archive is written anew, or a day later, that may be different.
+/// Writes a note. The next attempt to take an image is made when the archive is renewed, or after a day.
 pub fn write(path: &Path, reason: &[u8]) -> Result<()> {
     let mut note = Unnamed::new(path, MODE)?;
     let file = note.file();
@@ -23,7 +23,7 @@ pub fn write(path: &Path, reason: &[u8]) -> Result<()> {
     note.name(0)
 }
 
-/// What a note says, in a line; none if the file is none.
+/// The text of a note in one line; none if the file is not a note.
 pub fn read(path: &Path) -> Option<String> {
     const MOST_BYTES: u64 = 1 << 16;
     let own = OwnFile::open(path.as_os_str().as_bytes()).ok()??;

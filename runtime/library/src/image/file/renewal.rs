@@ -1,4 +1,4 @@
-//! When the image of `-X cds_auto=FILE,image` is written anew, and with which options.
+//! When the image of `-X cds_auto=FILE,image` is renewed, and with which options.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -22,16 +22,17 @@ use crate::cpython::object::{Object, Result};
 use crate::image::restored::refusal;
 use crate::record::runs::Subject;
 
-/// Whether an image should be written anew for a run of a program. So it is if no process could be restored from it any
-/// more, or if it is for certain arguments of this program, and the run has others: then it becomes one for any.
+/// Whether an image should be renewed for a run of a program. It should if no process can be restored from it any more.
+/// It also should if it is for certain arguments of this program and the run has others. The new image is then for any
+/// arguments.
 ///
-/// One that was only made with other options, for another user, or with other variables, fits others: processes that
-/// take turns would renew it for ever.
+/// An image that was taken with other options or variables, or for another user, is kept: it fits other processes.
+/// Otherwise two processes that run in turn would replace it each time.
 pub fn needs_renewal(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
     is_of_no_use(path) || of_program(path, program, |then| then.has_others(arguments))
 }
 
-/// Whether an image tells that runs of a program have had different arguments, of which this is another one.
+/// Whether runs of a program have had different arguments: its image is for any arguments, or for others than these.
 pub fn do_arguments_vary(path: &Path, program: &[u8], arguments: &[&[u8]]) -> bool {
     of_program(path, program, |then| {
         then.is_for_any_arguments || then.has_others(arguments)
@@ -47,7 +48,7 @@ fn of_program(path: &Path, identity: &[u8], is: impl FnOnce(&Program) -> bool) -
         .as_ref()
         .ok()
         .and_then(|image| image.key.program.as_ref());
-    program.is_some_and(|program| program.identity == identity && is(program))
+    program.is_some_and(|program| program.identity == *identity && is(program))
 }
 
 fn is_of_no_use(path: &Path) -> bool {
@@ -69,7 +70,7 @@ fn is_of_no_use(path: &Path) -> bool {
     })
 }
 
-/// How many images there have been in a row that were out of date soon, before the one that is about to be written to a path.
+/// The number of consecutive images at a path that were soon out of date, before the image that is written next.
 pub fn short_lived_before(path: &Path) -> u32 {
     let Ok(Some(file)) = ImageFile::open(path.as_os_str().as_bytes()) else {
         return 0;
@@ -82,26 +83,26 @@ fn age_of_image(file: &ImageFile) -> Duration {
     fstat(&file.file).map_or(Duration::MAX, |status| age(&status))
 }
 
-/// How long ago a file was written; forever if that is in the future.
+/// The time since a file was modified; `Duration::MAX` if its modification time is in the future.
 fn age(status: &Stat) -> Duration {
     let written = u64::try_from(modified_ns(status)).unwrap_or_default();
     let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(written);
     written.elapsed().unwrap_or(Duration::MAX)
 }
 
-/// Whether a file that is not used is one's own all the same, as a copy is that others may read.
+/// Whether a file that cannot be used still belongs to this user, for example a copy that other users may read.
 fn is_replaceable(path: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(path).is_ok_and(|status| status.is_file() && status.uid() == user)
 }
 
-/// A restored process has the vdso of its image.
+/// Compares the vdso: a restored process uses the vdso of its image.
 fn is_of_this_kernel(vdso: &Vdso) -> bool {
-    // SAFETY: the kernel has said where it is.
+    // SAFETY: the kernel has given this address of its vdso.
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// Whether the image should be written anew, as far as it is known why this process was not restored.
+/// Whether the image should be renewed, judged by the reason why this process was not restored.
 pub fn is_lacking(path: &Path) -> bool {
     match refusal::of_everybody() {
         Some(false) => refusal::refusal().is_some_and(|reason| reason.ends_with(OTHER_ARGUMENTS)),
@@ -110,7 +111,7 @@ pub fn is_lacking(path: &Path) -> bool {
     }
 }
 
-/// What an image of this process would be of, which was started in a directory, if one can be taken.
+/// The subject of an image of this process, which was started in this directory; none if no image can be taken.
 pub fn subject(directory: &Path) -> Option<Subject> {
     let arguments = fs::read("/proc/self/cmdline").ok()?;
     let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
@@ -126,7 +127,7 @@ pub fn subject(directory: &Path) -> Option<Subject> {
     })
 }
 
-/// The options with which an image of this process would have to be taken; none if there can be none.
+/// The options with which an image of this process is taken; none if no image can be taken.
 pub fn options_of_process() -> Result<Option<Vec<String>>> {
     let options = command_line()?.map(|line| line.options);
     let text = |option| String::from_utf8(option).ok();

@@ -1,15 +1,16 @@
-//! What a traced process does without a system call: breakpoints in functions of the C library that are about the
-//! environment, and in those of the kernel and the interpreter that tell the time, and a watchpoint on the variable
-//! `environ`, for code that reads or writes it by itself.
+//! Detects what a traced process does without a system call. Breakpoints are set in functions of the C library that use
+//! the environment, and in functions of the vdso and the interpreter that return the time. A watchpoint is set on the
+//! variable `environ`, for code that uses the variable directly.
 //!
-//! The functions read `environ`, too, as does the dynamic linker; what they look for is known or goes to nobody. Any
-//! other code that reads the variable may look at the whole environment.
+//! These functions and the dynamic linker read `environ`, too. That is no look at the whole environment: a breakpoint
+//! reports the name, or no other code gets the result. Any other code that reads `environ` may look at all of it.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
 
+use super::entries::{Entry, Kind};
 use super::tracee::{ptrace, registers, text, word};
 use super::watch::ClockFunctions;
 use crate::cpython::image;
@@ -18,38 +19,19 @@ use crate::image::taking::memory_dump;
 use crate::image::taking::memory_map::{self, Mapping};
 use crate::kernel::process_memory::ProcessMemory;
 
-/// Kinds of entries in the record, and what follows each.
-pub const VARIABLE: u8 = b'v';
-/// `NAME=VALUE`
-pub const SET: u8 = b'S';
-/// `NAME=VALUE`, if there is no such variable yet.
-pub const SET_DEFAULT: u8 = b'D';
-pub const REMOVED: u8 = b'U';
-pub const CLEARED: u8 = b'C';
-/// Not for the record: it is up to the observer what that means.
-pub const CLOCK_READ: u8 = b'T';
-const CLOCK: Option<Entry> = Some((CLOCK_READ, Vec::new()));
-/// `time.tzset()` is called: what it asks for does not count, but it makes of the variable TZ what is known of the time zone.
-const ZONE_SET: u8 = b'Z';
-/// With the number of a standard stream: somebody asks for the modes of the terminal.
-pub const TERMINAL_MODES: u8 = b'h';
-/// The file of the code that may have looked at the whole environment; nothing if there is no watchpoint.
-pub const WALKED: u8 = b'W';
+const CLOCK: Option<Entry> = Some((Kind::ClockRead, Vec::new()));
 
-/// How the variables begin that the allocator mimalloc reads. It searches `environ` for them by itself, since it is used
-/// before `getenv()` can be.
+/// The start of the names of variables that the allocator mimalloc reads. It searches `environ` itself, because it runs
+/// before `getenv()` is usable.
 const OF_MIMALLOC: &[u8] = b"mimalloc_";
 
-/// An entry of the record.
-pub type Entry = (u8, Vec<u8>);
-
-/// What a call tells, from the process and its registers.
+/// Returns the entry of a call, from the process id and the registers.
 type Question = fn(i32, &libc::user_regs_struct) -> io::Result<Option<Entry>>;
 
-/// `secure_getenv()` calls `getenv()`.
+/// The functions with a breakpoint. `secure_getenv()` is not among them because it calls `getenv()`.
 const FUNCTIONS: [(&CStr, Question); 12] = [
-    // What Python code calls ends in these, or in `ClockFunctions`. The interpreter itself, which computes when to wait
-    // no longer, calls others.
+    // Python code that asks for the time reaches one of these, or of `ClockFunctions`. The interpreter computes its own
+    // timeouts with other functions.
     (c"PyTime_Time", |_, _| Ok(CLOCK)),
     (c"PyTime_Monotonic", |_, _| Ok(CLOCK)),
     (c"PyTime_PerfCounter", |_, _| Ok(CLOCK)),
@@ -57,23 +39,27 @@ const FUNCTIONS: [(&CStr, Question); 12] = [
         let caller = word(pid, registers.rsp);
         Ok(CLOCK.filter(|_| !memory_dump::is_in_program(caller)))
     }),
-    // These two are found in the vdso.
+    // These two are in the vdso.
     (c"gettimeofday", |_, _| Ok(CLOCK)),
     (c"time", |_, _| Ok(CLOCK)),
-    // The C library asks by itself whether there is a terminal (isatty(3)).
+    // A call from the C library itself only asks whether the stream is a terminal (isatty(3)).
     (c"tcgetattr", |pid, registers| {
         let number = registers.rdi as i32;
         let is_stream = (0..=2).contains(&number);
-        let entry = || (TERMINAL_MODES, number.to_string().into_bytes());
+        let entry = || (Kind::TerminalModes, number.to_string().into_bytes());
         Ok((is_stream && !is_called_from_library(pid, registers)?).then(entry))
     }),
     (c"getenv", |pid, registers| {
-        Ok(text(pid, registers.rdi).map(|name| (VARIABLE, name)))
+        Ok(text(pid, registers.rdi).map(|name| (Kind::Variable, name)))
     }),
     (c"setenv", |pid, registers| {
         let (name, value) = (text(pid, registers.rdi), text(pid, registers.rsi));
         let overwrites = registers.rdx as i32 != 0;
-        let kind = if overwrites { SET } else { SET_DEFAULT };
+        let kind = if overwrites {
+            Kind::Set
+        } else {
+            Kind::SetDefault
+        };
         Ok(name
             .filter(|name| is_name(name))
             .zip(value)
@@ -81,21 +67,25 @@ const FUNCTIONS: [(&CStr, Question); 12] = [
     }),
     (c"putenv", |pid, registers| {
         Ok(text(pid, registers.rdi).map(|text| {
-            let kind = if is_name(&text) { REMOVED } else { SET };
+            let kind = if is_name(&text) {
+                Kind::Removed
+            } else {
+                Kind::Set
+            };
             (kind, text)
         }))
     }),
     (c"unsetenv", |pid, registers| {
         let name = text(pid, registers.rdi).filter(|name| is_name(name));
-        Ok(name.map(|name| (REMOVED, name)))
+        Ok(name.map(|name| (Kind::Removed, name)))
     }),
-    (c"clearenv", |_, _| Ok(Some((CLEARED, Vec::new())))),
+    (c"clearenv", |_, _| Ok(Some((Kind::Cleared, Vec::new())))),
 ];
 
-/// Where functions of the module `time` lie, in this process and in others.
+/// The addresses of functions of the module `time`, which are the same in all processes of this interpreter.
 ///
 /// # Errors
-/// There are none.
+/// The functions do not exist.
 pub fn clock_functions() -> Result<ClockFunctions, Raised> {
     let module = Object::import(c"time")?;
     let address = |name: &CStr| image::address_of_function(&module.attribute(name)?);
@@ -105,25 +95,25 @@ pub fn clock_functions() -> Result<ClockFunctions, Raised> {
     })
 }
 
-/// The kernel's own library.
+/// The name of the mapping of the vdso.
 const VDSO: &str = "[vdso]";
 
-/// What a breakpoint stops with (`int3`).
+/// The instruction `int3`, which a breakpoint consists of.
 const INT3: u8 = 0xcc;
 
 /// `siginfo_t.si_code` of a stop at a watchpoint (asm-generic/siginfo.h).
 const TRAP_HWBKPT: i32 = 4;
-/// The same of a single step.
+/// `si_code` of a single step.
 const TRAP_TRACE: i32 = 2;
-/// The same of a debug exception for which the processor names no reason. A virtual machine may lose the reason, which
-/// is the watchpoint then: nobody else sets one. It is that of the instruction `int1`, too.
+/// `si_code` of a debug exception without a reason from the processor, and of the instruction `int1`. A virtual machine
+/// may lose the reason. The reason is then the watchpoint, because nothing else sets one.
 const TRAP_BRKPT: i32 = 1;
 const INT1: u8 = 0xf1;
 
-/// Bits of the debug register 7: the first address is watched, for reading and writing, with its eight bytes.
+/// Bits of debug register 7: eight bytes at the address in register 0 are watched for reads and writes.
 const WATCHES: u64 = 1 | 0b11 << 16 | 0b10 << 18;
 
-/// Whether the function that has met a breakpoint was called by another one of its library.
+/// Whether a function with a breakpoint was called from the library that contains it.
 fn is_called_from_library(pid: i32, registers: &libc::user_regs_struct) -> io::Result<bool> {
     let mappings = memory_map::of_process(&pid.to_string())?;
     let file = |address| {
@@ -139,7 +129,7 @@ fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && !name.contains(&b'=')
 }
 
-/// Where code lies in a file.
+/// The place of code in a file.
 struct Place {
     inode: u64,
     name: String,
@@ -147,7 +137,7 @@ struct Place {
 }
 
 impl Place {
-    /// Of a function. This process has the libraries that the watched one is going to have.
+    /// The place of a function. It is found in this process, which has the same libraries as the watched process.
     fn of(address: u64, mappings: &[Mapping]) -> Option<Self> {
         let mapping = mappings
             .iter()
@@ -159,7 +149,7 @@ impl Place {
         })
     }
 
-    /// Its address, if the code is mapped, and that of all code around it.
+    /// The address of the place and the range of the mapping, if the mapping contains the code.
     fn within(&self, mapping: &Mapping) -> Option<(u64, Range<u64>)> {
         let is_code = mapping.protection & memory_map::EXECUTE != 0;
         let distance = self.offset.checked_sub(mapping.offset)?;
@@ -172,7 +162,7 @@ impl Place {
     }
 }
 
-/// Whether an address in another process is one of a function of a library, which has so many bytes at most.
+/// Whether an address in another process is in a function of a library. `bytes` is the largest size of the function.
 pub fn is_within(pid: i32, address: u64, function: &CStr, bytes: u64) -> io::Result<bool> {
     let own = memory_map::of_process("self")?;
     let others = memory_map::of_process(&pid.to_string())?;
@@ -185,7 +175,7 @@ pub fn is_within(pid: i32, address: u64, function: &CStr, bytes: u64) -> io::Res
 }
 
 fn address_of(symbol: &CStr) -> u64 {
-    // SAFETY: only looks the name up.
+    // SAFETY: the name ends with NUL. The call only looks the name up.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) as u64 }
 }
 
@@ -197,7 +187,7 @@ pub struct Breakpoint {
 }
 
 impl Breakpoint {
-    /// Writes a byte where the breakpoint is, to a process that is stopped.
+    /// Writes a byte at the address of the breakpoint, in a stopped process.
     fn write(&self, pid: i32, byte: u8) -> io::Result<()> {
         let word = self.address & !7;
         let mut bytes = [0; 8];
@@ -214,7 +204,7 @@ impl Breakpoint {
         self.write(pid, self.original)
     }
 
-    /// Has a process that has met it go on with the instruction that it is in place of.
+    /// Makes a process that is stopped at the breakpoint continue with the instruction that the breakpoint replaces.
     pub fn step_back(&self, pid: i32) -> io::Result<()> {
         let mut registers = registers(pid)?;
         registers.rip = self.address;
@@ -222,36 +212,36 @@ impl Breakpoint {
     }
 }
 
-/// Why a process has got SIGTRAP.
+/// Why a process got SIGTRAP.
 pub enum Trap {
     Breakpoint(Breakpoint),
-    /// With what is to be recorded, unless the C library has read the variable.
+    /// With the entry to record, unless known code (the C library, mimalloc) has used `environ`.
     Watchpoint(Option<Entry>),
-    /// A single step that a signal has come before.
+    /// The end of a single step that a signal had interrupted.
     Step,
-    /// A process has sent the signal.
+    /// A process sent the signal.
     Sent,
-    /// Nothing that is known: what the kernel says of it, and where the process is.
+    /// An unknown cause, with the code of the signal and the address of the next instruction.
     Unknown(String),
 }
 
-/// Breakpoints and watchpoint of all that are traced.
+/// The breakpoints and the watchpoint of all tracees.
 pub struct Breakpoints {
     functions: Vec<(Place, Question)>,
     dynamic_linker: Place,
-    /// The address of `environ`. The interpreter has a copy of it (R_X86_64_COPY) that all libraries use, and is not
-    /// position-independent.
+    /// The address of `environ`. It is the same in all processes: the interpreter contains the variable
+    /// (R_X86_64_COPY), all libraries use that copy, and the interpreter is not position-independent.
     environ: u64,
     set: Vec<Breakpoint>,
     /// Code of the C library and the dynamic linker.
     library: Vec<Range<u64>>,
-    /// Threads that have the watchpoint, or cannot have it.
+    /// Threads in which the watchpoint is set or cannot be set.
     watched: BTreeSet<i32>,
-    /// The last call of a function that asks for what does not count.
+    /// The last call of a function whose looks do not count.
     harmless: Option<Call>,
 }
 
-/// A call of a function by a thread: where its return address lies, and that.
+/// A call of a function by a thread: `caller` is the return address, and `place` is its address on the stack.
 struct Call {
     pid: i32,
     place: u64,
@@ -259,13 +249,13 @@ struct Call {
 }
 
 impl Breakpoints {
-    /// None if the functions are not found.
+    /// Returns none if a function is not found.
     pub fn new(clock: &ClockFunctions) -> Option<Self> {
         let mappings = memory_map::of_process("self").ok()?;
         let named = FUNCTIONS.map(|(name, question)| (address_of(name), question));
         let telling = clock.telling.iter();
         let telling = telling.map(|address| (*address, (|_, _| Ok(CLOCK)) as Question));
-        let zone_set: Question = |_, _| Ok(Some((ZONE_SET, Vec::new())));
+        let zone_set: Question = |_, _| Ok(Some((Kind::ZoneSet, Vec::new())));
         let functions = named
             .into_iter()
             .chain(telling)
@@ -282,12 +272,12 @@ impl Breakpoints {
         })
     }
 
-    /// What the call tells that has met a breakpoint.
+    /// The entry of a call that is stopped at a breakpoint.
     pub fn asked(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<Option<Entry>> {
         let registers = registers(pid)?;
         let asked = (breakpoint.question)(pid, &registers)?;
         match asked {
-            Some((ZONE_SET, _)) => {
+            Some((Kind::ZoneSet, _)) => {
                 let place = registers.rsp;
                 self.harmless = Some(Call {
                     pid,
@@ -296,12 +286,12 @@ impl Breakpoints {
                 });
                 Ok(asked)
             }
-            Some((CLOCK_READ, _)) if self.is_harmless(pid, registers.rsp) => Ok(None),
+            Some((Kind::ClockRead, _)) if self.is_harmless(pid, registers.rsp) => Ok(None),
             asked => Ok(asked),
         }
     }
 
-    /// Whether a call in which nothing counts has not returned yet, where the stack of the process ends here.
+    /// Whether the call in `harmless` has not returned yet. `stack` is the stack pointer of the thread.
     fn is_harmless(&self, pid: i32, stack: u64) -> bool {
         self.harmless.as_ref().is_some_and(|call| {
             call.pid == pid && stack < call.place && word(pid, call.place) == call.caller
@@ -312,7 +302,7 @@ impl Breakpoints {
         !self.set.is_empty()
     }
 
-    /// Sets them once the C library is mapped, which `ld.so` does with several system calls.
+    /// Sets the breakpoints once all functions are mapped. `ld.so` maps the C library with several system calls.
     pub fn set(&mut self, leader: i32) -> io::Result<()> {
         let mappings = memory_map::of_process(&leader.to_string())?;
         let find = |place: &Place| mappings.iter().find_map(|mapping| place.within(mapping));
@@ -341,7 +331,7 @@ impl Breakpoints {
         Ok(())
     }
 
-    /// Takes notice that the process runs another program, in whose memory there are none.
+    /// Forgets all breakpoints: the process executes another program, whose memory has none.
     pub fn forget(&mut self) {
         self.set.clear();
         self.watched.clear();
@@ -351,18 +341,17 @@ impl Breakpoints {
         self.watched.remove(&pid);
     }
 
-    /// Sets the watchpoint in a thread that is stopped, if it has none yet. Returns what is to be recorded if that is not
-    /// possible.
+    /// Sets the watchpoint in a stopped thread that has none yet. Returns the entry to record if this is impossible.
     pub fn watch(&mut self, pid: i32) -> Option<Entry> {
         if !self.are_set() || !self.watched.insert(pid) {
             return None;
         }
         let is_set = set_debug_register(pid, 0, self.environ)
             .and_then(|()| set_debug_register(pid, 7, WATCHES));
-        is_set.err().map(|_| (WALKED, Vec::new()))
+        is_set.err().map(|_| (Kind::Walked, Vec::new()))
     }
 
-    /// What a process has met that has got SIGTRAP.
+    /// Why a process got SIGTRAP.
     pub fn met(&self, pid: i32) -> io::Result<Trap> {
         let registers = registers(pid)?;
         let next = registers.rip;
@@ -371,7 +360,7 @@ impl Breakpoints {
             return Ok(Trap::Step);
         }
         if code == TRAP_HWBKPT || code == TRAP_BRKPT && !is_behind_int1(pid, next) {
-            // It stops behind the instruction.
+            // The processor stops after the instruction.
             let is_in_library = self.library.iter().any(|code| code.contains(&next));
             let is_known = is_in_library || is_in_mimalloc(pid, &registers);
             let walker = (!is_known).then(|| {
@@ -379,7 +368,7 @@ impl Breakpoints {
                 let mut mappings = mappings.into_iter();
                 let found = mappings.find(|mapping| (mapping.start..mapping.end).contains(&next));
                 let name = found.map_or_else(String::new, |mapping| mapping.name);
-                (WALKED, name.into_bytes())
+                (Kind::Walked, name.into_bytes())
             });
             return Ok(Trap::Watchpoint(walker));
         }
@@ -387,18 +376,18 @@ impl Breakpoints {
         let found = set.find(|breakpoint| next == breakpoint.address + 1);
         Ok(match found {
             Some(found) => Trap::Breakpoint(*found),
-            // The codes of the kernel are positive (sigaction(2)).
+            // Codes of signals from the kernel are positive (sigaction(2)).
             None if code <= 0 => Trap::Sent,
             None => Trap::Unknown(format!("code {code} at {next:#x}")),
         })
     }
 
-    /// Whether an array of variables, by its address, is the environment of the process.
+    /// Whether the array at an address is the environment of the process.
     pub fn is_environment(&self, pid: i32, array: u64) -> io::Result<bool> {
         Ok(ProcessMemory(pid).word(self.environ)? == array)
     }
 
-    /// Takes all of them from a process that is stopped.
+    /// Removes the breakpoints and the watchpoint from a stopped process.
     pub fn remove(&mut self, pid: i32) -> io::Result<()> {
         if self.watched.remove(&pid) {
             set_debug_register(pid, 7, 0)?;
@@ -415,7 +404,7 @@ fn is_behind_int1(pid: i32, next: u64) -> bool {
     read.is_ok() && byte == [INT1]
 }
 
-/// Whether the code that has read `environ` searches for one of these variables: it has the name in a register then.
+/// Whether the code that has read `environ` searches for a variable of mimalloc: a register then points to the name.
 fn is_in_mimalloc(pid: i32, registers: &libc::user_regs_struct) -> bool {
     let mut values = [
         registers.rax,
@@ -449,7 +438,7 @@ fn set_debug_register(pid: i32, number: usize, value: u64) -> io::Result<()> {
 }
 
 fn code_of_signal(pid: i32) -> io::Result<i32> {
-    // SAFETY: zeros are valid, and the kernel fills it in.
+    // SAFETY: all fields are plain data, for which zeros are valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     ptrace(libc::PTRACE_GETSIGINFO, pid, 0, &raw mut info as u64)?;
     Ok(info.si_code)

@@ -1,9 +1,9 @@
-//! Which system calls make a name in a directory, and where.
+//! Which system calls create a name in a directory, and which of their arguments give the path.
 
 use std::ffi::{c_int, c_long};
 
-/// The directory and the address of the path that a system call makes, if it is one that may; `word` reads a word of the
-/// process that calls.
+/// The directory descriptor and the address of the path, for a system call that may create a path. `word` reads a word
+/// of the calling process.
 pub fn made_by(
     number: c_long,
     arguments: [u64; 6],

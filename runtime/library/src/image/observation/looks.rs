@@ -1,8 +1,8 @@
-//! What differs from run to run, or can be seen by others: what of it a process asks for or does, by its system calls.
+//! Looks: system calls by which a process asks for what differs from run to run, or does what others can see.
 //!
-//! A process that is restored finds what was found when the image was taken. What the image's key compares, and what is renewed
-//! when a process is restored, is harmless, and so is what concerns nobody but the process. All else counts, also what is not
-//! known here.
+//! A restored process finds what was found when the image was taken. A call is harmless if the key of the image
+//! compares the result, if the result is renewed when a process is restored, or if the call concerns only the process
+//! itself. All other calls count, also calls that are unknown here.
 
 use std::ffi::{OsStr, c_int, c_long};
 use std::fs;
@@ -21,26 +21,26 @@ use crate::cpython::object::{Object, Result};
 use crate::image::taking::memory_dump;
 use crate::image::taking::memory_map;
 
-/// Has lists tell who reads them; `watch` is a `cds.image.looks.Watch`.
+/// Makes lists report who reads them. `watch` is a `cds.image.looks.Watch`.
 ///
 /// # Errors
-/// If it is something else.
+/// `watch` is another object.
 pub fn watch(watch: &Object) -> Result<()> {
     for (list, watched) in lists(watch)? {
-        // SAFETY: a list, and a class that is derived from `list` and has nothing of its own.
+        // SAFETY: `list` is a list, and `watched` is a subclass of `list` with the same layout.
         unsafe { image::set_type(&list, &watched) };
     }
     Ok(())
 }
 
-/// Makes them plain lists again.
+/// Makes the lists plain lists again.
 ///
 /// # Errors
-/// If it is something else.
+/// `watch` is another object.
 pub fn end_watch(watch: &Object) -> Result<()> {
     let plain = Object::import(c"builtins")?.attribute(c"list")?;
     for (list, _) in lists(watch)? {
-        // SAFETY: it was made by `watch()` of a plain list.
+        // SAFETY: the object was a plain list before `watch()` changed its class, and has the same layout.
         unsafe { image::set_type(&list, &plain) };
     }
     Ok(())
@@ -56,8 +56,8 @@ fn lists(watch: &Object) -> Result<Vec<(Object, Object)>> {
     Ok(pairs.into_iter().flatten().collect())
 }
 
-/// Calls that concern only the process, its memory and threads, or read files, or what the key compares: the user, the number of
-/// processors, the working directory.
+/// Harmless system calls. They concern only the process, its memory and threads, or they read files or what the key
+/// compares: the user, the number of processors, the working directory.
 const HARMLESS: [c_long; 84] = [
     libc::SYS_access,
     libc::SYS_arch_prctl,
@@ -145,7 +145,8 @@ const HARMLESS: [c_long; 84] = [
     libc::SYS_waitid,
 ];
 
-/// Calls whose number says it all. Facts are compared, unless the module is known not to keep them.
+/// System calls that count whatever their arguments are. Facts among them are compared instead, unless the module is
+/// known not to keep them.
 const COUNTING: [(c_long, &str); 28] = [
     (libc::SYS_bind, NETWORK),
     (libc::SYS_clock_gettime, CLOCK),
@@ -159,10 +160,10 @@ const COUNTING: [(c_long, &str); 28] = [
     (libc::SYS_getpid, "the process id"),
     (libc::SYS_getppid, "the process id of the parent"),
     (libc::SYS_getpriority, "its priority"),
-    (libc::SYS_getrusage, "what it has used of the machine"),
+    (libc::SYS_getrusage, "its resource usage"),
     (libc::SYS_getsid, "its session"),
     (libc::SYS_gettimeofday, CLOCK),
-    (libc::SYS_kill, "another process (by a signal)"),
+    (libc::SYS_kill, "a signal to another process"),
     (libc::SYS_listen, NETWORK),
     (libc::SYS_nanosleep, SLEEP),
     (libc::SYS_pause, SLEEP),
@@ -172,12 +173,12 @@ const COUNTING: [(c_long, &str); 28] = [
     (libc::SYS_socket, NETWORK),
     (libc::SYS_statfs, "the free space of a file system"),
     (libc::SYS_time, CLOCK),
-    (libc::SYS_times, "what it has used of the machine"),
+    (libc::SYS_times, "its resource usage"),
     (libc::SYS_umask, Fact::Umask.name()),
     (libc::SYS_uname, Fact::System.name()),
 ];
 
-/// Calls that change something in the file system, and which of their arguments is the path.
+/// System calls that change the file system, with the index of the argument that is the path.
 const CHANGING: [(c_long, usize); 18] = [
     (libc::SYS_chmod, 0),
     (libc::SYS_chown, 0),
@@ -199,7 +200,8 @@ const CHANGING: [(c_long, usize); 18] = [
     (libc::SYS_utimensat, 1),
 ];
 
-/// Calls that look at a file without opening it: which of their arguments are the directory and the path.
+/// System calls that look at a file without opening it, with the indices of the arguments that are the directory and
+/// the path.
 const LOOKING: [(c_long, Option<usize>, usize); 11] = [
     (libc::SYS_access, None, 0),
     (libc::SYS_chdir, None, 0),
@@ -216,10 +218,11 @@ const LOOKING: [(c_long, Option<usize>, usize); 11] = [
 
 pub const CLOCK: &str = "the clock";
 const NETWORK: &str = "the network";
-const SLEEP: &str = "time that passes";
-const DESCRIPTOR: &str = "a descriptor that it has not opened";
+const SLEEP: &str = "sleeping or waiting";
+const DESCRIPTOR: &str = "a file descriptor that the process has not opened";
 
-/// Calls whose first argument is a descriptor. Who starts a program may give it some; while an image is taken there are none.
+/// System calls whose first argument is a file descriptor. A process may inherit descriptors, but the process that
+/// becomes an image inherits none.
 const OF_DESCRIPTORS: [c_long; 25] = [
     libc::SYS_close,
     libc::SYS_dup,
@@ -251,7 +254,7 @@ pub const RANDOM: &str = "random bytes";
 pub const OUTPUT: &str = "the standard output";
 pub const ERRORS: &str = "the standard error stream";
 
-/// Names what a system call, which is about to be made, asks for or does; none if that is harmless.
+/// Names what a system call, which is about to be made, asks for or does; none if the call is harmless.
 ///
 /// # Errors
 /// The process has ended.
@@ -308,25 +311,25 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         libc::SYS_clone => is(first as c_int & libc::CLONE_THREAD == 0, PROCESS),
         libc::SYS_clone3 => is(word(pid, first) as c_int & libc::CLONE_THREAD == 0, PROCESS),
         libc::SYS_fork | libc::SYS_vfork => is(true, PROCESS),
-        // Nobody uses such bytes for a secret but that of a table: they may come before the kernel has collected enough. Rust's
-        // standard library asks for them.
+        // With GRND_INSECURE, the kernel may return bytes before it has collected enough entropy. Libraries use such
+        // bytes only for secrets of hash tables, as Rust's standard library does.
         libc::SYS_getrandom => {
             let is_insecure = third as u32 & libc::GRND_INSECURE != 0;
             let caller = word(pid, registers(pid)?.rsp);
             is(!is_insecure || memory_dump::is_in_program(caller), RANDOM)
         }
         libc::SYS_ioctl => is(!HARMLESS_REQUESTS.contains(&second), "a device"),
-        libc::SYS_fcntl => is(LOCKS.contains(&(second as c_int)), "a lock of a file"),
+        libc::SYS_fcntl => is(LOCKS.contains(&(second as c_int)), "a file lock"),
         libc::SYS_fstat | libc::SYS_lseek => None,
         libc::SYS_newfstatat => None,
-        // sysconf(_SC_PHYS_PAGES), and qsort(3) with that.
+        // `get_phys_pages` serves sysconf(_SC_PHYS_PAGES), which qsort(3) calls.
         libc::SYS_sysinfo => {
             let caller = word(pid, registers(pid)?.rsp);
             let is_total = breakpoints::is_within(pid, caller, c"get_phys_pages", 0x80)?;
             let load = "the load and memory of the machine";
             is(true, if is_total { Fact::Memory.name() } else { load })
         }
-        // Libraries want to know how many there are, which is compared; Python code gets to know which.
+        // Libraries only count the processors, and the key compares their number. Python code gets the set.
         libc::SYS_sched_getaffinity => {
             let caller = word(pid, registers(pid)?.rsp);
             is(memory_dump::is_in_program(caller), Fact::Processors.name())
@@ -339,24 +342,25 @@ pub fn of_system_call(pid: i32, number: c_long, arguments: [u64; 6]) -> io::Resu
         | libc::SYS_sched_setscheduler
         | libc::SYS_set_mempolicy
         | libc::SYS_setpriority => is(true, ATTRIBUTE),
-        // Libraries tell their threads apart by it.
+        // Libraries use the thread id only to distinguish their threads.
         libc::SYS_gettid => is(
             memory_dump::is_in_program(word(pid, registers(pid)?.rsp)),
             "the process id",
         ),
-        libc::SYS_tgkill => is(first as i32 != pid, "another process (by a signal)"),
+        libc::SYS_tgkill => is(first as i32 != pid, "a signal to another process"),
         _ => Some(format!("the system call {number}")),
     })
 }
 
-/// The file of the library that is asking for random bytes by `getrandom(3)`; none if it is the interpreter, or asks in
-/// another way.
+/// The file of the library that is about to get random bytes from `getrandom(3)`; none if the interpreter asks, or if
+/// the library asks in another way.
 ///
 /// # Errors
 /// The process has ended.
 pub fn library_that_draws(pid: i32) -> io::Result<Option<String>> {
     let registers = registers(pid)?;
-    // Other functions of the C library have more on the stack than where they return to.
+    // At a call of `getrandom()`, the return address is on top of the stack. In other functions of the C library it is
+    // not.
     if registers.orig_rax as c_long != libc::SYS_getrandom {
         return Ok(None);
     }
@@ -372,8 +376,8 @@ pub fn library_that_draws(pid: i32) -> io::Result<Option<String>> {
     Ok(name.filter(|name| name.starts_with('/')))
 }
 
-/// Whether a call is about the descriptor of a standard stream, which is another one in each process. What is read from it and
-/// written to it has other names; whether it is a terminal, and the size of that, is compared.
+/// Whether a system call uses the file descriptor of a standard stream, whose target differs between processes. Reading
+/// and writing are looks of their own. Whether the stream is a terminal, and the size of the terminal, is compared.
 fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
     let is_stream = |descriptor: u64| (0..=2).contains(&(descriptor as c_int));
     let [first, second, third, fourth, fifth, _] = arguments;
@@ -385,7 +389,7 @@ fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
         | libc::SYS_pwrite64
         | libc::SYS_pwritev => false,
         libc::SYS_ioctl => is_stream(first) && ![libc::TCGETS, libc::TIOCGWINSZ].contains(&second),
-        // With a path it is about that.
+        // With a path, the call is about the path.
         libc::SYS_newfstatat | libc::SYS_statx => {
             is_stream(first) && text(pid, second).is_none_or(|path| path.is_empty())
         }
@@ -405,7 +409,7 @@ fn uses_stream(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
     }
 }
 
-/// Whether a call may wait for something that comes from elsewhere.
+/// Whether a system call may wait for an event from outside of the process.
 fn waits(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
     match number {
         libc::SYS_poll => arguments[2] as c_int != 0,
@@ -416,19 +420,19 @@ fn waits(pid: i32, number: c_long, arguments: [u64; 6]) -> bool {
     }
 }
 
-/// Whether this `struct timespec` or `struct timeval` is zero; without one there is no limit.
+/// Whether the `struct timespec` or `struct timeval` at an address is zero. A null pointer means no time limit.
 fn is_no_time(pid: i32, place: u64) -> bool {
     place != 0 && word(pid, place) == 0 && word(pid, place + 8) == 0
 }
 
-const SHARED: &str = "memory that others may share";
+const SHARED: &str = "memory that other processes may share";
 const STREAM: &str = "the kind of a standard stream";
 const LIMITS: &str = Fact::Limits.name();
 const PROCESS: &str = "another process";
 
-const ATTRIBUTE: &str = "what children inherit of the process (prctl(2), sched(7))";
+const ATTRIBUTE: &str = "an attribute that child processes inherit (prctl(2), sched(7))";
 
-/// The name of a thread, or of memory, and what only asks.
+/// Harmless options of prctl(2): they name a thread or memory, or only ask.
 const HARMLESS_OPTIONS: [c_int; 5] = [
     libc::PR_GET_DUMPABLE,
     libc::PR_GET_NAME,
@@ -437,7 +441,7 @@ const HARMLESS_OPTIONS: [c_int; 5] = [
     libc::PR_SET_VMA,
 ];
 
-/// Whether a standard stream is a terminal, and its size, is compared; the others are about descriptors.
+/// Harmless requests of ioctl(2). The results of the first two are compared. The others concern only descriptors.
 const HARMLESS_REQUESTS: [u64; 6] = [
     libc::TCGETS,
     libc::TIOCGWINSZ,
@@ -454,7 +458,7 @@ const LOCKS: [c_int; 4] = [
     libc::F_OFD_SETLKW,
 ];
 
-/// Whether a descriptor is open, or stands for a standard stream or the working directory.
+/// Whether a file descriptor is open, or is that of a standard stream or of the working directory.
 fn is_open(pid: i32, descriptor: u64) -> bool {
     let descriptor = descriptor as c_int;
     (0..=2).contains(&descriptor)
@@ -478,33 +482,33 @@ fn of_opening(pid: i32, directory: c_int, path: Option<Vec<u8>>, flags: u64) -> 
     }
 }
 
-/// Where the kernel tells of the system, its processes and devices; and what of it is compared, or does not change: the number
-/// and kinds of processors, and what allocators ask for.
+/// The directories in which the kernel reports about the system, its processes and devices.
 const OF_KERNEL: [&[u8]; 3] = [b"/proc/", b"/sys/", b"/dev/"];
+/// Files in these directories that are compared or do not change: the number and kinds of processors, and what
+/// allocators ask for.
 const COMPARED: [&[u8]; 6] = [
     b"/proc/cpuinfo",
     b"/proc/filesystems",
     b"/proc/self/exe",
-    // Allocators ask for it.
     b"/proc/sys/vm/overcommit_memory",
     b"/sys/devices/system/",
     b"/sys/kernel/mm/",
 ];
-/// What tells of control groups.
+/// The directory of control groups.
 const CONTROL_GROUPS: &[u8] = b"/sys/fs/cgroup";
 
 fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
     if let Some(what) = of_kernel(pid, path, true) {
         return Some(what);
     }
-    // What is read of a pipe, nobody else reads.
+    // Bytes that are read from a pipe are lost for other readers.
     let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
     let shown = String::from_utf8_lossy(path);
-    (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is no file"))
+    (!status.is_file() && !status.is_dir()).then(|| format!("{shown}, which is not a regular file"))
 }
 
-/// Whether opening a file, or a question about it, tells of control groups what is compared. What groups have used, and
-/// which groups there are, is not.
+/// Whether a path leads to data about control groups that the key compares, when the path is opened or its status is
+/// asked for. The key does not compare what groups have used, nor which groups exist.
 fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
     if path == b"/proc/self/cgroup" {
         return true;
@@ -520,7 +524,7 @@ fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
     status.map_or(true, |status| status.is_dir() && !is_opened)
 }
 
-/// What a file tells a process by which the kernel tells of the system, if it is opened or asked about.
+/// Names a file of the kernel that reports about the system, if a process opens it or asks for its status.
 fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
     let own = path.strip_prefix(format!("/proc/{pid}/").as_bytes());
     let path = &own.map_or(path.to_vec(), |rest| [b"/proc/self/", rest].concat())[..];
@@ -538,7 +542,7 @@ fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
     if begins(&OF_KERNEL) {
         return (!begins(&COMPARED)).then(tells);
     }
-    // A symbolic link may lead there (/etc/mtab).
+    // A symbolic link (/etc/mtab) may lead to a file of the kernel.
     static DEVICES: LazyLock<Vec<u64>> = LazyLock::new(|| {
         let device = |path: &str| fs::metadata(path).ok().map(|status| status.dev());
         let root = device("/");
@@ -546,17 +550,17 @@ fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
         devices.filter(|device| Some(*device) != root).collect()
     });
     let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
-    // That there are such directories tells nothing.
+    // The existence of these directories is the same in each run.
     let is_top = matches!(path, b"/proc" | b"/sys" | b"/dev");
     (DEVICES.contains(&status.dev()) && !is_top).then(tells)
 }
 
 fn of_change(path: &[u8]) -> Option<String> {
     let path = String::from_utf8_lossy(path);
-    (!is_bytecode(&path)).then(|| format!("{path}, which it changes"))
+    (!is_bytecode(&path)).then(|| format!("a change of {path}"))
 }
 
-/// Whether the interpreter writes it of its own accord.
+/// Whether a path is in a bytecode cache, which the interpreter writes by itself.
 fn is_bytecode(path: &str) -> bool {
     path.contains("/__pycache__/") || path.ends_with("/__pycache__")
 }
@@ -568,8 +572,8 @@ fn of_writing(pid: i32, descriptor: u64) -> Option<String> {
         (1, _) => Some(OUTPUT.to_owned()),
         (2, _) => Some(ERRORS.to_owned()),
         (_, target) if target == "/dev/null" || target.starts_with("anon_inode:") => None,
-        // What a process writes to its own pipe, it reads itself.
+        // Only the process itself reads what it writes to its own pipe.
         (_, target) if target.starts_with("pipe:") || is_bytecode(&target) => None,
-        (_, target) => Some(format!("{target}, to which it writes")),
+        (_, target) => Some(format!("output to {target}")),
     }
 }

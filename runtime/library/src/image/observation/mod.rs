@@ -1,10 +1,11 @@
-//! A process that imports, or runs a program, is traced (ptrace(2)): what does it look at, and what does it do that
-//! others can see?
+//! Traces a process that imports modules or runs a program (ptrace(2)). Records what the process looks at, and what it
+//! does that other processes or the user can see.
 
 #[cfg(target_arch = "x86_64")]
 pub mod breakpoints;
 #[cfg(target_arch = "x86_64")]
 pub mod creations;
+pub mod entries;
 #[cfg(target_arch = "x86_64")]
 pub mod looks;
 #[cfg(target_arch = "x86_64")]

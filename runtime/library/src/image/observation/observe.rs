@@ -1,11 +1,11 @@
-//! Running an interpreter that is watched while it imports (ptrace(2)): what files does it look at, and what variables
-//! does it read, be it from Python or from C?
+//! Runs an interpreter and watches it while it imports (ptrace(2)): which files it looks at, and which variables it
+//! reads, from Python or from C.
 //!
-//! Of files the system calls tell, of variables breakpoints and a watchpoint ([`mod@super::breakpoints`]).
+//! System calls show the files. Breakpoints and a watchpoint show the variables ([`mod@super::breakpoints`]).
 //!
-//! The interpreter says that it has done its imports by opening the record: then it is let go, so that nothing of this
-//! is in its memory when it is frozen. A program is watched in the same way, and stopped where its image is to be taken
-//! ([`mod@super::point`]).
+//! When its imports are done, the interpreter opens the record. The tracer then removes the breakpoints and detaches:
+//! the memory of the frozen process must not contain them. A program is watched in the same way, and is stopped where
+//! its image is taken ([`mod@super::point`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, c_int, c_long, c_uint};
@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use startup_image::key::counts_in_whole;
 
-use super::breakpoints::{Breakpoint, Breakpoints, CLOCK_READ, Entry, Trap, VARIABLE, WALKED};
+use super::breakpoints::{Breakpoint, Breakpoints, Trap};
 use super::creations::made_by;
+use super::entries::{self, Entry, Kind};
 use super::looks;
 use super::point::{self, AS_BEFORE, Candidate, Message, Program, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
@@ -31,39 +32,10 @@ use super::tracee::{
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
 
-/// The first byte of what the record says; a name follows, and a NUL.
-const OPENED: u8 = b'o';
-/// The path finder has listed a directory.
-const SEARCHED: u8 = b'f';
-const CREATED: u8 = b'c';
-const LOOKED_AT: u8 = b'l';
-/// The same by code that is interested in more than whether it is a directory.
-const STATUS: u8 = b'a';
-/// It was not there before this call, which may have made it.
-const MADE: u8 = b'm';
-/// Without a name: the number of processors was asked for.
-const PROCESSORS: u8 = b'p';
-/// With the number of a standard stream: it was asked whether that is a terminal, or for the terminal's size.
-const TERMINAL: u8 = b't';
-const TERMINAL_SIZE: u8 = b's';
-/// Without a name: what is done at a signal was changed. Whoever starts the process may have had it ignored.
-const SIGNALS: u8 = b'g';
-/// Without a name: the working directory was asked for, or a path was relative to it.
-const DIRECTORY: u8 = b'd';
-const RELATIVE: u8 = b'r';
-/// The name of a fact that a program has asked for.
-const FACT: u8 = b'n';
-
-/// What differs from run to run, or can be seen by others; two lines follow, of files with tabs
-/// between them: of the functions that did so, and of the modules that were being imported then.
-const LOOK: u8 = b'x';
-/// What a program was stopped at.
-const ENDED: u8 = b'e';
-
-/// Programs whose answers depend on no variables but those that are compared anyway; `platform` asks them.
+/// Programs whose output depends only on variables that are always compared. `platform` runs them.
 const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
 
-/// How a stop at a system call differs from a signal (PTRACE_O_TRACESYSGOOD).
+/// The signal of a stop at a system call (PTRACE_O_TRACESYSGOOD).
 const SYSTEM_CALL: c_int = libc::SIGTRAP | 0x80;
 const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACECLONE
@@ -72,13 +44,13 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_EXITKILL;
 
-/// Runs a command with an environment, and with its output on standard error; if that is a program that an image is to be taken
-/// of, until it is to be stopped. Then it is the process that becomes the image whose end is waited for.
+/// Runs a command and waits for its end. The output of the command goes to standard error. With a `watch`, the command
+/// runs a program, which is stopped where its image is taken: the end of the process that becomes the image is awaited.
 ///
 /// The calling thread becomes the tracer, and must end afterwards. `child` gets the process id.
 ///
 /// # Errors
-/// It cannot be watched. It has been killed then, if it ran at all.
+/// The command cannot be watched. If it was started, it has been killed.
 pub fn run_observed(
     command: &Command,
     record: &Path,
@@ -86,12 +58,12 @@ pub fn run_observed(
     watch: Option<Watch>,
 ) -> Result<Outcome, String> {
     let breakpoints =
-        Breakpoints::new(&command.clock).ok_or("functions to be watched are not found")?;
+        Breakpoints::new(&command.clock).ok_or("the functions to be watched are not found")?;
     let terminal = command.terminal.as_ref().map(PseudoTerminal::new);
     let terminal = terminal
         .transpose()
-        .map_err(|error| format!("cannot make a pseudo-terminal: {error}"))?;
-    // The process that is to be waited for is a child of the program, which is killed.
+        .map_err(|error| format!("cannot open a pseudo-terminal: {error}"))?;
+    // The awaited process is a child of the program. When the program is killed, this process adopts the child.
     let _adopts = watch.is_some().then(Adoption::begin);
     let (pid, gate) =
         start(command, terminal.as_ref()).map_err(|error| format!("cannot fork: {error}"))?;
@@ -117,13 +89,13 @@ pub fn run_observed(
         observer.follow()
     });
     let status = status.map_err(|error| {
-        // SAFETY: it is our child, and not waited for yet.
+        // SAFETY: `pid` is a child of this process that was not waited for yet, so its id is not reused.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         while wait(pid).is_ok_and(|(_, status)| libc::WIFSTOPPED(status)) {}
         format!("ptrace: {error}")
     })?;
     for &candidate in &observer.candidates {
-        // SAFETY: it was a child of the program, and is one of this process now.
+        // SAFETY: a null pointer for the status is allowed. The candidate is a child of this process now.
         unsafe { libc::waitpid(candidate, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
     }
     Ok(Outcome {
@@ -136,20 +108,20 @@ pub fn run_observed(
     })
 }
 
-/// While there is one, this process becomes the parent of processes whose parents have ended.
+/// While this value exists, this process becomes the parent of descendants whose parents have ended.
 struct Adoption(c_int);
 
 impl Adoption {
     fn begin() -> Self {
         let mut former = 0;
-        // SAFETY: writes to the variable.
+        // SAFETY: the call writes only to `former`.
         unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut former) };
         Self::set(1);
         Self(former)
     }
 
     fn set(adopts: c_int) {
-        // SAFETY: takes a number.
+        // SAFETY: the call takes only a number.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, c_long::from(adopts)) };
     }
 }
@@ -160,7 +132,7 @@ impl Drop for Adoption {
     }
 }
 
-/// Forks a process that runs a command once something is written to the pipe.
+/// Forks a process that executes the command when a byte is written to the pipe.
 fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i32, PipeWriter)> {
     let (waits, gate) = io::pipe()?;
     let array = |texts: &[CString]| -> Vec<_> {
@@ -169,7 +141,8 @@ fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i3
     };
     let (argv, envp) = (array(&command.arguments), array(&command.environment));
     let own_gate = gate.as_raw_fd();
-    // SAFETY: the child calls nothing but what signal handlers may call (signal-safety(7)), and the arrays end with NULL.
+    // SAFETY: the child calls only functions that signal handlers may call (signal-safety(7)); the arrays end with
+    // NULL.
     let pid = unsafe {
         let pid = libc::fork();
         if pid == 0 {
@@ -177,7 +150,7 @@ fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i3
             let mut byte = 0_u8;
             if libc::read(waits.as_raw_fd(), (&raw mut byte).cast(), 1) == 1 {
                 libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO);
-                // Imports that ask for a terminal are to find the one that there is.
+                // Imports that ask whether there is a terminal find the terminal of this process.
                 if libc::isatty(libc::STDIN_FILENO) == 0 {
                     libc::close(libc::STDIN_FILENO);
                     libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
@@ -185,7 +158,7 @@ fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i3
                 if let Some(terminal) = terminal {
                     terminal.become_streams();
                 }
-                // No signal is ignored, though this process may (nohup, a shell's `&`).
+                // This process may ignore signals (nohup, `&` of a shell). The command ignores none.
                 for signal in 1..=libc::SIGRTMAX() {
                     libc::signal(signal, libc::SIG_DFL);
                 }
@@ -209,31 +182,31 @@ fn start(command: &Command, terminal: Option<&PseudoTerminal>) -> io::Result<(i3
 
 struct Observer<'a> {
     leader: i32,
-    /// Who might want to kill it finds it here.
+    /// The id of the leader, for another thread that may want to kill it.
     child: &'a AtomicI32,
-    /// The program, until it is stopped; none if the process only imports.
+    /// The program, until it is stopped. None if the process only imports modules.
     program: Option<Program<'a>>,
-    /// All processes that the program has forked to become the image.
+    /// All candidates that the program has forked.
     candidates: Vec<i32>,
-    /// What a program has looked at that has forked none.
+    /// What the program was stopped at, if it had forked no candidate.
     looked_at: Option<String>,
-    /// Whether it runs the command yet, and not the fork of this process.
+    /// Whether the leader has executed the command. Before, it runs the code of this process.
     has_started: bool,
-    /// All that are traced: the threads of the process, and processes that it has forked, until they run something else.
-    /// These have the breakpoints in their memory, too.
+    /// All traced threads and processes: the threads of the leader, and processes that it has forked until they execute
+    /// another program. Forked processes have the breakpoints in their memory, too.
     tracees: BTreeSet<i32>,
     breakpoints: Breakpoints,
-    /// What processes get from the environment that are about to run something else.
+    /// The variables that processes pass to the program that they are about to execute.
     passed: BTreeMap<i32, Vec<Entry>>,
     processor: SameProcessor,
     path: &'a Path,
     record: Vec<u8>,
-    /// How the process has ended.
+    /// The wait status of the leader, once it has ended.
     end: Option<c_int>,
 }
 
 impl Observer<'_> {
-    /// Returns how the process has ended.
+    /// Handles all stops until the leader has ended. Returns its wait status.
     fn follow(&mut self) -> io::Result<c_int> {
         loop {
             if let Some(status) = self.end {
@@ -241,7 +214,7 @@ impl Observer<'_> {
                 return Ok(status);
             }
             let (pid, status) = match wait(-1) {
-                // The program is dead, and what goes on in its place is not traced any more.
+                // The program is dead. The candidate that continues in its place is no longer traced.
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
                     let (pid, status) = wait_for_adopted(self.leader)?;
                     self.ended(pid, status)?;
@@ -290,7 +263,7 @@ impl Observer<'_> {
                 ptrace(libc::PTRACE_DETACH, pid, 0, 0).map(drop)
             }
             libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => {
-                // It is stopped as without a tracer (Ctrl-Z).
+                // The process stays stopped, as it would without a tracer (Ctrl-Z).
                 ptrace(libc::PTRACE_LISTEN, pid, 0, 0).map(drop)
             }
             event => {
@@ -310,7 +283,7 @@ impl Observer<'_> {
     fn ended(&mut self, pid: i32, status: c_int) -> io::Result<()> {
         self.forget(pid);
         if pid == self.leader && self.program.is_some() {
-            // It was not stopped at its end, which is waited for already.
+            // The program has ended without being stopped first.
             let how = if libc::WIFSIGNALED(status) {
                 format!("by signal {}", libc::WTERMSIG(status))
             } else {
@@ -324,12 +297,12 @@ impl Observer<'_> {
         Ok(())
     }
 
-    /// Whether a signal to a process is about the end of a child that it does not know.
+    /// Whether a signal to the program reports the end of a candidate, a child that the program does not know of.
     fn is_about_candidate(&self, pid: i32) -> io::Result<bool> {
         let Some(program) = &self.program else {
             return Ok(false);
         };
-        // SAFETY: zeros are valid, and the kernel fills it in.
+        // SAFETY: zeros are valid for `siginfo_t`. The kernel has filled in the field `si_pid` of SIGCHLD.
         let child = unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
             ptrace(libc::PTRACE_GETSIGINFO, pid, 0, &raw mut info as u64)?;
@@ -338,7 +311,7 @@ impl Observer<'_> {
         Ok(program.has_forked(child))
     }
 
-    /// Waits until a process is dead that was killed: its candidate would die with it.
+    /// Waits until the killed program is dead: a candidate that continues earlier would die with it.
     fn wait_for_death(&mut self, program: i32, candidate: i32) -> io::Result<()> {
         loop {
             let (pid, status) = wait(-1)?;
@@ -355,8 +328,8 @@ impl Observer<'_> {
         }
     }
 
-    /// Kills the program, which is about to look at something, from code in these files; and has the candidate go on that it has
-    /// forked last.
+    /// Kills the program, which is about to look at `what`, and continues its last candidate. `files` are the files of
+    /// the code that is about to look.
     fn stop_program(&mut self, what: &str, files: &Files) -> io::Result<()> {
         let Some(program) = &self.program else {
             return Ok(());
@@ -371,7 +344,7 @@ impl Observer<'_> {
         self.go_on_without(what)
     }
 
-    /// Has the candidate go on that the program has forked last, which is dead, or dies.
+    /// Continues the last candidate of the program. The program is dead or about to die.
     fn go_on_without(&mut self, what: String) -> io::Result<()> {
         let Some(program) = self.program.take() else {
             return Ok(());
@@ -391,7 +364,7 @@ impl Observer<'_> {
             wait(process)?;
         }
         self.record.truncate(recorded);
-        self.add(ENDED, in_a_line(&what).as_bytes());
+        self.add(Kind::Ended, in_a_line(&what).as_bytes());
         self.leader = process;
         if self.child.swap(process, Ordering::Relaxed) == ABANDONED {
             kill(process);
@@ -403,7 +376,7 @@ impl Observer<'_> {
         go_on(process, 0)
     }
 
-    /// Notes what a thread or process has just started.
+    /// Adds the thread or process that a tracee has just started.
     fn add_new(&mut self, pid: i32, event: c_int) -> io::Result<()> {
         let starts = [
             libc::PTRACE_EVENT_CLONE,
@@ -424,7 +397,8 @@ impl Observer<'_> {
         Ok(())
     }
 
-    /// Records a system call that is about a path; returns whether it is the one that ends the record.
+    /// Handles the entry of a system call, and records it if it is about a path. Returns whether the call ends the
+    /// record.
     fn system_call(&mut self, pid: i32) -> io::Result<bool> {
         let Some((number, arguments)) = entered(pid)? else {
             return Ok(false);
@@ -465,27 +439,27 @@ impl Observer<'_> {
             // The flags are the first word of `struct open_how`.
             libc::SYS_openat2 => (first, second, use_of(word(pid, third))),
             libc::SYS_stat | libc::SYS_lstat | libc::SYS_access | libc::SYS_readlink => {
-                (here, first, Some(LOOKED_AT))
+                (here, first, Some(Kind::LookedAt))
             }
             libc::SYS_newfstatat
             | libc::SYS_statx
             | libc::SYS_faccessat
             | libc::SYS_faccessat2
-            | libc::SYS_readlinkat => (first, second, Some(LOOKED_AT)),
+            | libc::SYS_readlinkat => (first, second, Some(Kind::LookedAt)),
             libc::SYS_sched_getaffinity => {
-                self.add(PROCESSORS, b"");
+                self.add(Kind::Processors, b"");
                 return Ok(false);
             }
             libc::SYS_rt_sigaction => {
-                // These are the C library's own.
+                // The C library uses these two signals internally.
                 let is_internal = [32, 33].contains(&first);
                 if second != 0 && !is_internal {
-                    self.add(SIGNALS, b"");
+                    self.add(Kind::Signals, b"");
                 }
                 return Ok(false);
             }
             libc::SYS_getcwd => {
-                self.add(DIRECTORY, b"");
+                self.add(Kind::Directory, b"");
                 return Ok(false);
             }
             libc::SYS_execve | libc::SYS_execveat => {
@@ -529,18 +503,18 @@ impl Observer<'_> {
             }
         }
         let is_link = matches!(number, libc::SYS_readlink | libc::SYS_readlinkat);
-        if kind == LOOKED_AT && !is_link && !frames::asks_for_kind(pid).unwrap_or(false) {
-            kind = STATUS;
+        if kind == Kind::LookedAt && !is_link && !frames::asks_for_kind(pid).unwrap_or(false) {
+            kind = Kind::Status;
         }
         let is_listed = third as c_int & libc::O_DIRECTORY != 0;
         if number == libc::SYS_openat && is_listed && frames::is_path_finder(pid).unwrap_or(false) {
-            kind = SEARCHED;
+            kind = Kind::Searched;
         }
         if pid == self.leader && path == self.path.as_os_str().as_bytes() {
             return Ok(true);
         }
         if directory as i32 == libc::AT_FDCWD && !path.starts_with(b"/") {
-            self.add(RELATIVE, b"");
+            self.add(Kind::Relative, b"");
         }
         if let Some(path) = absolute(pid, directory as i32, path) {
             self.add(kind, &path);
@@ -548,7 +522,7 @@ impl Observer<'_> {
         Ok(false)
     }
 
-    /// Whether a system call with this first argument is the way in which the program tells something (`program.rs`).
+    /// Whether a system call with this first argument is a message of the program to the tracer (`program.rs`).
     fn is_mark(&self, pid: i32, number: c_long, path: u64) -> bool {
         match &self.program {
             Some(program) if number == libc::SYS_access => {
@@ -558,14 +532,14 @@ impl Observer<'_> {
         }
     }
 
-    /// Takes notice of a look. Returns whether the process, which is stopped, does not go on.
+    /// Handles a look of a stopped process. Returns whether the process was killed.
     fn note_look(&mut self, pid: i32, what: &str) -> io::Result<bool> {
         if let Some(program) = &self.program {
             let files = files_of(pid, what).unwrap_or_default();
             match program.judge(what, &files) {
                 Verdict::Harmless => return Ok(false),
                 Verdict::Compared(fact) => {
-                    self.add(FACT, fact.name().as_bytes());
+                    self.add(Kind::Fact, fact.name().as_bytes());
                     return Ok(false);
                 }
                 Verdict::Counts => {
@@ -574,7 +548,7 @@ impl Observer<'_> {
                 }
             }
         }
-        // Another process that was forked is one look itself.
+        // The fork of another process is a look already. What that process looks at is not recorded.
         if self.is_thread(pid)
             && let Ok(Files { functions, modules }) = files_of(pid, what)
             && !modules.is_empty()
@@ -585,19 +559,19 @@ impl Observer<'_> {
             };
             let what = in_a_line(what);
             let look = format!("{what}\n{}\n{}", line(&functions), line(&modules));
-            self.add(LOOK, look.as_bytes());
+            self.add(Kind::Look, look.as_bytes());
         }
         Ok(false)
     }
 
-    /// Records the path that a system call is going to make, if there is nothing there yet.
+    /// Records the path that a system call may create, if it does not exist yet.
     fn note_creation(&mut self, pid: i32, number: c_long, arguments: [u64; 6]) -> io::Result<()> {
         if let Some((directory, path)) = made_by(number, arguments, |address| word(pid, address))
             && let Some(path) = text(pid, path)
             && let Some(path) = absolute(pid, directory as i32, path)
             && fs::symlink_metadata(OsStr::from_bytes(&path)).is_err()
         {
-            self.add(MADE, &path);
+            self.add(Kind::Made, &path);
         }
         Ok(())
     }
@@ -605,8 +579,8 @@ impl Observer<'_> {
     /// Records a question about a standard stream.
     fn terminal_asked(&mut self, stream: u64, request: u64) {
         let kind = match request {
-            libc::TCGETS => TERMINAL,
-            libc::TIOCGWINSZ => TERMINAL_SIZE,
+            libc::TCGETS => Kind::Terminal,
+            libc::TIOCGWINSZ => Kind::TerminalSize,
             _ => return,
         };
         let number: &[u8] = match stream {
@@ -618,13 +592,11 @@ impl Observer<'_> {
         self.add(kind, number);
     }
 
-    fn add(&mut self, kind: u8, name: &[u8]) {
-        self.record.push(kind);
-        self.record.extend_from_slice(name);
-        self.record.push(0);
+    fn add(&mut self, kind: Kind, text: &[u8]) {
+        entries::append(&mut self.record, kind, text);
     }
 
-    /// Notes the variables that another program is about to get.
+    /// Notes the variables that a process is about to pass to another program.
     fn program_starts(&mut self, pid: i32, array: u64) -> io::Result<()> {
         let mut passed = Vec::new();
         for place in (array..).step_by(size_of::<u64>()) {
@@ -634,17 +606,17 @@ impl Observer<'_> {
             let name = variable.split(|&byte| byte == b'=').next();
             let name = name.unwrap_or_default();
             if counts_in_whole(name) {
-                passed.push((VARIABLE, name.to_vec()));
+                passed.push((Kind::Variable, name.to_vec()));
             }
         }
         if self.breakpoints.is_environment(pid, array)? {
-            passed.push((WALKED, b"exec".to_vec()));
+            passed.push((Kind::Walked, b"exec".to_vec()));
         }
         self.passed.insert(pid, passed);
         Ok(())
     }
 
-    /// Records the variables that another program has got.
+    /// Records the variables that another program got.
     fn program_started(&mut self, pid: i32) {
         let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         let passed = self.passed.remove(&pid).unwrap_or_default();
@@ -667,20 +639,22 @@ impl Observer<'_> {
             Trap::Step => go_on(pid, 0),
             Trap::Sent => go_on(pid, libc::SIGTRAP),
             Trap::Unknown(what) => Err(Error::other(format!(
-                "it was stopped by a trap that nobody has set ({what})"
+                "the process was stopped by a trap that the tracer has not set ({what})"
             ))),
         }
     }
 
-    /// Records what the call tells, and executes the instruction that the breakpoint is in place of.
+    /// Records the entry of the call, and executes the instruction that the breakpoint replaces.
     ///
-    /// The other threads run meanwhile, and if one calls the function in just these microseconds, that is not recorded. To
-    /// stop them all each time would be slow; and with threads that go on there is no image.
+    /// The other threads run meanwhile. If one of them calls the function in these microseconds, the call is not
+    /// recorded. To stop all threads each time would be slow. If threads are left in the end, no image is taken.
     fn pass_breakpoint(&mut self, pid: i32, breakpoint: Breakpoint) -> io::Result<()> {
         match self.breakpoints.asked(pid, breakpoint)? {
-            Some((CLOCK_READ, _)) if self.note_look(pid, looks::CLOCK)? => return Ok(()),
-            Some((CLOCK_READ, _)) => {}
-            Some((kind, name)) if kind == VARIABLE || self.is_thread(pid) => self.add(kind, &name),
+            Some((Kind::ClockRead, _)) if self.note_look(pid, looks::CLOCK)? => return Ok(()),
+            Some((Kind::ClockRead, _)) => {}
+            Some((kind, name)) if kind == Kind::Variable || self.is_thread(pid) => {
+                self.add(kind, &name)
+            }
             _ => {}
         }
         breakpoint.step_back(pid)?;
@@ -693,27 +667,27 @@ impl Observer<'_> {
                 return go_on(pid, 0);
             }
         }
-        // A signal came first: when its handler returns, the breakpoint is met again.
+        // A signal came before the step. The process hits the breakpoint again when the handler returns.
         self.changed(pid, status)
     }
 
-    /// Whether it is a thread of the process; others that it has forked have an environment of their own.
+    /// Whether `pid` is a thread of the leader. Processes that the leader has forked have their own environment.
     fn is_thread(&self, pid: i32) -> bool {
         Path::new(&format!("/proc/{}/task/{pid}", self.leader)).exists()
     }
 
-    /// Writes the record for the process that is about to read it, and lets it go.
+    /// Writes the record, and detaches from the process that is about to read it.
     fn finish(&mut self, pid: i32) -> io::Result<()> {
         if !self.breakpoints.are_set() {
             return Err(Error::other(
-                "the process has loaded another C library than this one",
+                "the process has loaded a different C library than its tracer",
             ));
         }
         fs::write(self.path, &self.record)?;
         self.let_go(Some(pid))
     }
 
-    /// Takes the breakpoints from all that are traced, and detaches from them; one of them may be stopped already.
+    /// Removes the breakpoints from all tracees, and detaches. `stopped` is a tracee that is stopped already.
     fn let_go(&mut self, stopped: Option<i32>) -> io::Result<()> {
         let mut others = std::mem::take(&mut self.tracees);
         others.retain(|&pid| Some(pid) != stopped);
@@ -753,7 +727,7 @@ impl Observer<'_> {
     }
 }
 
-/// A process that is gone all of a sudden was killed; waiting for it tells that.
+/// Ignores that a process does not exist: it was killed, and waiting for it reports that.
 fn unless_killed(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
@@ -761,28 +735,28 @@ fn unless_killed(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// What a file is opened for: none if only to be written.
-fn use_of(flags: u64) -> Option<u8> {
+/// The kind of the entry for an opened file; none if the file is only written.
+fn use_of(flags: u64) -> Option<Kind> {
     let flags = flags as c_int;
     if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
-        return Some(CREATED);
+        return Some(Kind::Created);
     }
     if flags & libc::O_PATH != 0 {
-        return Some(LOOKED_AT);
+        return Some(Kind::LookedAt);
     }
     let is_written = flags & libc::O_ACCMODE == libc::O_WRONLY
         || flags & libc::O_TRUNC != 0
         || flags & libc::O_TMPFILE == libc::O_TMPFILE;
-    (!is_written).then_some(OPENED)
+    (!is_written).then_some(Kind::Opened)
 }
 
-/// A text without what lines and their parts end with.
+/// The text with each tab and line break replaced: they separate the parts of an entry.
 fn in_a_line(text: &str) -> String {
     text.replace(['\t', '\n'], "?")
 }
 
-/// The files of what a stopped thread runs that looks at something. Random bytes may be asked for by an extension module, which
-/// comes first then.
+/// The files of the code of a stopped thread that looks at something. If a library asks for random bytes, the file of
+/// the library comes first.
 fn files_of(pid: i32, what: &str) -> io::Result<Files> {
     let mut files = frames::files_of(pid)?;
     if what == looks::RANDOM

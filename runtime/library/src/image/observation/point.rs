@@ -1,10 +1,9 @@
-//! Where a program is stopped that is watched: before it first looks at what differs from run to run, or does what
-//! others can see.
+//! Where a watched program is stopped: before it first looks at what differs from run to run, or does what others can
+//! see.
 //!
-//! At the ends of imports the program forks *candidates* (`program.rs`), which the tracer does not let run. When the
-//! program is about to look, it is killed, and the candidate that it has forked last goes on in its place, to become
-//! the image. So nothing is in an image that depends on what its key does not compare, and nothing that others can see
-//! is done.
+//! At the ends of imports the program forks *candidates* (`program.rs`), which the tracer keeps stopped. When the
+//! program is about to look, the tracer kills the program and continues the last candidate, which becomes the image. So
+//! an image depends on nothing that its key does not compare, and nothing that others can see is done.
 
 use std::collections::BTreeSet;
 use std::ffi::{c_int, c_long};
@@ -17,41 +16,42 @@ use super::watch::Watch;
 use crate::cpython::frames::Files;
 use crate::image::taking::process_attributes;
 
-/// What becomes of what a program looks at.
+/// What follows from a look of the program.
 pub enum Verdict {
     Harmless,
-    /// The key of the image has it.
+    /// The key of the image compares it.
     Compared(Fact),
     /// The program is stopped.
     Counts,
 }
 
-/// What the process that runs the program tells by a system call for a path: that of its request, with one of these behind it.
+/// Messages of the program's process to the tracer. A message is a system call with a path: the path of the request,
+/// followed by one of these texts. This one: the program begins.
 pub const BEGINS: &str = ".begins";
-/// It is about to fork a candidate. The call fails with [`AS_BEFORE`] if it has changed none of its attributes since it has
-/// forked one, so that it need not ask for them.
+/// The process is about to fork a candidate. The call fails with [`AS_BEFORE`] if the process has changed none of its
+/// attributes since the last candidate. The process then does not need to ask for them.
 pub const FORKS: &str = ".forks";
 pub const AS_BEFORE: c_int = libc::ECANCELED;
-/// It has forked one, which can become an image.
+/// The process has forked a candidate, which can become the image.
 pub const KEEPS: &str = ".keeps";
-/// It has forked none, or one that is of no use.
+/// The process has forked no candidate, or one that cannot become the image.
 pub const LEAVES: &str = ".leaves";
-/// It is about to look at what the name says that follows.
+/// The process is about to look at something. What it looks at follows.
 pub const LOOKS: &str = ".looks.";
-/// The same before the program begins.
+/// The same, before the program begins.
 pub const EARLY: &str = ".early.";
 
-/// System calls that a program is stopped at, though `looks.rs` has most of them as harmless: with these it ends, becomes another
-/// program, waits for children, or gets memory that no image can have.
+/// System calls that stop a program, although `looks.rs` lists most of them as harmless. With these the process ends,
+/// executes another program, waits for children, or gets memory that no image can contain.
 const ENDING: [(c_long, &str); 9] = [
-    (libc::SYS_execve, "another program, which it becomes"),
-    (libc::SYS_execveat, "another program, which it becomes"),
+    (libc::SYS_execve, "the execution of another program"),
+    (libc::SYS_execveat, "the execution of another program"),
     (libc::SYS_exit_group, ITS_END),
     (libc::SYS_mlock, MEMORY),
     (libc::SYS_mlock2, MEMORY),
     (libc::SYS_mlockall, MEMORY),
-    (libc::SYS_wait4, "other processes"),
-    (libc::SYS_waitid, "other processes"),
+    (libc::SYS_wait4, "waiting for child processes"),
+    (libc::SYS_waitid, "waiting for child processes"),
     (libc::SYS_userfaultfd, MEMORY),
 ];
 const MEMORY: &str = "memory that cannot be restored";
@@ -61,15 +61,15 @@ pub const ITS_END: &str = "its end";
 pub struct Program<'a> {
     watch: Watch<'a>,
     has_begun: bool,
-    /// Whether the process does nothing but fork a candidate.
+    /// Whether the process is currently forking a candidate.
     pub is_forking: bool,
-    /// Whether the attributes of the process are known to be as they were when it has forked a candidate.
+    /// Whether the attributes of the process are known to be unchanged since its last candidate.
     pub has_same_attributes: bool,
     forked: Option<i32>,
     candidate: Option<Candidate>,
-    /// Those that have stopped before their first instruction.
+    /// Candidates that have stopped before their first instruction.
     waiting: BTreeSet<i32>,
-    /// All that were ever forked: the program is not told of their end.
+    /// All candidates so far. The tracer hides their end from the program.
     all: BTreeSet<i32>,
 }
 
@@ -77,20 +77,21 @@ pub struct Program<'a> {
 #[derive(Clone, Copy)]
 pub struct Candidate {
     pub process: i32,
-    /// How long the record was when it was forked: what comes later is not in the image.
+    /// The length of the record at the fork. Later entries do not concern the image.
     pub recorded: usize,
 }
 
-/// What is to be done after a system call that tells something.
+/// What the tracer has to do after a system call that may be a message.
 pub enum Message {
-    /// It tells nothing.
+    /// The call is no message.
     Nothing,
-    /// Nothing but to take notice.
+    /// Nothing more is to be done.
     Mark,
-    /// It is about to fork a candidate.
+    /// The process is about to fork a candidate.
     Forks,
-    /// Another candidate has taken the place of this one.
+    /// This candidate is not needed any more, and is to be killed.
     Superseded(i32),
+    /// The program looks at this, and is to be stopped.
     Look(String),
 }
 
@@ -108,12 +109,12 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Whether a path may tell something.
+    /// Whether a path may be a message.
     pub fn is_mark(&self, path: &[u8]) -> bool {
         path.starts_with(self.watch.request)
     }
 
-    /// What a path tells in a system call of the process; `recorded` is how long the record is.
+    /// The message of a path in a system call of the process. `recorded` is the length of the record.
     pub fn message(&mut self, path: &[u8], recorded: usize) -> Message {
         let Some(mark) = path.strip_prefix(self.watch.request) else {
             return Message::Nothing;
@@ -142,7 +143,7 @@ impl<'a> Program<'a> {
                 if mark == LEAVES {
                     return forked.map_or(Message::Mark, Message::Superseded);
                 }
-                // Otherwise it would not have forked.
+                // The process forks a candidate only if its attributes are unchanged.
                 self.has_same_attributes = true;
                 let kept = forked.map(|process| Candidate { process, recorded });
                 let former = std::mem::replace(&mut self.candidate, kept);
@@ -155,7 +156,7 @@ impl<'a> Program<'a> {
         Message::Mark
     }
 
-    /// Takes notice of a process that was forked, and is stopped; returns whether it is a candidate.
+    /// Notes a process that was forked and is stopped. Returns whether it is a candidate.
     pub fn forks(&mut self, process: i32) -> bool {
         if self.is_forking {
             self.forked = Some(process);
@@ -164,32 +165,32 @@ impl<'a> Program<'a> {
         self.is_forking
     }
 
-    /// Whether it is, or was, a candidate.
+    /// Whether a process is, or was, a candidate.
     pub fn has_forked(&self, process: i32) -> bool {
         self.all.contains(&process)
     }
 
-    /// Takes notice that one of them has stopped.
+    /// Notes that a candidate has stopped.
     pub fn waits(&mut self, process: i32) {
         self.waiting.insert(process);
     }
 
-    /// Whether it has stopped.
+    /// Whether a candidate has stopped.
     pub fn is_waiting(&self, process: i32) -> bool {
         self.waiting.contains(&process)
     }
 
-    /// Every process that it has forked as a candidate.
+    /// All candidates so far.
     pub fn all(&self) -> impl Iterator<Item = i32> {
         self.all.iter().copied()
     }
 
-    /// Takes notice of a system call that the program makes, or a process that it has forked.
+    /// Notes a system call of the program, or of a process that it has forked.
     pub fn calls(&mut self, number: c_long) {
         self.has_same_attributes &= process_attributes::are_kept_by(number);
     }
 
-    /// What a system call looks at or does that counts for no other process.
+    /// What a system call looks at or does that counts only for a program, not for imports of a list.
     pub fn of_system_call(&self, number: c_long, arguments: [u64; 6]) -> Option<&'static str> {
         const COSTLY_ADVICE: [i32; 2] = [libc::MADV_DONTFORK, libc::MADV_WIPEONFORK];
         if number == libc::SYS_madvise && COSTLY_ADVICE.contains(&(arguments[2] as i32)) {
@@ -200,11 +201,12 @@ impl<'a> Program<'a> {
         found.map(|(_, what)| *what)
     }
 
-    /// What becomes of a look from code in these files. What the interpreter does before the program begins is done at
-    /// each start, too; what `.pth` files and `sitecustomize` do then is not.
+    /// What follows from a look of code in these files. Looks of the interpreter before the program begins are
+    /// harmless, because each start repeats them. Looks of `.pth` files and `sitecustomize` are not repeated, so they
+    /// count.
     pub fn judge(&self, what: &str, files: &Files) -> Verdict {
         let is_of_program = self.has_begun || !files.modules.is_empty();
-        // Code of `cds` writes for the program only: `reconfigure()` of a stream does, which is watched.
+        // Code of `cds` writes only for the program: in the watched `reconfigure()` of a stream.
         let is_written = [looks::OUTPUT, looks::ERRORS].contains(&what);
         let is_own = !is_written && files.functions.iter().any(|file| self.is_own(file));
         if !is_of_program || is_own || self.is_forking {
@@ -222,7 +224,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// What it has looked at, and where, for messages.
+    /// What the program looked at, and in which files, for messages.
     pub fn described(&self, what: &str, files: &Files) -> String {
         let others = |files: &[String]| files.iter().find(|file| !self.is_own(file)).cloned();
         match (others(&files.functions), others(&files.modules)) {

@@ -1,4 +1,4 @@
-//! A terminal for a program that is watched, as a run has had one (pty(7)).
+//! A terminal for a watched program whose run had a terminal (pty(7)).
 
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -6,19 +6,19 @@ use std::ptr;
 
 use startup_image::streams::OwnTerminal;
 
-/// Nobody reads what is written to it: a program is stopped before it writes anything.
+/// A pseudo-terminal. Nothing reads its output, because a program is stopped before it writes anything.
 pub struct PseudoTerminal {
     streams: [bool; 3],
     program_end: OwnedFd,
-    /// It is a terminal as long as this end is open.
+    /// The program's end works as a terminal only while this end is open.
     _other_end: OwnedFd,
 }
 
 impl PseudoTerminal {
-    /// One with the modes and the size of another one.
+    /// Opens a pseudo-terminal with the modes and the size of another terminal.
     ///
     /// # Errors
-    /// There are no more, or `/dev/pts` is not mounted.
+    /// The system has no free pseudo-terminal, or `/dev/pts` is not mounted.
     pub fn new(like: &OwnTerminal) -> Result<Self> {
         let (mut other, mut own) = (-1, -1);
         let (rows, columns) = like.size;
@@ -29,15 +29,15 @@ impl PseudoTerminal {
             ws_ypixel: 0,
         };
         let result =
-            // SAFETY: writes two descriptors, and reads the size.
+            // SAFETY: the call writes to two variables and reads `size`. The null pointers are allowed (openpty(3)).
             unsafe { libc::openpty(&mut other, &mut own, ptr::null_mut(), ptr::null(), &size) };
         if result < 0 {
             return Err(Error::last_os_error());
         }
-        // SAFETY: they are open, and nobody else has them.
+        // SAFETY: `openpty()` has opened both descriptors, and nothing else owns them.
         let ends = unsafe { [other, own].map(|end| OwnedFd::from_raw_fd(end)) };
         let modes = like.modes.raw();
-        // SAFETY: reads a `struct termios`, of which these are all bytes.
+        // SAFETY: the call reads a `struct termios`, and `modes` has all of its bytes.
         if unsafe { libc::ioctl(own, libc::TCSETS, modes.as_ptr()) } < 0 {
             return Err(Error::last_os_error());
         }
@@ -49,13 +49,14 @@ impl PseudoTerminal {
         })
     }
 
-    /// Makes it the standard streams of this process that it was; a forked process may do so.
+    /// Makes the terminal those standard streams of this process that were a terminal in the run. A forked process may
+    /// call this.
     pub fn become_streams(&self) {
         for number in (0..)
             .zip(self.streams)
             .filter_map(|(number, is_one)| is_one.then_some(number))
         {
-            // SAFETY: replaces a descriptor, which this process has no other use for.
+            // SAFETY: the call replaces the descriptor of a standard stream, which no object of this process owns.
             unsafe { libc::dup2(self.program_end.as_raw_fd(), number) };
         }
     }

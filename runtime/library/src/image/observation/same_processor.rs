@@ -1,8 +1,8 @@
-//! Processes that are traced run on the processor of their tracer. Of the two, one always waits for the other: to wake
-//! up a processor that idles, thousands of times, costs as much as all else that is done.
+//! Traced processes run on the processor of their tracer. At any time, one of the two waits for the other. To wake up
+//! an idle processor thousands of times takes as long as everything else that they do.
 //!
-//! A process does not see that. It gets all of its processors back before it asks which they are, and before it starts
-//! others, which have as many as it has.
+//! A traced process cannot see this. It gets all of its processors back before it asks for them, and before it starts
+//! another process or thread, which inherits them.
 
 use std::collections::BTreeSet;
 use std::ffi::c_long;
@@ -10,28 +10,28 @@ use std::ffi::c_long;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-/// Calls before which a thread gets all of its processors back, as what it starts has as many.
+/// System calls before which a thread gets all of its processors back, because the new process or thread inherits them.
 const INHERITING: [c_long; 4] = [
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_fork,
     libc::SYS_vfork,
 ];
-/// Files below this directory say which processors they are.
+/// Files below this directory show which processors a process may use.
 const TELLING: &[u8] = b"/proc";
 
-/// The processor of this thread, and threads of other processes that it traces.
+/// The processor of this thread, and the tracees that are bound to it.
 pub struct SameProcessor {
-    /// What these have by themselves.
+    /// The processors that the tracees may use when they are not bound.
     all: CpuSet,
     one: CpuSet,
     bound: BTreeSet<i32>,
-    /// Whether no thread is to be bound any more.
+    /// Whether no further thread may be bound.
     is_over: bool,
 }
 
 impl SameProcessor {
-    /// Binds this thread to one of the processors of a process that it is going to trace. If that cannot be done, no other
+    /// Binds this thread to one of the processors of the process that it is going to trace. If this fails, no other
     /// thread is ever bound.
     pub fn with(process: i32) -> Self {
         let all = sched_getaffinity(Pid::from_raw(process)).unwrap_or_default();
@@ -49,12 +49,12 @@ impl SameProcessor {
         }
     }
 
-    /// Takes notice of a system call that a thread is about to make.
+    /// Releases threads, if the system call that a thread is about to make requires it.
     pub fn calls(&mut self, thread: i32, number: c_long) {
         match number {
-            // They may be about another thread.
+            // The call may ask about another thread.
             libc::SYS_sched_getaffinity => self.release_all(),
-            // Another program may ask, which is not traced.
+            // The executed program may ask for its processors, and is not traced.
             libc::SYS_sched_setaffinity | libc::SYS_execve | libc::SYS_execveat => {
                 self.release_all();
                 self.is_over = true;
@@ -64,7 +64,7 @@ impl SameProcessor {
         }
     }
 
-    /// Takes notice of the path that a thread is about to use.
+    /// Binds or releases threads, depending on the path that a thread is about to use.
     pub fn uses(&mut self, thread: i32, path: &[u8]) {
         if path.starts_with(TELLING) {
             self.release_all();
@@ -89,13 +89,13 @@ impl SameProcessor {
         }
     }
 
-    /// Takes notice that a thread has ended, or is not traced any more.
+    /// Forgets a thread that has ended or is no longer traced.
     pub fn forget(&mut self, thread: i32) {
         self.bound.remove(&thread);
     }
 }
 
-/// It fails if the thread has ended, or has got other rights.
+/// Sets the processors of a thread. Returns false if the thread has ended, or has other privileges now.
 fn set(thread: i32, processors: &CpuSet) -> bool {
     sched_setaffinity(Pid::from_raw(thread), processors).is_ok()
 }

@@ -1,4 +1,4 @@
-//! A process that this thread traces (ptrace(2)): its registers, its memory, the system call that it is about to make.
+//! A process that this thread traces (ptrace(2)): its registers, its memory, the system call at which it is stopped.
 
 use std::ffi::{OsStr, c_int, c_long, c_uint};
 use std::fs;
@@ -10,11 +10,11 @@ use startup_image::PAGE;
 use crate::kernel::process_memory::ProcessMemory;
 
 pub fn kill(process: i32) {
-    // SAFETY: it is traced, and was not waited for yet.
+    // SAFETY: the process is traced and was not waited for yet, so its id is not reused.
     unsafe { libc::kill(process, libc::SIGKILL) };
 }
 
-/// The path as the process means it now; none if there is no telling.
+/// The absolute form of a path of the process; none if the directory is unknown.
 pub fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
     if path.starts_with(b"/") {
         return Some(path);
@@ -25,16 +25,18 @@ pub fn absolute(pid: i32, directory: i32, path: Vec<u8>) -> Option<Vec<u8>> {
     };
     let base = fs::read_link(base).ok().filter(|base| base.is_absolute())?;
     if path.is_empty() {
-        // The descriptor itself (AT_EMPTY_PATH).
+        // An empty path means the descriptor itself (AT_EMPTY_PATH).
         return Some(base.into_os_string().into_vec());
     }
     let joined = base.join(OsStr::from_bytes(&path));
     Some(joined.into_os_string().into_vec())
 }
 
-/// The number and the arguments of the system call that a stopped process is about to make; none if it has just made it.
+/// The number and the arguments of the system call that a stopped process is about to make; none if the process is not
+/// stopped at the entry of a system call.
 pub fn entered(pid: i32) -> io::Result<Option<(c_long, [u64; 6])>> {
-    // SAFETY: zeros are valid, and the kernel writes as much as it is told to.
+    // SAFETY: zeros are valid for this struct. The kernel writes at most `bytes` bytes. It has filled in `entry` if
+    // `op` says so.
     unsafe {
         let mut info: libc::ptrace_syscall_info = std::mem::zeroed();
         let bytes = size_of_val(&info) as u64;
@@ -46,16 +48,16 @@ pub fn entered(pid: i32) -> io::Result<Option<(c_long, [u64; 6])>> {
 }
 
 pub fn registers(pid: i32) -> io::Result<libc::user_regs_struct> {
-    // SAFETY: zeros are valid, and the kernel fills it in.
+    // SAFETY: all fields are numbers, for which zeros are valid.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64)?;
     Ok(registers)
 }
 
-/// Has the system call that a process is about to make fail with an error, without being made.
+/// Makes the system call at which a process is stopped fail with an error. The call is not executed.
 pub fn answer(pid: i32, error: c_int) -> io::Result<()> {
     let mut registers = registers(pid)?;
-    // The kernel makes no call with this number, and leaves what is to be returned (Linux, arch/x86/entry/syscall_64.c).
+    // The kernel executes no call with this number, and keeps the result in `rax` (Linux, arch/x86/entry/syscall_64.c).
     registers.orig_rax = u64::MAX;
     registers.rax = i64::from(-error) as u64;
     ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64).map(drop)
@@ -65,17 +67,17 @@ pub fn go_on(pid: i32, signal: c_int) -> io::Result<()> {
     ptrace(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
 }
 
-/// Zero if there is no such memory: a system call with that address fails, too.
+/// The word at an address; zero if the address is not mapped. A system call with such an address fails, too.
 pub fn word(pid: i32, address: u64) -> u64 {
     ProcessMemory(pid).word(address).unwrap_or_default()
 }
 
-/// A text that ends with NUL; none if there is none, or one that is too long for a path.
+/// The text at an address, which ends with NUL; none if the text is not mapped, or is too long for a path.
 pub fn text(pid: i32, mut address: u64) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     let mut block = [0; 256];
     while text.len() < libc::PATH_MAX as usize {
-        // The next page may not be there.
+        // The next page may not be mapped.
         let in_page = (PAGE - address % PAGE) as usize;
         let part = &mut block[..in_page.min(256)];
         ProcessMemory(pid).read(part, address).ok()?;
@@ -90,7 +92,7 @@ pub fn text(pid: i32, mut address: u64) -> Option<Vec<u8>> {
 }
 
 pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<c_long> {
-    // SAFETY: requests that write to this process get the address of a variable.
+    // SAFETY: each request that writes to this process gets the address of a variable of the right type.
     let result = unsafe { libc::ptrace(request, pid, address, data) };
     if result < 0 {
         return Err(Error::last_os_error());
@@ -98,12 +100,12 @@ pub fn ptrace(request: c_uint, pid: i32, address: u64, data: u64) -> io::Result<
     Ok(result)
 }
 
-/// Waits for a child or tracee of this thread.
+/// Waits for a change of a child or tracee of this thread.
 pub fn wait(pid: i32) -> io::Result<(i32, c_int)> {
     wait_for(pid, libc::__WALL | libc::__WNOTHREAD)
 }
 
-/// Waits for the end of a child that may be one of another thread.
+/// Waits for the end of a child, which may be a child of another thread of this process.
 pub fn wait_for_adopted(pid: i32) -> io::Result<(i32, c_int)> {
     wait_for(pid, libc::__WALL)
 }
@@ -111,7 +113,7 @@ pub fn wait_for_adopted(pid: i32) -> io::Result<(i32, c_int)> {
 fn wait_for(pid: i32, options: c_int) -> io::Result<(i32, c_int)> {
     loop {
         let mut status = 0;
-        // SAFETY: writes to the variable.
+        // SAFETY: the call writes only to `status`.
         let changed = unsafe { libc::waitpid(pid, &mut status, options) };
         if changed > 0 {
             return Ok((changed, status));

@@ -1,4 +1,4 @@
-//! A process that is watched: how it is started, what it is watched for, and how it has ended.
+//! A watched process: how it is started, what it is watched for, and how it has ended.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -7,41 +7,41 @@ use std::path::Path;
 use startup_image::facts::Fact;
 use startup_image::streams::OwnTerminal;
 
-/// What is run, and how.
+/// The command that is run, and how.
 pub struct Command {
     pub arguments: Vec<CString>,
     /// `NAME=VALUE`
     pub environment: Vec<CString>,
-    /// The terminal that it is to find.
+    /// The terminal that the process gets, if any.
     pub terminal: Option<OwnTerminal>,
     pub clock: ClockFunctions,
 }
 
-/// Where functions of the module `time` lie that have no symbol (Modules/timemodule.c).
+/// Addresses of functions of the module `time` that have no symbol (Modules/timemodule.c).
 pub struct ClockFunctions {
-    /// They ask the C library for the time by themselves.
+    /// Functions that ask the C library for the time directly.
     pub telling: Vec<u64>,
-    /// `tzset()` asks which year it is. What it makes of that is renewed in each restored process.
+    /// `tzset()`, which asks for the current year. Its result is renewed in each restored process.
     pub tzset: u64,
 }
 
-/// What a program is to be stopped for.
+/// Which looks stop a program.
 pub struct Watch<'a> {
-    /// The path that the process has as its request.
+    /// The path of the request of the process.
     pub request: &'a [u8],
-    /// Looks of modules that do not count, as `cds.image.looks` knows them: what is looked at, and the file of the
-    /// module; or the directory of its package with a slash behind it, or the file of functions with `()` behind it.
+    /// The looks that do not count, from `cds.image.looks`. A key is what is looked at, and one of these: the file of a
+    /// module, the directory of a package and a slash, or the file of functions and `()`.
     pub excused: &'a Excused,
-    /// Where the package `cds` lies: what its code looks at does not count.
+    /// The directory of the package `cds`. What its code looks at does not count.
     pub own_directory: &'a Path,
 }
 
-/// Looks, and what is compared instead, if anything is.
+/// Looks that do not count, each with the fact that is compared instead, if any.
 pub type Excused = BTreeMap<(String, String), Option<Fact>>;
 
 impl Watch<'_> {
-    /// What is compared instead, if anything is, where a module, by its file, looks at something; none if it is not
-    /// excused. `excuse()` in looks.py does the same.
+    /// For a look of a module, the fact that is compared instead, if any; none if the look counts. `file` is the file
+    /// of the module. `excuse()` in looks.py does the same.
     pub fn excuse(&self, what: &str, file: &str) -> Option<Option<Fact>> {
         let known = |file: &str| self.excused.get(&(what.to_owned(), file.to_owned()));
         let mut slashes = file.rmatch_indices('/');
@@ -50,20 +50,20 @@ impl Watch<'_> {
             .copied()
     }
 
-    /// The same where functions in a file look at something, whoever calls them.
+    /// The same for a look of functions in a file, whichever module calls them.
     pub fn excuse_of_functions(&self, what: &str, file: &str) -> Option<Option<Fact>> {
         let look = (what.to_owned(), format!("{file}()"));
         self.excused.get(&look).copied()
     }
 }
 
-/// In the place of the process that is waited for: nobody waits any more, and none shall go on.
+/// Stands in place of the id of the awaited process: the caller waits no longer, and no candidate may continue.
 pub const ABANDONED: i32 = -1;
 
-/// How a command has ended that was watched.
+/// How a watched command has ended.
 pub struct Outcome {
-    /// Its status, or the negated signal that has killed it.
+    /// The exit status, or the negated number of the signal that killed the process.
     pub status: i32,
-    /// What the program has looked at before there was a candidate for its image.
+    /// What the program was stopped at, if it had not yet forked a candidate.
     pub looked_at: Option<String>,
 }

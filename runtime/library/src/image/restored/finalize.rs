@@ -1,5 +1,5 @@
-//! The end of a restored process: objects are finalized whose end can be seen, as in a plain process, and everything else is
-//! left alone. `-X cds_full_exit` has all of it finalized.
+//! The end of a restored process. Objects whose end can be observed are finalized, as in a plain process. All other
+//! objects are left alone. With `-X cds_full_exit`, all objects are finalized.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +17,10 @@ use crate::image::taking::dry_run_report;
 
 static IS_FULL: AtomicBool = AtomicBool::new(false);
 static IS_STRICT: AtomicBool = AtomicBool::new(false);
-/// How many libraries had ever been loaded when the process was restored.
+/// The number of libraries that had ever been loaded when the process was restored.
 static LIBRARIES: AtomicU64 = AtomicU64::new(0);
 
-/// Takes notice of what there is, and of what the command line says of the end.
+/// Notes the options of the command line about the end, and the number of loaded libraries.
 pub fn begin(line: &CommandLine) {
     for (name, setting) in [("cds_full_exit", &IS_FULL), ("cds_strict", &IS_STRICT)] {
         let is_set = line.cds(name).is_some_and(|value| value != b"0");
@@ -29,14 +29,14 @@ pub fn begin(line: &CommandLine) {
     LIBRARIES.store(loaded_libraries(), Ordering::Relaxed);
 }
 
-/// Finalizes what is mortal, if the process was restored. Returns whether that is all there is to do.
+/// Finalizes mortal objects, if the process was restored. Returns whether CPython has nothing more to finalize.
 pub fn finalize_restored() -> bool {
     if !mortality::are_immortal() {
-        // A dry run before there is an image shows that the process ends; nothing is finalized twice.
+        // The first dry run only shows that the process ends. It finalizes nothing: the other process does that later.
         return is_restored();
     }
     if !is_restored() {
-        // What the image has is finalized by the processes that are restored from it.
+        // The restored processes finalize the objects of the image.
         return true;
     }
     let is_full = IS_FULL.load(Ordering::Relaxed);
@@ -51,20 +51,20 @@ fn finalize(is_full: bool) -> Result<()> {
     if is_full {
         streams.attribute(c"unbuffer")?.call(Vec::new())?;
     }
-    // When modules are gone, no Python code could find it.
+    // Taken before the modules are removed: no Python code can find the buffers afterwards.
     let buffers = streams.attribute(c"_buffers")?.to_items()?;
     let result = finalize_objects(is_full);
     for buffer in buffers {
         let flushed = buffer.attribute(c"flush");
         if let Err(raised) = flushed.and_then(|flush| flush.call(Vec::new())) {
-            // It is closed, or nobody reads it.
+            // The stream is closed, or its reader is gone.
             raised.clear();
         }
     }
     result
 }
 
-/// Does as much as can be seen of what a plain process does.
+/// Does the steps of a plain process whose effects can be observed.
 fn finalize_objects(is_full: bool) -> Result<()> {
     let _kept = Kept::begin();
     let mut ending = Ending::new(IS_STRICT.load(Ordering::Relaxed))?;
@@ -92,7 +92,7 @@ fn finalize_objects(is_full: bool) -> Result<()> {
         return Ok(());
     }
     if dry_run_report::is_dry_run() {
-        // What the image has is finalized by the processes that are restored from it.
+        // The restored processes finalize the objects of the image.
         return Ok(());
     }
     ending.collect_as_if_all_died();
@@ -114,13 +114,13 @@ fn finalize_objects(is_full: bool) -> Result<()> {
     Ok(())
 }
 
-/// Ends a restored process without the destructors of the image's libraries. If another library has been loaded since,
-/// whose destructors count, `exit(3)` has to call them all.
+/// Ends a restored process without the destructors of the image's libraries. If the process has loaded another library,
+/// the destructors of that library matter, and `exit(3)` has to call all destructors.
 pub fn end_restored(exit_code: c_int) {
     dry_run_report::end();
     let is_as_before = loaded_libraries() == LIBRARIES.load(Ordering::Relaxed);
     if is_restored() && is_as_before && !IS_FULL.load(Ordering::Relaxed) {
-        // SAFETY: writes what the C library's streams still hold, as exit() does.
+        // SAFETY: a null pointer means all streams, and `_exit()` takes a number. `exit()` flushes the streams, too.
         unsafe {
             libc::fflush(std::ptr::null_mut());
             libc::_exit(exit_code);
@@ -128,14 +128,14 @@ pub fn end_restored(exit_code: c_int) {
     }
 }
 
-/// How many libraries were ever loaded (`dlpi_adds`, dl_iterate_phdr(3)).
+/// The number of libraries that were ever loaded (`dlpi_adds`, dl_iterate_phdr(3)).
 fn loaded_libraries() -> u64 {
     unsafe extern "C" fn visit(
         info: *mut libc::dl_phdr_info,
         _size: usize,
         count: *mut c_void,
     ) -> c_int {
-        // SAFETY: a valid description, and `count` as it was given.
+        // SAFETY: the C library passes a valid description, and `count` is the variable of the caller.
         unsafe { count.cast::<u64>().write((*info).dlpi_adds) };
         1
     }

@@ -1,4 +1,4 @@
-//! A process that was restored from an image: what it does first, and at its end; and why one was not restored.
+//! The restored process: what it does at its start and at its end. Also: why a process was not restored.
 
 #[cfg(target_arch = "x86_64")]
 pub mod finalize;

@@ -1,12 +1,12 @@
-//! What the C library calls the program in messages and in the system's log (error(3), syslog(3)): the first argument
-//! of the process, and its last part.
+//! The names that the C library gives the program in messages and in the system log (error(3), syslog(3)): the first
+//! argument of the process, and the last part of this argument.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A variable of the C library that points into the first argument (program_invocation_name(3)), and where it pointed before the
-/// program had begun.
+/// A variable of the C library that points into the first argument (program_invocation_name(3)), and its value before
+/// the program began.
 struct Name {
     variable: &'static CStr,
     known: AtomicPtr<c_char>,
@@ -15,10 +15,10 @@ struct Name {
 static LONG: Name = Name::new(c"program_invocation_name");
 static SHORT: Name = Name::new(c"program_invocation_short_name");
 
-/// Notes the names before the program may change them.
+/// Notes the values before the program can change them.
 pub fn begin() {
     for name in [&LONG, &SHORT] {
-        // SAFETY: a variable of the C library.
+        // SAFETY: `place` is the address of a pointer variable of the C library.
         let known = name
             .place()
             .map_or(ptr::null_mut(), |place| unsafe { *place });
@@ -26,19 +26,19 @@ pub fn begin() {
     }
 }
 
-/// Takes the names from the first argument of a restored process, unless the program has given itself others.
+/// Takes the names from the first argument of a restored process, unless the program has changed its names.
 ///
 /// # Safety
-/// It is a text that stays, and there are no other threads.
+/// The argument is a text that ends with NUL and stays until the process ends. There are no other threads.
 pub unsafe fn renew(argument: *mut c_char) {
-    // SAFETY: the caller knows that it is a text.
+    // SAFETY: the caller passes a text that ends with NUL.
     let text = unsafe { CStr::from_ptr(argument) }.to_bytes();
     let directory = text.iter().rposition(|&byte| byte == b'/');
     let short = argument.wrapping_add(directory.map_or(0, |slash| slash + 1));
     for (name, renewed) in [(&LONG, argument), (&SHORT, short)] {
         let known = name.known.load(Ordering::Relaxed);
         if let Some(place) = name.place() {
-            // SAFETY: a variable of the C library; nobody else uses it just now.
+            // SAFETY: `place` is the address of a pointer variable of the C library. No other thread exists.
             unsafe {
                 if *place == known {
                     *place = renewed;
@@ -57,7 +57,7 @@ impl Name {
     }
 
     fn place(&self) -> Option<*mut *mut c_char> {
-        // SAFETY: looks for a symbol by a name that ends with NUL.
+        // SAFETY: the name ends with NUL. The call only looks the name up.
         let place = unsafe { libc::dlsym(libc::RTLD_DEFAULT, self.variable.as_ptr()) };
         (!place.is_null()).then_some(place.cast())
     }

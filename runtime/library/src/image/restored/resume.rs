@@ -1,5 +1,5 @@
-//! What a restored process does first: what a forked child does, and then what a start does that depends on the command
-//! line, the environment and the standard streams.
+//! What a restored process does first: the steps of a forked child, then those steps of a start that depend on the
+//! command line, the environment and the standard streams.
 
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -19,16 +19,17 @@ use crate::image::taking::program;
 use crate::options::{Auto, StatsTarget};
 use crate::runtime;
 
-/// Takes the process over.
+/// Adapts the restored process to its command line, environment and streams.
 ///
 /// # Safety
 /// Called once, by the only thread of a restored process, with the GIL.
 pub unsafe fn resume() -> Result<()> {
-    // SAFETY: this is the only thread of a restored process; whoever restored the process has filled it in, with texts that stay.
+    // SAFETY: this is the only thread. The restore has filled in `RESTORED`, whose arrays end with NULL and stay until
+    // the process ends.
     let (arguments, environment, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
         let environment = texts(RESTORED.envp);
-        // This changes the array itself.
+        // Taken first, because `renew()` changes the array.
         variables::renew();
         image::after_fork_in_child();
         let arguments = texts(RESTORED.argv);
@@ -38,7 +39,7 @@ pub unsafe fn resume() -> Result<()> {
         (arguments, environment, RESTORED.ignored_signals)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
-        // It was understood before the image was chosen.
+        // This cannot happen: the launcher has parsed the same command line before it chose the image.
         return Ok(());
     };
     finalize::begin(&line);
@@ -71,7 +72,7 @@ pub unsafe fn resume() -> Result<()> {
         list(&environment)?,
         &signals,
     )?;
-    // Python's own way leaves traces that the kernel shows.
+    // `signal.signal()` would leave other settings in the kernel, which a process can see.
     signals::ignore_signals(ignored);
     if let Some(runtime) = runtime::current() {
         runtime.begin_renewal();
@@ -79,15 +80,15 @@ pub unsafe fn resume() -> Result<()> {
     Ok(())
 }
 
-/// Does what does not need a new process, before an image is taken: done some times, it leaves caches filled and
-/// instructions specialized, where each restored process would have to write otherwise. The environment is that which
-/// this process was started with.
+/// The warm-up before an image is taken: performs the steps of a restored process that need no new process. After some
+/// warm-ups, caches are filled and instructions are specialized. Otherwise each restored process would have to write to
+/// these pages. `environment` is the environment that this process was started with.
 ///
 /// # Safety
 /// Called by the only thread, with the GIL.
 pub unsafe fn warm_up(environment: &Object) -> Result<()> {
-    // SAFETY: this is the only thread, and it holds the GIL. No process is forked, but only in a forked one would there
-    // be other threads.
+    // SAFETY: this is the only thread, and it holds the GIL. The functions are called without a fork. The second one
+    // would discard other threads, but there are none.
     unsafe {
         image::before_fork();
         image::after_fork_in_child();
@@ -118,7 +119,7 @@ fn begin(
     Ok(())
 }
 
-/// The value of a variable.
+/// The value of an environment variable.
 fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
     let mut values = environment
         .iter()
@@ -126,17 +127,17 @@ fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
     values.find_map(|value| value.strip_prefix(b"="))
 }
 
-/// The texts of an array that ends with a NULL.
+/// The texts of an array that ends with NULL.
 ///
 /// # Safety
-/// There is one at the address, or none at zero, and all of it stays for as long as the texts are used.
+/// The address is zero or the address of such an array. The array and its texts stay as long as the result is used.
 pub unsafe fn texts(address: u64) -> Vec<&'static [u8]> {
     let first: *const *const c_char = ptr::with_exposed_provenance(address as usize);
     if first.is_null() {
-        // As clearenv(3) leaves it.
+        // clearenv(3) leaves a null pointer.
         return Vec::new();
     }
-    // SAFETY: the caller knows that there is an array of texts that ends with NULL.
+    // SAFETY: the caller passes the address of an array of texts that ends with NULL.
     (0..)
         .map_while(|index| unsafe {
             let text = *first.add(index);
@@ -150,14 +151,14 @@ fn list(items: &[impl AsRef<[u8]>]) -> Result<Object> {
     Object::list(items.collect::<Result<Vec<_>>>()?)
 }
 
-/// Tells the interpreter what to run, as `config_parse_cmdline()` and `config_update_argv()` in Python/initconfig.c do,
-/// and returns the program's arguments.
+/// Sets what the interpreter runs, as `config_parse_cmdline()` and `config_update_argv()` in Python/initconfig.c do.
+/// Returns the arguments of the program.
 fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut rest: Vec<Vec<u8>> = arguments[line.rest.min(arguments.len())..]
         .iter()
         .map(|argument| argument.to_vec())
         .collect();
-    // An image of a program is told what to run, and may have begun to.
+    // The process of an image of a program already knows what to run, and may have begun to run it.
     let is_told = program::request().is_some();
     match &line.program {
         Program::Command(code) => {
@@ -193,7 +194,7 @@ fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
     rest
 }
 
-/// An argument, which has no NUL in it.
+/// An argument as a C string. It contains no NUL.
 fn text(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
 }

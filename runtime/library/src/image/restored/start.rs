@@ -1,8 +1,8 @@
-//! What a restored process was started with.
+//! Arguments, environment and ignored signals of the process that was replaced by the restored process.
 
 use startup_image::format::Restored;
 
-/// What the new process was started with; whoever restores it fills it in.
+/// What the new process was started with. The restore fills it in.
 pub static mut RESTORED: Restored = Restored {
     argc: 0,
     argv: 0,
@@ -12,6 +12,6 @@ pub static mut RESTORED: Restored = Restored {
 
 /// Whether this process was restored.
 pub fn is_restored() -> bool {
-    // SAFETY: written before this process's first instruction, and never since.
+    // SAFETY: the restore writes the variable before this process continues, and nothing writes it later.
     unsafe { RESTORED.argv != 0 }
 }

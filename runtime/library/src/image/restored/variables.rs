@@ -1,5 +1,5 @@
-//! The environment of an image: in the process that it is taken of, `posix.environ` reports its uses; a restored one has
-//! what imports have changed of it.
+//! The environment of an image. In the process of which an image is taken, `posix.environ` reports its uses. A restored
+//! process repeats the changes that imports have made.
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::cpython::own;
 use crate::image::observation::looks;
 use crate::options::Options;
 
-/// What imports have changed of the environment that C code sees: values, or none for variables that are removed first.
+/// The changes that imports have made to the environment of C code. A variable without a value is removed.
 static CHANGES: OnceLock<Vec<(CString, Option<CString>)>> = OnceLock::new();
 
-/// Called before `site` is imported: if an image is to be taken of this process, `posix.environ` reports its uses from now
-/// on (`cds.image.variables`), and so do the arguments (`cds.image.arguments`) and the handlers of signals (`cds.image.signals`).
+/// Called before `site` is imported. If an image is to be taken of this process, these report their uses from now on:
+/// `posix.environ` (`cds.image.variables`), arguments (`cds.image.arguments`), signal handlers (`cds.image.signals`).
 pub fn begin(options: &Options) -> Result<()> {
     options.image.as_deref().map_or(Ok(()), watch)
 }
@@ -30,21 +30,21 @@ fn watch(request: &Path) -> Result<()> {
     let signals = Object::import(c"cds.image.signals")?.attribute(c"watch")?;
     signals.call(vec![request.clone()])?;
     let environ = variables.attribute(c"watch")?.call(vec![request])?;
-    // SAFETY: the class is one of dicts without slots of its own.
+    // SAFETY: `environ` is a dict, and `Watched` is a subclass of `dict` with the same layout.
     unsafe { image::set_type(&environ, &variables.attribute(c"Watched")?) };
     Ok(())
 }
 
-/// Makes `posix.environ` the plain dict again that it was.
+/// Makes `posix.environ` a plain dict again.
 pub fn end_watch() -> Result<()> {
     let environ = own::module(c"cds.image.startup")?.attribute(c"environ")?;
     let dict = Object::import(c"builtins")?.attribute(c"dict")?;
-    // SAFETY: it was made by `watch()`.
+    // SAFETY: the object was a plain dict before `watch()` changed its class, and has the same layout.
     unsafe { image::set_type(&environ, &dict) };
     Ok(())
 }
 
-/// Takes notice of what imports have changed: pairs of names and values, or None.
+/// Notes the changes of imports: pairs of a name, and a value or None.
 fn begin_with(changes: &Object) -> Result<()> {
     let text = |object: &Object| Ok(CString::new(object.to_bytes()?).unwrap_or_default());
     let mut found = Vec::new();
@@ -54,7 +54,7 @@ fn begin_with(changes: &Object) -> Result<()> {
             found.push((text(name)?, value));
         }
     }
-    // It happens once.
+    // This function is called once, so `set()` cannot fail.
     let _ = CHANGES.set(found);
     Ok(())
 }
@@ -64,8 +64,8 @@ pub type Variable = (Vec<u8>, Vec<u8>);
 /// A name, and its value if it had one.
 pub type Compared = (Vec<u8>, Option<Vec<u8>>);
 
-/// What a key compares, from what `cds.image.preparing` tells: the variables that the process was started with, the names that
-/// were read, and whether all count; and what imports have changed.
+/// The variables that the key compares. `read` comes from `cds.image.preparing` and has four parts: the variables that
+/// the process was started with, the names that were read, whether all variables count, and the changes of imports.
 pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)> {
     let [started, names, counts_all, changes] = <[Object; 4]>::try_from(read.to_items()?)
         .unwrap_or_else(|_| [0; 4].map(|_| Object::none()));
@@ -82,7 +82,7 @@ pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)
         let mut known = environment.iter();
         let value = known.find(|(known, _)| *known == name);
         let value = value.map(|(_, value)| value.clone());
-        // What libraries might read must not be new anyway.
+        // The key always refuses a new variable that libraries might read.
         if value.is_some() || !key::may_be_read(&name) {
             compared.push((name, value));
         }
@@ -96,14 +96,14 @@ pub fn looked_at(read: &Object) -> Result<(Vec<Compared>, Option<Vec<Variable>>)
     Ok((compared, counts_all.is_true().then_some(environment)))
 }
 
-/// Makes the changes in a process that has got the environment of a new one.
+/// Repeats the changes in a restored process, which has the environment of the new process.
 ///
 /// # Safety
 /// There are no other threads.
 pub unsafe fn renew() {
     for (name, value) in CHANGES.get().into_iter().flatten() {
-        // SAFETY: the caller knows that no other thread reads the environment; if there is no memory for it, the next
-        // thing that needs some tells.
+        // SAFETY: no other thread reads the environment, and both texts end with NUL. A failure for lack of memory is
+        // ignored, because the next allocation reports it.
         unsafe {
             match value {
                 Some(value) => libc::setenv(name.as_ptr(), value.as_ptr(), 1),
@@ -113,11 +113,12 @@ pub unsafe fn renew() {
     }
 }
 
-/// The environment as C code sees it: `NAME=VALUE`.
+/// The environment of C code, as texts `NAME=VALUE`.
 pub fn of_c() -> Result<Object> {
-    // SAFETY: other threads that change it meanwhile make an image impossible, and are as dangerous to `getenv()`.
+    // SAFETY: the pointer is only read. If other threads could change it, they would prevent an image, and would be as
+    // dangerous for `getenv()`.
     let first: *const *const c_char = unsafe { libc::environ }.cast();
-    // SAFETY: NULL, or an array of texts that ends with NULL.
+    // SAFETY: `first` is a null pointer, or points to an array of texts that ends with NULL.
     let texts = (0..).map_while(|index| unsafe {
         let text = if first.is_null() {
             first.cast()

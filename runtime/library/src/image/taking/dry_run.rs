@@ -1,5 +1,6 @@
-//! The dry run: what a restored process does with an empty program is done in a forked one, to see that it ends,
-//! and which pages it writes to. Those are fetched together when the image is restored: one by one each costs a fault.
+//! The dry run: a forked process does what a restored process does with an empty program. It shows that the process
+//! ends, and which pages it writes to. A restored process prefaults these pages together: otherwise each costs a page
+//! fault.
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::OpenOptions;
@@ -15,9 +16,9 @@ use crate::cpython::own;
 use crate::image::restored::resume;
 use crate::image::restored::start::RESTORED;
 
-/// Seconds after which it is given up.
+/// Seconds after which a dry run is killed.
 const LONGEST: u32 = 60;
-/// A dry run, as the process sees it that has forked.
+/// A dry run, as its parent process sees it.
 pub struct DryRun {
     child: c_int,
     report: PipeReader,
@@ -28,46 +29,48 @@ impl DryRun {
         Self { child, report }
     }
 
-    /// Waits for its end, and returns the pages that it needed.
+    /// Waits for the end of the dry run. Returns the pages that it has written to.
     ///
     /// # Errors
-    /// A text that says what went wrong.
+    /// A text that says why the dry run failed.
     pub fn result(mut self) -> Result<Vec<PrefaultRange>, String> {
         let mut bytes = Vec::new();
         let read = self.report.read_to_end(&mut bytes);
         let mut status = 0;
-        // SAFETY: it is our child.
+        // SAFETY: the call writes only to `status`.
         unsafe { libc::waitpid(self.child, &mut status, 0) };
         let end = match status {
             _ if libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM => {
-                format!("does not end within {LONGEST} s")
+                format!("did not end within {LONGEST} s")
             }
             _ if libc::WIFSIGNALED(status) => {
-                format!("is killed by signal {}", libc::WTERMSIG(status))
+                format!("was killed by signal {}", libc::WTERMSIG(status))
             }
             0 => {
                 read.map_err(|error| error.to_string())?;
                 return postcard::from_bytes(&bytes).map_err(|error| error.to_string());
             }
-            _ => format!("ends with exit status {}", libc::WEXITSTATUS(status)),
+            _ => format!("ended with exit status {}", libc::WEXITSTATUS(status)),
         };
-        Err(format!("an empty program with these modules {end}"))
+        Err(format!(
+            "a dry run of an empty program with these modules {end}"
+        ))
     }
 }
 
-/// The kernel's `struct sigaction`, which is four words. The C library's function would leave a trace in it, the address of its
+/// The kernel's `struct sigaction`, which has four words. The C library's `sigaction()` would add the address of its
 /// restorer.
 type Action = [u64; 4];
 const BYTES_OF_SIGNALS: usize = 8;
 
-/// While there is one, no handler of the program hears that a child has ended.
+/// While this value exists, no handler of the program is called when a child ends.
 pub struct Unheard(Action);
 
 impl Unheard {
     pub fn begin() -> Self {
         let default: Action = [0; 4];
         let mut former: Action = [0; 4];
-        // SAFETY: zeros are the default action, without flags; the kernel fills in what was there before.
+        // SAFETY: both arrays have the size of the kernel's struct. Zeros mean the default action without flags.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -83,7 +86,7 @@ impl Unheard {
 
 impl Drop for Unheard {
     fn drop(&mut self) {
-        // SAFETY: what was there before.
+        // SAFETY: the array contains the former action, which the kernel has written.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -96,10 +99,10 @@ impl Drop for Unheard {
     }
 }
 
-/// Makes this process, which was just forked, one that looks as if it was restored to run an empty program.
+/// Makes this process, which was just forked, behave as if it was restored to run an empty program.
 ///
 /// # Safety
-/// That of [`resume::resume`].
+/// As for [`resume::resume`].
 pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
     let silent = || -> io::Result<()> {
         let null = OpenOptions::new()
@@ -107,14 +110,14 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
             .write(true)
             .open("/dev/null")?;
         for stream in 0..=2 {
-            // SAFETY: replaces a standard stream of a process that is to be silent.
+            // SAFETY: the call replaces the descriptor of a standard stream, which no Rust object owns.
             unsafe { libc::dup2(null.as_raw_fd(), stream) };
         }
         Ok(())
     };
-    // Without it, it is heard.
+    // If this fails, the output of the dry run is visible, which does no harm.
     let _ = silent();
-    // SAFETY: the process ends by this signal if it does not end by itself.
+    // SAFETY: both calls take numbers. SIGALRM then ends this process if it does not end in time.
     unsafe {
         libc::signal(libc::SIGALRM, libc::SIG_DFL);
         libc::alarm(LONGEST);
@@ -129,7 +132,8 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
         .chain([std::ptr::null()])
         .collect();
     dry_run_report::begin(report);
-    // SAFETY: this is what whoever restores a process does; the texts stay for as long as the process.
+    // SAFETY: the restore fills in the same variable. The texts stay until the process ends. The caller keeps the
+    // contract of `resume()`.
     unsafe {
         RESTORED = Restored {
             argc: arguments.len() as u64 - 1,
@@ -141,12 +145,13 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
     }
 }
 
-/// Ends the interpreter with the program's frames on the stack, as an exception would that nobody catches; and the process.
+/// Ends the interpreter and the process. The frames of the program are still on the stack.
 ///
 /// # Safety
 /// This is the main thread of a dry run, with the GIL.
 pub unsafe fn end_here() -> ! {
-    // SAFETY: this is the main thread, and it holds the GIL; the process ends before anybody could use the interpreter.
+    // SAFETY: this is the main thread, and it holds the GIL. The process ends before any code uses the interpreter
+    // again.
     unsafe {
         if let Err(raised) = own::module(c"cds.image.startup")
             .and_then(|startup| startup.attribute(c"warm_up")?.call(Vec::new()))

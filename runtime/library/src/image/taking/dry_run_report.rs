@@ -1,4 +1,4 @@
-//! What a dry run reports at its end: the pages that it has written to.
+//! The report of a dry run at its end: the pages that it has written to.
 
 use std::ffi::c_int;
 use std::io::{self, Error, PipeWriter, Write};
@@ -10,15 +10,15 @@ use startup_image::format::PrefaultRange;
 use super::memory_map;
 use crate::kernel::page_map::PageMap;
 
-/// So many bytes at most between two ranges are fetched, too, which costs less than a system call.
+/// The largest gap between two ranges, in bytes, that is prefaulted, too. This costs less than another system call.
 const LONGEST_GAP: u64 = PAGE;
 
-/// Where a dry run tells what it has found.
+/// The pipe to which a dry run writes its report.
 static REPORT: OnceLock<PipeWriter> = OnceLock::new();
 
-/// Has this process, which was just forked, be a dry run.
+/// Makes this process, which was just forked, a dry run.
 pub fn begin(report: PipeWriter) {
-    // It happens once.
+    // This function is called once, so `set()` cannot fail.
     let _ = REPORT.set(report);
 }
 
@@ -27,7 +27,7 @@ pub fn is_dry_run() -> bool {
     REPORT.get().is_some()
 }
 
-/// Ends the process, if it is a dry run.
+/// Writes the report and ends the process, if it is a dry run.
 pub fn end() {
     let Some(mut report) = REPORT.get() else {
         return;
@@ -36,7 +36,7 @@ pub fn end() {
         let bytes = postcard::to_stdvec(&pages).map_err(Error::other)?;
         report.write_all(&bytes)
     });
-    // SAFETY: ends the process.
+    // SAFETY: the call takes a number and ends the process.
     unsafe { libc::_exit(c_int::from(told.is_err())) };
 }
 

@@ -1,4 +1,4 @@
-//! Why there is no image.
+//! Why no image could be taken.
 
 use std::path::Path;
 
@@ -23,16 +23,20 @@ impl From<&str> for Failure {
 }
 
 impl Failure {
-    /// Says why. Whoever has asked for the image gets the reason in the place of the request.
+    /// Reports the reason, and writes it to the file of the request, where the process that requested the image reads
+    /// it.
     pub fn tell(self, request: &Path) {
         match self {
             Self::Reason(text) => {
                 messages::complain(&format!("no startup image: {text}"));
-                // Without it, the reason is not kept.
+                // If this fails, only the report on stderr has the reason.
                 let _ = std::fs::write(request, text);
             }
             Self::Raised(raised) => {
-                let text = format!("an error in taking it: {}", raised.report_as_text());
+                let text = format!(
+                    "an error occurred while the image was taken: {}",
+                    raised.report_as_text()
+                );
                 let _ = std::fs::write(request, text);
             }
         }

@@ -1,4 +1,4 @@
-//! Forking a process that an image is to be taken of, or that tries what a restored one does.
+//! Forks a process that becomes an image or does a dry run.
 
 use std::io::Error;
 use std::time::Duration;
@@ -7,16 +7,17 @@ use super::failure::Failure;
 use super::threads;
 use crate::cpython::image;
 
-/// How often it is tried to fork without a loss of threads.
+/// The number of attempts to fork without a loss of threads.
 const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
-/// Forks, as os.fork() does; returns none in the child, which does not outlive its parent, and has to do what a child does after
-/// a fork.
+/// Forks, as `os.fork()` does. Returns none in the child, which is killed when its parent ends. The caller has to call
+/// `after_fork_in_child()` in the child.
 pub fn fork() -> Result<Option<i32>, Failure> {
     let mut tries = 0;
     loop {
-        // SAFETY: the GIL is held, and each process does what it has to do after a fork.
+        // SAFETY: the GIL is held. The parent calls `after_fork_in_parent()` here, and the caller does its part in the
+        // child.
         let (child, lost) = unsafe {
             image::before_fork();
             let (child, lost) = threads::watched(|| libc::fork());
@@ -34,7 +35,7 @@ pub fn fork() -> Result<Option<i32>, Failure> {
         let Some(lost) = lost else {
             return Ok(Some(child));
         };
-        // SAFETY: it is our child, and not waited for yet.
+        // SAFETY: `child` is a child of this process that was not waited for yet, so its id is not reused.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
@@ -43,12 +44,12 @@ pub fn fork() -> Result<Option<i32>, Failure> {
         if tries == TRIES {
             return Err(Failure::Reason(left_behind(&lost)));
         }
-        // It may be about to end by itself.
+        // The thread may end soon.
         std::thread::sleep(BETWEEN_TRIES);
     }
 }
 
-/// What keeps an image from being taken since imports have left it.
+/// The message about things that imports have left, which prevent an image.
 pub fn left_behind(things: &str) -> String {
     format!("imports have left what cannot be restored: {things}")
 }

@@ -1,4 +1,4 @@
-//! What the kernel keeps for the process whose memory is written, and where the C library has what each process has of its own.
+//! The attributes that the kernel keeps for the frozen process, and the places of per-process data of the C library.
 
 use std::io::{self, Error};
 
@@ -10,22 +10,22 @@ use super::memory_map::Mapping;
 use super::threads::thread_pointer;
 use crate::image::restored::start::RESTORED;
 
-/// Where the frozen process has its registers, for those that are restored.
+/// The saved registers of the frozen process. Restored processes continue with them.
 static mut CONTEXT: Context = Context::EMPTY;
 
-/// Saves the registers, and stops this process; returns in those that are restored.
+/// Saves the registers and stops this process. Returns in the restored processes.
 ///
 /// # Safety
 /// There are no other threads.
 pub unsafe fn freeze() {
-    // SAFETY: nobody else uses the variable.
+    // SAFETY: this is the only thread, and only this function writes to the variable.
     unsafe { trampoline::freeze(&raw mut CONTEXT) };
 }
 
-/// What the kernel knows of a frozen child, most of which it has from its parent.
+/// The attributes of a frozen child. Most of them are read from this process, from which the child has inherited them.
 ///
 /// # Errors
-/// The kernel does not tell, or the child has not frozen itself.
+/// The kernel does not report an attribute, or the child has not saved its registers.
 pub fn of<'a>(
     child: i32,
     mappings: &[Mapping],
@@ -33,7 +33,7 @@ pub fn of<'a>(
     vdso_bytes: &'a [u8],
 ) -> io::Result<Process<'a>> {
     const PR_GET_TID_ADDRESS: i32 = 40;
-    let missing = || Error::other("/proc/PID/stat is not understood");
+    let missing = || Error::other("cannot parse /proc/PID/stat");
     let stat = std::fs::read_to_string(format!("/proc/{child}/stat"))?;
     let fields: Vec<&str> = stat
         .rsplit(')')
@@ -41,7 +41,7 @@ pub fn of<'a>(
         .ok_or_else(missing)?
         .split_whitespace()
         .collect();
-    // Fields are counted from 1, and the third is the first behind the name (proc(5)).
+    // Fields are counted from 1. The third field is the first one after the name (proc(5)).
     let field = |number: usize| -> io::Result<u64> {
         fields
             .get(number - 3)
@@ -50,33 +50,34 @@ pub fn of<'a>(
     };
     let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
     let start_heap = field(47)?;
-    let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
+    let vdso = named("[vdso]").ok_or_else(|| Error::other("the process has no vdso"))?;
     let parts = mappings
         .iter()
         .filter(|mapping| mapping.name.starts_with("[vvar") || mapping.name == "[vdso]");
     let mut tid_address = 0_u64;
     let (mut head, mut length) = (0_u64, 0_u64);
-    // SAFETY: all of these only ask.
+    // SAFETY: the calls only read kernel state, and write to local variables of the right size.
     unsafe {
         if libc::prctl(PR_GET_TID_ADDRESS, &raw mut tid_address) != 0 {
             return Err(Error::other(
-                "the kernel does not tell where threads have their ids (CONFIG_CHECKPOINT_RESTORE)",
+                "the kernel does not report where thread ids are (no CONFIG_CHECKPOINT_RESTORE)",
             ));
         }
         libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length);
     }
     const SS_DISABLE: u64 = libc::SS_DISABLE as u64;
     let mut stack = [0, SS_DISABLE, 0];
-    // SAFETY: asks for a `stack_t`, which has three words; forked processes have the same.
+    // SAFETY: the kernel writes a `stack_t`, which has three words, to `stack`. The child has inherited the same
+    // values.
     unsafe { libc::syscall(libc::SYS_sigaltstack, 0, stack.as_mut_ptr()) };
     let signals = (1..=64_u64).filter_map(|signal| {
         let mut action = [0_u64; 4];
-        // SAFETY: asks for the kernel's `struct sigaction`, which has four words.
+        // SAFETY: the kernel writes its `struct sigaction`, which has four words, to `action`.
         let result =
             unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0, action.as_mut_ptr(), 8) };
         (result == 0 && action[..2] != [0, 0]).then_some((signal, action))
     });
-    // The frozen thread's registers say how much of the stack it needs; all of it is kept.
+    // The image keeps the whole stack, so the saved stack pointer is not needed here. This only checks the registers.
     let context = memory.read(&raw const CONTEXT as u64, size_of::<Context>() as u64)?;
     if context.iter().all(|&byte| byte == 0) {
         return Err(Error::other("the child did not save its registers"));
@@ -113,8 +114,8 @@ pub fn of<'a>(
     })
 }
 
-/// Kinds and places of the values of the auxiliary vector, which lies on the stack of a process behind its arguments and its
-/// environment.
+/// The kinds and addresses of the values of the auxiliary vector. The vector is on the stack, after the arguments and
+/// the environment.
 fn auxiliary(memory: &Memory, start_stack: u64) -> io::Result<Vec<(u64, u64)>> {
     const WORD: u64 = size_of::<u64>() as u64;
     let word = |place: u64| -> io::Result<u64> {
@@ -136,9 +137,10 @@ fn auxiliary(memory: &Memory, start_stack: u64) -> io::Result<Vec<(u64, u64)>> {
     }
 }
 
-/// Where the C library registered its restartable sequences (`__rseq_offset`, glibc 2.35), if the kernel let it.
+/// The address at which the C library has registered its restartable sequences (`__rseq_offset`, glibc 2.35); none if
+/// the kernel has refused it.
 fn own_rseq() -> Option<u64> {
-    // SAFETY: the symbols are constants of the C library; the area is a part of the thread's control block, and its
+    // SAFETY: the symbols are constants of the C library. The area is a part of the control block of this thread. Its
     // second word says whether it is registered (linux/rseq.h).
     unsafe {
         let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();

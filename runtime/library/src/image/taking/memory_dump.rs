@@ -1,29 +1,29 @@
-//! The memory of the frozen process on its way into the image's file.
+//! Writes the memory of the frozen process to the image file.
 //!
 //! # What may stay a mapping of the file
 //!
-//! A private mapping of a file is not what anonymous memory is: mremap(2) lets it grow into the pages of the file that
-//! follow, `MADV_DONTNEED` brings the file's bytes back where allocators expect zeros, `MADV_FREE` and `MADV_WIPEONFORK`
-//! are refused. So memory that was anonymous is anonymous in a restored process, and its contents are copied. These
-//! parts are not copied, since nobody but their owner does anything with their pages ([`Owner`]):
+//! A private mapping of a file behaves differently from anonymous memory: mremap(2) lets it grow into the next pages of
+//! the file, `MADV_DONTNEED` brings the file's bytes back where allocators expect zeros, and the kernel refuses
+//! `MADV_FREE` and `MADV_WIPEONFORK`. So anonymous memory is anonymous again in a restored process, and its contents
+//! are copied. These parts are not copied, because only their owner changes the mapping of their pages ([`Owner`]):
 //!
-//! - *The interpreter's own variables* (`.data`, `.bss`): a part of the program's file, which is never unmapped, moved
-//!   or given back.
-//! - *Arenas of the interpreter's allocator*: they come from mmap(2), and the only thing that is done with one is
-//!   munmap(2) of the whole, which is right for a mapping of a file, too (Objects/obmalloc.c, `_PyObject_ArenaFree()`).
-//! - *The graph of references* ([`Graph`]): tables of this library, to which nothing is written, and which nobody else knows.
-//! - *Pages of the C library's heap below the program break that hold a part of an immortal object* ([`malloc_heap`]), five
-//!   of six of pandas. A program can do something with pages only if they are its own, whole pages inside of one block.
-//!   Which those are does not stay as it was: what is freed, whatever its size, becomes one with its free neighbours, and a
-//!   large block is made of that. But the memory of an immortal object is never freed, so no block ever has such a page
-//!   for itself. All other pages of the heap are anonymous again. To copy all 14 MB of pandas would add 69 % to a start;
-//!   to copy these adds 12 %.
-//!   The heap as a whole grows and shrinks by brk(2), by which the kernel maps new anonymous memory behind it and unmaps
-//!   what is at its end, whatever that is (Linux, mm/mmap.c). The C library takes memory for zeros only where the break
-//!   has just been moved (glibc, malloc/malloc.c, `sysmalloc()` and `__libc_calloc()`).
+//! - *The interpreter's own variables* (`.data`, `.bss`): a part of the interpreter's file, which is never unmapped,
+//!   moved or given back.
+//! - *Arenas of the interpreter's allocator*: they come from mmap(2). The only call for an arena is munmap(2) of the
+//!   whole arena, which is correct for a mapping of a file, too (Objects/obmalloc.c, `_PyObject_ArenaFree()`).
+//! - *The graph of references* ([`Graph`]): tables of this library, which nothing writes to and no other code knows.
+//! - *Pages of the C library's heap below the program break that hold a part of an immortal object* ([`malloc_heap`]):
+//!   with pandas, five of six pages. A program can call madvise(2) and the like only for whole pages inside of its own
+//!   blocks. The blocks change: freed memory of any size is merged with its free neighbours, and can become a large
+//!   block. But the memory of an immortal object is never freed, so no other block ever contains the whole of such a
+//!   page. All other pages of the heap are anonymous again. To copy all 14 MB of pandas would add 69 % to a start. To
+//!   copy only the other pages adds 12 %.
+//!   The heap as a whole grows and shrinks by brk(2). The kernel maps new anonymous memory after it and unmaps its end,
+//!   whatever kind of mapping that is (Linux, mm/mmap.c). The C library expects zeros only where it has just moved the
+//!   break (glibc, malloc/malloc.c, `sysmalloc()` and `__libc_calloc()`).
 //!
-//! Mappings of files (the program, libraries, data) stay what they were: pages that the process has changed come from
-//! the image's file, which is a private mapping in the place of a private mapping.
+//! Mappings of files (the interpreter, libraries, data) stay mappings of these files. Pages that the process has
+//! changed come from the image file: a private mapping replaces a private mapping.
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -44,11 +44,11 @@ use crate::cpython::image;
 use crate::kernel::page_map::PageMap;
 use crate::kernel::process_memory::ProcessMemory;
 
-/// Fewer pages of the heap are copied: that costs less than a mapping of their own.
+/// The smallest number of heap pages that stay a mapping. To copy fewer pages costs less than their own mapping.
 const SHORTEST_SHARED: u64 = 8;
-/// Gaps that are shorter are stored where each region costs a system call.
+/// Shorter gaps, in pages, are stored in the image, because another region would cost another system call.
 const SHORTEST_GAP: u64 = 64;
-/// So many pages are read at once.
+/// The number of pages that are read at once.
 const PAGES_AT_ONCE: usize = 64;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
@@ -74,23 +74,24 @@ impl Memory {
     }
 }
 
-/// Whose anonymous memory is.
+/// The owner of anonymous memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// One who never does with its pages what the module's documentation names: it stays a mapping of the file.
+    /// An owner that never changes its mapping in the ways that the module documentation names. The memory stays a
+    /// mapping of the image file.
     Known,
     Anybody,
 }
 
-/// Where the memory of known owners lies, apart from the heap, which `/proc/PID/maps` names.
+/// The memory of known owners. The heap is not in `ranges`, because `/proc/PID/maps` names it.
 struct Owned {
     ranges: Vec<Range<u64>>,
-    /// Where blocks of the heap begin that are never freed, in order.
+    /// The addresses of heap blocks that are never freed, sorted.
     lasting_blocks: Vec<u64>,
 }
 
 impl Owned {
-    /// The frozen process is a fork of this one.
+    /// Reads the addresses from this process. The frozen process is its fork, so they are the same.
     fn here(lasting_blocks: &[u64]) -> Self {
         let mut ranges = program();
         ranges.extend(image::arenas());
@@ -114,7 +115,7 @@ impl Owned {
         )
     }
 
-    /// The same for the C library's heap, of which these are the contents.
+    /// The same for the C library's heap. `heap` has its contents.
     fn pieces_of_heap(&self, mapping: &Mapping, heap: &[u8]) -> Vec<(Range<u64>, Owner)> {
         let mut shared = malloc_heap::shared_for_good(mapping.start, heap, &self.lasting_blocks);
         shared.retain(|range| range.end - range.start >= SHORTEST_SHARED * PAGE);
@@ -127,7 +128,7 @@ impl Owned {
     }
 }
 
-/// Divides a range by whether it is inside of others, which are in order.
+/// Divides a range into pieces inside and outside of others, which are sorted.
 fn divide<T: Copy>(
     whole: Range<u64>,
     others: &[Range<u64>],
@@ -153,10 +154,11 @@ fn divide<T: Copy>(
     pieces
 }
 
-/// The segments of the program itself, the first object of all (dl_iterate_phdr(3)).
+/// The segments of the interpreter, which is the first object that dl_iterate_phdr(3) reports.
 fn program() -> Vec<Range<u64>> {
     unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, list: *mut c_void) -> c_int {
-        // SAFETY: a valid description, with as many headers as it says, and `list` as it was given.
+        // SAFETY: the C library passes a valid description with `dlpi_phnum` headers, and `list` is the variable of the
+        // caller.
         let (info, headers, list) = unsafe {
             let info = &*info;
             let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
@@ -177,12 +179,12 @@ fn program() -> Vec<Range<u64>> {
     list
 }
 
-/// Whether an address is one of the program, of which all processes have the same.
+/// Whether an address is in the interpreter, which has the same addresses in all processes.
 pub fn is_in_program(address: u64) -> bool {
     program().iter().any(|segment| segment.contains(&address))
 }
 
-/// What has become of the memory.
+/// The result of the dump, for the description of the image.
 pub struct Dumped<'a> {
     pub writer: Writer<'a>,
     pub regions: Vec<Region>,
@@ -191,7 +193,7 @@ pub struct Dumped<'a> {
     pub files: Vec<(Vec<u8>, FileIdentity)>,
 }
 
-/// Writes the memory of a process, mapping by mapping, in the order of their addresses.
+/// Writes the memory of a process, mapping by mapping, in the order of addresses.
 pub struct MemoryDump<'a> {
     memory: &'a Memory,
     owned: Owned,
@@ -199,7 +201,7 @@ pub struct MemoryDump<'a> {
 }
 
 impl<'a> MemoryDump<'a> {
-    /// `lasting_blocks` says where blocks of malloc() begin that are never freed.
+    /// `lasting_blocks` are the addresses of blocks of `malloc()` that are never freed.
     pub fn new(memory: &'a Memory, writer: Writer<'a>, lasting_blocks: &[u64]) -> Self {
         Self {
             memory,
@@ -214,7 +216,7 @@ impl<'a> MemoryDump<'a> {
         }
     }
 
-    /// Writes what is read into anonymous memory, in one piece, so that few system calls read it.
+    /// Writes the contents of all fills one after the other, so that a restore reads them with few system calls.
     pub fn finish(mut self) -> io::Result<Dumped<'a>> {
         for fill in &mut self.dumped.fills {
             let contents = self.memory.read(fill.address, fill.bytes)?;
@@ -223,7 +225,7 @@ impl<'a> MemoryDump<'a> {
         Ok(self.dumped)
     }
 
-    /// What of some ranges of pages is writable and not filled anyway.
+    /// The parts of some ranges that are writable and not filled. Fills need no prefault.
     pub fn in_writable_files(&self, ranges: &[PrefaultRange]) -> Vec<PrefaultRange> {
         let mut inside: Vec<PrefaultRange> = Vec::new();
         let mut push = |start: u64, end: u64| match inside.last_mut() {
@@ -261,7 +263,7 @@ impl<'a> MemoryDump<'a> {
         } = mapping;
         let (start, end, protection) = (*start, *end, *protection);
         if start < places::ALL.end && end > places::ALL.start {
-            return Err(Error::other("the address that restoring needs is taken"));
+            return Err(Error::other("an address that restoring needs is in use"));
         }
         if name.starts_with("[vvar") || name == "[vdso]" || name == "[vsyscall]" {
             return Ok(());
@@ -277,7 +279,7 @@ impl<'a> MemoryDump<'a> {
         }
         if end - start > LARGEST {
             return Err(Error::other(
-                "a part of memory is too large (AddressSanitizer?)",
+                "a mapping is too large for an image (AddressSanitizer?)",
             ));
         }
         self.add_advice(mapping);
@@ -303,20 +305,20 @@ impl<'a> MemoryDump<'a> {
         Ok(())
     }
 
-    /// The stack of a process can grow to its limit. All of that is mapped at once: in a restored process other memory
-    /// could be mapped into the room that the kernel keeps for it otherwise.
+    /// The stack of a process can grow to its limit. The image maps this whole range at once: the kernel does not
+    /// reserve it in a restored process, so other memory could be mapped there.
     fn add_stack(&mut self, mapping: &Mapping) -> io::Result<()> {
         let limit = getrlimit(Resource::Stack).current.unwrap_or(DEFAULT_STACK);
         let bottom = (mapping.end - limit.next_multiple_of(PAGE)).min(mapping.start);
         let last = self.dumped.regions.last();
         if last.is_some_and(|last| last.end() > bottom) {
-            return Err(Error::other("there is no room for the stack"));
+            return Err(Error::other("other memory is in the way of the stack"));
         }
         self.push(bottom, mapping.start - bottom, Source::Zero, mapping);
         self.add_anonymous(&(mapping.start..mapping.end), mapping)
     }
 
-    /// Advice that a process can give again.
+    /// Adds the advice that a restored process gives again.
     fn add_advice(&mut self, mapping: &Mapping) {
         for (flag, advice) in [
             ("hg", libc::MADV_HUGEPAGE),
@@ -334,7 +336,7 @@ impl<'a> MemoryDump<'a> {
         }
     }
 
-    /// The file behind a mapping, if it is still there.
+    /// The file of a mapping, and its index; none if the file was removed or replaced.
     fn backing(&mut self, mapping: &Mapping) -> io::Result<Option<(u32, File)>> {
         if mapping.inode == 0 || !mapping.name.starts_with('/') {
             return Ok(None);
@@ -358,7 +360,7 @@ impl<'a> MemoryDump<'a> {
         Ok(Some((index as u32, file)))
     }
 
-    /// Pages that are as in the file are not stored.
+    /// Adds a mapping of a file. Pages that equal the file are not stored.
     fn add_backed(&mut self, mapping: &Mapping, index: u32, file: &File) -> io::Result<()> {
         let (start, end) = (mapping.start, mapping.end);
         let size = file.metadata()?.len();
@@ -392,7 +394,7 @@ impl<'a> MemoryDump<'a> {
             };
             self.push(address, (to - from) * PAGE, source, mapping);
         }
-        // Behind the end of the file nothing can be read, nor stored.
+        // Pages after the end of the file cannot be read.
         let stored = start + contents.len() as u64;
         if stored < end {
             let source = Source::File(index, mapping.offset + contents.len() as u64);
@@ -409,7 +411,7 @@ impl<'a> MemoryDump<'a> {
             .read(mapping.start, in_file.min(mapping.end - mapping.start))
     }
 
-    /// Memory that stays a mapping of the file. Pages that were never touched, or are zero, are not stored.
+    /// Adds memory that stays a mapping of the image file. Untouched pages and zero pages are not stored.
     fn add_mapped(&mut self, piece: &Range<u64>, mapping: &Mapping) -> io::Result<()> {
         let mut is_zero = self.zero_pages(piece)?;
         fill_gaps(&mut is_zero);
@@ -425,7 +427,7 @@ impl<'a> MemoryDump<'a> {
         Ok(())
     }
 
-    /// Memory that is anonymous again, with the pages that are not zero to be read into it. [`Self::finish`] writes them.
+    /// Adds memory that is anonymous again. The pages that are not zero become fills, which [`Self::finish`] writes.
     fn add_anonymous(&mut self, piece: &Range<u64>, mapping: &Mapping) -> io::Result<()> {
         for (from, to, zero) in runs(&self.zero_pages(piece)?) {
             if zero {
@@ -461,7 +463,7 @@ impl<'a> MemoryDump<'a> {
         Ok(is_zero)
     }
 
-    /// Adds a region, to the last one if it continues that.
+    /// Adds a region, or extends the last one if the region continues it.
     fn push(&mut self, address: u64, bytes: u64, source: Source, mapping: &Mapping) {
         if bytes == 0 {
             return;
@@ -497,7 +499,7 @@ impl<'a> MemoryDump<'a> {
     }
 }
 
-/// Whether one mapping can be both regions.
+/// Whether one mapping can replace both regions.
 fn continues(last: &Region, next: &Region) -> bool {
     let has_same_source = match (last.source, next.source) {
         (Source::Zero, Source::Zero) => true,
@@ -511,8 +513,8 @@ fn continues(last: &Region, next: &Region) -> bool {
         && last.flags == next.flags
 }
 
-/// Whether code that is the first has a breakpoint where the second, its file, has none: nobody would be there to handle it
-/// in a restored process.
+/// Whether code in memory (`here`) has a breakpoint that its file (`there`) does not have. In a restored process, no
+/// tracer would handle the breakpoint.
 fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
     const INT3: u8 = 0xcc;
     here != there
@@ -522,7 +524,7 @@ fn has_breakpoint((here, there): (&[u8], &[u8])) -> bool {
             .any(|(here, there)| *here == INT3 && *there != INT3)
 }
 
-/// Stores pages that need not be stored where only few of them lie between others.
+/// Marks short gaps of left-out pages between stored pages as stored, too.
 fn fill_gaps(is_left_out: &mut [bool]) {
     let gaps: Vec<_> = runs(is_left_out)
         .filter(|&(_, _, left_out)| left_out)
@@ -535,7 +537,7 @@ fn fill_gaps(is_left_out: &mut [bool]) {
     }
 }
 
-/// Runs of equal values: first index, index behind the last, value.
+/// Runs of equal values: the first index, the index after the last, and the value.
 fn runs(values: &[bool]) -> impl Iterator<Item = (u64, u64, bool)> + use<> {
     let mut start = 0;
     let runs: Vec<_> = values

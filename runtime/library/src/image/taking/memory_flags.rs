@@ -1,41 +1,42 @@
-//! Memory with a property that no image has: it is locked, for example, or forked processes do not get it.
+//! Memory with a property that an image cannot keep. For example, it is locked, or forked processes do not inherit it.
 //!
-//! Advice that is given again in a restored process (`memory_dump.rs`), or only about the order of reading, is not meant.
+//! Two kinds of advice are no such property: advice that is given again in a restored process (`memory_dump.rs`), and
+//! advice about the order of reading.
 
 use std::fs;
 use std::io;
-use std::ptr;
 
+use memmap2::MmapMut;
 use startup_image::PAGE;
 
-/// Flags of `VmFlags` in `/proc/self/smaps` (proc(5)), and what they mean.
+/// Flags of `VmFlags` in `/proc/self/smaps` (proc(5)), and their meaning in messages.
 const FLAGS: &[(&str, &str)] = &[
     ("lo", "locked (mlock)"),
     ("wf", "zeroed when the process forks (MADV_WIPEONFORK)"),
-    ("dc", "not there in forked processes (MADV_DONTFORK)"),
+    ("dc", "not inherited by forked processes (MADV_DONTFORK)"),
     ("um", "watched (userfaultfd)"),
     ("uw", "watched (userfaultfd)"),
     ("ui", "watched (userfaultfd)"),
     ("sl", "sealed (mseal)"),
-    ("ht", "of reserved huge pages (MAP_HUGETLB)"),
+    ("ht", "in reserved huge pages (MAP_HUGETLB)"),
 ];
 
-/// So many places are named at most.
+/// The largest number of places that a message names.
 const MOST_NAMED: usize = 3;
 
-/// Names memory of this process that has such flags.
+/// Names the memory of this process that has such flags; none if there is none.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// `/proc/self/smaps` cannot be read.
 pub fn what_is_left_in_memory() -> io::Result<Option<String>> {
-    // Memory that is mapped from now on may be locked, too (mlockall(MCL_FUTURE)).
-    let probe = Probe::new();
+    // This mapping is locked if all later mappings are locked, too (mlockall(MCL_FUTURE)).
+    let probe = MmapMut::map_anon(PAGE as usize);
     let text = fs::read_to_string("/proc/self/smaps")?;
     let mut found = Vec::new();
     let mut place = ("", "");
     for line in text.lines() {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
-            // What the kernel itself has mapped.
+            // The kernel has mapped these itself.
             if place.1.starts_with("[v") || place.1 == "[uprobes]" {
                 continue;
             }
@@ -63,41 +64,13 @@ pub fn what_is_left_in_memory() -> io::Result<Option<String>> {
     Ok((count > 0).then(|| names.join("; ")))
 }
 
-/// The addresses of a mapping and its name, if the line is the first one about it.
+/// The address range and the name of a mapping, if the line is the first one about a mapping.
 fn header(line: &str) -> Option<(&str, &str)> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     u64::from_str_radix(start, 16).ok()?;
     u64::from_str_radix(end, 16).ok()?;
-    // Protection, offset, device, inode; then the name.
+    // The fields are protection, offset, device, inode and name.
     let name = rest.splitn(5, ' ').nth(4).unwrap_or_default();
     Some((range, name.trim_start()))
-}
-
-/// A page that was just mapped.
-struct Probe(*mut libc::c_void);
-
-impl Probe {
-    fn new() -> Self {
-        // SAFETY: maps a new page wherever there is room.
-        Self(unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                PAGE as usize,
-                libc::PROT_READ,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        })
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        if self.0 != libc::MAP_FAILED {
-            // SAFETY: nobody else knows of the page.
-            unsafe { libc::munmap(self.0, PAGE as usize) };
-        }
-    }
 }

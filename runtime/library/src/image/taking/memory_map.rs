@@ -17,35 +17,35 @@ pub struct Mapping {
     pub is_shared: bool,
     pub offset: u64,
     pub inode: u64,
-    /// A path, `[heap]` and the like, or nothing.
+    /// A path, a name such as `[heap]`, or empty.
     pub name: String,
-    /// Two letters each (proc(5), `VmFlags` of `/proc/PID/smaps`); only of [`with_flags`].
+    /// Flags of two letters each (proc(5), `VmFlags` of `/proc/PID/smaps`). Only [`with_flags`] sets them.
     flags: String,
 }
 
 impl Mapping {
-    /// Whether the kernel has a flag for it, such as `nr` (no reserve) or `hg` (huge pages were advised).
+    /// Whether the mapping has a flag, such as `nr` (no reserve) or `hg` (huge pages were advised).
     pub fn has_flag(&self, name: &str) -> bool {
         self.flags.split_whitespace().any(|flag| flag == name)
     }
 }
 
-/// Of a process by its number, or of `self`.
+/// The mappings of a process, which is a process id or `self`.
 pub fn of_process(pid: &str) -> io::Result<Vec<Mapping>> {
     let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let damaged = || io::Error::other("/proc/PID/maps is not understood");
+    let damaged = || io::Error::other("cannot parse /proc/PID/maps");
     text.lines()
         .map(|line| parse(line).ok_or_else(damaged))
         .collect()
 }
 
-/// The same, with their flags, which cost the kernel a look at each page.
+/// The same, with flags. This is slower, because the kernel visits each page.
 pub fn with_flags(pid: &str) -> io::Result<Vec<Mapping>> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
-    let damaged = || io::Error::other("/proc/PID/smaps is not understood");
+    let damaged = || io::Error::other("cannot parse /proc/PID/smaps");
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in text.lines() {
-        // `Size:`, `VmFlags:` and so on begin with a capital letter, and addresses have only small ones.
+        // `Size:`, `VmFlags:` and so on begin with a capital letter. Addresses contain only small letters.
         if !line.starts_with(|first: char| first.is_ascii_uppercase()) {
             mappings.push(parse(line).ok_or_else(damaged)?);
         } else if let Some(flags) = line.strip_prefix("VmFlags:") {

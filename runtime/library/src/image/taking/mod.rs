@@ -1,4 +1,4 @@
-//! A process becomes an image: it imports, or runs a program, forks, and the memory of the child goes to a file.
+//! Takes an image: a process does its imports or runs a program and forks, and the child's memory is written to a file.
 
 #[cfg(target_arch = "x86_64")]
 pub mod dry_run;

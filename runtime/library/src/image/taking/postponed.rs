@@ -1,5 +1,6 @@
-//! The set-up of readline: it depends on the terminal, on HOME and on its own files, and nothing else does as long as nobody uses
-//! the module. So, while an image is made, it waits until somebody does, and at the latest until the image is restored.
+//! The postponed set-up of readline. The set-up depends on the terminal, on HOME and on readline's own files. Nothing
+//! else depends on these until a program uses the module. So, while an image is taken, the set-up is postponed until
+//! the module is used, or until the image is restored.
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
@@ -10,45 +11,45 @@ use crate::cpython::bindings::PyObject;
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::cpython::own;
 
-/// Sets a module up; negative if that fails.
+/// Sets a module up. The result is negative if this fails.
 pub type SetUp = unsafe extern "C" fn(module: *mut PyObject) -> c_int;
 
-/// A set-up that is still to be done.
+/// A set-up that was postponed.
 struct Postponed {
     set_up: SetUp,
-    /// The address of the module, which lives as long as the interpreter, as all do that are initialized in a single
-    /// phase (PEP 489): `modules_by_index` has it (CPython, Python/import.c).
+    /// The address of the module. The module uses single-phase initialization (PEP 489), so it lives as long as the
+    /// interpreter: `modules_by_index` refers to it (CPython, Python/import.c).
     module: usize,
     depends_on: State,
 }
 
-/// What a set-up depends on, but for the environment, which `cds.image.postponed` knows of.
+/// What a set-up depends on. The environment is not included: `cds.image.postponed` checks it.
 #[derive(PartialEq)]
 struct State {
     locale: Vec<u8>,
-    /// What is done when the window's size changes.
+    /// The handler and flags of SIGWINCH (the size of the window has changed).
     window_handler: (usize, c_int),
 }
 
 static IS_POSTPONING: AtomicBool = AtomicBool::new(false);
 static POSTPONED: Mutex<Option<Postponed>> = Mutex::new(None);
 
-/// Has set-ups wait from now on, as an image is made of this process.
+/// Postpones set-ups from now on, because an image is taken of this process.
 pub fn begin() {
     IS_POSTPONING.store(true, Ordering::Relaxed);
 }
 
-/// Has set-ups no longer wait that come from now on.
+/// Postpones no further set-ups from now on.
 pub fn end() {
     IS_POSTPONING.store(false, Ordering::Relaxed);
 }
 
-/// Has the set-up of a module that is being imported wait. Returns false if it has to be done now.
+/// Postpones the set-up of a module that is being imported. Returns false if the set-up has to be done now.
 ///
 /// # Safety
-/// `set_up` may be called with the module, which was initialized in a single phase, once, later. The GIL is held.
+/// `set_up` may be called once with the module, later. The module uses single-phase initialization. The GIL is held.
 pub unsafe fn waits(module: *mut PyObject, set_up: SetUp) -> bool {
-    // SAFETY: whoever imports it holds it.
+    // SAFETY: the importing code holds a reference to the module.
     if !is_watched(&unsafe { Object::from_borrowed(module) }) {
         return false;
     }
@@ -63,7 +64,7 @@ pub unsafe fn waits(module: *mut PyObject, set_up: SetUp) -> bool {
         .is_ok()
 }
 
-/// Whether the module will have itself set up when it is used.
+/// Whether the module calls its set-up when it is used. Makes the module do so, if set-ups are postponed.
 fn is_watched(module: &Object) -> bool {
     let watch = || -> Result<()> {
         let watch = own::module(c"cds.image.postponed")?.attribute(c"watch")?;
@@ -72,24 +73,25 @@ fn is_watched(module: &Object) -> bool {
     IS_POSTPONING.load(Ordering::Relaxed) && watch().map_err(Raised::clear).is_ok()
 }
 
-/// Does what waits.
+/// Does the postponed set-up, if there is one.
 ///
 /// # Errors
-/// It fails.
+/// The set-up fails.
 pub fn finish() -> Result<()> {
     let postponed = POSTPONED.lock().ok().and_then(|mut waiting| waiting.take());
     let Some(Postponed { set_up, module, .. }) = postponed else {
         return Ok(());
     };
-    // SAFETY: whoever has it wait has allowed this, and the module is still alive; it was taken, so it happens once.
+    // SAFETY: the caller of `waits()` has allowed this call. The module is still alive. The set-up was taken out of
+    // `POSTPONED`, so it is called once.
     let status = unsafe { set_up(std::ptr::with_exposed_provenance_mut(module)) };
     if status < 0 {
-        return Err(Raised::new(Exception::Os, "readline cannot be set up"));
+        return Err(Raised::new(Exception::Os, "cannot set up readline"));
     }
     Ok(())
 }
 
-/// Whether what waits, if something does, would come to the same now as when the module was imported.
+/// Whether the postponed set-up, if any, would give the same result now as when the module was imported.
 pub fn is_as_before() -> bool {
     let Ok(waiting) = POSTPONED.lock() else {
         return false;
@@ -101,8 +103,8 @@ pub fn is_as_before() -> bool {
 impl State {
     fn now() -> Self {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: these ask. The text of the locale is copied before somebody changes it, since the GIL is held; and zeros are a
-        // `struct sigaction`.
+        // SAFETY: with null pointers, both calls only read. The GIL is held, so no other thread changes the locale
+        // before its text is copied. Zeros are valid for `struct sigaction`.
         let (locale, action) = unsafe {
             let locale = libc::setlocale(libc::LC_CTYPE, std::ptr::null());
             libc::sigaction(libc::SIGWINCH, std::ptr::null(), action.as_mut_ptr());

@@ -1,14 +1,14 @@
-//! What the kernel keeps for a process besides its memory, which an image does not have. If imports change some of it,
-//! restored processes would be without that change.
+//! Attributes: what the kernel keeps for a process in addition to its memory. An image does not contain them. If
+//! imports change one, no image is taken, because a restored process would not have the change.
 //!
-//! Much of it is inherited from the process that starts this one. So it is what was before the imports that counts.
+//! Many attributes are inherited from the parent process. So they are compared with their values before the imports.
 
 use std::ffi::{c_int, c_long};
 use std::fs;
 
 use crate::kernel::inherited::{lines, link, proc_file};
 
-/// From `linux/prctl.h` and `asm/prctl.h`.
+/// Constants of `linux/prctl.h` and `asm/prctl.h`.
 const PR_GET_IO_FLUSHER: c_int = 58;
 const PR_GET_MDWE: c_int = 66;
 const PR_GET_MEMORY_MERGE: c_int = 68;
@@ -17,38 +17,39 @@ const ARCH_GET_XCOMP_PERM: c_int = 0x1022;
 const ARCH_GET_UNTAG_MASK: c_int = 0x4001;
 const ARCH_SHSTK_STATUS: c_int = 0x5005;
 
-/// How something is found out.
+/// Where the value of an attribute comes from.
 enum Source {
-    /// By what `prctl(2)` returns, asked with these arguments.
+    /// The result of `prctl(2)` with these arguments.
     Returned(c_int, [i64; 2]),
-    /// By the number that it writes.
+    /// The number that `prctl(2)` writes.
     Written(c_int),
-    /// By the number that `arch_prctl(2)` writes.
+    /// The number that `arch_prctl(2)` writes.
     OfProcessor(c_int),
-    /// By lines of `/proc/self/status`.
+    /// Lines of `/proc/self/status`.
     Status(&'static [&'static str]),
-    /// By a file below `/proc/self`.
+    /// The content of a file below `/proc/self`.
     File(&'static str),
-    /// By where a symbolic link below `/proc/self` leads.
+    /// The target of a symbolic link below `/proc/self`.
     Link(&'static str),
-    /// By something else.
+    /// The result of a function.
     Call(fn() -> Vec<u8>),
 }
 
 use Source::{Call, File, Link, OfProcessor, Returned, Status, Written};
 
-/// All of it, with the names that messages have for it. What one kernel does not know is the same before and after.
+/// All attributes, with their names in messages. An attribute that the kernel does not know has the same value before
+/// and after.
 const KEPT: &[(&str, Source)] = &[
     ("the working directory", Link("cwd")),
     ("the root directory (chroot)", Link("root")),
     ("the session", Call(session)),
     ("the priority", Call(priority)),
     ("the name of the process", File("comm")),
-    ("the command line that others see", File("cmdline")),
+    ("the command line in /proc/PID/cmdline", File("cmdline")),
     ("resource limits", File("limits")),
     ("the umask", Status(&["Umask"])),
     ("blocked signals", Status(&["SigBlk"])),
-    ("signals that wait", Call(waiting_signals)),
+    ("pending signals", Call(waiting_signals)),
     ("the processors that may be used", Status(&["Cpus_allowed"])),
     ("the user", Status(&["Uid"])),
     ("the group", Status(&["Gid"])),
@@ -58,11 +59,11 @@ const KEPT: &[(&str, Source)] = &[
         Status(&["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]),
     ),
     (
-        "that no privileges can be gained (PR_SET_NO_NEW_PRIVS)",
+        "whether it may gain privileges (PR_SET_NO_NEW_PRIVS)",
         Status(&["NoNewPrivs"]),
     ),
     (
-        "the system calls that are allowed (seccomp)",
+        "the allowed system calls (seccomp)",
         Status(&["Seccomp", "Seccomp_filters"]),
     ),
     ("timers (timer_create)", File("timers")),
@@ -78,11 +79,11 @@ const KEPT: &[(&str, Source)] = &[
     ("oom_score_adj", File("oom_score_adj")),
     ("coredump_filter", File("coredump_filter")),
     (
-        "whether others may read its memory (PR_SET_DUMPABLE)",
+        "whether other processes may read its memory (PR_SET_DUMPABLE)",
         Returned(libc::PR_GET_DUMPABLE, [0, 0]),
     ),
     (
-        "the signal at its parent's death (PR_SET_PDEATHSIG)",
+        "the signal at the end of its parent (PR_SET_PDEATHSIG)",
         Written(libc::PR_GET_PDEATHSIG),
     ),
     (
@@ -94,7 +95,7 @@ const KEPT: &[(&str, Source)] = &[
         Returned(libc::PR_GET_TIMERSLACK, [0, 0]),
     ),
     (
-        "whether it has huge pages (PR_SET_THP_DISABLE)",
+        "whether it may use huge pages (PR_SET_THP_DISABLE)",
         Returned(libc::PR_GET_THP_DISABLE, [0, 0]),
     ),
     (
@@ -118,7 +119,7 @@ const KEPT: &[(&str, Source)] = &[
         Returned(PR_GET_MDWE, [0, 0]),
     ),
     (
-        "whether it writes what others read (PR_SET_IO_FLUSHER)",
+        "whether it is an I/O flusher (PR_SET_IO_FLUSHER)",
         Returned(PR_GET_IO_FLUSHER, [0, 0]),
     ),
     (
@@ -126,11 +127,11 @@ const KEPT: &[(&str, Source)] = &[
         Returned(PR_GET_MEMORY_MERGE, [0, 0]),
     ),
     (
-        "memory errors (PR_MCE_KILL)",
+        "the policy for memory errors (PR_MCE_KILL)",
         Returned(libc::PR_MCE_KILL_GET, [0, 0]),
     ),
     (
-        "timing (PR_SET_TIMING)",
+        "the timing mode (PR_SET_TIMING)",
         Returned(libc::PR_GET_TIMING, [0, 0]),
     ),
     (
@@ -138,7 +139,7 @@ const KEPT: &[(&str, Source)] = &[
         Written(libc::PR_GET_TSC),
     ),
     (
-        "whom it shares a core with (PR_SCHED_CORE)",
+        "the processes that may share its core (PR_SCHED_CORE)",
         Call(core_cookie),
     ),
     (
@@ -160,7 +161,7 @@ const KEPT: &[(&str, Source)] = &[
     ),
 ];
 
-/// System calls that leave all of it as it is. Imports make hardly any others.
+/// System calls that change no attribute. Imports make few other calls.
 const KEEPING: [c_long; 39] = [
     libc::SYS_access,
     libc::SYS_brk,
@@ -203,12 +204,12 @@ const KEEPING: [c_long; 39] = [
     libc::SYS_uname,
 ];
 
-/// Whether a system call of this number leaves all of it as it is.
+/// Whether a system call of this number changes no attribute.
 pub fn are_kept_by(number: c_long) -> bool {
     KEEPING.contains(&number)
 }
 
-/// All of it, as it was at one time.
+/// The values of all attributes at one time.
 pub struct ProcessAttributes(Vec<Vec<u8>>);
 
 impl ProcessAttributes {
@@ -221,13 +222,13 @@ impl ProcessAttributes {
         )
     }
 
-    /// Whether something has changed since `then` that a process can change without a system call.
+    /// Whether an attribute that a process can change without a system call has changed since `then`.
     pub fn have_changed_without_calls(then: &Self) -> bool {
         let mut pairs = KEPT.iter().zip(&then.0);
         pairs.any(|((_, source), then)| !source.needs_call() && source.value(b"") != *then)
     }
 
-    /// Names what differs from an earlier time.
+    /// Names the attributes that differ from an earlier time.
     pub fn changed_since(&self, then: &Self) -> impl Iterator<Item = &'static str> {
         let pairs = self.0.iter().zip(&then.0);
         KEPT.iter()
@@ -238,7 +239,8 @@ impl ProcessAttributes {
 }
 
 impl Source {
-    /// Whether only a system call changes it: the command line is in the process's memory, and an instruction writes the GS base.
+    /// Whether only a system call can change it. The command line is in the memory of the process, and an instruction
+    /// can write the GS base.
     fn needs_call(&self) -> bool {
         !matches!(self, File("cmdline") | OfProcessor(ARCH_GET_GS))
     }
@@ -263,9 +265,10 @@ impl Source {
     }
 }
 
-/// Calls a system call that only asks.
+/// Makes a system call that only reads.
 fn system_call(number: i64, [first, second, third, fourth]: [i64; 4]) -> i64 {
-    // SAFETY: all callers pass what only asks, with addresses of variables that the kernel may write to.
+    // SAFETY: all callers pass calls that only read, with the addresses of variables that are large enough for the
+    // result.
     unsafe { libc::syscall(number, first, second, third, fourth, 0_i64) }
 }
 
@@ -273,14 +276,14 @@ fn result(value: i64) -> Vec<u8> {
     value.to_ne_bytes().to_vec()
 }
 
-/// The number that a call writes to the address that it gets.
+/// The number that a call writes to the address in its argument.
 fn written(call: impl FnOnce(i64)) -> Vec<u8> {
     let mut number = 0_i64;
     call(&raw mut number as i64);
     result(number)
 }
 
-/// Process group, session and terminal.
+/// The process group, session and terminal.
 fn session() -> Vec<u8> {
     let stat = String::from_utf8_lossy(&proc_file("stat")).into_owned();
     let fields = stat.rsplit(')').next().unwrap_or_default();
@@ -288,7 +291,7 @@ fn session() -> Vec<u8> {
     fields.join(" ").into_bytes()
 }
 
-/// Blocked ones: others are about to be delivered.
+/// The pending signals that are blocked. Other pending signals are about to be delivered.
 fn waiting_signals() -> Vec<u8> {
     let status = proc_file("status");
     let mask = |name| {
@@ -305,7 +308,7 @@ fn priority() -> Vec<u8> {
     result(system_call(libc::SYS_getpriority, [PRIO_PROCESS, 0, 0, 0]))
 }
 
-/// Policy, flags, priority, deadline, and limits of use.
+/// The policy, flags, priority, deadline and utilization limits.
 fn scheduling() -> Vec<u8> {
     const BYTES: usize = 56;
     const POLICY: usize = 4;
@@ -314,7 +317,7 @@ fn scheduling() -> Vec<u8> {
     let mut attributes = [0_u8; BYTES];
     let place = attributes.as_mut_ptr() as i64;
     system_call(libc::SYS_sched_getattr, [0, place, BYTES as i64, 0]);
-    // The first has a name of its own, and the second is what the scheduler grants, unless there is a deadline.
+    // The nice value is an attribute of its own. The runtime is set by the scheduler, unless the policy has a deadline.
     attributes[NICE].fill(0);
     if i32::from(attributes[POLICY]) != libc::SCHED_DEADLINE {
         attributes[RUNTIME].fill(0);
@@ -354,7 +357,7 @@ fn namespaces() -> Vec<u8> {
     links.join(&b'\n')
 }
 
-/// Those of the thread, the process and the session.
+/// The keyrings of the thread, the process and the session.
 fn keyrings() -> Vec<u8> {
     const KEYCTL_GET_KEYRING_ID: i64 = 0;
     [-1, -2, -3]
@@ -368,7 +371,7 @@ fn keyrings() -> Vec<u8> {
         .collect()
 }
 
-/// That of a security module, and what it is going to be for new programs, files, keys and sockets.
+/// The current context of a security module, and the contexts for new programs, files, keys and sockets.
 fn security_context() -> Vec<u8> {
     ["current", "exec", "fscreate", "keycreate", "sockcreate"]
         .iter()
@@ -380,7 +383,7 @@ fn core_cookie() -> Vec<u8> {
     const PR_SCHED_CORE: i64 = 62;
     const GET: i64 = 0;
     let mut cookie = 0_i64;
-    // SAFETY: writes to the variable.
+    // SAFETY: the call writes only to `cookie`.
     unsafe {
         let place = &raw mut cookie;
         libc::syscall(libc::SYS_prctl, PR_SCHED_CORE, GET, 0_i64, 0_i64, place);

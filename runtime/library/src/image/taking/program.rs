@@ -1,5 +1,5 @@
-//! The process that runs a program of which an image is to be taken: at the ends of imports it forks candidates for the
-//! image, as long as it has nothing that cannot be restored. Whoever watches it decides which one goes on
+//! The process that runs a program of which an image is to be taken. At the ends of imports it forks candidates for the
+//! image, as long as it has nothing that cannot be restored. The tracer decides which candidate becomes the image
 //! ([`mod@crate::image::observation::point`]).
 
 use std::ffi::{CString, c_int};
@@ -20,27 +20,27 @@ use crate::cpython::object::{self, Object, Raised};
 use crate::cpython::{is_main_interpreter, own};
 use crate::image::observation::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 
-/// Whether this process runs the program, and does not fork just now.
+/// Whether this process runs the program, and is not forking a candidate.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 static HAS_EXCEEDED_RECURSION: AtomicBool = AtomicBool::new(false);
-/// The `cds.image.program.Program`, once there is one.
+/// The `cds.image.program.Program`, or null.
 static PREPARATION: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
 static REQUEST: OnceLock<PathBuf> = OnceLock::new();
 /// The thread that runs the program.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
-/// What the process was before the program has begun.
+/// The attributes of the process before the program began.
 static KERNEL: Mutex<Option<ProcessAttributes>> = Mutex::new(None);
 
-/// Takes notice that the program is about to begin.
+/// Prepares this process for the program, which is about to begin.
 pub fn begin(
     preparation: &Object,
     request: &Path,
     kernel: ProcessAttributes,
 ) -> object::Result<()> {
-    // What belongs to `cds` is not in the program's way.
+    // Hides the modules of `cds` from the program.
     own::keep(preparation.attribute(c"hide")?.call(Vec::new())?);
     PREPARATION.store(preparation.clone().into_ptr(), Ordering::Release);
-    // It happens once.
+    // This function is called once, so `set()` cannot fail.
     let _ = REQUEST.set(request.to_owned());
     if let Ok(mut known) = KERNEL.lock() {
         *known = Some(kernel);
@@ -51,9 +51,9 @@ pub fn begin(
     Ok(())
 }
 
-/// Whether this process is one that may have to fork a candidate when it has imported something.
+/// Whether this thread may have to fork a candidate after an import.
 pub fn is_running() -> bool {
-    // No system call may tell: the tracer would take it for the program's.
+    // No system call may be used here: the tracer would take it for a call of the program.
     IS_RUNNING.load(Ordering::Acquire)
         && is_main_interpreter()
         && thread_pointer() == MAIN_THREAD.load(Ordering::Relaxed)
@@ -64,15 +64,15 @@ pub fn request() -> Option<&'static Path> {
     REQUEST.get().map(PathBuf::as_path)
 }
 
-/// A process that was chosen to become the image.
+/// The state of a candidate that was chosen to become the image.
 pub struct Chosen {
     pub preparation: Object,
-    /// The program's audit hooks, which are not to hear of what is done until it goes on.
+    /// The audit hooks of the program. They are not called until the program continues.
     pub audit_hooks: Option<AuditHooks>,
 }
 
-/// Forks a candidate, if that can become an image, when a module was imported, or before the program has begun. Returns
-/// none in the program, and in the candidate once it is chosen.
+/// Forks a candidate, if it could become an image. `imported` is the module that was just imported; none before the
+/// program begins. Returns none in the program. In the candidate, returns its state once the candidate is chosen.
 pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
     let hooks = AuditHooks::set_aside_but_first()?;
@@ -92,7 +92,7 @@ pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>,
 }
 
 fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
-    // C code cannot be told that a hook of its own is set aside.
+    // Hooks of C code cannot be set aside.
     if image::has_native_audit_hooks() || !postponed::is_as_before() {
         return Ok(None);
     }
@@ -100,16 +100,16 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     if preparation.is_null() {
         return Ok(None);
     }
-    // SAFETY: nobody lets go of it.
+    // SAFETY: `PREPARATION` holds a reference to the object in this process.
     let preparation = unsafe { Object::from_borrowed(preparation) };
     let is_candidate = preparation.attribute(c"is_candidate")?;
-    // SAFETY: whoever has imported it holds it.
+    // SAFETY: the importing code holds a reference to the module.
     let imported = imported.map(|module| unsafe { Object::from_borrowed(module) });
     let imported = imported.unwrap_or_else(Object::none);
     if !is_candidate.call(vec![imported])?.is_true() {
         return Ok(None);
     }
-    // What the program has written is an effect, also if it is still in a buffer.
+    // The program's output counts as an effect even while it is in a buffer. Flushing makes the tracer see it.
     flush(&preparation)?;
     let has_only_kept = tell(FORKS) == Some(AS_BEFORE);
     if !is_as_before(has_only_kept) {
@@ -126,9 +126,9 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     at_fork.put_back();
     match forked {
         Ok(None) => {
-            // The image is to have nothing of it.
+            // The image must not contain the preparation.
             let kept = PREPARATION.swap(std::ptr::null_mut(), Ordering::AcqRel);
-            // SAFETY: `begin()` has kept a reference.
+            // SAFETY: `begin()` has stored an owned reference, which this takes over.
             unsafe { Object::from_new(kept) }
                 .map(Some)
                 .map_err(Failure::Raised)
@@ -137,7 +137,7 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
             tell(KEEPS);
             Ok(None)
         }
-        // There are threads that an image would be without.
+        // The process has threads, which an image would lose.
         Err(Failure::Reason(_)) => {
             tell(LEAVES);
             Ok(None)
@@ -146,15 +146,16 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     }
 }
 
-/// Takes notice that somebody is about to get a RecursionError: what watches this process needs frames, too.
+/// Called before a RecursionError is raised. The error comes too early here, because the code that watches this process
+/// needs frames, too.
 pub fn recursion_exceeded() {
     if IS_RUNNING.load(Ordering::Acquire) {
-        tell(&format!("{LOOKS}the limit of recursion"));
+        tell(&format!("{LOOKS}the recursion limit"));
     }
     HAS_EXCEEDED_RECURSION.store(true, Ordering::Relaxed);
 }
 
-/// Whether somebody has got one.
+/// Whether a RecursionError was raised.
 pub fn has_exceeded_recursion() -> bool {
     HAS_EXCEEDED_RECURSION.load(Ordering::Relaxed)
 }
@@ -168,16 +169,16 @@ fn flush(preparation: &Object) -> object::Result<()> {
         let flushed = stream
             .attribute(c"flush")
             .and_then(|flush| flush.call(Vec::new()));
-        // It is closed, or nobody reads it.
+        // The stream is closed, or its reader is gone.
         flushed.map(drop).unwrap_or_else(Raised::clear);
     }
-    // SAFETY: writes what the streams of the C library still hold.
+    // SAFETY: a null pointer means all streams of the C library.
     unsafe { libc::fflush(std::ptr::null_mut()) };
     Ok(())
 }
 
-/// Whether the kernel keeps for the process what it has kept before the program has begun. `has_only_kept` says that
-/// this was so, and that no system call has changed it since.
+/// Whether the attributes of the process are the same as before the program began. `has_only_kept` means that they were
+/// the same at the last check, and that no system call has changed them since.
 fn is_as_before(has_only_kept: bool) -> bool {
     let Ok(known) = KERNEL.lock() else {
         return false;
@@ -192,11 +193,11 @@ fn is_as_before(has_only_kept: bool) -> bool {
     known.as_ref().is_some_and(is_as)
 }
 
-/// Makes a system call that the tracer sees. Returns the error with which it fails.
+/// Sends a message to the tracer by a system call. Returns the error of the call.
 fn tell(what: &str) -> Option<c_int> {
     let path = [request()?.as_os_str().as_bytes(), what.as_bytes()].concat();
     let path = CString::new(path).ok()?;
-    // SAFETY: asks whether there is a file of that name, which nobody makes.
+    // SAFETY: the path ends with NUL. The call only asks whether the file exists, which it never does.
     unsafe { libc::access(path.as_ptr(), libc::F_OK) };
     Error::last_os_error().raw_os_error()
 }

@@ -1,4 +1,4 @@
-//! Where the process that an image is taken of has searched for modules: directories, and names.
+//! Where the process that becomes an image has searched for modules: the directories, and the names in each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What was searched for in a directory.
 pub struct Search {
-    /// None if others may have been searched for, too.
+    /// The searched names; none if the process may have searched for any name.
     pub names: Option<BTreeSet<String>>,
-    /// What was there before.
+    /// The entries of the directory before the first search.
     pub entries: Vec<OsString>,
 }
 
@@ -18,15 +18,15 @@ type Searches = BTreeMap<String, Search>;
 
 static SEARCHES: Mutex<Searches> = Mutex::new(BTreeMap::new());
 
-/// Whether those that are made now do not count.
+/// Whether searches are currently ignored.
 static ARE_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Has searches not count until it is called again: whoever makes an image looks for modules, too.
+/// Makes [`note`] ignore searches, or stops that: the code that takes the image searches for modules, too.
 pub fn ignore(are_ignored: bool) {
     ARE_IGNORED.store(are_ignored, Ordering::Relaxed);
 }
 
-/// Takes notice of a search that is about to be made; without a name, it is not known what is searched for.
+/// Notes a search that is about to be made. Without a name, the searched name is unknown.
 pub fn note(directory: &str, name: Option<&str>) {
     if ARE_IGNORED.load(Ordering::Relaxed) {
         return;
@@ -52,7 +52,7 @@ pub fn note(directory: &str, name: Option<&str>) {
     }
 }
 
-/// What was noted so far, which is forgotten.
+/// Returns the searches so far, and forgets them.
 pub fn take() -> Searches {
     SEARCHES
         .lock()

@@ -1,7 +1,7 @@
-//! Taking an image: an interpreter that has done its imports, or has run a program for a while, forks, and its parent writes the
-//! memory of the child, which is stopped, to a file.
+//! Takes an image. An interpreter has done its imports, or has run a program for a while. It forks, and the child
+//! stops. The parent writes the memory of the child to a file.
 //!
-//! It is the child that is written because a fork is what libraries are prepared for: their handlers stop threads that
+//! The image is taken of a forked child because libraries are prepared for a fork: their handlers stop threads that
 //! could not be restored (pthread_atfork(3)).
 
 use std::io::{self, Error};
@@ -38,38 +38,39 @@ use crate::image::observation::looks;
 use crate::image::restored::{program_name, resume, variables};
 use crate::runtime::{self, Runtime};
 
-/// As often as it takes until instructions are specialized (CPython, Include/internal/pycore_backoff.h), and once more.
+/// The number of warm-ups: one more than it takes until instructions are specialized (CPython,
+/// Include/internal/pycore_backoff.h).
 const ROUNDS: usize = 4;
 
-/// What this process is when the image is taken, or when there cannot be one.
+/// The role of this process after the attempt to take an image.
 enum Role {
-    /// The one that takes it, and ends with this status.
+    /// The process that takes the image. It ends with this status.
     Parent(i32),
-    /// The one that tries what a restored process does, and ends soon.
+    /// The process that does a dry run, and ends soon.
     DryRun,
     Restored,
-    /// The one that runs the program, and goes on.
+    /// The process that runs the program, and continues with it.
     Program,
 }
 
-/// Takes an image if the process was started for that; returns its exit status then. In a process restored from it, the
-/// call returns none; and in one that runs a program until an image can be taken of it.
+/// Takes an image, if the process was started for this, and returns the exit status of the process. Returns none in a
+/// dry run, in a restored process, and in a process that runs a program of which an image is to be taken.
 pub fn take() -> Option<i32> {
     let runtime = runtime::current()?;
     let request = runtime.options.image.clone()?;
     outcome(begin(runtime, &request), &request)
 }
 
-/// Forks a candidate for the image of a program, if this process runs one for that. In one that is chosen, the image is taken; in
-/// the process restored from that, the call returns.
+/// Forks a candidate for the image of a program, if this process runs such a program. If the candidate is chosen, it
+/// takes the image and ends. The call returns in the program and in restored processes.
 ///
-/// C code holds the module meanwhile.
+/// C code holds a reference to the module meanwhile.
 pub fn module_imported(module: *mut PyObject) {
     let asked = program::request().filter(|_| program::is_running());
     if let Some((runtime, request)) = runtime::current().zip(asked)
         && let Some(status) = outcome(fork_candidate(runtime, Some(module)), request)
     {
-        // SAFETY: ends the process, which is not the program but what was forked to become its image.
+        // SAFETY: the call takes a number. It ends a candidate, not the program.
         unsafe { libc::_exit(status) };
     }
 }
@@ -110,7 +111,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
     freeze(runtime, preparation, left, None)
 }
 
-/// `imported` is the module that the program has just imported; none before it has begun.
+/// `imported` is the module that the program has just imported; none before the program begins.
 fn fork_candidate(runtime: &Runtime, imported: Option<*mut PyObject>) -> Result<Role, Failure> {
     let Some(Chosen {
         preparation,
@@ -128,7 +129,7 @@ fn fork_candidate(runtime: &Runtime, imported: Option<*mut PyObject>) -> Result<
     Ok(role)
 }
 
-/// Takes the image of this process. `left` names what it cannot have.
+/// Takes the image of this process. `left` names what the process has and an image cannot have.
 fn freeze(
     runtime: &Runtime,
     preparation: Object,
@@ -142,16 +143,17 @@ fn freeze(
     let keep_environment = preparation.attribute(c"keep_environment")?;
     let started = keep_environment.call(vec![variables::of_c()?])?;
     let at_fork = preparation.attribute(c"called_at_forks")?;
-    // A restored process returns from here, too, and freeing this would cost it a page.
+    // Never freed: a restored process returns from this function, too, and would have to write to a page to free this.
     let at_fork = ManuallyDrop::new(AtForkHandlers::set_aside(&at_fork)?);
     let is_of_program = preparation.attribute(c"is_of_program")?.is_true();
-    // Nothing of the preparation is left when the image is taken: at its end, a process would take that for what C code holds.
+    // The preparation is freed before the image is taken. Otherwise a process would find its objects at its end, and
+    // treat them as objects that C code holds.
     let is_restorable = || {
         let is_restorable = preparation.attribute(c"is_restorable")?;
         Ok::<_, Raised>(is_restorable.call(Vec::new())?.is_true())
     };
     if left.is_empty() && is_restorable()? {
-        // What another process has survived, this one may do, too. What it looks at is noted.
+        // The warm-up does in this process what a dry run has survived. What both look at is recorded.
         if do_dry_run()?.is_none() {
             return Ok(Role::DryRun);
         }
@@ -169,7 +171,7 @@ fn freeze(
     if !problem.is_none() {
         let problem = problem.to_str()?;
         if problem.is_empty() {
-            // It is taken anew, by another process.
+            // Another process takes the image.
             return Ok(Role::Parent(1));
         }
         problems.insert(0, problem.to_owned());
@@ -180,7 +182,7 @@ fn freeze(
     let ignored = ignored_signals().unwrap_or_default();
     if ignored != 0 {
         return Err(Failure::Reason(format!(
-            "signal {} is ignored here (nohup, &), and would be in each restored process",
+            "signal {} is ignored (nohup, &), and each restored process would ignore it, too",
             ignored.trailing_zeros() + 1
         )));
     }
@@ -189,23 +191,23 @@ fn freeze(
     drop((preparation, looks, keep_environment, started));
     drop((observation, problem));
     if !is_of_program {
-        // What is garbage is not to be immortal. A program may see when its own is collected.
+        // Garbage must not become immortal. In a program, nothing is collected, because the program could observe it.
         Ending::collect();
     }
-    // A restored process returns from here, too, and freeing this would cost it a page for each.
+    // Never freed, for the same reason as `at_fork`: each would cost a restored process a page.
     let (observed, path) = (ManuallyDrop::new(observed), ManuallyDrop::new(path));
     drop(AuditHooks::set_aside());
     let freeze = own::module(c"gc")?.attribute(c"freeze")?;
     let stack = NativeStack::of_this_thread().map_err(|error| {
         Failure::Reason(format!(
-            "cannot find out where the stack of this thread ends: {error}"
+            "cannot determine where the stack of this thread ends: {error}"
         ))
     })?;
     let freeze = || freeze.call(Vec::new()).map(drop);
     let lasting_blocks = mortality::immortalize(imported, &stack, freeze)?;
     drop(stack);
     image::use_up_free_memory();
-    // SAFETY: gives back what nobody uses.
+    // SAFETY: the call gives only unused memory of the heap back.
     unsafe { libc::malloc_trim(0) };
     collections.restore();
     let Some(prefault) = do_dry_run()? else {
@@ -214,12 +216,13 @@ fn freeze(
     Graph::record()?;
     let Some(child) = fork()? else {
         drop(lasting_blocks);
-        // SAFETY: this is the only thread of a process that was just forked, with the GIL; and later of a restored one.
+        // SAFETY: this is the only thread of a process that was just forked, and later of a restored process. It holds
+        // the GIL.
         unsafe {
             frozen_process::freeze();
             resume::resume()?;
         }
-        // Not in a dry run: what that looks at is noted.
+        // Not done in a dry run: the looks of the set-up would be recorded.
         postponed::finish()?;
         at_fork.put_back();
         own::module(c"cds.image.hooks")?
@@ -227,8 +230,9 @@ fn freeze(
             .call(Vec::new())?;
         return Ok(Role::Restored);
     };
-    let result = write(&path, child, &observed, &prefault, &lasting_blocks);
-    // SAFETY: it is our child, and stopped.
+    let observed = ManuallyDrop::into_inner(observed);
+    let result = write(&path, child, observed, &prefault, &lasting_blocks);
+    // SAFETY: `child` is a child of this process that has not been reaped, so its id is not reused.
     unsafe {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, std::ptr::null_mut(), 0);
@@ -237,7 +241,7 @@ fn freeze(
     Ok(Role::Parent(0))
 }
 
-/// What this interpreter was started with that each start would have to do anew, import by import.
+/// Names an option or hook that takes effect at each import: restored processes, which do not import, would miss it.
 fn what_prints_or_traces(runtime: &Runtime) -> Option<&'static str> {
     if image::traces_memory() {
         return Some("tracemalloc is on (-X tracemalloc, PYTHONTRACEMALLOC)");
@@ -252,22 +256,22 @@ fn what_prints_or_traces(runtime: &Runtime) -> Option<&'static str> {
         .then_some("the interpreter has an audit hook (of sitecustomize or a .pth file)")
 }
 
-/// Names what imports have left in the process, and Python does not know.
+/// Names what imports have left in the process and Python code cannot see.
 fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
     let now = ProcessAttributes::of_this_process();
     let changed: Vec<&str> = now.changed_since(before).collect();
     let mut left = Vec::new();
     if !changed.is_empty() {
         left.push(format!(
-            "imports have changed what each process has of its own: {}",
+            "imports have changed attributes of the process that no image keeps: {}",
             changed.join(", ")
         ));
     }
     if !postponed::is_as_before() {
-        left.push("imports have loaded readline, and then changed what it depends on: LC_CTYPE, or the handler of SIGWINCH".to_owned());
+        left.push("imports have loaded readline, and then changed LC_CTYPE or the handler of SIGWINCH, which readline uses".to_owned());
     }
     if program::has_exceeded_recursion() {
-        left.push("imports have exceeded the limit of recursion, which comes earlier while an image is taken".to_owned());
+        left.push("imports have exceeded the recursion limit, which is reached earlier while an image is taken".to_owned());
     }
     left.extend(left_in_memory()?);
     Ok(left)
@@ -279,7 +283,7 @@ fn left_in_memory() -> Result<Vec<String>, Failure> {
     Ok(memory.iter().map(|memory| left_behind(memory)).collect())
 }
 
-/// Has a forked process do a dry run; returns the pages that it has written to, and none in that process.
+/// Forks a process that does a dry run. Returns the pages that the dry run has written to; none in the forked process.
 fn do_dry_run() -> Result<Option<Vec<PrefaultRange>>, Failure> {
     let (reader, report) = std::io::pipe().map_err(|error| Failure::Reason(error.to_string()))?;
     let unheard = Unheard::begin();
@@ -288,13 +292,13 @@ fn do_dry_run() -> Result<Option<Vec<PrefaultRange>>, Failure> {
         // SAFETY: this is the only thread of a process that was just forked, with the GIL.
         if let Err(raised) = unsafe { dry_run::begin(report) } {
             raised.report();
-            // The interpreter cannot end in the ordinary way before the fork is done with.
-            // SAFETY: ends the process.
+            // The interpreter cannot end in the ordinary way before the steps after the fork are complete.
+            // SAFETY: the call takes a number and ends the process.
             unsafe { libc::_exit(1) };
         }
         if program::request().is_some() {
-            // The program must not go on; the interpreter ends here.
-            // SAFETY: this is the main thread, with the GIL; it does not come back.
+            // The program must not continue, so the interpreter ends here.
+            // SAFETY: this is the main thread of a dry run, with the GIL.
             unsafe { dry_run::end_here() };
         }
         return Ok(None);
@@ -304,21 +308,21 @@ fn do_dry_run() -> Result<Option<Vec<PrefaultRange>>, Failure> {
     pages.map(Some).map_err(Failure::Reason)
 }
 
-/// Writes the memory of the child, once it has stopped.
+/// Waits until the child has stopped, and writes the image.
 fn write(
     path: &Path,
     child: i32,
-    observed: &Observed,
+    observed: Observed,
     prefault: &[PrefaultRange],
     lasting_blocks: &[u64],
 ) -> io::Result<()> {
     const MODE: u32 = 0o600;
     let mut status = 0;
-    // SAFETY: it is our child.
+    // SAFETY: the call writes only to `status`.
     if unsafe { libc::waitpid(child, &mut status, libc::WUNTRACED) } != child
         || !libc::WIFSTOPPED(status)
     {
-        return Err(Error::other("the child did not freeze"));
+        return Err(Error::other("the forked process did not stop"));
     }
     threads::must_have_one(child)?;
     let mut unnamed = Unnamed::new(path, MODE)?;
@@ -337,14 +341,14 @@ fn write(
         files,
     } = dump.finish()?;
     let named = |name: &str| mappings.iter().find(|mapping| mapping.name == name);
-    let vdso = named("[vdso]").ok_or_else(|| Error::other("there is no vdso"))?;
+    let vdso = named("[vdso]").ok_or_else(|| Error::other("the process has no vdso"))?;
     let vdso = memory.read(vdso.start, vdso.end - vdso.start)?;
     let files = files.iter().map(|(path, identity)| BackingFile {
         path,
         identity: *identity,
     });
     let seal_ns = writer.finish(Image {
-        key: observed.key(),
+        key: observed.key,
         reported: observed.reported.iter().map(String::as_str).collect(),
         short_lived: renewal::short_lived_before(path),
         process: frozen_process::of(child, &mappings, &memory, &vdso)?,

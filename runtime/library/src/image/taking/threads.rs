@@ -1,8 +1,8 @@
-//! Threads that a fork loses. Those of native code are not known to Python, so the kernel is asked for them.
+//! Threads that a fork loses. Python does not know the threads of native code, so the kernel is asked for them.
 //!
-//! Handlers of `pthread_atfork(3)` may stop threads before a fork. What counts are the threads that are left when all of
+//! Handlers of `pthread_atfork(3)` may stop threads before a fork. Only the threads count that are left when all of
 //! these handlers have run. They run in the reverse order of their registration. So a handler that was registered
-//! before any library was loaded sees what all the others have left.
+//! before any library was loaded runs last, and sees the threads that are left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,61 +18,62 @@ use rustix::fs::{Mode, OFlags, RawDir};
 
 use super::memory_map::{self, EXECUTE, Mapping};
 
-/// Threads that a forked process works without, or makes anew.
+/// Threads that a forked process does not need, or creates again.
 struct Expendable {
     /// The name of the thread; none if it has no name of its own.
     name: Option<&'static str>,
-    /// How the name of the file begins whose code it runs, if that matters.
+    /// The start of the name of the file whose code it runs; empty for any file.
     file: &'static str,
 }
 
-/// Only what was seen to work in restored processes, before and after, belongs here
+/// Only threads belong here that tests have shown to be expendable in restored processes
 /// (`libraries_that_survive_a_fork` in `tests/tests/image_process.rs`). OpenBLAS needs no entry: it stops its threads.
 const EXPENDABLE: &[Expendable] = &[
-    // jemalloc's own handler has forked processes give memory back without this thread.
+    // jemalloc's own handler makes forked processes give memory back without this thread.
     Expendable {
         name: Some("jemalloc_bg_thd"),
         file: "",
     },
-    // pyarrow makes the threads of its pools anew in a forked process.
+    // pyarrow creates the threads of its pools again in a forked process.
     Expendable {
         name: None,
         file: "libarrow.so",
     },
 ];
 
-/// So many threads are named at most.
+/// The largest number of threads that a message names.
 const MOST_NAMED: usize = 3;
-/// So many are remembered.
+/// The largest number of threads that the handler stores.
 const MOST: usize = 64;
 
-/// How often a thread is looked at that runs: only where it waits, the kernel says where its stack is.
+/// The number of attempts to read the stack pointer of a thread. The kernel shows it only while the thread waits.
 const TRIES: usize = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Whether the handler is to look.
+/// Whether the handler records threads.
 static IS_WATCHING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static FOUND: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
 
-/// Has the handler run last at each fork; to be called before other libraries are loaded.
+/// Registers the handler, so that it runs last at each fork. Called before other libraries are loaded.
 pub fn watch_forks() {
     static REGISTERED: Once = Once::new();
-    // SAFETY: the handler is a function that stays.
+    // SAFETY: the handler is a function of this library, which is never unloaded.
     REGISTERED.call_once(|| unsafe {
         libc::pthread_atfork(Some(look), None, None);
     });
 }
 
-/// Forks with `fork`, which returns as `fork(2)` does; returns the same, and in the parent a text that names the threads
-/// that the child has lost.
+/// Forks with `fork`, which returns the result of `fork(2)`. Returns the same result. In the parent, also returns a
+/// text that names the threads that the child has lost.
 pub fn watched(fork: impl FnOnce() -> i32) -> (i32, Option<String>) {
     COUNT.store(0, Ordering::Relaxed);
     IS_WATCHING.store(true, Ordering::Relaxed);
     let child = fork();
     IS_WATCHING.store(false, Ordering::Relaxed);
     if child == 0 {
-        // There is no image then. What a thread has called tells whose it is, once it has called something.
+        // Threads in the child prevent an image. The message names their libraries, which are known only after the
+        // threads have called a function. So the child waits for each thread.
         let _ = each_thread(|_| std::thread::sleep(BETWEEN_TRIES));
     }
     if child <= 0 {
@@ -87,8 +88,8 @@ pub fn watched(fork: impl FnOnce() -> i32) -> (i32, Option<String>) {
     (child, named(&found, count))
 }
 
-/// Fails if a process that is to be frozen has more threads than one: handlers of `pthread_atfork(3)` may have started
-/// some in it.
+/// Fails if a process that is to be frozen has more than one thread: handlers of `pthread_atfork(3)` may have started
+/// threads in it.
 pub fn must_have_one(process: i32) -> io::Result<()> {
     let entries = fs::read_dir(format!("/proc/{process}/task"))?;
     let threads: Vec<i32> = entries
@@ -105,16 +106,16 @@ pub fn must_have_one(process: i32) -> io::Result<()> {
     )))
 }
 
-/// What the handler does. Others may have locked what allocates memory, so none is allocated here.
+/// The handler. It allocates no memory, because other threads may have locked the allocator.
 unsafe extern "C" fn look() {
     if IS_WATCHING.load(Ordering::Relaxed) && each_thread(note).is_err() {
-        // It cannot be known which there are.
+        // The threads cannot be listed, so the process counts as having unknown threads.
         COUNT.store(MOST + 1, Ordering::Relaxed);
     }
 }
 
 fn gettid() -> i32 {
-    // SAFETY: only asks.
+    // SAFETY: the call has no arguments and changes nothing.
     unsafe { libc::gettid() }
 }
 
@@ -148,12 +149,12 @@ fn each_thread(mut found: impl FnMut(i32)) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Whether a thread is gone, or runs none of the program's code any more: one that was waited for may still be listed.
+/// Whether a thread has ended or runs no more code of the program. The kernel may still list a thread that was joined.
 fn is_ending(thread: i32) -> bool {
     const PF_EXITING: u64 = 4;
     let mut path = [0; 48];
     let mut text = [0; 512];
-    // What does not fit is no such path.
+    // Such a path always fits.
     if write!(&mut path[..], "/proc/self/task/{thread}/stat").is_err() {
         return false;
     }
@@ -167,7 +168,7 @@ fn is_ending(thread: i32) -> bool {
         Ok(bytes) => &text[..bytes],
         Err(error) => return matches!(error, rustix::io::Errno::NOENT | rustix::io::Errno::SRCH),
     };
-    // Behind the name come state, ppid, pgrp, session, tty_nr, tpgid, flags (proc(5)).
+    // After the name come state, ppid, pgrp, session, tty_nr, tpgid, flags (proc(5)).
     let rest = text.rsplit(|&byte| byte == b')').next().unwrap_or_default();
     let flags = std::str::from_utf8(rest)
         .ok()
@@ -197,13 +198,13 @@ fn named(threads: &[i32], count: usize) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-/// The names of threads of a process, by the files whose code they run.
+/// The names of the threads of a process, grouped by the file whose code they run.
 fn by_library(process: i32, threads: &[i32]) -> BTreeMap<String, Vec<String>> {
     let inspected = Process::open(process);
     let mut libraries: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for &thread in threads {
         let library = inspected.as_ref().ok().and_then(|it| it.library(thread));
-        let library = library.unwrap_or_else(|| "a library that is not known".to_owned());
+        let library = library.unwrap_or_else(|| "an unknown library".to_owned());
         libraries.entry(library).or_default().push(comm(thread));
     }
     libraries
@@ -244,7 +245,7 @@ fn comm(thread: i32) -> String {
     String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
-/// A process whose threads are looked at.
+/// A process whose threads are inspected.
 struct Process {
     id: i32,
     mappings: Vec<Mapping>,
@@ -260,7 +261,7 @@ impl Process {
         })
     }
 
-    /// The file whose code a thread runs: what was called first is what lies highest in its stack.
+    /// The file whose code a thread runs. The first function of the thread has its return address highest on the stack.
     fn library(&self, thread: i32) -> Option<String> {
         let (start, end) = self.stack(thread)?;
         let words = words(&self.memory, start, end);
@@ -272,7 +273,7 @@ impl Process {
         Some(first.to_owned())
     }
 
-    /// The file that an address of code lies in, unless it is one of the libraries that run the code of others.
+    /// The file that contains an address of code, unless it is a library that starts threads for other libraries.
     fn code_of_library(&self, address: u64) -> Option<&str> {
         const CARRIERS: &[&str] = &[
             "libc.so",
@@ -298,7 +299,7 @@ impl Process {
         mapping.filter(|mapping| mapping.start <= address)
     }
 
-    /// Whether an address is one that a call returns to (`call rel32`, or a call through a register or memory).
+    /// Whether an address follows a call instruction (`call rel32`, or a call through a register or memory).
     fn is_behind_call(&self, address: u64) -> bool {
         const LONGEST: usize = 7;
         let mut code = [0; LONGEST];
@@ -314,11 +315,11 @@ impl Process {
         code[LONGEST - 5] == 0xe8 || (2..=LONGEST).any(is_indirect)
     }
 
-    /// The used part of the stack of a thread: from the stack pointer to what the C library keeps of the thread. That looks
-    /// like what it keeps of this thread: it begins with its own address, has it once more, and has the id of the thread.
+    /// The used part of the stack of a thread: from the stack pointer to glibc's `struct pthread`. This struct has its
+    /// own address at two known places, and the id of the thread at the same place as the struct of this thread.
     fn stack(&self, thread: i32) -> Option<(u64, u64)> {
         const OWN_ADDRESSES: [usize; 2] = [0, 2];
-        // So long glibc's `struct pthread` is at most.
+        // The largest size of glibc's `struct pthread`.
         const BYTES: u64 = 0xa00;
         let own = File::open("/proc/self/mem").ok()?;
         let pointer = thread_pointer();
@@ -337,12 +338,12 @@ impl Process {
         Some((start, start + 8 * index as u64))
     }
 
-    /// Of a thread that waits in a system call, or is stopped.
+    /// The stack pointer of a thread that waits in a system call or is stopped.
     fn stack_pointer(&self, thread: i32) -> Option<u64> {
         for _ in 0..TRIES {
             let path = format!("/proc/{}/task/{thread}/syscall", self.id);
             let text = fs::read_to_string(path).ok()?;
-            // The last but one; of a thread that runs there are no such words.
+            // The stack pointer is the last word but one. For a running thread there are no such words.
             if let Some(word) = text.split_ascii_whitespace().rev().nth(1) {
                 return u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
             }
@@ -352,7 +353,7 @@ impl Process {
     }
 }
 
-/// What lies in memory; nothing if it is gone meanwhile.
+/// The words in a range of memory; empty if the range is no longer mapped.
 fn words(memory: &File, start: u64, end: u64) -> Vec<u64> {
     let mut contents = vec![0; end.saturating_sub(start) as usize];
     if memory.read_exact_at(&mut contents, start).is_err() {
@@ -365,7 +366,7 @@ fn words(memory: &File, start: u64, end: u64) -> Vec<u64> {
 /// The thread pointer, which the C library keeps at its own address.
 pub fn thread_pointer() -> u64 {
     let pointer;
-    // SAFETY: reads the first word of the thread's control block (glibc's `tcbhead_t.tcb`).
+    // SAFETY: the first word of the thread's control block (glibc's `tcbhead_t.tcb`) is readable. Nothing is written.
     unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly)) };
     pointer
 }

@@ -1,4 +1,4 @@
-//! Writing an image file.
+//! Writes an image file.
 
 use std::fs::File;
 use std::io::{self, Error, Seek, SeekFrom, Write};
@@ -9,7 +9,7 @@ use startup_image::image_file::encode;
 use startup_image::{PAGE, bounds};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Writes pages, and at last the description.
+/// Writes the pages first, and the description at the end.
 pub struct Writer<'a> {
     file: &'a mut File,
     offset: u64,
@@ -35,12 +35,12 @@ impl<'a> Writer<'a> {
         Ok(offset)
     }
 
-    /// Writes the description; returns the nanoseconds that seal the file.
+    /// Writes the description. Returns the nanoseconds of the modification time that seals the file.
     pub fn finish(self, mut image: Image) -> io::Result<u32> {
         image.pages_hash = self.hash.digest();
         if !bounds::are_kept(&image, self.offset) {
             return Err(Error::other(
-                "memory is laid out in a way that cannot be restored",
+                "the memory of the process has a layout that cannot be restored",
             ));
         }
         let encoded = encode(&image, self.offset).map_err(Error::other)?;
