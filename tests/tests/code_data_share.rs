@@ -301,6 +301,59 @@ fn sharing_takes_modules_from_the_archive() {
     );
 }
 
+/// The interpreter's own start imports no module whose import would be reported otherwise.
+#[test]
+fn each_import_of_the_program_is_reported() {
+    let project = traced_and_dumped();
+    let share = [
+        ("PYCDSMODE", "SHARE"),
+        ("PYCDSARCHIVE", "app.cds"),
+        ("PYCDSVERBOSE", "2"),
+    ];
+    let program = "import collections, contextlib, types";
+    let told = run(&project, &share, &["-c", program]).success().stderr;
+    for name in ["collections", "contextlib", "types"] {
+        let line = format!("[cds] exec_module cached '{name}'\n");
+        assert!(told.contains(&line), "{told}");
+    }
+}
+
+/// Entries have the form of code-data-share: name, and package, file, search path and code.
+#[test]
+fn an_archive_of_modules_is_a_tuple_of_entries() {
+    let project = traced_and_dumped();
+    let program = r#"
+import _cds, contextlib, dis, io, os
+if _cds.flags.mode < 0:
+    _cds._load_archive("app.cds")
+entries = _cds._get_obj()
+print(type(entries).__name__, _cds._get_obj() is entries)
+found = dict(entries)
+package, file, path, code = found["helper"]
+print(repr(package), os.path.basename(file), path, code.co_name, hex(id(code))[:4])
+package, file, path, code = found["json"]
+print(repr(package), os.path.basename(file), [os.path.basename(place) for place in path])
+print(found["json.decoder"][0], found["colorsys"][:1])
+with contextlib.redirect_stdout(io.StringIO()):
+    done = [dis.dis(i[1][3], show_caches=True) for i in _cds._get_obj()]
+print(set(done))
+"#;
+    project.write("entries.py", program);
+    let share = [("PYCDSMODE", "SHARE"), ("PYCDSARCHIVE", "app.cds")];
+    for variables in [MANUALLY, &share] {
+        let entries = run(&project, variables, &["entries.py"]).success();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(entries.stdout, @r"
+            tuple True
+            '' helper.py None <module> 0x28
+            'json' __init__.py ['json']
+            json ('',)
+            {None}
+            ");
+        }
+    }
+}
+
 #[test]
 fn sharing_may_begin_while_the_program_runs() {
     let project = traced_and_dumped();

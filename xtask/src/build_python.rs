@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Pins};
 use crate::workspace::{Build, Optional, Patches, Profile, Workspace};
-use crate::{deps, disk, interpreter, launcher, runtime, source, stamp, standard_archive};
+use crate::{deps, disk, fetch, interpreter, launcher, runtime, source, stamp, standard_archive};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,9 +28,9 @@ pub struct Args {
 /// What to build an interpreter from, and how.
 #[derive(Clone, clap::Args)]
 pub struct Choice {
-    /// The pinned version of CPython [default: the first in pins.toml]
+    /// The pinned version of CPython [default: the newest whose source can be had]
     #[arg(long, value_name = "VERSION")]
-    pub pin: Option<String>,
+    pub cpython: Option<String>,
     /// How to compile it
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     pub profile: Profile,
@@ -55,8 +55,14 @@ impl Choice {
             .map_or(1, NonZero::get)
     }
 
-    pub fn pin<'a>(&self, pins: &'a Pins) -> Result<&'a Pin> {
-        pins.choose(self.pin.as_deref())
+    /// The release to build, whose tarball is in the cache.
+    ///
+    /// # Errors
+    /// The chosen version, or without a choice each version, has no origin.
+    pub fn release<'a>(&self, workspace: &Workspace, pins: &'a Pins) -> Result<&'a Pin> {
+        let source = self.source.as_deref();
+        let chosen = self.cpython.as_deref();
+        fetch::first(&workspace.downloads(), pins, chosen, source)
     }
 }
 
@@ -85,7 +91,7 @@ pub fn build_aside(
 ) -> Result<Build> {
     let start = Instant::now();
     let pins = Pins::load(&workspace.patches())?;
-    let pin = choice.pin(&pins)?;
+    let pin = choice.release(workspace, &pins)?;
     let jobs = choice.jobs();
     let patches = match (stock, choice.without) {
         (true, _) => Patches::None,
@@ -99,7 +105,7 @@ pub fn build_aside(
         disk::warn_if_full(workspace.root(), disk::FOR_A_BUILD);
     }
     let installed = deps::ensure(workspace, !choice.no_install_deps)?;
-    source::prepare(workspace, &build, pin, choice.source.as_deref())?;
+    source::prepare(workspace, &build, pin)?;
     interpreter::configure(&build, installed)?;
     if !stock {
         runtime::build(workspace, &build)?;

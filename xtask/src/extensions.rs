@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -54,6 +54,11 @@ pub fn link(build: &Build) -> Result<bool> {
     }
     let makefile = Makefile::read(build)?;
     let extensions = makefile.extensions(&build.objects());
+    ensure!(
+        !extensions.is_empty(),
+        "no rule of {} for an extension module is known: see Modules/makesetup of this release",
+        build.objects().join("Makefile").display()
+    );
     let mut inputs = Inputs::new();
     for extension in &extensions {
         for part in &extension.parts {
@@ -179,7 +184,8 @@ impl Makefile {
     }
 
     /// The modules that can be linked in. makesetup writes their rules in one form (Modules/makesetup):
-    /// `Modules/NAME$(EXT_SUFFIX): OBJECTS; $(BLDSHARED) OBJECTS LIBRARIES $(LIBPYTHON) -o FILE`.
+    /// `Modules/NAME$(EXT_SUFFIX): OBJECTS; $(BLDSHARED) OBJECTS LIBRARIES $(LIBPYTHON) -o FILE`, in newer releases with
+    /// `$(MODULE_LDFLAGS_SHARED)` in place of `$(LIBPYTHON)`.
     fn extensions(&self, objects: &Path) -> Vec<Extension> {
         let extension = |line: &str| {
             let (target, rule) = line.split_once(':')?;
@@ -187,7 +193,8 @@ impl Makefile {
                 .strip_prefix("Modules/")?
                 .strip_suffix("$(EXT_SUFFIX)")?;
             let (_, link) = rule.split_once("$(BLDSHARED)")?;
-            let (parts, _) = link.split_once("$(LIBPYTHON)")?;
+            let mut ends = ["$(LIBPYTHON)", "$(MODULE_LDFLAGS_SHARED)"].into_iter();
+            let (parts, _) = ends.find_map(|end| link.split_once(end))?;
             let file = format!("Modules/{name}{}", self.value("EXT_SUFFIX"));
             Some(Extension {
                 name: name.to_owned(),
@@ -229,7 +236,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let modules = directory.path().join("Modules");
         fs::create_dir(&modules).expect("a directory can be made");
-        for name in ["math", "zlib", "pyexpat", "_testcapi"] {
+        for name in ["math", "zlib", "pyexpat", "_testcapi", "_csv"] {
             fs::write(modules.join(format!("{name}.so")), "").expect("a file can be written");
         }
         let makefile = Makefile::parse(
@@ -242,7 +249,8 @@ mod tests {
              Modules/zlib$(EXT_SUFFIX):  Modules/z.o; $(BLDSHARED)  Modules/z.o $(MODULE_ZLIB_LDFLAGS) $(LIBPYTHON) -o x\n\
              Modules/pyexpat$(EXT_SUFFIX):  Modules/p.o; $(BLDSHARED)  Modules/p.o $(MODULE_PYEXPAT_LDFLAGS) $(LIBPYTHON) -o x\n\
              Modules/_testcapi$(EXT_SUFFIX):  Modules/t.o; $(BLDSHARED)  Modules/t.o $(LIBPYTHON) -o x\n\
-             Modules/_gone$(EXT_SUFFIX):  Modules/g.o; $(BLDSHARED)  Modules/g.o $(LIBPYTHON) -o x\n"
+             Modules/_gone$(EXT_SUFFIX):  Modules/g.o; $(BLDSHARED)  Modules/g.o $(LIBPYTHON) -o x\n\
+             Modules/_csv$(EXT_SUFFIX):  Modules/c.o; $(BLDSHARED)  Modules/c.o $(MODULE_CSV_LDFLAGS) $(MODULE_LDFLAGS_SHARED) -o x\n"
                 .to_owned(),
         );
         let linked: Vec<_> = makefile
@@ -258,6 +266,7 @@ mod tests {
                     "pyexpat".to_owned(),
                     "Modules/p.o Modules/expat/libexpat.a".to_owned()
                 ),
+                ("_csv".to_owned(), "Modules/c.o".to_owned()),
             ]
         );
     }

@@ -18,9 +18,9 @@ use crate::{digest, stamp};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The pinned version to fetch
+    /// The pinned version of CPython to fetch [default: the newest that can be had]
     #[arg(long, value_name = "VERSION")]
-    pin: Option<String>,
+    cpython: Option<String>,
     /// The tarball, or a directory that has it
     #[arg(long, value_name = "TARBALL|DIR")]
     source: Option<PathBuf>,
@@ -30,13 +30,58 @@ pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::new();
     let _lock = workspace.lock()?;
     let pins = Pins::load(&workspace.patches())?;
-    let tarball = tarball(
-        &workspace.downloads(),
-        pins.choose(args.pin.as_deref())?,
+    let downloads = workspace.downloads();
+    let pin = first(
+        &downloads,
+        &pins,
+        args.cpython.as_deref(),
         args.source.as_deref(),
     )?;
-    println!("{}", tarball.display());
+    println!("{}", downloads.join(pin.tarball()).display());
     Ok(())
+}
+
+/// Fetches the chosen release. Without a choice, fetches the release of a named source, or the newest one that can be
+/// had, and says which ones cannot.
+pub fn first<'a>(
+    cache: &Path,
+    pins: &'a Pins,
+    chosen: Option<&str>,
+    source: Option<&Path>,
+) -> Result<&'a Pin> {
+    if chosen.is_some() {
+        let pin = pins.choose(chosen)?;
+        tarball(cache, pin, source)?;
+        return Ok(pin);
+    }
+    if let Some(source) = source {
+        let pin = pins.iter().find(|pin| has(source, pin));
+        let pin = pin.unwrap_or_else(|| pins.newest());
+        tarball(cache, pin, Some(source))?;
+        return Ok(pin);
+    }
+    let mut failures = Vec::new();
+    for pin in pins.iter() {
+        match tarball(cache, pin, None) {
+            Ok(_) => {
+                for failure in failures {
+                    eprintln!("{failure}\nCPython {} is taken instead.", pin.version);
+                }
+                return Ok(pin);
+            }
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!("{}", failures.join("\n"))
+}
+
+/// Whether a file is the tarball of a release, or a directory has it.
+fn has(source: &Path, pin: &Pin) -> bool {
+    if source.is_dir() {
+        let names = [pin.tarball(), pin.debian_tarball()];
+        return names.iter().any(|name| source.join(name).is_file());
+    }
+    digest::of_file(source).is_ok_and(|found| found == pin.sha256)
 }
 
 /// The verified tarball of a release, in the cache.
@@ -212,5 +257,49 @@ mod tests {
         fs::write(source.path().join("Python-3.13.5.tar.xz"), "right").unwrap();
         let fetched = tarball(cache.path(), &pin(b"right"), Some(source.path())).unwrap();
         assert_eq!(fs::read(fetched).unwrap(), b"right");
+    }
+
+    fn two(old: &str, new: &str) -> Pins {
+        let of = |version: &str, content: &str| Pin {
+            version: version.into(),
+            ..pin(content.as_bytes())
+        };
+        Pins::of(vec![of("3.13.15", new), of("3.13.5", old)])
+    }
+
+    #[test]
+    fn the_newest_that_can_be_had_is_taken() {
+        let cache = tempfile::tempdir().unwrap();
+        let pins = two("old", "new");
+        let error = first(cache.path(), &pins, None, None).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("3.13.15 cannot") && error.contains("3.13.5 cannot"),
+            "{error}"
+        );
+        fs::write(cache.path().join("Python-3.13.5.tar.xz"), "old").unwrap();
+        let taken = |chosen| first(cache.path(), &pins, chosen, None).map(|pin| &*pin.version);
+        assert_eq!(taken(None).unwrap(), "3.13.5");
+        assert!(taken(Some("3.13.15")).is_err());
+        fs::write(cache.path().join("Python-3.13.15.tar.xz"), "new").unwrap();
+        assert_eq!(taken(None).unwrap(), "3.13.15");
+        assert_eq!(taken(Some("3.13.5")).unwrap(), "3.13.5");
+    }
+
+    #[test]
+    fn a_named_source_decides_which_release_it_is() {
+        let cache = tempfile::tempdir().unwrap();
+        let source = tempfile::tempdir().unwrap();
+        let pins = two("old", "new");
+        fs::write(cache.path().join("Python-3.13.15.tar.xz"), "new").unwrap();
+        let file = source.path().join("some.tar.xz");
+        fs::write(&file, "old").unwrap();
+        let taken = |source: &Path| {
+            let taken = first(cache.path(), &pins, None, Some(source));
+            taken.map(|pin| &*pin.version)
+        };
+        assert_eq!(taken(&file).unwrap(), "3.13.5");
+        fs::rename(&file, source.path().join("python3.13_3.13.5.orig.tar.xz")).unwrap();
+        assert_eq!(taken(source.path()).unwrap(), "3.13.5");
     }
 }

@@ -97,7 +97,8 @@ fn configure_arguments(build: &Build) -> Vec<String> {
     let of_profile: &[&str] = match build.profile {
         Profile::Dev => &[],
         Profile::Release => &["--enable-optimizations", "--with-lto"],
-        Profile::Debug => &["--with-pydebug"],
+        // By default, --with-pydebug compiles with -O0, and the tests take twice as long.
+        Profile::Debug => &["--with-pydebug", "OPT=-g -Og -Wall"],
         Profile::Sanitize => &[
             "--with-address-sanitizer",
             "--with-undefined-behavior-sanitizer",

@@ -32,7 +32,7 @@ pub enum Command {
 pub struct Version {
     /// The pinned version of CPython [default: the first in pins.toml]
     #[arg(long, value_name = "VERSION")]
-    pin: Option<String>,
+    cpython: Option<String>,
 }
 
 pub fn run(command: &Command) -> Result<()> {
@@ -40,7 +40,7 @@ pub fn run(command: &Command) -> Result<()> {
     let _lock = workspace.lock()?;
     match command {
         Command::Check => check(&workspace),
-        Command::Edit(version) => edit::edit(&workspace, version.pin.as_deref()),
-        Command::Refresh(version) => refresh::refresh(&workspace, version.pin.as_deref()),
+        Command::Edit(version) => edit::edit(&workspace, version.cpython.as_deref()),
+        Command::Refresh(version) => refresh::refresh(&workspace, version.cpython.as_deref()),
     }
 }

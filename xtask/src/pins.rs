@@ -42,7 +42,7 @@ impl Pin {
     }
 }
 
-/// The pins in the order of the table: the default comes first.
+/// The pins in the order of the table: the newest comes first.
 pub struct Pins(Vec<Pin>);
 
 impl Pins {
@@ -53,9 +53,19 @@ impl Pins {
         Self::parse(&text).with_context(|| format!("{} is not a table of pins", path.display()))
     }
 
+    #[cfg(test)]
+    pub fn of(pins: Vec<Pin>) -> Self {
+        Self(pins)
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let Table { release } = toml::from_str(text)?;
         ensure!(!release.is_empty(), "no release is pinned");
+        let versions = release.iter().map(|pin| numbers(&pin.version));
+        ensure!(
+            versions.clone().zip(versions.skip(1)).all(|(a, b)| a > b),
+            "the releases are not in order, the newest first"
+        );
         for pin in &release {
             ensure!(
                 pin.sha256.len() == 64
@@ -74,14 +84,14 @@ impl Pins {
         self.0.iter()
     }
 
-    pub fn default(&self) -> &Pin {
+    pub fn newest(&self) -> &Pin {
         &self.0[0]
     }
 
-    /// The release of that version; the default if none is asked for.
+    /// The release of that version; the newest if none is asked for.
     pub fn choose(&self, version: Option<&str>) -> Result<&Pin> {
         let Some(version) = version else {
-            return Ok(self.default());
+            return Ok(self.newest());
         };
         match self.0.iter().find(|pin| pin.version == version) {
             Some(pin) => Ok(pin),
@@ -96,30 +106,38 @@ impl Pins {
     }
 }
 
+/// The numbers of a version, which can be compared.
+fn numbers(version: &str) -> Vec<u32> {
+    version
+        .split('.')
+        .map(|part| part.parse().unwrap_or(0))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const TWO: &str = r#"
         [[release]]
-        version = "3.13.5"
-        sha256 = "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640"
-        size = 1
-        url = "https://example.org/a"
-        debian = { package = "python3.13", suites = ["trixie"] }
-
-        [[release]]
         version = "3.13.15"
         sha256 = "1e66a7945a48390ee4c2a4268a0e4185884059a13c4aab6d148aa208deea4a76"
         size = 2
         url = "https://example.org/b"
         debian = { package = "python3.13", suites = ["forky", "sid"] }
+
+        [[release]]
+        version = "3.13.5"
+        sha256 = "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640"
+        size = 1
+        url = "https://example.org/a"
+        debian = { package = "python3.13", suites = ["trixie"] }
     "#;
 
     #[test]
-    fn the_first_release_is_the_default() {
+    fn the_first_release_is_the_newest() {
         let pins = Pins::parse(TWO).unwrap();
-        assert_eq!(pins.choose(None).unwrap().version, "3.13.5");
+        assert_eq!(pins.choose(None).unwrap().version, "3.13.15");
         let newer = pins.choose(Some("3.13.15")).unwrap();
         assert_eq!(newer.tarball(), "Python-3.13.15.tar.xz");
         assert_eq!(newer.debian_tarball(), "python3.13_3.13.15.orig.tar.xz");
@@ -132,7 +150,7 @@ mod tests {
             .choose(Some("3.12.1"))
             .unwrap_err()
             .to_string();
-        assert!(error.contains("3.13.5, 3.13.15"), "{error}");
+        assert!(error.contains("3.13.15, 3.13.5"), "{error}");
     }
 
     #[test]
@@ -147,6 +165,6 @@ mod tests {
     #[test]
     fn the_table_of_this_repository_is_valid() {
         let pins = Pins::load(&crate::workspace::Workspace::new().patches()).unwrap();
-        assert_eq!(pins.default().version, "3.13.5");
+        assert_eq!(pins.newest().version, "3.13.15");
     }
 }

@@ -15,12 +15,7 @@ use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
 /// Brings the source tree of a build up to date.
-pub fn prepare(
-    workspace: &Workspace,
-    build: &Build,
-    pin: &Pin,
-    origin: Option<&Path>,
-) -> Result<()> {
+pub fn prepare(workspace: &Workspace, build: &Build, pin: &Pin) -> Result<()> {
     let series = if build.is_stock() {
         None
     } else {
@@ -37,7 +32,7 @@ pub fn prepare(
     let source = build.source();
     let stamp = stamp(build);
     if !stamp.is(&inputs) {
-        let tarball = fetch::tarball(&workspace.downloads(), pin, origin)?;
+        let tarball = fetch::tarball(&workspace.downloads(), pin, None)?;
         let phase = Phase::start(format!("unpack and patch {}", pin.version));
         stamp.clear()?;
         let fresh = source.with_extension("tmp");

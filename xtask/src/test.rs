@@ -21,25 +21,25 @@ pub struct Args {
     /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived,
     /// relocated or not
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
-    cpython: Option<Extent>,
+    suite: Option<Extent>,
     /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
-    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "cpython")]
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "suite")]
     packages: Option<Vec<String>>,
     /// Run console scripts and servers of packages instead, in five contexts: plainly, archived, and with images that
     /// make themselves
-    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["cpython", "packages"])]
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["suite", "packages"])]
     programs: Option<Vec<String>>,
     /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
-    #[arg(long, conflicts_with_all = ["cpython", "packages", "programs"])]
+    #[arg(long, conflicts_with_all = ["suite", "packages", "programs"])]
     restored: bool,
     /// Restore eight programs from their startup images so many times instead, two at once
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["cpython", "packages", "programs", "restored"])]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["suite", "packages", "programs", "restored"])]
     restores: Option<u64>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::new();
-    if let Some(extent) = args.cpython {
+    if let Some(extent) = args.suite {
         return cpython_tests::run(&workspace, &args.choice, extent);
     }
     if let Some(names) = &args.packages {

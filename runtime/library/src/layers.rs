@@ -96,6 +96,16 @@ impl Layers {
         layers.chain(self.late.get())
     }
 
+    /// The archive that the program has loaded, or the archive that the user named, and the archive below.
+    pub fn chosen(&self) -> impl Iterator<Item = &Layer> {
+        let upper = self.late.get().or(self.named.as_ref());
+        let has_lower = |upper: &Layer| fingerprint::has_lower_layer(&upper.archive.header);
+        let lower = self.standard.as_ref();
+        upper
+            .into_iter()
+            .chain(lower.filter(|_| upper.is_some_and(has_lower)))
+    }
+
     /// Adds an archive that the program has loaded. None if it has already loaded one.
     pub fn add_late(&self, layer: Layer, hidden: HashSet<u64>) -> Option<&Layer> {
         self.late.set(Layer { hidden, ..layer }).ok()?;

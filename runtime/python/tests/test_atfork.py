@@ -21,10 +21,15 @@ assert atfork.known([own, "".join]) == []
 """
 
 
+# Older releases have no handler there.
+_OF_NEWER = {"multiprocessing.resource_tracker"}
+
+
 class AtForkTestCase(unittest.TestCase):
     def test_handlers_of_the_standard_library_are_known(self) -> None:
         modules = sorted({module for module, _ in atfork._STANDARD})
-        code = _SEEN.format(modules=", ".join(modules), count=len(atfork._STANDARD))
+        count = len(atfork._STANDARD) - len(_OF_NEWER)
+        code = _SEEN.format(modules=", ".join(modules), count=count)
         subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_no_other_module_registers_handlers(self) -> None:
@@ -36,4 +41,6 @@ class AtForkTestCase(unittest.TestCase):
                 continue
             if ".register_at_fork(" in path.read_text(encoding="utf-8", errors="replace"):
                 found.add(".".join(parts).removesuffix(".__init__"))
-        self.assertEqual(found, {module for module, _ in atfork._STANDARD})
+        known = {module for module, _ in atfork._STANDARD}
+        self.assertLessEqual(found, known)
+        self.assertLessEqual(known - found, _OF_NEWER)

@@ -425,6 +425,8 @@ fn pytest(text: &str) -> BTreeMap<String, String> {
         // A message may follow a dash. It may contain addresses.
         .map(|(result, rest)| {
             let test = rest.split(" - ").next().unwrap_or(rest);
+            // The path of an installed test depends on the environment.
+            let (_, test) = test.rsplit_once("/site-packages/").unwrap_or(("", test));
             (test.to_owned(), result.to_owned())
         })
         .collect()

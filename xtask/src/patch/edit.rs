@@ -19,7 +19,7 @@ pub fn edit(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     if tree.exists() && !tree.is_exported()? {
         bail!(
             "{dir} has changes that the series lacks\n\
-             Write them back with `cargo xtask patch refresh --pin {}`, or remove the directory.",
+             Write them back with `cargo xtask patch refresh --cpython {}`, or remove the directory.",
             pin.version
         );
     }
@@ -46,7 +46,7 @@ pub fn edit(workspace: &Workspace, version: Option<&str>) -> Result<()> {
          \x20                   a line `Patch: NAME.patch` names the file\n\
          Then:               cargo xtask patch refresh{}",
         version
-            .map(|version| format!(" --pin {version}"))
+            .map(|version| format!(" --cpython {version}"))
             .unwrap_or_default()
     );
     Ok(())

@@ -18,7 +18,7 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let tree = WorkTree::new(workspace, &pin.version)?;
     ensure!(
         tree.exists(),
-        "there is no work tree; `cargo xtask patch edit --pin {}` makes it",
+        "there is no work tree; `cargo xtask patch edit --cpython {}` makes it",
         pin.version
     );
     let uncommitted = tree.uncommitted()?;
@@ -80,11 +80,11 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     }
 
     let old = Series::load(&workspace.patches())?;
-    let is_default = pin.version == pins.default().version;
+    let is_newest = pin.version == pins.newest().version;
     for patch in &mut patches {
-        // Seen from another version than the default the same change is at other lines; that is no change.
+        // In another release than the newest, the same change is at other lines. That is no change.
         if let Some(old) = old.patches.iter().find(|old| old.name == patch.name)
-            && !is_default
+            && !is_newest
             && without_positions(&old.text) == without_positions(&patch.text)
         {
             patch.text.clone_from(&old.text);

@@ -182,7 +182,8 @@ pub fn frozen_code(layers: &Layers, name: &str) -> Result<Answer> {
     Ok(Err(Miss::NotInArchive))
 }
 
-fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
+/// The code of a module, whether or not its source has changed.
+pub fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
     for set in archive.tables.frozensets(module) {
         if !fill_frozenset(archive, set)? {
             return Ok(Err(Miss::Damaged));

@@ -26,7 +26,7 @@ use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::{read_record, run_observed};
 use renewal::{archived_lines, ended_runs, loaded_lines, wake};
-use status::{is_linked, module_names, status};
+use status::{archived_modules, is_linked, module_names, status};
 use write::write;
 
 /// Defines a method: its documentation, which begins with name and signature, and the function that takes an array of
@@ -86,6 +86,11 @@ pub fn init() -> *mut PyObject {
                 c"status",
                 status,
                 c"status()\n--\n\nThe archives in use, upper layer first.",
+            ),
+            method!(
+                c"archived_modules",
+                archived_modules,
+                c"archived_modules()\n--\n\nName, source file and code of each module of the archive in use, and of the archive below.",
             ),
             method!(
                 c"module_names",

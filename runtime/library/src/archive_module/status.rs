@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::answer::extensions;
+use crate::answer::{catalog, extensions};
+use crate::cpython::is_main_interpreter;
 use crate::cpython::object::{Object, Result};
 use crate::mapped::Mapped;
 use crate::report::memory;
@@ -34,6 +35,26 @@ pub fn module_names([]: [Object; 0]) -> Result<Object> {
     let names = layers.flat_map(|layer| layer.archive.tables.modules());
     let names = names.map(|module| Object::str(module.name));
     Object::list(names.collect::<Result<Vec<_>>>()?)
+}
+
+/// `(name, source file, code)` of each module that has a source file.
+pub fn archived_modules([]: [Object; 0]) -> Result<Object> {
+    let runtime = runtime::current().filter(|_| is_main_interpreter());
+    let layers = runtime
+        .into_iter()
+        .flat_map(|runtime| runtime.layers.chosen());
+    let mut found = Vec::new();
+    for archive in layers.map(|layer| &layer.archive) {
+        let modules = archive.tables.modules();
+        let modules = modules.filter(|module| module.code.is_some());
+        for module in modules.filter(|module| module.origin.starts_with('/')) {
+            if let Ok(code) = catalog::code(archive, &module)? {
+                let (name, file) = (Object::str(module.name)?, Object::str(module.origin)?);
+                found.push(Object::tuple(vec![name, file, code])?);
+            }
+        }
+    }
+    Object::list(found)
 }
 
 fn archive_status(archive: &Mapped) -> Result<Object> {

@@ -5,15 +5,19 @@ not ignored (`-E`, `-I`), the interpreter calls `start()` after `site`.  By then
 the archive: it maps archives before the first object exists.
 """
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
 from importlib import _bootstrap_external
-from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
 
 from cds.code_data_share import manual
+
+# The program can see which modules are loaded, and what it imports later is reported.  So this
+# module loads no other modules than it needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
 
 
 def tell(message: str, verbosity: int = 1) -> None:
@@ -36,9 +40,11 @@ def start() -> None:
         trace(class_list)
         return
     if mode == "SHARE" and archive is not None:
-        with contextlib.suppress(manual.CDSException):
-            # The interpreter has already reported what is wrong with the archive.
+        try:
             share(archive)
+        except manual.CDSException:
+            # The interpreter has already reported what is wrong with the archive.
+            pass
         return
     if mode == "TRACE":
         tell("class list is required for tracer, ignoring.", 1)
@@ -58,8 +64,8 @@ def trace(class_list: str) -> None:
     file = open(class_list, "a+")
     get_code = _bootstrap_external.SourceLoader.get_code
 
-    def traced(self: object, name: str) -> CodeType | None:
-        code: CodeType | None = get_code(self, name)  # type: ignore[arg-type]
+    def traced(self: object, name: str) -> "CodeType | None":
+        code: "CodeType | None" = get_code(self, name)  # type: ignore[arg-type]
         print(name, file=file, flush=True)
         tell(f"code: {code}", 2)
         return code
@@ -76,6 +82,7 @@ def share(archive: str) -> None:
         if manual.flags.mode != manual.MANUAL:
             raise manual._already_initialized()
         manual.flags.mode = manual.SHARER
+        manual._state.has_modules = True
     else:
         manual._load_archive(path)
     if manual.flags.verbose >= 1:
@@ -113,16 +120,19 @@ class _Reporter:
         basics.exec_module = reporter.reported(basics.exec_module)
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self,
+        fullname: str,
+        path: "Sequence[str] | None" = None,
+        target: "ModuleType | None" = None,
+    ) -> "ModuleSpec | None":
         if fullname not in self._archived:
             tell(f"find_spec missed '{fullname}'", 1)
         return None
 
     def reported(
-        self, exec_module: Callable[[object, ModuleType], None]
-    ) -> Callable[[object, ModuleType], None]:
-        def reporting(loader: object, module: ModuleType) -> None:
+        self, exec_module: "Callable[[object, ModuleType], None]"
+    ) -> "Callable[[object, ModuleType], None]":
+        def reporting(loader: object, module: "ModuleType") -> None:
             name = module.__spec__.name if module.__spec__ else module.__name__
             if name in self._archived:
                 tell(f"exec_module cached '{name}'", 1)

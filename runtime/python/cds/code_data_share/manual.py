@@ -6,7 +6,10 @@ disabled.  The archive of the standard library and the archive of `-X cds=` are 
 this.
 """
 
-from typing import Any, SupportsIndex
+# As in `environment`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, SupportsIndex
 
 MANUAL = -1
 DISABLED = 0
@@ -48,13 +51,15 @@ class _State:
 
     def __init__(self) -> None:
         self.target: str | None = None
-        self.loaded: tuple[Any, ...] = ()
+        self.loaded: "tuple[Any, ...]" = ()
+        # Whether modules come from an archive, which `_get_obj()` has not returned yet.
+        self.has_modules = False
 
 
 _state = _State()
 
 
-def _set_mode(mode: SupportsIndex) -> None:
+def _set_mode(mode: "SupportsIndex") -> None:
     """Set the mode: manual (-1), disabled (0), tracer (1) or dumper (2)."""
     mode = mode.__index__() if hasattr(mode, "__index__") else _refuse_integer(mode)
     if mode not in _SETTABLE:
@@ -65,7 +70,7 @@ def _set_mode(mode: SupportsIndex) -> None:
     _enter(mode)
 
 
-def _set_verbose(mode: SupportsIndex) -> None:
+def _set_verbose(mode: "SupportsIndex") -> None:
     """Set how much is printed: 0, 1 or 2."""
     verbose = mode.__index__() if hasattr(mode, "__index__") else _refuse_integer(mode)
     if not 0 <= verbose <= 2:
@@ -108,7 +113,7 @@ def _move_in(op: object) -> None:
 
 
 def _load_archive(archive: str) -> None:
-    """Map an archive that `_move_in()` has written."""
+    """Map an archive that `_move_in()` or `cds.dump` has written."""
     path = _checked_path("_load_archive", archive)
     if flags.mode != MANUAL:
         raise _already_initialized()
@@ -123,13 +128,28 @@ def _load_archive(archive: str) -> None:
         _state.loaded = load_object(path)
     except OSError as error:
         raise CDSException("read archive header failed.") from error
+    _state.has_modules = not _state.loaded
 
 
-def _get_obj() -> Any:
-    """Return the object of the loaded archive."""
+def _get_obj() -> "Any":
+    """Return the object of the loaded archive, or the entries of an archive of modules."""
+    if _state.has_modules:
+        from _cds_archive import archived_modules
+
+        entries = tuple(_entry(*module) for module in archived_modules())
+        _state.has_modules = False
+        _state.loaded = (entries,) if entries else ()
     if not _state.loaded:
         raise CDSException("No object in heap.")
     return _state.loaded[0]
+
+
+def _entry(name: str, file: str, code: object) -> "tuple[str, tuple[Any, ...]]":
+    """Return a module as code-data-share stores it: name, package, file, search path and code."""
+    directory, _, base = file.rpartition("/")
+    if base.startswith("__init__."):
+        return name, (name, file, (directory,), code)
+    return name, (name.rpartition(".")[0], file, None, code)
 
 
 def _enter(mode: int) -> None:

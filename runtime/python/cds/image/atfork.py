@@ -25,6 +25,8 @@ _STANDARD = (
     ("logging", "_prepareFork"),
     ("logging", "_after_at_fork_child_reinit_locks"),
     ("logging", "_afterFork"),
+    # Newer releases of 3.13 (gh-146313).
+    ("multiprocessing.resource_tracker", "_resource_tracker._after_fork_in_child"),
     ("random", "_inst.seed"),
     ("threading", "_after_fork"),
 )
