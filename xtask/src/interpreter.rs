@@ -97,6 +97,12 @@ fn configure_arguments(build: &Build) -> Vec<String> {
     let of_profile: &[&str] = match build.profile {
         Profile::Dev => &[],
         Profile::Release => &["--enable-optimizations", "--with-lto"],
+        // With -O3, a link takes two minutes.
+        Profile::ReleaseCheck => &[
+            "--enable-optimizations",
+            "--with-lto",
+            "OPT=-DNDEBUG -O1 -Wall",
+        ],
         // By default, --with-pydebug compiles with -O0, and the tests take twice as long.
         Profile::Debug => &["--with-pydebug", "OPT=-g -Og -Wall"],
         Profile::Sanitize => &[
@@ -168,13 +174,14 @@ fn make_by(mut command: Command, objects: &Path, jobs: usize) -> Command {
 /// Builds the interpreter; make decides what there is to do.
 pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     let objects = build.objects();
-    if build.profile == Profile::Release {
+    if build.profile.is_optimised() {
         train(build, jobs)?;
     }
     place_objects(build)?;
-    let title = match build.profile {
-        Profile::Release => "compile with the profile",
-        Profile::Dev | Profile::Debug | Profile::Sanitize => "compile",
+    let title = if build.profile.is_optimised() {
+        "compile with the profile"
+    } else {
+        "compile"
     };
     let phase = Phase::start(title);
     phase.run(make(&objects, jobs).arg("all"), &build.log("make"))?;
@@ -229,6 +236,9 @@ fn train(build: &Build, jobs: usize) -> Result<()> {
     let mut env = python_free(Path::new("env"));
     env.args(["--default-signal=INT", "make"]);
     let mut workload = make_by(env, &objects, jobs);
+    if build.profile == Profile::ReleaseCheck {
+        workload.arg("PROFILE_TASK=-c pass");
+    }
     phase.run(workload.arg("profile-run-stamp"), &build.log("profile-run"))?;
     phase.done();
     stamp.set(&source)

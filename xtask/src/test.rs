@@ -105,8 +105,27 @@ pub fn run(args: &Args) -> Result<()> {
             build_python::build_aside(&workspace, &args.choice, false, Profile::Debug)
         })?
     };
-    step("cargo test, debug build", || checked(&workspace, &debug))
+    step("cargo test, debug build", || checked(&workspace, &debug))?;
+    let release = {
+        let _lock = workspace.lock()?;
+        step(
+            "release build, with the profile of an empty program",
+            || build_python::build_aside(&workspace, &args.choice, false, Profile::ReleaseCheck),
+        )?
+    };
+    step("tests of the release build", || {
+        let mut tests = cargo_command(&workspace, &release, &["test", "--workspace"]);
+        tests.args(OF_RELEASES.map(|name| format!("--test={name}")));
+        tests.env(
+            "CPYTHON_CDS_PYTHON",
+            interpreter::program(&release.installation())?,
+        );
+        counted(&mut tests)
+    })
 }
+
+/// Tests of what another way to compile and link could break.
+const OF_RELEASES: [&str; 4] = ["image_exit", "launcher", "objects", "startup"];
 
 /// Checks that what is linked into the interpreter compiles for the other architecture, too.
 fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
@@ -163,7 +182,7 @@ fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
 /// Tests that make no sense with a profile: files by the start of their names, and tests by parts of their names.
 fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static str]) {
     match profile {
-        Profile::Dev | Profile::Release => (&[], &[]),
+        Profile::Dev | Profile::Release | Profile::ReleaseCheck => (&[], &[]),
         Profile::Debug => (
             // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
             // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ. What

@@ -111,6 +111,8 @@ pub enum Profile {
     Dev,
     /// -O3 with profile-guided and link-time optimisation
     Release,
+    /// As release, but -O1 and the profile of an empty program: checks in minutes that a release can be built
+    ReleaseCheck,
     /// `--with-pydebug`, and a runtime that fails where tests ask for it
     Debug,
     /// AddressSanitizer and UndefinedBehaviorSanitizer, and a runtime that fails where tests ask for it
@@ -118,6 +120,11 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// Whether the compiler uses a profile, and the linker optimises.
+    pub fn is_optimised(self) -> bool {
+        matches!(self, Profile::Release | Profile::ReleaseCheck)
+    }
+
     /// For tests: a runtime with fault points (`runtime/library/src/fault.rs`).
     pub fn has_faults(self) -> bool {
         matches!(self, Profile::Debug | Profile::Sanitize)
@@ -129,6 +136,7 @@ impl fmt::Display for Profile {
         f.write_str(match self {
             Profile::Dev => "dev",
             Profile::Release => "release",
+            Profile::ReleaseCheck => "release-check",
             Profile::Debug => "debug",
             Profile::Sanitize => "sanitize",
         })
