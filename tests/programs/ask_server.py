@@ -1,7 +1,7 @@
-"""Runs a server, asks it, and ends it: `ask_server.py PORT SIGNAL PATHS MAPS COMMAND...`.
+"""Run a server, request paths, and end it: `ask_server.py PORT SIGNAL PATHS MAPS COMMAND...`.
 
-Prints what it has answered, copies what it has mapped to the file MAPS, and ends as the server
-does.
+Print the answers, copy the list of the server's mappings to the file MAPS, and end with the status
+of the server.
 """
 
 import os
@@ -38,7 +38,7 @@ def _ask(port: int, path: str, pid: int) -> str:
                     answer += part
                 return answer.decode(errors="replace")
         except ConnectionError:
-            # It does not listen yet.
+            # The server does not listen yet.
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 return "it has ended"
             time.sleep(0.02)

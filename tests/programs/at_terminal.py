@@ -1,6 +1,6 @@
-"""Runs a command at a terminal of its own, and prints what it has written: `at_terminal.py COMMAND...`.
+"""Run a command at a terminal of its own, and print its output: `at_terminal.py COMMAND...`.
 
-Ends as the command does.
+End with the status of the command.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ def main() -> None:
         try:
             said = os.read(terminal, 65536)
         except OSError:
-            # Nobody is there any more.
+            # No process has the terminal open any more.
             break
         os.write(1, said)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,6 +1,6 @@
-"""Runs a command while a server answers each of its requests: `be_asked.py PORT COMMAND...`.
+"""Run a command while a server answers each of its requests: `be_asked.py PORT COMMAND...`.
 
-Ends as the command does.
+End with the status of the command.
 """
 
 import os

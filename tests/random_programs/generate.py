@@ -1,7 +1,7 @@
-"""Writes a program to a directory: `generate.py SEED DIRECTORY [--kinds NAMES] [--but NAMES] ...`.
+"""Write a program to a directory: `generate.py SEED DIRECTORY [--kinds NAMES] [--but NAMES] ...`.
 
-Lists are separated by commas: names of kinds that the program may be made of, and, after
-`--without`, numbers of statements to drop.
+Lists are separated by commas: names of kinds that the program may contain (`--kinds`) or must not
+contain (`--but`), and numbers of statements to drop (`--without`).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Keeps what modules have seen, until the program prints it."""
+"""Collects what modules have seen, until the program prints it."""
 
 import contextvars
 import os
@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-# Lines, each with the place that it is of.
+# Each line with its place.
 NOTES: list[tuple[str, str]] = []
 # Place, kind and function.
 LATER: list[tuple[str, str, Callable[[], object]]] = []
@@ -21,7 +21,7 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 _PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(_PROJECT, "out")
 EXTRA = os.path.join(_PROJECT, "extra")
-# Random values of earlier runs.
+# The random values of earlier runs.
 _VALUES = os.path.join(_PROJECT, "made", "values")
 EXECUTABLE = sys.executable
 
@@ -48,7 +48,7 @@ def _looked(place: str, kind: str, look: Callable[[], object], when: str = "") -
 
 
 def look(place: str, kind: str, look: Callable[[], object]) -> None:
-    """Look now, and once more at the end."""
+    """Look now, and again at the end."""
     _looked(place, kind, look)
     LATER.append((place, kind, look))
 
@@ -58,12 +58,12 @@ def at_end(kind: str, look: Callable[[], object]) -> None:
 
 
 def keep[T](name: str, value: T) -> T:
-    """Return what has been kept under a name first."""
+    """Return the first value that has been kept under a name."""
     return KEPT.setdefault(name, value)  # type: ignore[return-value]
 
 
 def finish() -> None:
-    """Print all that was seen: place by place, or in the order of events."""
+    """Print all lines, by place or in the order of events."""
     global _is_finished
     is_ordered = "ordered" in FLAGS
     for place, kind, look in LATER if is_ordered else sorted(LATER, key=lambda of: of[0]):
@@ -78,7 +78,7 @@ def finish() -> None:
 
 
 class Resource:
-    """Tells of its end."""
+    """Notes its end."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -88,7 +88,7 @@ class Resource:
 
 
 class Watched:
-    """Is referred to weakly."""
+    """An object for weak references."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -113,7 +113,7 @@ def umask() -> int:
 
 
 def started_monotonic() -> float:
-    """Return when this process began, by the clock that counts since the machine did."""
+    """Return the start time of this process, by the clock that starts with the machine."""
     with open("/proc/self/stat") as file:
         return int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
@@ -125,12 +125,12 @@ def started() -> float:
 
 
 def unique(value: str) -> None:
-    """Keep a random value, which no other run may have."""
+    """Keep a random value, which must differ from those of all other runs."""
     VALUES.append(value)
 
 
 def _are_new() -> bool:
-    """Say whether no run has had the random values before."""
+    """Return whether no earlier run had these random values."""
     known: set[str] = set()
     if os.path.exists(_VALUES):
         with open(_VALUES) as file:

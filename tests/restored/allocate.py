@@ -1,7 +1,6 @@
-"""Changes the blocks that a module has made: `allocate.py MODULE ROUNDS SEED ...`.
+"""Change the blocks that a module has made: `allocate.py MODULE ROUNDS SEED ...`.
 
-Does so in a process of its own for each seed, prints a line for each, and ends with an error if
-something was wrong.
+Each seed has its own process and prints a line. If something was wrong, the exit status is not 0.
 """
 
 import importlib
@@ -14,7 +13,7 @@ world = importlib.import_module(module).WORLD
 failed = False
 for seed in seeds:
     sys.stdout.flush()
-    # Each begins with the blocks as they were made.
+    # Each process begins with the original blocks.
     pid = os.fork() if seed != seeds[-1] else 0
     if pid == 0:
         world.run(Random(int(seed)), int(rounds))

@@ -1,6 +1,6 @@
-"""Writes a report of this process: `report.py FILE all|quick [MODULE ...]`.
+"""Write a report of this process: `report.py FILE all|quick [MODULE ...]`.
 
-Imports the modules first.
+The modules are imported first.
 """
 
 import importlib
@@ -23,7 +23,7 @@ SECTIONS = {
     "place": everything.library.report_places,
 }
 if extent == "all":
-    # It takes longer than all others together.
+    # This section takes longer than all others together.
     SECTIONS["allocator"] = everything.allocator.report
 
 lines = everything.Lines()

@@ -1,4 +1,4 @@
-"""Runs a program of the package `storm`: `run.py NAME`."""
+"""Run a program of the package `storm`: `run.py NAME`."""
 
 import importlib
 import sys

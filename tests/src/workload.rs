@@ -326,7 +326,17 @@ impl Workload {
         dump.envs(self.variables.iter().copied());
         dump.args(["-m", "cds", "dump", "--quiet", "--image"]);
         succeed(dump.arg(self.trace_list(environment)).arg(&archive))?;
+        self.check_image(environment)?;
         let archive = format!("cds={}", archive.display());
+        Ok(self.command_with(environment, &[&archive]))
+    }
+
+    /// Checks that the program is restored from the image of [`Self::command_restored`].
+    ///
+    /// # Errors
+    /// The image is not used. The error says why.
+    pub fn check_image(&self, environment: &Environment) -> Result<()> {
+        let archive = format!("cds={}", self.file(environment, "image.img").display());
         let report = self.report(environment, &archive, false)?;
         ensure!(
             report.startup_image.is_some(),
@@ -334,7 +344,7 @@ impl Workload {
             self.name,
             report.startup_image_refused
         );
-        Ok(self.command_with(environment, &[&archive]))
+        Ok(())
     }
 
     /// Runs the program again for the report of `-X cds_stats`.

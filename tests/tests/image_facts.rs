@@ -1,4 +1,4 @@
-//! What imports have asked for is compared before a startup image is used: options, environment, host, directory.
+//! What imports have looked at is compared before a startup image is used: options, environment, host, directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use cpython_cds_tests::image::{IMPORTS, refusal};
 use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python, skip};
 
-/// Whatever the imports looked at: if it has changed, the process starts as usual, and the statistics say why.
+/// If anything that the imports looked at has changed, the process starts as usual, and the statistics say why.
 #[test]
 fn what_does_not_match_is_named() {
     let program = format!(
@@ -83,7 +83,7 @@ fn what_does_not_match_is_named() {
     project.write("optional.py", "");
     check("a module that imports have searched for", &[], &silent);
     fs::remove_file(project.path("optional.py")).unwrap();
-    // `site` searches for it before there is a program.
+    // `site` searches for this module before the program starts.
     project.write("sitecustomize.py", "");
     check("a module that only site searches for", &[], &silent);
     fs::remove_file(project.path("sitecustomize.py")).unwrap();
@@ -135,7 +135,7 @@ fn what_does_not_match_is_named() {
     });
 }
 
-/// C code looks at files and variables, too; and what was not there may be there now.
+/// C code also looks at files and variables. Files that did not exist may exist now.
 const LOOKS_FROM_C: &str = r#"
 import ctypes, os
 c = ctypes.CDLL(None)
@@ -149,7 +149,7 @@ for name in ("etc/conf", "etc/absent", "nowhere/at/all", "etc/../dots"):
 found = [os.path.exists(f"{top}/{name}") for name in ("tree", "link", "lib/plugin")]
 with open(f"{top}/etc/log", "a") as log:
     log.write("imported\n")
-# Others than itself: they have the observer's breakpoint in their memory until they run something else.
+# Child processes have the observer's breakpoints in their memory until they execute another program.
 import subprocess
 subprocess.run(["true"], env={}, check=True)
 c.system(b"true")
@@ -233,7 +233,7 @@ print(looks.found)
     insta::assert_snapshot!(said);
 }
 
-/// Libraries have as many threads as there are processors.
+/// The number of processors is compared if imports have asked for it: libraries start as many threads.
 #[test]
 fn the_number_of_processors_is_compared_where_it_counts() {
     let allowed = rustix::thread::sched_getaffinity(None).unwrap();
@@ -278,7 +278,7 @@ fn the_number_of_processors_is_compared_where_it_counts() {
     }
 }
 
-/// A module that asks for the name of its host has it for good.
+/// A module that asks for the name of its host may keep the name.
 #[test]
 fn the_host_is_compared_where_imports_have_asked() {
     if !rustix::process::geteuid().is_root() {
@@ -322,7 +322,7 @@ fn the_host_is_compared_where_imports_have_asked() {
     }
 }
 
-/// Imports ask where they are, which some only remember; and leave marks on the process.
+/// Some imports look at the working directory, some only keep it, and some change the state of the process.
 #[test]
 fn the_working_directory_is_compared_where_it_counts() {
     let project = Project::new(&[

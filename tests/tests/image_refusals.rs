@@ -1,4 +1,4 @@
-//! Where no startup image can be taken, or none can be used, the program starts in the ordinary way, and a line says why.
+//! If no startup image can be taken or used, the program starts in the ordinary way, and a line says why.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,7 @@ use cpython_cds_tests::{
     DUMP_IMAGE, Outcome, Project, clean, is_reachable_by_others, python, skip,
 };
 
-/// Where processes cannot be traced, what Python tells has to do.
-/// What a restored process could not have is named when an image is taken, and there is none.
+/// If a process has something that cannot be restored, the dump takes no image and names the thing.
 #[test]
 fn what_cannot_be_restored_is_refused() {
     let mut said = String::new();
@@ -55,13 +54,13 @@ fn what_cannot_be_restored_is_refused() {
             .replace(directory.trim_end_matches('/'), "[project]");
         said.push_str(&format!("{what}:\n{text}"));
     }
-    // Debug builds warn of what is left open.
+    // Debug builds print warnings about files that are left open.
     insta::with_settings!({filters => vec![(r"<sys>:0: ResourceWarning.*\n", ""), (r"\d+ \(", "[n] ("), (r"\[\d+\]", "[id]"), (r"app.cds.image", "[image]"), (r"/\S+/libc", "[libraries]/libc")]}, {
         insta::assert_snapshot!(said);
     });
 }
 
-/// With a relative path, processes find other modules in other directories.
+/// With a relative path, a process finds other modules in another directory.
 #[test]
 fn a_relative_path_is_refused_and_not_restored_elsewhere() {
     let project = Project::new(&[
@@ -96,14 +95,14 @@ fn a_relative_path_is_refused_and_not_restored_elsewhere() {
             assert_eq!(outcome.stdout, format!("{directory}\n"));
         }
     }
-    // Without them, or where the variable does not count, it does not matter where a process starts.
+    // Without relative paths, or if the variable is ignored, a process may start in any directory.
     let path = project.path("one/lib").display().to_string();
     run("one", &path, &dump).success();
     assert_eq!(run("two", &path, &code).stdout, "one\n");
     run("one", "lib", &[&["-E"], &dump[..]].concat()).success();
 }
 
-/// A kernel that refuses a call (seccomp, gVisor): the process is restored without it, or starts as usual.
+/// If the kernel refuses a system call (seccomp, gVisor), the process is restored without it, or starts as usual.
 #[test]
 fn refused_system_calls_do_no_harm() {
     let project = project("import json, os\nprint(json.dumps([1]), os.getpid() > 0)\n");
@@ -116,11 +115,11 @@ fn refused_system_calls_do_no_harm() {
         ("rseq", "EPERM"),
         ("rseq", "ENOSYS"),
         ("set_robust_list", "ENOSYS"),
-        // For the launcher's own memory, all that the process may write to, and the arguments.
+        // The calls for the launcher's own memory, the writable memory of the process, and the arguments.
         ("mmap:when=1", "ENOMEM"),
         ("mmap:when=2", "ENOMEM"),
         ("mmap:when=3", "ENOMEM"),
-        // Of the header, and of the description.
+        // The reads of the header and of the description.
         ("pread64:when=1", "EIO"),
         ("pread64:when=2", "EIO"),
         ("fstat:when=1", "EIO"),
@@ -153,8 +152,8 @@ fn refused_system_calls_do_no_harm() {
     insta::assert_snapshot!(said);
 }
 
-/// Somebody else's image is not used, nor is one where memory is limited; a read-only file system and a missing `/proc` do
-/// not matter.
+/// An image of another user is not used, and no image is used if the address space is limited. A read-only file system
+/// and a missing `/proc` make no difference.
 #[test]
 fn it_matters_whose_it_is_and_not_where() {
     let project = project("import json, os\nprint(json.dumps([1]))\n");

@@ -6,7 +6,7 @@ use std::process::Command;
 use cpython_cds_tests::image::{IMPORTS, SHOW, project, refusal};
 use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python};
 
-/// The program on standard input, and streams that are not what they were.
+/// The program is on standard input, or the streams differ from those of the dump.
 #[test]
 fn standard_streams_are_those_of_the_new_process() {
     let program = format!("{IMPORTS}{SHOW}");
@@ -42,7 +42,7 @@ fn standard_streams_are_those_of_the_new_process() {
     }
 }
 
-/// Imports may do with the standard streams what they like: it lasts, and theirs are those that the program has.
+/// Imports may change or replace the standard streams: the program gets the streams that the imports have left.
 #[test]
 fn standard_streams_are_those_that_imports_have_left() {
     let show = "print('printed'); kept.write('kept\\n'); print('again')
@@ -138,8 +138,8 @@ sys.stdout = kept = Doubled(sys.stdout)",
     }
 }
 
-/// Somebody types at a terminal: code, ctrl-C at the prompt and into a program, ctrl-D; with either prompt of Python, and to
-/// a program that reads its input.
+/// Input at a terminal: code, ctrl-C at the prompt and in a program, ctrl-D, with both prompts of Python and with a
+/// program that reads its input.
 #[test]
 fn it_is_the_same_to_talk_to_a_restored_process() {
     const STEPS: &str = r#"[
@@ -190,7 +190,7 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
                 (outcome.stdout, refusal(&stats))
             };
             let (restored, refusal) = typed("cds=app.cds");
-            // `-q` is an option that the image was not made with.
+            // The image was made without the option `-q`.
             assert_eq!(refusal.is_some(), arguments == ["-q"], "{refusal:?}");
             let (plain, _) = typed("cds=off");
             assert_eq!(restored, plain, "{prompt} {arguments:?}");
@@ -198,7 +198,7 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
     }
 }
 
-/// Imports ask whether somebody sees what is printed, and in what width.
+/// Imports ask whether a stream is a terminal, and for its width.
 #[test]
 fn terminals_are_compared_where_imports_have_asked() {
     const LINE: &str =

@@ -1,11 +1,11 @@
-//! The tools know startup images.
+//! The commands of `cds` support startup images.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
 
 use cpython_cds_tests::image::{project, refusal};
 
-/// `inspect`, `verify` and `stats` know images.
+/// `inspect`, `verify` and `stats` support images.
 #[test]
 fn tools_know_images() {
     let project = project("import json\nprint(json.dumps([1]))\n");

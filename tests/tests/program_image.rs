@@ -1,6 +1,7 @@
-//! `-X cds_auto=FILE,image`: the image is the program itself, frozen where it first looks at what differs from run to run.
+//! `-X cds_auto=FILE,image`: the image is the program itself, frozen before it first looks at something that differs
+//! from run to run.
 //!
-//! The names of these tests say that something is restored, since builds that cannot do that leave them out by name.
+//! The names of the tests that restore a process contain "restored": builds that cannot restore skip them by name.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +45,7 @@ fn is_restored(project: &Project, program: &[&str]) -> bool {
     !stats["startup_image"].is_null()
 }
 
-/// Asserts that a program does in all runs what it does in a plain one, and is restored in the end.
+/// Asserts that a program does the same in all runs as in a plain run, and is restored in the end.
 #[track_caller]
 fn assert_restored_as_plain(project: &Project, program: &[&str]) {
     let expected = plain(project, program);
@@ -64,7 +65,7 @@ fn note(project: &Project) -> String {
     String::from_utf8_lossy(&image[..image.len().min(1000)]).into_owned()
 }
 
-/// What `inspect` says that the program was stopped at.
+/// The event at which the program was stopped, from `inspect`.
 fn stopped_at(project: &Project) -> String {
     let arguments = ["-m", "cds", "inspect", "--json", IMAGE];
     let told = Outcome::of(&mut project.command_with_lib(&arguments));
@@ -129,7 +130,7 @@ fn programs_of_all_kinds_are_restored() {
     }
 }
 
-/// A restored process goes on in the middle: in a function, a class, a generator, a handler of an exception.
+/// A restored process continues in a function, a class, a generator, or a handler of an exception.
 #[test]
 fn code_that_runs_is_restored_where_it_is() {
     let project = project(&[(
@@ -175,7 +176,7 @@ raise SystemExit(5)
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// What a program holds, and lets go of, dies when it would die in a plain run.
+/// The objects of a program are finalized when they would be finalized in a plain run.
 #[test]
 fn what_a_restored_program_has_dies_in_time() {
     let project = project(&[(
@@ -213,7 +214,7 @@ print('end')
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// `reconfigure()` writes what is in the buffer, and then imports a codec.
+/// `reconfigure()` writes the buffer of the stream, and then imports a codec.
 #[test]
 fn what_is_written_when_a_stream_is_changed_is_not_in_what_is_restored() {
     let project = project(&[(
@@ -223,8 +224,8 @@ fn what_is_written_when_a_stream_is_changed_is_not_in_what_is_restored() {
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// At the end of a restored process nothing is imported by what the program has put in the place of `__import__`, and no code of
-/// `cds` is seen to run.
+/// At the end of a restored process, nothing calls the program's replacement of `__import__`, and no code of `cds` is
+/// traced.
 #[test]
 fn a_restored_program_traces_its_own_code_only() {
     let project = project(&[
@@ -252,7 +253,7 @@ sys.settrace(trace)
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// What watches a program needs frames of its own: so the program is stopped before it gets a RecursionError.
+/// The code that watches a program needs frames, too. So the program is stopped before it gets a RecursionError.
 #[test]
 fn the_depth_of_calls_is_not_in_what_is_restored() {
     const DEPTH: &str = "
@@ -282,8 +283,8 @@ print(found)
     }
 }
 
-/// Modules of `cds`, which a plain process does not have, refer to others, and so to what a program puts there. And
-/// handlers of signals are dropped before anything is finalized.
+/// Modules of `cds`, which a plain process does not have, refer to other modules, and so to objects that a program puts
+/// into these modules. Signal handlers are dropped before anything is finalized.
 #[test]
 fn what_a_restored_program_puts_elsewhere_ends_with_it() {
     const STEPS: &str = "
@@ -309,10 +310,11 @@ print('end', flush=True)
     }
 }
 
-/// C code holds the namespace of a module while that is imported, and frames hold what expressions have found: not for ever.
+/// C code holds the namespace of a module only during its import, and frames hold intermediate results only until they
+/// are used.
 #[test]
 fn what_was_in_use_when_it_was_restored_is_let_go() {
-    // Within an import, candidates are forked only where many modules have been loaded.
+    // During an import, candidates are forked only after many modules have been loaded.
     const MODULE_IN_USE: &str = "import keeper, os\nimport argparse, csv, decimal\nos.getpid()\n";
     for import in [
         "import middle",
@@ -346,7 +348,7 @@ fn what_was_in_use_when_it_was_restored_is_let_go() {
     }
 }
 
-/// A program that searches for a module without importing it finds what a plain start does.
+/// A program that searches for a module without importing it gets the same result as in a plain run.
 #[test]
 fn modules_that_were_searched_for_are_compared_with_what_is_restored() {
     let project = project(&[(
@@ -368,7 +370,7 @@ fn modules_that_were_searched_for_are_compared_with_what_is_restored() {
     assert_eq!(auto(&project, &["app.py"]), plain(&project, &["app.py"]));
 }
 
-/// Only what may be seen to die has a count of its own: the rest is shared, and nothing looks at it at exit.
+/// Only objects whose end can be seen have a reference count. The other objects are immortal, and ignored at exit.
 #[test]
 fn most_of_what_is_restored_is_immortal() {
     let project = project(&[(
@@ -383,7 +385,7 @@ fn most_of_what_is_restored_is_immortal() {
     assert!(mortal.parse::<u32>().expect("a number") < 1000, "{mortal}");
 }
 
-/// Whatever is found before that is behind a comparison; what is found then is found anew.
+/// What a program finds before the look is compared. The look itself is repeated in each run.
 #[test]
 fn a_look_ends_what_is_restored() {
     for (look, stopped) in [
@@ -435,7 +437,7 @@ fn a_look_ends_what_is_restored() {
     }
 }
 
-/// What `.pth` files and `sitecustomize` find is found anew, too; there is no candidate before them.
+/// If `.pth` files or `sitecustomize` look at something that counts, there is no image: no candidate exists before.
 #[test]
 fn what_looks_before_the_program_is_not_restored() {
     for (look, stopped) in [
@@ -468,7 +470,7 @@ fn what_looks_before_the_program_is_not_restored() {
     }
 }
 
-/// Rich tells its links apart by numbers that begin at random, also where pip has it in itself.
+/// Rich, also the copy in pip, distinguishes its links by numbers whose first value is random.
 #[test]
 fn numbers_that_do_not_matter_are_restored() {
     let project = project(&[
@@ -511,7 +513,7 @@ print(rich.style.number > 0, of_pip.number > 0)
     assert!(stopped_at(&project).starts_with("the standard output"));
 }
 
-/// psutil keeps what the processors have done, flake8 when it was started, IPython the year.
+/// psutil keeps the processor times, flake8 its start time, IPython the year.
 #[test]
 fn what_modules_of_the_catalogue_keep_is_renewed_in_what_is_restored() {
     let project = project(&[(
@@ -564,7 +566,7 @@ fn what_modules_of_the_catalogue_keep_is_renewed_in_what_is_restored() {
     assert!(!stopped.contains("site-packages"), "{stopped}");
 }
 
-/// An extension module, or a library, is named that asks for random bytes.
+/// If an extension module or a library asks for random bytes, the report names it.
 #[test]
 fn nothing_that_a_library_draws_is_restored() {
     let directory = tempfile::tempdir().expect("a directory can be made");
@@ -581,7 +583,7 @@ fn nothing_that_a_library_draws_is_restored() {
     assert!(stopped_at(&project).starts_with(&expected));
 }
 
-/// An effect comes once in each run, and none when an image is taken.
+/// An effect happens once in each run, and does not happen when an image is taken.
 #[test]
 fn an_effect_ends_what_is_restored() {
     for effect in [
@@ -605,7 +607,7 @@ fn an_effect_ends_what_is_restored() {
     }
 }
 
-/// What is read of a pipe is there once, and for the program.
+/// The content of a pipe can be read only once, and the program must read it.
 #[test]
 fn a_pipe_is_read_by_the_program_that_is_restored() {
     let project = project(&[
@@ -631,7 +633,7 @@ fn a_pipe_is_read_by_the_program_that_is_restored() {
     )));
 }
 
-/// What a program changes of its process between two imports is so in what is restored, whoever notices the change.
+/// What a program changes in its process between two imports is also changed in the restored process.
 #[test]
 fn what_changes_between_imports_is_as_in_a_plain_run() {
     for (change, question) in [
@@ -639,7 +641,7 @@ fn what_changes_between_imports_is_as_in_a_plain_run() {
             "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])",
             "signal.pthread_sigmask(signal.SIG_BLOCK, [])",
         ),
-        // The name that others see is in the memory of the process: no system call is made for it.
+        // The name that other processes see is in the memory of the process: no system call changes it.
         (
             "ctypes.memmove(ctypes.c_void_p.in_dll(ctypes.CDLL(None), 'program_invocation_name').value, b'#', 1)",
             "open('/proc/self/cmdline').read()[:1]",
@@ -664,7 +666,7 @@ fn what_changes_between_imports_is_as_in_a_plain_run() {
             "ctypes.CDLL(None).prctl(15, b'another', 0, 0, 0)",
             "open('/proc/self/comm').read()",
         ),
-        // set_mempolicy(2) and get_mempolicy(2): a call that is harmless where it changes memory only.
+        // set_mempolicy(2) and get_mempolicy(2).
         (
             "mode = ctypes.c_int(-1); ctypes.CDLL(None).syscall(238, 3, ctypes.byref(ctypes.c_ulong(1)), 64)",
             "ctypes.CDLL(None).syscall(239, ctypes.byref(mode), None, 0, None, 0), mode.value",
@@ -689,14 +691,14 @@ fn what_changes_between_imports_is_as_in_a_plain_run() {
     }
 }
 
-/// The process that is watched runs on one processor. It does not see that, and neither do its threads and children.
+/// The traced process runs on one processor, but the process, its threads and its children do not notice this.
 #[test]
 fn a_process_that_becomes_an_image_has_all_of_its_processors() {
     const ASKED: &str = "import os, subprocess, threading
 found = [os.sched_getaffinity(0)]
 thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
 thread.start(); thread.join()
-# Another thread asks for that of the first, which is found at work.
+# Another thread asks for the processors of the first thread, which is running.
 go_on = threading.Event()
 thread = threading.Thread(target=lambda: found.append(go_on.wait() and os.sched_getaffinity(os.getpid())))
 thread.start(); os.stat('/'); go_on.set(); thread.join()
@@ -714,7 +716,7 @@ child = subprocess.run(['sh', '-c', 'grep Cpus_allowed: /proc/self/status'], cap
     assert!(restored.stderr.contains("started from"), "{restored:?}");
 }
 
-/// Whoever starts a program may have signals ignored, or give it descriptors.
+/// A program may be started with ignored signals, or with open file descriptors.
 #[test]
 fn what_a_restored_program_inherits_is_as_in_a_plain_run() {
     for (program, start) in [
@@ -745,7 +747,7 @@ fn what_a_restored_program_inherits_is_as_in_a_plain_run() {
     }
 }
 
-/// What the kernel tells of a process is compared where the program has asked.
+/// Values that the kernel keeps for a process are compared if the program has asked for them.
 #[test]
 fn what_the_kernel_tells_is_compared_with_what_is_restored() {
     const ASKED_FOR_UMASK: &str = "[mask := os.umask(0), os.umask(mask)]";
@@ -759,7 +761,7 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
         (
             "os.sched_getaffinity(0)",
             "os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])",
-            // How many there are is compared first.
+            // The number of processors is compared first.
             "usable processors, this process has 1",
         ),
         (
@@ -788,7 +790,7 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
             plain(&project, &["-c", &start])
         };
         let without = started(&["-X", "cds=off"]);
-        // It may change nothing: who is not root has the same groups, and there may be one processor.
+        // The change may have no effect: users other than root keep their groups, and there may be only one processor.
         if without == plain(&project, &["app.py"]) {
             continue;
         }
@@ -798,7 +800,7 @@ fn what_the_kernel_tells_is_compared_with_what_is_restored() {
     }
 }
 
-/// What `sitecustomize` asks of what is compared is compared, too: it runs before the program, and not again.
+/// What `sitecustomize` asks for is also compared: it runs before the program, and does not run again.
 #[test]
 fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
     for (question, change) in [
@@ -840,7 +842,7 @@ fn what_sitecustomize_asks_is_compared_with_what_is_restored() {
     }
 }
 
-/// Whoever changes TZ and does not call `time.tzset()` has the time zone that it was before.
+/// If a program changes TZ and does not call `time.tzset()`, it keeps the earlier time zone.
 #[test]
 fn a_restored_program_has_the_time_zone_that_was_set_last() {
     for changes in [
@@ -865,7 +867,7 @@ fn a_restored_program_has_the_time_zone_that_was_set_last() {
     }
 }
 
-/// Programs that load readline and do not use it: it is set up for the terminal and the user that they are started for.
+/// If a program loads readline and does not use it, readline is set up for the terminal and the user of the process.
 #[test]
 fn readline_is_set_up_for_the_process_that_is_restored() {
     const TELLS: &str = "
@@ -942,7 +944,7 @@ os.kill(os.getpid(), signal.SIGWINCH)
     }
 }
 
-/// What is changed for a process alone, and is not as it was, ends what is restored.
+/// A program is stopped before it changes an attribute of its process to another value. Each run repeats the change.
 #[test]
 fn another_umask_is_not_in_what_is_restored() {
     let project = project(&[
@@ -956,7 +958,7 @@ fn another_umask_is_not_in_what_is_restored() {
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// An image is taken by processes that fork others: the program does not hear of them.
+/// The processes that take an image fork children: the program gets no SIGCHLD for these.
 #[test]
 fn a_restored_program_has_not_been_told_of_children() {
     let project = project(&[
@@ -970,7 +972,7 @@ fn a_restored_program_has_not_been_told_of_children() {
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// How many arguments there are is compared if the program asks; what they are is not known.
+/// If the program asks for the number of arguments, the number is compared. Their values may differ.
 #[test]
 fn the_number_of_arguments_is_compared_with_what_is_restored() {
     let project = project(&[(
@@ -984,8 +986,8 @@ fn the_number_of_arguments_is_compared_with_what_is_restored() {
     assert!(!is_restored(&project, &["app.py", "--help"]));
 }
 
-/// A program finds the modules that it has imported, and none of what takes and restores images. (Debug builds import a codec to
-/// compile patterns, which archives have.)
+/// A program finds only the modules that it has imported, and no objects of the code that takes and restores images.
+/// (Debug builds import a codec to compile patterns, which archives contain.)
 #[test]
 fn a_restored_program_finds_its_own_modules_only() {
     let project = project(&[(
@@ -997,7 +999,7 @@ fn a_restored_program_finds_its_own_modules_only() {
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// What lies beside a script may change, unless it is a module of the program, or could be taken for one.
+/// Files next to a script may change, unless they are modules of the program, or could be imported by it.
 #[test]
 fn files_beside_a_restored_script_may_come_and_go() {
     let project = project(&[
@@ -1017,8 +1019,8 @@ fn files_beside_a_restored_script_may_come_and_go() {
     assert!(!is_restored(&project, &["app.py"]));
 }
 
-/// Other programs may write to the directory of a program while its image is taken, unless a module comes or goes that
-/// was searched for.
+/// While an image is taken, other programs may write to the directory of the program, unless they add or remove a
+/// module that the program has searched for.
 #[test]
 fn files_that_come_meanwhile_are_no_obstacle_to_what_is_restored() {
     let project = project(&[
@@ -1045,7 +1047,7 @@ fn files_that_come_meanwhile_are_no_obstacle_to_what_is_restored() {
     });
 }
 
-/// Who knows the program can have its image taken at once, and is told where it ends.
+/// `dump --image --run` takes an image of a program at once, and reports where the program was stopped.
 #[test]
 fn a_program_is_restored_from_an_image_that_was_dumped() {
     let project = project(&[
@@ -1078,7 +1080,7 @@ fn a_program_is_restored_from_an_image_that_was_dumped() {
     assert_eq!(without.status, 2, "{without:?}");
 }
 
-/// Who interrupts it gets no image, also if there are candidates.
+/// An interrupted dump leaves no image, even if there are candidates.
 #[test]
 fn nothing_is_restored_from_a_dump_that_was_interrupted() {
     let project = project(&[("app.py", "import csv\nwhile True: pass\n")]);
@@ -1100,7 +1102,7 @@ fn nothing_is_restored_from_a_dump_that_was_interrupted() {
     assert!(!project.path(IMAGE).exists());
 }
 
-/// Of a directory, all counts that was asked for.
+/// If a program has asked for the time of a directory, the time is compared.
 #[test]
 fn the_time_of_a_directory_is_compared_with_what_is_restored() {
     let project = project(&[
@@ -1117,7 +1119,8 @@ fn the_time_of_a_directory_is_compared_with_what_is_restored() {
     assert!(!is_restored(&project, &["app.py"]));
 }
 
-/// As long as all runs have had the same arguments, the program may look at them, and change them. Then its image is for any.
+/// As long as all runs have the same arguments, the program may look at them and change them: they are compared. After
+/// a run with others, the image fits all arguments.
 #[test]
 fn arguments_that_are_always_the_same_are_compared_with_what_is_restored() {
     let project = project(&[(
@@ -1145,14 +1148,14 @@ print(number, sys.argv, sys.orig_argv[-1])
         assert!(is_restored(&project, &program), "{argument}");
     }
     assert!(stopped_at(&project).starts_with("sys.argv"));
-    // It stays so when it is taken anew.
+    // A renewed image also fits all arguments.
     project.write("app.py", "import sys, csv\nprint(sys.argv)\n");
     for argument in ["1", "1", "2"] {
         let program = ["app.py", argument];
         assert_eq!(auto(&project, &program), plain(&project, &program));
     }
     assert!(is_restored(&project, &["app.py", "2"]));
-    // Whoever dumps it says what it is for.
+    // `dump` has an option for the arguments that an image fits.
     let dump = |rest: &[&str]| {
         let arguments = [
             &["-m", "cds", "dump", "-q", "--image", "made/app.cds"],
@@ -1182,8 +1185,8 @@ print(number, sys.argv, sys.orig_argv[-1])
     assert_eq!(dump(&["--with-arguments", "app.lst"]).status, 2);
 }
 
-/// What is done to a standard stream by its descriptor, and what tells of the system or the time without being opened
-/// or asked for.
+/// Operations on the descriptor of a standard stream, waiting, and looks at the clock and at files below `/proc` by
+/// less common functions.
 #[test]
 fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
     let stream = "the kind of a standard stream";
@@ -1243,7 +1246,7 @@ print(kept, before, os.get_inheritable(1), os.get_blocking(1))\nprint('error', f
     }
 }
 
-/// Whoever takes the image has no terminal, and the program gets one as that of the run.
+/// The process that takes the image has no terminal, so the program gets a pseudo-terminal like that of the run.
 #[test]
 fn a_program_at_a_terminal_is_restored_there() {
     let project = project(&[(
@@ -1276,7 +1279,7 @@ print(terminals, size, sys.argv[1:])
     };
     at_terminal(&AUTO, "exec \"$@\"");
     assert_eq!(refused("exec \"$@\""), "");
-    // Nobody has asked for its modes.
+    // The program has not asked for the modes of the terminal.
     assert_eq!(refused("stty -echo; exec \"$@\""), "");
     assert_eq!(
         refused("stty rows 50; exec \"$@\""),
@@ -1298,7 +1301,7 @@ print(terminals, size, sys.argv[1:])
     );
 }
 
-/// The hook of a program hears what the program does, and nothing of how an image is taken and restored.
+/// An audit hook of a program gets the events of the program, and no events of taking and restoring an image.
 #[test]
 fn audit_hooks_of_a_restored_program_hear_what_it_does() {
     let project = project(&[
@@ -1317,7 +1320,7 @@ fn audit_hooks_of_a_restored_program_hear_what_it_does() {
     assert!(stopped_at(&project).starts_with("the standard output"));
 }
 
-/// eventlet replaces locks, and complains of those that are left.
+/// eventlet replaces locks, and warns about locks that it has not replaced.
 #[test]
 fn locks_that_a_restored_program_replaces_are_gone() {
     let project = project(&[
@@ -1346,7 +1349,7 @@ locks = [threading.RLock(), threading.Lock()]
     assert_restored_as_plain(&project, &["app.py"]);
 }
 
-/// Whoever takes an image, and a restored process, asks no module for anything that may be loaded only then.
+/// Taking and restoring an image must not load a lazy module by an access to its attributes.
 #[test]
 fn modules_that_are_loaded_late_are_loaded_by_the_program_that_is_restored() {
     let project = project(&[

@@ -1,4 +1,4 @@
-//! Processes that are restored from a startup image do what processes do that have done the same imports.
+//! A process that is restored from a startup image behaves like a plain process that has done the same imports.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,7 +68,7 @@ fn it_ends_as_any_other() {
     }
 }
 
-/// What is ignored when a process starts stays ignored (nohup, a shell's `&`).
+/// Signals that are ignored at the start of a process stay ignored (nohup, a shell's `&`).
 #[test]
 fn ignored_signals_stay_ignored() {
     let project = project(&format!(
@@ -84,7 +84,7 @@ fn ignored_signals_stay_ignored() {
         );
         Outcome::of(command.current_dir(project.path("")).args(["-c", &line]))
     };
-    // An image that is taken in such a process is like any other.
+    // An image that is taken in such a process is like other images.
     let take = format!(
         "trap '' HUP INT QUIT; exec {} -m cds dump -q --image app.lst app.cds",
         python().display()
@@ -98,7 +98,7 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(restored, run("cds=off"));
 }
 
-/// Two processes of one image have nothing in common that has to be a secret, whatever their ids.
+/// Two processes of one image have different random values.
 #[test]
 fn randomness_is_fresh() {
     let project = project(&format!(
@@ -115,7 +115,7 @@ fn randomness_is_fresh() {
     assert_restored(&project, &["app.py"]);
 }
 
-/// In containers process ids repeat, and OpenSSL takes a process with another id for a fork.
+/// In containers, process ids repeat. OpenSSL only notices a fork by another process id.
 #[test]
 fn randomness_is_fresh_with_the_same_process_id() {
     let program = "import os, ssl\nssl.RAND_bytes(4)\nprint(os.getpid(), ssl.RAND_bytes(8))\n";
@@ -183,7 +183,7 @@ register_after_restore(lambda *, text: events.append(text), text='after 2')
     );
 }
 
-/// An image need not have a program's imports: it spares the start of the interpreter itself.
+/// An image without the imports of a program still saves the start of the interpreter.
 #[test]
 fn an_interpreter_that_has_imported_nothing_is_restored() {
     let project = Project::new(&[
@@ -205,7 +205,7 @@ fn an_interpreter_that_has_imported_nothing_is_restored() {
         fs::remove_file(project.path("app.cds.image")).unwrap();
         fs::remove_file(project.path("app.cds")).unwrap();
     }
-    // An archive alone would have nothing in it.
+    // Without an image, the archive would be empty.
     let outcome = project.run(["-m", "cds", "dump", "empty.lst", "app.cds"]);
     assert_eq!(
         (outcome.status, &*outcome.stderr),
@@ -216,7 +216,7 @@ fn an_interpreter_that_has_imported_nothing_is_restored() {
     );
 }
 
-/// An image is of an interpreter with the options and variables of the dump.
+/// An image has the options and variables of the interpreter that runs the dump.
 #[test]
 fn a_process_with_options_is_restored_from_an_image_with_these() {
     let project = Project::new(&[
@@ -258,7 +258,8 @@ fn a_process_with_options_is_restored_from_an_image_with_these() {
     }
 }
 
-/// Address space layout randomization puts each process elsewhere. `CDS_RESTORES` asks for more.
+/// Restores an image many times, because address space layout randomization gives each new process other addresses.
+/// `CDS_RESTORES` is the number of restores.
 #[test]
 fn many_processes_are_restored_two_at_once() {
     let wanted = std::env::var("CDS_RESTORES").map_or(100, |number| number.parse().unwrap());

@@ -1,6 +1,6 @@
-"""Finds out what imports keep of the clock, random bytes, the process id, the host and limits.
+"""Find out which values of the clock, random bytes, process id, host and limits imports keep.
 
-The modules are imported by processes that differ in nothing else (`hold.py`, `other_run.c`).
+The modules are imported by processes that differ only in these values (`hold.py`, `other_run.c`).
 """
 
 import argparse
@@ -35,8 +35,8 @@ _CONSTANTS = {
     value: name for name, value in vars(looks).items() if isinstance(value, str) and name[0] == "_"
 }
 
-# What a module keeps of this, a forked child keeps, too: it tells apart what is made before the fork
-# from what is made since, which is what the module wants to know.
+# A forked child keeps these values, too. The modules use them to distinguish what is made before
+# the fork from what is made after the fork.
 _KEPT_BY_CHILDREN = {("sqlfluff.core.helpers.identity", looks._RANDOM)}
 
 # The standard library.
@@ -44,12 +44,12 @@ _STANDARD = "standard"
 
 _WORD = 8
 _PAGE = 4096
-# So many differences are shown of each kind.
+# How many differences of each kind are shown.
 _FEW = 12
 _PATIENCE = 2.0
 
 
-# What is freed is cleared, and no memory tells on which processor a thread runs.
+# Freed memory is cleared, and no memory contains the processor on which a thread runs.
 _TUNABLES = (
     "glibc.malloc.tcache_count=0",
     "glibc.malloc.perturb=85",
@@ -58,11 +58,11 @@ _TUNABLES = (
 
 
 class ImportsError(Exception):
-    """The modules cannot be imported and looked at."""
+    """The modules cannot be imported and examined."""
 
 
 class Mapping(NamedTuple):
-    """Memory that a process may write to, and where it lies in the copy."""
+    """Memory that a process may write to, and its place in the copy."""
 
     start: int
     end: int
@@ -71,7 +71,7 @@ class Mapping(NamedTuple):
 
 
 class Run:
-    """What a process has told before it ended."""
+    """The results that a process has written before its end."""
 
     def __init__(self, directory: str, number: int) -> None:
         with open(f"{directory}/told", "rb") as file:
@@ -79,7 +79,7 @@ class Run:
         self.failures: list[str] = failures
         # Modules by their files.
         self.names: dict[str, str] = names
-        # In which they are imported.
+        # The stages in which modules are imported.
         self.stages: dict[str, int] = stages
         self.objects: dict[str, str] = dict(lines)
         found = sorted(
@@ -93,7 +93,7 @@ class Run:
         self.mappings: list[Mapping] = []
 
     def read_maps(self, directory: str) -> None:
-        """Take the copy of its memory."""
+        """Read the mappings of the process, and move the copy of its memory."""
         os.replace(f"{directory}/memory", self.memory)
         offset = 0
         with open(f"{directory}/maps", encoding="utf-8") as file:
@@ -105,7 +105,7 @@ class Run:
             name = rest[0] if rest else ""
             self.bases.setdefault(name, start)
             if not name and start == last.end and is_library:
-                # What a library has without its being in its file.
+                # Variables of the library that are not in its file (.bss).
                 name = last.name
             last = Mapping(start, end, offset, name)
             is_library = is_copied == "+" and name.startswith("/")
@@ -114,7 +114,7 @@ class Run:
                 offset += end - start
 
     def object_at(self, address: int) -> str | None:
-        """Return the path of the object that lies there."""
+        """Return the path of the object at an address."""
         place = bisect.bisect_right(self._starts, address) - 1
         if place < 0 or address >= self._places[place][1]:
             return None
@@ -122,18 +122,18 @@ class Run:
 
 
 class Comparison(NamedTuple):
-    """What differs between two runs."""
+    """The differences between two runs."""
 
-    # By the path: what the first has, and the other.
+    # By the path of the object: its texts in the first and the other run.
     objects: dict[str, tuple[str, str]]
-    # How many words of what memory; by the name of the library, and that of the symbol.
+    # The number of differing words, by the names of the library and of the symbol.
     words: dict[tuple[str, str], int]
-    # How many words differ between equal runs, too.
+    # The number of words that also differ between equal runs.
     unsteady: int
 
 
 class Kept:
-    """What an import keeps."""
+    """Finds out what imports keep, by runs with other answers."""
 
     def __init__(self, library: str, directory: str, modules: Sequence[str]) -> None:
         self._library = library
@@ -145,12 +145,12 @@ class Kept:
         self._first = self._run(0, ())
         self.failures = self._first.failures
         self._second = self._run(0, ())
-        # What differs between equal runs, and so cannot be judged.
+        # Differences between equal runs, which cannot be judged.
         self.unsteady: dict[str, tuple[str, str]] = {}
         self.unsteady = self._differing_objects(self._first, self._second)
 
     def compare(self, kinds: int, modules: Iterable[str] | None = None) -> Comparison:
-        """Have these kinds differ for some modules, or for all."""
+        """Give other answers of these kinds to some modules, or to all."""
         stages = [_ALL_STAGES]
         if modules is not None:
             stages = [self._first.stages.get(module, _NO_STAGE) for module in modules]
@@ -158,25 +158,25 @@ class Kept:
         objects = self._differing_objects(self._first, other)
         words, unsteady = self._differing_words(other)
         os.remove(other.memory)
-        # These are told already.
+        # These are already reported as objects.
         words = {owner: count for owner, count in words.items() if owner[1] not in objects}
         return Comparison(objects, words, unsteady)
 
     def look_again(self) -> None:
-        """Look for what changes as time passes, though nobody has asked the clock."""
+        """Find values that change over time, although no module reads the clock."""
         other = self._run(0, ())
         os.remove(other.memory)
         self.unsteady |= self._differing_objects(self._first, other)
 
     def renewed(self) -> set[str]:
-        """Return the paths of what a restored process renews."""
+        """Return the paths of the objects that a restored process renews."""
         other = self._run(_EVERYTHING, [_RENEWAL], "renew")
         os.remove(other.memory)
         differing = self._differing_objects(self._first, other)
         return {
             path
             for path in differing
-            # What is there no more is not renewed if it may have got another path only.
+            # If a path is missing, the object may only have another path, and is not renewed.
             if path in other.objects or any(above in differing for above in _above(path))
         }
 
@@ -193,7 +193,7 @@ class Kept:
         kept = {
             name: os.environ[name] for name in ("HOME", "PATH", "PYTHONPATH") if name in os.environ
         }
-        # All memory is malloc's: what differs then is kept.
+        # With malloc, freed memory is cleared: only kept values differ.
         return kept | {
             "LANG": "C.UTF-8",
             "PYTHONHASHSEED": "0",
@@ -208,7 +208,7 @@ class Kept:
                 file.write(text)
 
     def _find_looks(self) -> dict[tuple[str, str], None]:
-        """Return modules, and what they look at when they are imported, in their order."""
+        """Return the modules and what they look at when they are imported, in this order."""
         self._settle(0, (), "looks")
         record = f"{self._directory}/record"
         open(record, "wb").close()
@@ -262,7 +262,7 @@ class Kept:
         return {path: texts for path, texts in differing.items() if path not in self.unsteady}
 
     def _differing_words(self, other: Run) -> tuple[dict[tuple[str, str], int], int]:
-        """Return in how many words the other run differs from both of the equal ones."""
+        """Return in how many words the other run differs from both equal runs."""
         found: dict[tuple[str, str], int] = {}
         unsteady = 0
         places = {(one.start, one.end): one for one in self._second.mappings}
@@ -299,7 +299,7 @@ class Kept:
         return found, unsteady
 
     def _owner(self, mapping: Mapping, address: int) -> tuple[str, str]:
-        """Say what has a word: the library, or so, and the symbol or the path of the object."""
+        """Return the owner of a word: the library, and the symbol or the path of the object."""
         if (path := self._first.object_at(address)) is not None:
             return "objects", path
         if not mapping.name.startswith("/"):
@@ -315,18 +315,18 @@ class Kept:
 
 
 def _above(path: str) -> Iterator[str]:
-    """Yield the paths of what holds an object."""
+    """Yield the paths of the objects that contain an object."""
     for place in range(len(path) - 1, 0, -1):
         if path[place] in ".[{":
             yield path[:place]
 
 
-# It lies where its file says.
+# Not position-independent: its symbols have the addresses that its file says.
 _PROGRAM = os.path.realpath("/proc/self/exe")
 
 
 def _symbols_of(library: str) -> list[tuple[int, int, str]]:
-    """Return the symbols of a library: where they lie, their size and name."""
+    """Return the symbols of a library: address, size and name."""
     for option in ("--defined-only", "--dynamic"):
         try:
             result = subprocess.run(
@@ -347,7 +347,7 @@ def _catalogue_entry(module: str, what: str, reason: str) -> str:
 
 
 class Progress:
-    """Says what is being done, if it takes longer than a moment."""
+    """Prints the current step, if the work takes longer than `_PATIENCE` seconds."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
@@ -360,7 +360,7 @@ class Progress:
 
 
 def _shown(differing: dict[str, tuple[str, str]], renewed: set[str], most: int) -> Iterator[str]:
-    """Yield lines about objects, without what follows from a part that has another name then."""
+    """Yield lines about the first `most` differing objects."""
     for path, (one, other) in [*differing.items()][:most]:
         remark = "  (renewed)" if path in renewed else ""
         yield f"{path}: {one} != {other}{remark}"
@@ -389,30 +389,30 @@ def _in_catalogue(module: str, what: str) -> bool:
 
 
 def _packages(module: str) -> Iterator[str]:
-    """Yield the packages that a module lies in."""
+    """Yield the packages that contain a module."""
     while module := module.rpartition(".")[0]:
         yield module
 
 
-# An entry of a table that has ids of objects for keys, and how many of a weak table are to be removed:
-# that depends on where objects lie, and so on how long all texts are.
+# An entry of a table whose keys are ids of objects, and the number of entries that a weak table
+# will remove. Both depend on the addresses of objects, and so on the lengths of all texts.
 _OF_ADDRESSES = re.compile(r"\.data\[\d{7,}\]|\._dirty_len$")
 
 
 def _does_not_count(path: str) -> bool:
-    """Say whether an object tells of addresses, or is a number that the catalogue has."""
+    """Return whether an object depends on addresses, or is a number in the catalogue."""
     is_number = any((above, looks.NUMBERS) in looks._CATALOGUE for above in _above(path))
     return is_number or _OF_ADDRESSES.search(path) is not None
 
 
 def _cannot_be_judged(path: str) -> bool:
-    """Say whether an object is of a module that keeps what cannot be made to differ here."""
+    """Return whether an object's module keeps a value that no answer of `other_run.c` changes."""
     modules = {*_above(path)}
     return any(entry in modules and what not in _KINDS for entry, what in looks._CATALOGUE)
 
 
 class Verdict(NamedTuple):
-    """What a module keeps of what it looks at."""
+    """What a module keeps of the values that it looks at."""
 
     module: str
     what: str
@@ -423,7 +423,7 @@ class Verdict(NamedTuple):
 def _judge(
     kept: Kept, progress: Progress, is_known: Callable[[str, str], bool]
 ) -> tuple[list[Verdict], set[str]]:
-    """Find out for each look what is kept, but for those that are known."""
+    """Find out for each look what is kept, except for looks that are known."""
     progress("another run in all respects")
     whole = kept.compare(_EVERYTHING)
     renewed: set[str] = set()
@@ -436,7 +436,7 @@ def _judge(
     if asked and (whole.objects or whole.words) and len(looked) > 1:
         progress("another run for all modules that look")
         modules = dict.fromkeys(module for module, _ in asked)
-        # What these modules look at besides is not asked for.
+        # Only these kinds differ, although the modules may look at others, too.
         kinds = sum({_KINDS[what] for _, what in asked})
         together = kept.compare(kinds, modules)
     comparisons: dict[tuple[str, str], Comparison] = {}
@@ -458,8 +458,8 @@ def _judge(
             stale = [it for it in comparison.objects if not (it in renewed or _does_not_count(it))]
         verdicts.append(Verdict(module, what, comparison, stale))
     if not looked and (whole.objects or whole.words):
-        # Values that nobody is known to have looked for.
-        verdicts.append(Verdict("?", "nothing that is known", whole, [*whole.objects]))
+        # Kept values, although no look of a module is known.
+        verdicts.append(Verdict("?", "no look is known", whole, [*whole.objects]))
     return verdicts, renewed
 
 
@@ -475,7 +475,7 @@ def _report(kept: Kept, verdicts: list[Verdict], renewed: set[str], most: int) -
         print(f"{module}: {what}{remark}")
         if comparison is None:
             if not remark:
-                print("  cannot be made to differ here")
+                print("  cannot be tested: no answer of other_run.c changes it")
             continue
         for line in _shown(comparison.objects, renewed, most):
             print(f"  {line}")
@@ -496,10 +496,10 @@ def _report(kept: Kept, verdicts: list[Verdict], renewed: set[str], most: int) -
 
 
 def _of_catalogue(library: str, directory: str, is_standard: bool) -> bool:
-    """Look at each entry of the catalogue again; say whether they are right.
+    """Check each entry of the catalogue, and return whether all are right.
 
-    The modules of a package are imported by one process, as are those of the standard library;
-    others are left alone if it `is_standard`.
+    One process imports all modules of a package, or of the standard library. With `is_standard`,
+    only the entries about the standard library are checked.
     """
     packages: dict[str, list[str]] = {}
     for entry in dict.fromkeys(entry for entry, what in looks._CATALOGUE if what in _KINDS):
@@ -587,7 +587,7 @@ def main() -> int:
         is_right = _of_catalogue(*place, arguments.catalogue == _STANDARD)
         return 0 if is_right else 1
     modules = arguments.modules
-    # What the catalogue has is not looked at again, unless one wants to see all.
+    # Looks that the catalogue has are only examined with `--all`.
     is_known = (lambda *_: False) if arguments.all else _in_catalogue
     for together in [[name] for name in modules] if arguments.each else [modules]:
         if arguments.each:

@@ -1,7 +1,7 @@
-"""Imports modules, and writes down what the process holds then.
+"""Import modules, and write down the objects and the memory of the process.
 
-It is run by `compare.py`, in processes that are to differ in nothing but what these modules find.
-So what is done here takes the same memory in each.
+`compare.py` runs this in processes that must differ only in the answers that these modules get.
+So the code here uses the same memory in each process.
 """
 
 import gc
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-# Stages, of which `other_run.c` hears; the first module has the number after these.
+# Stages, which `other_run.c` gets. The number of the first module is the next one.
 _NO_STAGE, _BETWEEN_MODULES, _RENEWAL = range(3)
 
-# So many calls take more of the stack of frames than imports do.
+# So many calls use more of the stack of frames than imports.
 _FRAMES = 300
 
-# So much memory is copied at once.
+# The size of the blocks in which memory is copied.
 _CHUNK = 1 << 20
 
 _ATOMS = (bool, int, float, complex, str, bytes, bytearray, range, type(None), type(...))
@@ -33,7 +33,7 @@ _ATOM_IDS = frozenset(map(id, _ATOMS))
 _SHOWN = 120
 _HEAP_TYPE = 1 << 9
 
-# Their state is in C code, but their classes are made at run time.
+# Modules with classes that are made at run time, and whose state is in C code.
 _TOLD_BY_REPR = ("_decimal", "_struct", "array", "datetime", "decimal", "itertools", "zoneinfo")
 
 _NOT_WALKED = (types.CodeType, types.FrameType, types.BuiltinFunctionType)
@@ -55,7 +55,7 @@ def main() -> None:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             failures.append(f"{name}: {type(error).__name__}: {error}")
     if task == "looks":
-        # Who watches lets go of it.
+        # The tracer stops observing this process when it opens the file.
         open(f"{directory}/record", "rb").close()
     elif task == "renew":
         startup.begins_with()
@@ -70,14 +70,14 @@ def main() -> None:
     places: list[tuple[int, int]] = []
     if task != "looks":
         _enter(_NO_STAGE)
-        # Objects in lists of free ones are freed, and what is freed is cleared.
+        # The collection frees the objects in free lists, and freed memory is cleared.
         gc.collect()
         _overwrite_frames(_FRAMES)
         _write_memory(directory)
         lines, places = _objects()
     with open(f"{directory}/told", "wb") as told:
         marshal.dump((failures, files, numbers, lines, places), told)
-    # What modules do at the end is not asked for.
+    # No module may run code at the end of the process.
     os._exit(0)
 
 
@@ -86,7 +86,7 @@ def _enter(stage: int) -> None:
 
 
 def _watch_modules(numbers: dict[str, int]) -> None:
-    """Number the modules as they are imported; each is a stage, while it is the innermost."""
+    """Number the modules when they are imported. Each is a stage while no inner import runs."""
     outer = [_BETWEEN_MODULES]
     plain = loaders._LoaderBasics.exec_module  # type: ignore[attr-defined]
 
@@ -105,7 +105,7 @@ def _watch_modules(numbers: dict[str, int]) -> None:
 
 
 def _renew() -> None:
-    """Do what a restored process does to be another one."""
+    """Renew the values that a restored process renews."""
     modules: dict[str, Any] = sys.modules
     if random := modules.get("random"):
         random._inst.seed()
@@ -116,14 +116,14 @@ def _renew() -> None:
 
 
 def _overwrite_frames(depth: int) -> None:
-    """Overwrite what frames have left that have ended."""
+    """Overwrite what ended frames have left in memory."""
     _a = _b = _c = _d = _e = _f = _g = _h = _i = _j = _k = _l = _m = _n = _o = _p = None
     if depth > 0:
         _overwrite_frames(depth - 1)
 
 
 def _write_memory(directory: str) -> None:
-    """Write down the memory of the process that it may write to, but for its stack."""
+    """Copy all writable memory of the process, except its stack."""
     with open("/proc/self/maps", encoding="utf-8") as file:
         mappings = file.read().splitlines()
     memory = os.open("/proc/self/mem", os.O_RDONLY)
@@ -145,20 +145,20 @@ def _copy(memory: int, copy: int, start: int, end: int) -> bool:
         try:
             chunk = os.pread(memory, length, place)
         except OSError:
-            # Beyond the end of a file, or of a device.
+            # The page is beyond the end of a file, or of a device.
             chunk = bytes(length)
         os.write(copy, chunk)
     return True
 
 
 def _objects() -> "tuple[list[tuple[str, str]], list[tuple[int, int]]]":
-    """Return a path and a text for each object that can be reached, and where it lies.
+    """Return the path, text, address and size of each object that can be reached.
 
-    What is reached first has the shortest path.  Modules that were loaded last come first: objects
-    are then named by the module that has made them rather than by one that has them from there.
+    Objects get the shortest path.  The modules that were loaded last come first: an object is then
+    named by the module that has made it, and not by a module that has imported it.
     """
     seen = {id(vars(sys.modules["__main__"])), id(sys.modules["__main__"]), id(sys.modules)}
-    # What was made for this would be freed, and something else get its place.
+    # Keep objects made here alive: otherwise, other objects could get the same ids.
     kept: list[Any] = []
     lines = []
     places = []
@@ -194,13 +194,13 @@ def _text(atom: "Any") -> str:
 
 def _shortened(text: str) -> str:
     text, *others = text.split(" at 0x")
-    # An address says nothing.
+    # Addresses are removed, because they differ between runs.
     text += "".join(f" at …{other.lstrip('0123456789abcdef')}" for other in others)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… (hash {hash(text):x})"
 
 
 def _is(found: "Any", *kinds: type) -> bool:
-    """Say whether an object is of one of these classes; what it says of itself may be a lie."""
+    """Return whether an object's type is one of these classes. Its `__class__` may be false."""
     return issubclass(type(found), kinds)
 
 
@@ -217,7 +217,7 @@ def _namespace(found: "Any") -> "dict[str, Any]":
 
 
 def _state(found: "Any") -> str:
-    """Say what an object is, and its state if C code has that."""
+    """Return the class of an object, and its state if C code has the state."""
     kind = type(found)
     name = f"<{kind.__module__}.{kind.__qualname__}>"
     try:
@@ -237,7 +237,7 @@ def _state_in_c(kind: type, found: "Any") -> str | None:
         return _text(found.state)
     if (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
         return _text(found.tobytes())
-    # What Python code has added is in parts of it.
+    # The state that Python code has added is in the parts of the object.
     base: Any = next(base for base in kind.__mro__ if _is_of_c(base))
     is_told = base.__module__ in _TOLD_BY_REPR
     if base.__repr__ is object.__repr__ or not (is_told or _has_no_parts(found)):
@@ -255,7 +255,7 @@ def _has_no_parts(found: "Any") -> bool:
 
 
 def _parts(found: "Any") -> "Iterator[tuple[str, Any]]":
-    """Yield what an object holds, and how that is reached."""
+    """Yield the parts of an object, each with its step of the path."""
     if _is(found, *_NOT_WALKED):
         return
     if _is(found, types.FunctionType):
@@ -319,7 +319,7 @@ def _parts_of_slots(found: "Any") -> "Iterator[tuple[str, Any]]":
         try:
             yield f".{name}", slot.__get__(found)
         except AttributeError:
-            # It has no value.
+            # The slot has no value.
             pass
 
 
@@ -341,9 +341,9 @@ _KNOWN_SLOTS: "dict[int, list[tuple[str, Any]]]" = {}
 
 
 def _parts_by_collector(found: "Any") -> "Iterator[tuple[str, Any]]":
-    """Yield what C code holds, as far as it tells the garbage collector."""
+    """Yield the objects that C code holds and reports to the garbage collector."""
     namespace = _namespace(found)
-    # Of these the names are known.
+    # Parts whose names are known.
     known = {id(namespace), id(type(found)), *map(id, namespace.values())}
     known.update(id(part) for _, part in _parts_of_slots(found))
     for number, part in enumerate(gc.get_referents(found)):

@@ -1,10 +1,10 @@
-/* What another run of a program would find: preloaded, this answers in place of the C library when
-   a process asks for the time, random bytes, its id, the host or its limits.
+/* Answers of another run of a program. This library is preloaded, and answers in place of the C
+   library when a process asks for the time, random bytes, its id, the host or its limits.
 
-   The answers are the same in each run, so that two runs differ in nothing; but for what the file
-   SETTINGS says.  It has the kinds of answers that are to differ, and at which stages.  The process
-   tells its stages by getsid() of a negative number, to which the kernel knows no answer; so it has
-   nothing in its own memory that differs.  What goes round the C library is not seen. */
+   The answers are the same in each run, except for those that the file SETTINGS names: it contains
+   the kinds of answers that differ, and the stages in which they differ.  The process reports its
+   stages by getsid() with a negative number, which the kernel would refuse.  So the memory of the
+   process itself does not differ.  System calls that do not use the C library are not changed. */
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,7 +26,7 @@
 
 enum { CLOCK = 1, RANDOM = 2, PROCESS = 4, SYSTEM = 8, LIMITS = 16 };
 
-/* A stage, or all in which modules are imported. */
+/* No stage, or all stages. */
 enum { NO_STAGE = 0, ALL_STAGES = -1, MOST_STAGES = 1000 };
 
 static int kinds, differs, count;
@@ -64,15 +64,15 @@ static int is_wanted(int stage) {
 pid_t getsid(pid_t process) {
     if (process < 0) {
         differs = is_wanted(-1 - process) ? kinds : 0;
-        /* It would be kept, too. */
+        /* The process could keep errno, too. */
         errno = 0;
         return 0;
     }
     return KERNEL(SYS_getsid, process);
 }
 
-/* Each question takes a millisecond.  The times are long ago, for whoever waits until a time; so
-   nobody waits for long. */
+/* Each question takes a millisecond.  The times are in the past, so code that waits until a time
+   does not wait for long. */
 static struct timespec now(clockid_t clock) {
     static atomic_long questions;
     long passed = ++questions;
@@ -152,7 +152,7 @@ void arc4random_buf(void *place, size_t length) { fill(place, length); }
 
 uint32_t arc4random_uniform(uint32_t end) { return end == 0 ? 0 : arc4random() % end; }
 
-/* A file of random bytes, or -1 if the path is another one. */
+/* A file of random bytes, or -1 for other paths. */
 static int random_file(const char *path) {
     if (path == NULL || (strcmp(path, "/dev/urandom") != 0 && strcmp(path, "/dev/random") != 0)) {
         return -1;
@@ -192,7 +192,7 @@ FILE *fopen64(const char *restrict path, const char *restrict mode) {
     return file >= 0 ? fdopen(file, "rb") : REAL(fopen64)(path, mode);
 }
 
-/* Processes that it forks have ids of their own. */
+/* Only the id of the first process is replaced, not the ids of its children. */
 static pid_t known(pid_t real) {
     if (real != first) {
         return real;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: builds both interpreters and measures them.
 //!
-//! It is the crate in `tests/bench` that measures, with the programs and the checks of the tests; `xtask` runs it, and
-//! depends on nothing in it.
+//! The crate `tests/bench` measures, with the programs and the checks of the tests. `xtask` runs this crate and does
+//! not depend on it.
 
 use std::path::{self, Path, PathBuf};
 
@@ -24,49 +24,49 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Run a dozen of pyperformance's benchmarks: does archived code run as fast?
+    /// Run twelve benchmarks of pyperformance: does archived code run as fast?
     Pyperformance,
 }
 
-/// What the measuring program is told, as JSON.
+/// The options of the measuring program, which gets them as JSON.
 #[derive(clap::Args, Serialize)]
 struct Options {
-    /// Only these: pass, stdlib30, django, pip, boto3, sqlalchemy, flask, requests, rich, numpy, pandas, many,
-    /// load-cost, fleet [default: all]
+    /// Measure only these: pass, stdlib30, django, pip, boto3, sqlalchemy, flask, requests, rich, numpy, pandas,
+    /// many, load-cost, fleet [default: all]
     #[arg(long, value_name = "NAME", num_args = 1..)]
     workload: Vec<String>,
-    /// Rounds to time; each contender runs once in each
+    /// Number of timed rounds; each contender runs once in each round
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// Only stock and archives, warm: no peers, no cold cache, no memory, no load cost
+    /// Measure only stock and archives, with warm caches: no other contenders, cold cache, memory or load cost
     #[arg(long)]
     quick: bool,
-    /// Count instructions too, with valgrind
+    /// Also count instructions, with valgrind
     #[arg(long)]
     instructions: bool,
-    /// Measure archives without the patch class-slots, too, which is not about archives
+    /// Also measure archives without the patch class-slots, which is not about archives
     #[arg(long, conflicts_with = "quick")]
     class_slots: bool,
-    /// Measure stock against stock: each interval should have 1.00 in it
+    /// Measure stock against stock: each interval should contain 1.00
     #[arg(long)]
     against_itself: bool,
-    /// Keep the results in a file
+    /// Save the results to a file
     #[arg(long, value_name = "BASELINE")]
     save: Option<PathBuf>,
-    /// Say what has changed since the results in a file
+    /// Report what has changed since the results in a file
     #[arg(long, value_name = "BASELINE")]
     compare: Option<PathBuf>,
     /// Write the table of programs into the README
     #[arg(long, conflicts_with_all = ["workload", "against_itself"])]
     readme: bool,
-    /// Where bench.json, bench.md and pictures go
+    /// The directory for bench.json, bench.md and the pictures
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     output: PathBuf,
     #[arg(skip)]
     pyperformance: bool,
     #[arg(skip)]
     stock: PathBuf,
-    /// The interpreter without class-slots, where it is measured.
+    /// The interpreter without class-slots, if it is measured.
     #[arg(skip)]
     without_class_slots: Option<PathBuf>,
     #[arg(skip)]
@@ -106,7 +106,7 @@ pub fn run(args: Args) -> Result<()> {
     options.output = absolute(&options.output)?;
     options.save = options.save.as_deref().map(absolute).transpose()?;
     options.compare = options.compare.as_deref().map(absolute).transpose()?;
-    let options = serde_json::to_string(&options).context("cannot put the options in words")?;
+    let options = serde_json::to_string(&options).context("cannot write the options as JSON")?;
 
     let mut bench = workspace.cargo();
     bench
@@ -123,10 +123,10 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    path::absolute(path).with_context(|| format!("{} is no path", path.display()))
+    path::absolute(path).with_context(|| format!("{} is not a valid path", path.display()))
 }
 
-/// Compiler and flags, as the interpreter itself knows them; those of the other one are the same.
+/// Compiler and flags, as the interpreter reports them. The other interpreters are built with the same ones.
 fn described(program: &Path) -> Result<String> {
     const PROGRAM: &str = "\
 import platform, sys, sysconfig

@@ -2,8 +2,8 @@
 //!
 //! The steps come in this order because each needs the one before: the system's libraries, the patched source,
 //! configure (which writes `pyconfig.h`), the Rust runtime (whose bindings are made from the configured headers), make,
-//! the installation that `./python` is a link into, and the archive of its standard library. Each finds out by itself
-//! whether there is anything to do.
+//! the installation that `./python` links to, and the archive of its standard library. Each step finds out itself
+//! whether it has anything to do.
 
 use std::fs;
 use std::num::NonZero;
@@ -20,7 +20,7 @@ use crate::{deps, disk, fetch, interpreter, launcher, runtime, source, stamp, st
 pub struct Args {
     #[command(flatten)]
     pub choice: Choice,
-    /// Build the unpatched interpreter with the same flags, for comparison; ./python stays what it is
+    /// Build the unpatched interpreter with the same flags, for comparison; ./python does not change
     #[arg(long)]
     pub stock: bool,
 }
@@ -28,22 +28,22 @@ pub struct Args {
 /// What to build an interpreter from, and how.
 #[derive(Clone, clap::Args)]
 pub struct Choice {
-    /// The pinned version of CPython [default: the newest whose source can be had]
+    /// The pinned version of CPython [default: the newest whose source is available]
     #[arg(long, value_name = "VERSION")]
     pub cpython: Option<String>,
-    /// How to compile it
+    /// How to compile the interpreter
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     pub profile: Profile,
     /// Leave out a patch that the others do not need
     #[arg(long, value_enum, value_name = "PATCH")]
     pub without: Option<Optional>,
-    /// The tarball, or a directory that has it
+    /// The tarball of CPython, or a directory that contains it
     #[arg(long, value_name = "TARBALL|DIR")]
     pub source: Option<PathBuf>,
-    /// Print what is missing on the system instead of installing it
+    /// Print which packages are missing instead of installing them
     #[arg(long)]
     pub no_install_deps: bool,
-    /// How many jobs make runs at once [default: the number of processors]
+    /// How many jobs make runs in parallel [default: the number of processors]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
 }
@@ -58,7 +58,7 @@ impl Choice {
     /// The release to build, whose tarball is in the cache.
     ///
     /// # Errors
-    /// The chosen version, or without a choice each version, has no origin.
+    /// No origin has the chosen version, or, without a choice, any pinned version.
     pub fn release<'a>(&self, workspace: &Workspace, pins: &'a Pins) -> Result<&'a Pin> {
         let source = self.source.as_deref();
         let chosen = self.cpython.as_deref();
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds an interpreter, installs it where it is run from, and makes `./python` a link to it if it is not stock.
+/// Builds an interpreter, installs it below `target/`, and makes `./python` a link to it if it is not stock.
 pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Build> {
     let build = build_aside(workspace, choice, stock, choice.profile)?;
     if !stock {
@@ -82,7 +82,7 @@ pub fn build(workspace: &Workspace, choice: &Choice, stock: bool) -> Result<Buil
     Ok(build)
 }
 
-/// Does that with a profile of its own, and leaves `./python` as it is.
+/// Builds and installs an interpreter with the given profile, and does not change `./python`.
 pub fn build_aside(
     workspace: &Workspace,
     choice: &Choice,
@@ -129,7 +129,7 @@ pub fn build_aside(
     Ok(build)
 }
 
-/// Makes `./python` a link to the interpreter. It is relative, so that the repository may be mounted elsewhere.
+/// Makes `./python` a relative link to the interpreter, so that the repository can be mounted elsewhere.
 fn link(workspace: &Workspace, program: &Path) -> Result<()> {
     let python = workspace.python();
     let target = program.strip_prefix(workspace.root()).unwrap_or(program);

@@ -1,4 +1,5 @@
-//! CPython's own test suite, with stock and with archives, in several ways: what fails with an archive must fail without.
+//! CPython's own test suite, with stock and with archives, in several ways: a test that fails with an archive must also
+//! fail with stock.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,10 +15,10 @@ use crate::progress::Phase;
 use crate::stamp;
 use crate::workspace::{Build, Workspace};
 
-/// How much of the suite.
+/// Which files of the suite are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Extent {
-    /// What archives could have to do with
+    /// About 70 files about features that archives can affect
     Representative,
     /// All files, with the resources that need no network: hours
     Full,
@@ -99,18 +100,18 @@ struct Way {
     name: &'static str,
     program: PathBuf,
     environment: Vec<(&'static str, String)>,
-    /// Of a process in which all tests run, one after the other; none to have two processes at work.
+    /// Options of the process in which all tests run, one after the other. If empty, regrtest uses two processes.
     options: Vec<String>,
 }
 
-/// What a run found.
+/// The result of a run.
 struct Findings {
     failed: BTreeSet<String>,
-    /// Last line: how many ran, failed, were skipped.
+    /// The last lines: how many tests ran, failed and were skipped.
     summary: String,
 }
 
-/// Runs the suite in all ways, and compares.
+/// Runs the suite in all ways, and compares the results.
 pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()> {
     let (build, stock) = {
         let _lock = workspace.lock()?;
@@ -157,7 +158,7 @@ pub fn run(workspace: &Workspace, choice: &Choice, extent: Extent) -> Result<()>
     )
 }
 
-/// Runs a representative part with everything archived. What fails must fail without any archive too.
+/// Runs a representative part with everything archived. A test that fails must also fail without any archive.
 pub fn run_archived(workspace: &Workspace, build: &Build) -> Result<()> {
     let directory = logs(workspace)?;
     let program = interpreter::program(&build.installation())?;
@@ -199,7 +200,7 @@ fn logs(workspace: &Workspace) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// An archive of the standard library and its tests that stands by itself.
+/// An archive of the standard library and its tests that needs no other archive.
 fn archive_everything(program: &Path, directory: &Path) -> Result<PathBuf> {
     let archive = directory.join("everything.img");
     stamp::remove_file(&archive)?;
@@ -256,9 +257,10 @@ fn restored(build: &Build, directory: &Path) -> Result<Way> {
     })
 }
 
-/// Each file in a restored process of its own: what regrtest starts its workers with is what the image was made with.
+/// Each file in its own restored process: the image is taken with the options and variables with which regrtest starts
+/// its workers.
 fn each_restored(build: &Build, directory: &Path) -> Result<Way> {
-    // It has a variable of the tests' own choice, if it has none yet.
+    // regrtest sets this variable, if it is not set.
     const VARIABLE: (&str, &str) = ("PYTHONREGRTEST_UNICODE_GUARD", "\u{e9}");
     let program = interpreter::program(&build.installation())?;
     let archive = take_image(&program, directory, &["-u"], &[VARIABLE])?;
@@ -293,7 +295,7 @@ fn take_image(
 fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> {
     let log = directory.join(format!("{}.log", way.name.replace(' ', "-")));
     let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
-    // A shell lets what it runs in the background ignore SIGINT, and tests that send it would wait for ever.
+    // Background jobs of a shell ignore SIGINT. Tests that send SIGINT to themselves would then never end.
     let mut command: Command = interpreter::python_free(Path::new("env"));
     command
         .arg("--default-signal=INT,QUIT")
@@ -309,7 +311,7 @@ fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> 
     let phase = Phase::start(format!("test suite, {}", way.name));
     let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = output.try_clone().context("cannot share the log")?;
-    // Failing tests are looked at below, not at the status.
+    // The status is ignored: the log says which tests fail.
     command
         .stdin(Stdio::null())
         .stdout(output)
@@ -319,7 +321,7 @@ fn run_way(way: &Way, arguments: &[&str], directory: &Path) -> Result<Findings> 
     phase.done();
     let text =
         fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
-    findings(&text).with_context(|| format!("the suite did not come to its end: {}", log.display()))
+    findings(&text).with_context(|| format!("the suite did not finish: {}", log.display()))
 }
 
 /// Reads the end of regrtest's report.

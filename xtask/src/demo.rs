@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: builds the interpreter and shows what an archive does for real programs.
 //!
-//! The programs and the checks are those of the tests, so it is their crate that runs them.
+//! The crate of the tests contains the programs and the checks, and runs them.
 
 use std::path::{self, PathBuf};
 
@@ -14,16 +14,16 @@ use crate::{interpreter, runtime};
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Build stock CPython with the same flags too, and compare with both
+    /// Also build stock CPython with the same flags, and compare with both
     #[arg(long)]
     stock: bool,
-    /// Only these workloads [default: all]
+    /// Run only these workloads [default: all]
     #[arg(long, value_name = "NAME", num_args = 1..)]
     workload: Vec<String>,
-    /// Rounds of runs to time
+    /// Number of timed rounds
     #[arg(long, value_name = "N", default_value_t = 15)]
     runs: u32,
-    /// Write what was found to a file
+    /// Write the results to a file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -64,12 +64,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(file) = &args.json {
         demo.arg("--json")
-            .arg(path::absolute(file).context("--json is no path")?);
+            .arg(path::absolute(file).context("--json is not a valid path")?);
     }
     let status = demo.status().context("cannot run cargo")?;
-    ensure!(
-        status.success(),
-        "the demonstration found something wrong ({status})"
-    );
+    ensure!(status.success(), "the demonstration failed ({status})");
     Ok(())
 }

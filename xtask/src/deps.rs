@@ -1,8 +1,8 @@
-//! What building the interpreter, and testing it, needs of the system.
+//! The programs, headers and libraries that building and testing the interpreter need.
 //!
-//! Each need is probed by use — a program is run, a header is compiled, libclang is looked for where bindgen looks —
-//! so that a system without dpkg, or with a library of its own, passes too. Debian's package names only serve to
-//! install what is missing.
+//! Each need is probed by use: a program is run, a header is compiled, libclang is searched where bindgen searches.
+//! So a system without dpkg, or with libraries from another source, passes too. Debian's package names are only used
+//! to install what is missing.
 
 use std::env;
 use std::fs;
@@ -26,7 +26,7 @@ enum Probe {
     /// Lines of C that must compile.
     Header(&'static str),
     Libclang,
-    /// A file that must be there.
+    /// A file that must exist.
     File(&'static str),
     /// A shared library that the dynamic linker must find.
     Library(&'static str),
@@ -65,7 +65,7 @@ const fn library(what: &'static str, package: &'static str, name: &'static str) 
     }
 }
 
-/// In order: without a compiler no header can be probed.
+/// The compiler comes first: without it, no header can be probed.
 const NEEDS: &[Need] = &[
     program("cc", "gcc"),
     program("make", "make"),
@@ -106,8 +106,8 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
-/// The tests have system calls fail, make certificates, look at processes from outside, allocate memory in other ways, and
-/// check that another architecture compiles.
+/// The tests make system calls fail, make certificates, examine processes from outside, use other allocators, and
+/// compile for another architecture.
 const NEEDS_OF_TESTS: &[Need] = &[
     program("strace", "strace"),
     program("openssl", "openssl"),
@@ -122,13 +122,16 @@ const NEEDS_OF_TESTS: &[Need] = &[
     },
 ];
 
-/// Installs what a build needs and the system lacks if it can, and fails with the command to run if it cannot. Whether
-/// anything was installed: a build that was configured without it must be configured again.
+/// Installs the missing packages that a build needs. Returns whether it installed any: a build that was configured
+/// without them must be configured again.
+///
+/// # Errors
+/// The packages cannot be installed; the error names the command that installs them.
 pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
     ensure_all(NEEDS, workspace, install)
 }
 
-/// The same for what the tests need besides.
+/// The same for the additional needs of the tests.
 pub fn ensure_for_tests(workspace: &Workspace, install: bool) -> Result<()> {
     ensure_all(NEEDS_OF_TESTS, workspace, install).map(drop)
 }
@@ -195,20 +198,20 @@ fn apt_install(workspace: &Workspace, shell: &Shell, packages: &[&str]) -> Resul
         let result = phase.run(&mut command.into(), &log("install"));
         phase.end(result)
     };
-    // The lists of a fresh container are missing, those of an old one name files that are gone.
+    // A new container has no package lists. The lists of an old container name files that no longer exist.
     if install().is_ok() {
         return Ok(());
     }
     let phase = Phase::start("apt-get update");
     let command = cmd!(shell, "apt-get update -q");
     let updated = phase.run(&mut command.into(), &log("update"));
-    // An unreachable third-party archive fails the update, and need not matter: the installation tells.
+    // The update also fails if an archive of a third party is unreachable. The packages may not need this archive.
     let _ = phase.end(updated);
     install().context("the packages cannot be installed")
 }
 
 fn missing(shell: &Shell, needs: &'static [Need]) -> Vec<&'static Need> {
-    // One run of the compiler answers the usual case, in which nothing is missing.
+    // In the usual case nothing is missing, and one run of the compiler shows this.
     let all = needs.iter().filter_map(Need::header).collect::<Vec<_>>();
     let all_compile = compiles(shell, &all);
     let is_met = |need: &Need| match need.probe {
@@ -228,19 +231,19 @@ fn runs(shell: &Shell, program: &str) -> bool {
         program.to_owned()
     };
     let probe = cmd!(shell, "{program} --version").quiet().ignore_status();
-    // That of OpenSSL 3.0 does not know the option.
+    // The program `openssl` of OpenSSL 3.0 does not know `--version`.
     let is_good = |output: Output| output.status.success() || program == "openssl";
     probe.output().is_ok_and(is_good)
 }
 
-/// The dynamic linker complains of a library that it does not find.
+/// The dynamic linker writes to stderr if it does not find a library.
 fn can_be_preloaded(shell: &Shell, library: &str) -> bool {
     let program = cmd!(shell, "true").quiet().ignore_status();
     let output = program.env("LD_PRELOAD", library).output();
     output.is_ok_and(|output| output.status.success() && output.stderr.is_empty())
 }
 
-/// The compiler that configure will take.
+/// The compiler that configure will use.
 fn compiler() -> String {
     env::var("CC")
         .ok()
@@ -260,7 +263,7 @@ fn compiles(shell: &Shell, lines: &[&str]) -> bool {
         .is_ok()
 }
 
-/// A libclang that has the compiler's own headers (`stddef.h`) beside it: without them bindgen cannot read any other.
+/// A libclang with the headers of its compiler (`stddef.h`): without them, bindgen cannot read other headers.
 fn libclang(shell: &Shell) -> Option<PathBuf> {
     let mut dirs: Vec<PathBuf> = env::var_os("LIBCLANG_PATH")
         .map(PathBuf::from)

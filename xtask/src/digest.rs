@@ -1,4 +1,4 @@
-//! SHA-256 of files, and of the inputs that a stamp stands for.
+//! SHA-256 of files, and of the inputs that a stamp records.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ impl Inputs {
         Self(Sha256::new())
     }
 
-    /// Adds one input; its length goes in first, so that no two lists of inputs run together.
+    /// Adds one input, after its length: two different lists of inputs never give the same bytes.
     pub fn add(&mut self, input: impl AsRef<[u8]>) -> &mut Self {
         let input = input.as_ref();
         self.0.update((input.len() as u64).to_le_bytes());

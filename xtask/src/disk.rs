@@ -1,17 +1,16 @@
-//! Whether there is room for what is built.
+//! Whether the disk has enough space for a build.
 
 use std::path::Path;
 
 const GB: u64 = 1_000_000_000;
-/// What one interpreter takes: build tree, installation and Rust library.
+/// The space for one interpreter: build tree, installation and Rust library.
 pub const FOR_A_BUILD: u64 = 2 * GB;
-/// What a first run of all tests takes: two interpreters, the tests, and the packages that they run.
+/// The space for a first run of all tests: two interpreters, the tests, and the packages that they run.
 pub const FOR_ALL_TESTS: u64 = 6 * GB;
 
-/// Warns where there is probably too little room for what is going to be built in a directory: whoever builds would
-/// learn it after minutes.
+/// Warns if a directory probably has too little space for a build, which otherwise fails after minutes.
 pub fn warn_if_full(directory: &Path, needed: u64) {
-    // A system that does not tell leaves it to the build to find out.
+    // If the system does not report the free space, there is no warning.
     if let Ok(status) = rustix::fs::statvfs(directory)
         && let Some(warning) = warning(directory, status.f_bavail * status.f_frsize, needed)
     {

@@ -1,9 +1,10 @@
-//! Extension modules of the standard library that are linked into the interpreter besides being built as files.
+//! Extension modules of the standard library that are linked into the interpreter in addition to their files.
 //!
-//! Loading one of them as a file costs a `dlopen()`. What make has compiled for the file is put into one relocatable
-//! object, with a list of what is in it (`struct _PyCDS_LinkedExtension`), from which the runtime takes the init
-//! function of an unchanged file. Modules that need a shared library stay out: linked in, they would load it at
-//! every start. So do those that hardly a program needs: the interpreter's size shows when it starts with a cold page cache.
+//! To load one of them as a file costs a `dlopen()`. So the objects that make has compiled for these files are put into
+//! one relocatable object, with a list of the modules (`struct _PyCDS_LinkedExtension`). If a file is unchanged, the
+//! runtime takes the init function of its module from this list. Modules that need a shared library are not included:
+//! the interpreter would load the library at every start. Modules that few programs need are not included either: a
+//! larger interpreter starts more slowly with a cold page cache.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,28 +19,28 @@ use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::Build;
 
-/// All that stays visible of the object.
+/// The only global symbol of the object.
 const LIST: &str = "_PyCDS_LinkedExtensions";
 
 /// The system libraries that the interpreter needs anyway.
 const FREE_LIBRARIES: [&str; 3] = ["-lm", "-ldl", "-lpthread"];
 
-/// What links the same code a second time, and would be taken for a reason to compile it again.
+/// Sections that would make the linker compile and link the same code a second time.
 const LINK_TIME_CODE: [&str; 2] = [".gnu.lto_*", ".gnu.debuglto_*"];
 
-/// How the names of modules begin that stay out: those for CPython's tests, and the codecs of East Asia.
+/// Prefixes of modules that are not included: modules for CPython's tests, and the East Asian codecs.
 const RARE: [&str; 5] = ["_test", "_xx", "xx", "_codecs_", "_multibytecodec"];
 
-/// An extension module, as the Makefile has it.
+/// An extension module of the Makefile.
 struct Extension {
     name: String,
-    /// What it is linked from: object files and static libraries, relative to the directory of the objects.
+    /// The object files and static libraries that it is linked from, relative to the directory of the objects.
     parts: Vec<String>,
     file: PathBuf,
 }
 
-/// Puts an object without any extension module where make expects one, if none is there: the first link comes before
-/// there is anything to put in.
+/// Puts an object without extension modules where make expects the object, if there is none: make needs one for the
+/// first link, before it has compiled any module.
 pub fn place(build: &Build) -> Result<()> {
     if build.is_stock() || object(build).exists() {
         return Ok(());
@@ -47,7 +48,7 @@ pub fn place(build: &Build) -> Result<()> {
     assemble(build, &Makefile::read(build)?, &[])
 }
 
-/// Brings the object up to date with what make has built. Returns whether the interpreter has to be linked again.
+/// Updates the object from the modules that make has built. Returns whether the interpreter must be linked again.
 pub fn link(build: &Build) -> Result<bool> {
     if build.is_stock() {
         return Ok(false);
@@ -83,8 +84,8 @@ fn object(build: &Build) -> PathBuf {
     build.objects().join("Modules/cds_extensions.o")
 }
 
-/// Makes the object. Each module comes in by itself first, with nothing visible but its init function: their other
-/// names are not meant to meet.
+/// Makes the object. Each module is first linked alone, and only its init function stays global, because other names
+/// of different modules can be equal.
 fn assemble(build: &Build, makefile: &Makefile, extensions: &[Extension]) -> Result<()> {
     let objects = build.objects();
     let directory = tempfile::tempdir_in(&objects).context("cannot create a directory")?;
@@ -138,7 +139,7 @@ fn show_only(shell: &Shell, symbol: &str, from: &Path, to: &Path) -> Result<()> 
     stamp::remove_file(from)
 }
 
-/// The list, in C.
+/// The list of modules, as C code.
 fn listing(extensions: &[Extension]) -> Result<String> {
     let mut declarations = String::new();
     let mut entries = String::new();
@@ -211,7 +212,7 @@ impl Makefile {
             .collect()
     }
 
-    /// The object files and static libraries of a link, or nothing if it takes more.
+    /// The object files and static libraries of a link, or `None` if it needs anything else.
     fn linkable(&self, link: &str) -> Option<Vec<String>> {
         let mut parts = Vec::new();
         for word in link.split_whitespace() {

@@ -1,7 +1,8 @@
 //! Fetches the tarball of a pinned release into the cache.
 //!
-//! The origins are tried in order: the cache, `--source`, the official tarball, Debian's source package. Each leaves a
-//! whole file or none, and [`admit`] alone lets a file into the cache: its hash decides, whatever the origin.
+//! The origins are tried in order: the cache, `--source`, the official tarball, Debian's source package. Each origin
+//! leaves a complete file or none. Only [`admit`] moves a file into the cache, and it checks the hash of the file,
+//! whatever the origin.
 
 mod apt_sources;
 mod debian;
@@ -18,10 +19,10 @@ use crate::{digest, stamp};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The pinned version of CPython to fetch [default: the newest that can be had]
+    /// The pinned version of CPython to fetch [default: the newest that is available]
     #[arg(long, value_name = "VERSION")]
     cpython: Option<String>,
-    /// The tarball, or a directory that has it
+    /// The tarball of CPython, or a directory that contains it
     #[arg(long, value_name = "TARBALL|DIR")]
     source: Option<PathBuf>,
 }
@@ -41,8 +42,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Fetches the chosen release. Without a choice, fetches the release of a named source, or the newest one that can be
-/// had, and says which ones cannot.
+/// Fetches the chosen release. Without a choice, fetches the release of a named source, or the newest one that is
+/// available, and reports the newer ones that are not.
 pub fn first<'a>(
     cache: &Path,
     pins: &'a Pins,
@@ -65,7 +66,7 @@ pub fn first<'a>(
         match tarball(cache, pin, None) {
             Ok(_) => {
                 for failure in failures {
-                    eprintln!("{failure}\nCPython {} is taken instead.", pin.version);
+                    eprintln!("{failure}\nCPython {} is used instead.", pin.version);
                 }
                 return Ok(pin);
             }
@@ -75,7 +76,7 @@ pub fn first<'a>(
     bail!("{}", failures.join("\n"))
 }
 
-/// Whether a file is the tarball of a release, or a directory has it.
+/// Whether `source` is the tarball of a release, or a directory that contains the tarball.
 fn has(source: &Path, pin: &Pin) -> bool {
     if source.is_dir() {
         let names = [pin.tarball(), pin.debian_tarball()];
@@ -96,7 +97,7 @@ pub fn tarball(cache: &Path, pin: &Pin, source: Option<&Path>) -> Result<PathBuf
         stamp::remove_file(&cached)?;
     }
 
-    // Whoever names a file wants that file: there is no falling back from it.
+    // If the user names a file, no other origin is tried.
     if let Some(source) = source {
         copy(source, &cached, pin)?;
         return Ok(cached);
@@ -114,7 +115,7 @@ pub fn tarball(cache: &Path, pin: &Pin, source: Option<&Path>) -> Result<PathBuf
     }
     bail!(
         "CPython {} cannot be fetched:{failures}\n\
-         Get {} elsewhere (its sha256 is {}) and name it with --source.",
+         Get {} from another place (its sha256 is {}) and name it with --source.",
         pin.version,
         pin.tarball(),
         pin.sha256
@@ -147,14 +148,14 @@ fn copy(source: &Path, cached: &Path, pin: &Pin) -> Result<()> {
     admit(&temporary, cached, pin, &tarball.display().to_string())
 }
 
-/// Where a file grows until it is whole.
+/// The name of a file while it is incomplete.
 fn partial(cached: &Path) -> PathBuf {
     let mut name = cached.as_os_str().to_owned();
     name.push(".part");
     name.into()
 }
 
-/// Moves a whole file into the cache if it is the pinned one, and removes it otherwise.
+/// Moves a complete file into the cache if it is the pinned one, and removes it otherwise.
 fn admit(file: &Path, cached: &Path, pin: &Pin, origin: &str) -> Result<()> {
     if let Err(error) = verify(file, pin, origin) {
         stamp::remove_file(file)?;

@@ -1,8 +1,9 @@
-//! `cargo xtask install --prefix DIR`: an installation to keep.
+//! `cargo xtask install --prefix DIR`: an installation outside of the repository.
 //!
-//! The prefix is compiled into the interpreter and recorded in sysconfig, the Makefile and the pkg-config files, and
-//! the interpreter at `./python` has another. So the objects are copied and configured for the new prefix, where make
-//! compiles anew the few that know it: what is installed says about itself what a stock installation there would say.
+//! The prefix is compiled into the interpreter, and recorded in sysconfig, the Makefile and the pkg-config files. The
+//! interpreter at `./python` has another prefix. So the objects are copied and configured for the new prefix, and make
+//! compiles the few objects again that contain it. The installed interpreter then reports the same paths as a stock
+//! installation with this prefix.
 
 use std::path::{self, PathBuf};
 
@@ -25,7 +26,7 @@ pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::new();
     let _lock = workspace.lock()?;
     let built = build_python::build(&workspace, &args.choice, false)?;
-    let prefix = path::absolute(&args.prefix).context("--prefix is no path")?;
+    let prefix = path::absolute(&args.prefix).context("--prefix is not a valid path")?;
     let build = built.with_prefix(prefix);
 
     let jobs = args.choice.jobs();

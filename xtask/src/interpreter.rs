@@ -1,4 +1,4 @@
-//! CPython's own build: configure, make, make install. Always out of tree.
+//! CPython's own build, always out of tree: configure, make, make install.
 
 use std::env;
 use std::fs;
@@ -19,20 +19,20 @@ use crate::source;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Profile};
 
-/// A non-PIE interpreter has all its static objects at addresses that the link decides, and archives refer to them.
-/// This goes in on make's command line, where it reaches every sub-make. It must not reach sysconfig, for extension
-/// modules have to be compiled as for stock: sysconfig reads the Makefile, which does not say it, but completes that
-/// from the environment, and so the variable stays out of there. (The shared modules of the standard library are PIC
-/// all the same: their -fPIC comes later.)
-/// The unwinder that the Rust library needs is linked in, so that the interpreter depends on no library that stock
-/// does not need; and the build id ties an archive to the interpreter that wrote it.
+/// In a non-PIE interpreter, the linker decides the addresses of all static objects, and archives refer to these
+/// addresses. The flags are on make's command line, where they reach every sub-make. They must not reach sysconfig,
+/// because extension modules must be compiled as for stock. sysconfig reads the Makefile, which does not contain the
+/// flags, and completes it from the environment, so the variable must not be in the environment. (The shared modules of
+/// the standard library are still PIC: their -fPIC comes later on the command line.)
+/// The unwinder that the Rust library needs is linked statically, so that the interpreter needs no library that stock
+/// does not need. The build id connects an archive with the interpreter that wrote it.
 const MAKE_ARGUMENTS: [&str; 3] = [
     "EXTRA_CFLAGS=-fno-pie",
     "--eval=unexport EXTRA_CFLAGS",
     "LINKCC=$(PURIFY) $(CC) -no-pie -static-libgcc -Wl,--build-id=sha1",
 ];
 
-/// What configure takes from the environment.
+/// The variables that configure reads.
 const CONFIGURE_ENVIRONMENT: [&str; 7] = [
     "CC",
     "CFLAGS",
@@ -43,11 +43,11 @@ const CONFIGURE_ENVIRONMENT: [&str; 7] = [
     "PKG_CONFIG_PATH",
 ];
 
-/// The modules that only exist if their library was found.
+/// The modules that exist only if configure finds their library.
 const LIBRARY_MODULES: &str =
     "bz2, ctypes, curses, curses.panel, lzma, readline, sqlite3, ssl, _uuid, zlib";
 
-/// Configures the build, unless it is configured already with the same flags and tools.
+/// Configures the build, unless it is already configured with the same flags and tools.
 pub fn configure(build: &Build, again: bool) -> Result<()> {
     let objects = build.objects();
     let mut inputs = Inputs::new();
@@ -70,14 +70,15 @@ pub fn configure(build: &Build, again: bool) -> Result<()> {
     if stamp.is(&inputs) && !again {
         return Ok(());
     }
-    // Another compiler or another flag concerns every object, and make would not notice.
+    // Another compiler or flag changes every object, and make does not notice this.
     stamp::remove_dir(&objects)?;
     fs::create_dir_all(&objects).with_context(|| format!("cannot create {}", objects.display()))?;
     run_configure(build)?;
     stamp.set(&inputs)
 }
 
-/// Configures a build for another prefix, with the objects of `other`: make finds the few that know the prefix.
+/// Configures a build for another prefix, with the objects of `other`: make compiles the few again that contain the
+/// prefix.
 pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
     let objects = build.objects();
     stamp::remove_dir(&objects)?;
@@ -87,7 +88,7 @@ pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
     let copy = cmd!(shell, "cp -a --reflink=auto {from} {objects}");
     phase.run(&mut copy.into(), &build.log("copy"))?;
     phase.done();
-    // These name the interpreter of the other prefix, and no rule says that they depend on it.
+    // These files name the interpreter of the other prefix, and make has no rule for this dependency.
     stamp::remove_dir(&objects.join("build"))?;
     run_configure(build)
 }
@@ -117,7 +118,7 @@ fn configure_arguments(build: &Build) -> Vec<String> {
 fn run_configure(build: &Build) -> Result<()> {
     let phase = Phase::start(format!("configure {} ({})", build.version(), build.name()));
     let mut configure = python_free(Path::new("sh"));
-    // The path is relative, for the compiler writes it into the interpreter.
+    // The path is relative, because the compiler writes it into the interpreter.
     let source = build.source();
     let source = source.file_name().context("the source tree has a name")?;
     let script = Path::new("..").join(source).join("configure");
@@ -139,15 +140,15 @@ fn compiler_version() -> Result<Vec<u8>> {
         .map_or_else(|_| vec![], |output| output.stdout))
 }
 
-/// How interpreters with sanitizers run, if the environment says nothing else: CPython leaves memory to the end of the
-/// process, asks for more than there is in its tests, and has a handler of its own for signals; and tests preload
-/// libraries.
+/// The options of interpreters with sanitizers, unless the environment has others. CPython does not free all memory
+/// before the process ends, its tests request more memory than exists, and it has its own signal handlers. Tests also
+/// preload libraries.
 pub const SANITIZER_OPTIONS: (&str, &str) = (
     "ASAN_OPTIONS",
     "detect_leaks=0:allocator_may_return_null=1:handle_segv=0:verify_asan_link_order=0",
 );
 
-/// A command that sees none of the user's settings for Python.
+/// A command that gets none of the user's settings for Python.
 pub fn python_free(program: &Path) -> Command {
     let mut command = Command::new(program);
     let (name, options) = SANITIZER_OPTIONS;
@@ -171,7 +172,7 @@ fn make_by(mut command: Command, objects: &Path, jobs: usize) -> Command {
     command
 }
 
-/// Builds the interpreter; make decides what there is to do.
+/// Builds the interpreter. make decides what must be built.
 pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     let objects = build.objects();
     if build.profile.is_optimised() {
@@ -194,7 +195,7 @@ pub fn compile(build: &Build, jobs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Puts the objects that do not come from make where make expects them.
+/// Puts the objects that make does not build where make expects them.
 fn place_objects(build: &Build) -> Result<()> {
     runtime::place(build)?;
     launcher::place(build)?;
@@ -203,9 +204,9 @@ fn place_objects(build: &Build) -> Result<()> {
 
 /// Makes the profile for the optimised build.
 ///
-/// These are the three stages of `make profile-opt`, one by one: its first and its last remove every object file, and
-/// with them the runtime, which has to be put back each time. A profile holds for the source it was made from; only a
-/// change of the runtime, which takes no part in it, leaves it valid.
+/// This runs the three stages of `make profile-opt` separately. The first and the last stage remove every object file,
+/// also the runtime, which must be put back each time. A profile is valid for the source that it was made from. A
+/// change of the runtime keeps it valid, because the runtime is not profiled.
 fn train(build: &Build, jobs: usize) -> Result<()> {
     let source = source::identity(build)?;
     let objects = build.objects();
@@ -232,7 +233,7 @@ fn train(build: &Build, jobs: usize) -> Result<()> {
         phase.done();
     }
     let phase = Phase::start("run the profiling workload");
-    // The workload is a part of CPython's test suite, and sends itself the signal that background jobs ignore.
+    // The workload is a part of CPython's test suite. It sends itself SIGINT, which background jobs ignore.
     let mut env = python_free(Path::new("env"));
     env.args(["--default-signal=INT", "make"]);
     let mut workload = make_by(env, &objects, jobs);
@@ -244,15 +245,15 @@ fn train(build: &Build, jobs: usize) -> Result<()> {
     stamp.set(&source)
 }
 
-/// Installs the interpreter where it is run from.
+/// Installs the interpreter to the configured prefix, from where it is run.
 ///
-/// It is not run from the build directory, although it could be: a virtual environment finds the standard library by
-/// way of the directory of the interpreter that made it, which for the link `./python` is the repository's root. From
-/// there the search ends at the configured prefix, so that is where an installation has to be. An installation also
-/// has pip, the headers, and the start-up time that every user gets.
+/// It is not run from the build directory, for this reason: a virtual environment searches the standard library from
+/// the directory of the interpreter that made it. For the link `./python`, this is the repository's root. From there,
+/// the search ends at the configured prefix, so the installation must be there. An installation also has pip, the
+/// headers, and the start time that users get.
 ///
-/// The first time this is `make install`. After that, only what make has linked anew and the modules that differ are
-/// copied: compiling the whole standard library again would take a minute.
+/// The first time, this runs `make install`. Later, it copies only the files that make has linked again and the modules
+/// that differ: to compile the whole standard library again would take a minute.
 pub fn install(build: &Build, jobs: usize) -> Result<()> {
     let (objects, installation) = (build.objects(), build.installation());
     let layout = digest::of_file(&objects.join("Makefile"))?;
@@ -284,7 +285,7 @@ pub fn install(build: &Build, jobs: usize) -> Result<()> {
     update_library(build)
 }
 
-/// What `make` leaves besides the standard library: the interpreter, its library, its modules and its headers.
+/// What `make` builds, without the standard library: the interpreter, its library, its modules and its headers.
 fn products(build: &Build) -> Result<String> {
     let mut inputs = Inputs::new();
     inputs.add(source::identity(build)?);
@@ -305,12 +306,12 @@ fn products(build: &Build) -> Result<String> {
     Ok(inputs.finish())
 }
 
-/// Brings the installed standard library up to date, file by file.
+/// Updates the installed standard library, file by file.
 fn update_library(build: &Build) -> Result<()> {
     let (modules, installed) = (build.source().join("Lib"), library(&build.installation())?);
     for file in mirror::files(&modules)? {
         let target = installed.join(&file);
-        // `make install` leaves out some directories.
+        // `make install` does not install some directories.
         if target.parent().is_some_and(Path::is_dir) {
             mirror::update(&modules.join(&file), &target)?;
         }
@@ -326,7 +327,7 @@ fn update_library(build: &Build) -> Result<()> {
 pub fn library(installation: &Path) -> Result<PathBuf> {
     let program = program(installation)?;
     let name = program.file_name().context("the interpreter has a name")?;
-    // The program may have flags behind its version (PEP 3149), the directory has not.
+    // The name of the program may have flags after its version (PEP 3149), the name of the directory has none.
     let name = name.to_string_lossy();
     Ok(installation.join("lib").join(name.trim_end_matches('d')))
 }
@@ -339,7 +340,7 @@ pub fn program(installation: &Path) -> Result<PathBuf> {
     Ok(installation.join("bin").join(name))
 }
 
-/// configure leaves out a module whose library it does not find, and make merely says so.
+/// If configure does not find the library of a module, make builds without the module and only prints a message.
 fn check_modules(installation: &Path) -> Result<()> {
     let output = python_free(&program(installation)?)
         .args(["-I", "-c", &format!("import {LIBRARY_MODULES}")])

@@ -1,6 +1,7 @@
-//! `cargo xtask kept`: what modules keep that differs from run to run, for the catalogue of `runtime/python/cds/image/looks.py`.
+//! `cargo xtask kept`: finds values that modules keep and that differ from run to run, for the catalogue of
+//! `runtime/python/cds/image/looks.py`.
 //!
-//! `xtask/kept/compare.py` finds it out, with an interpreter that has the modules; here is what it needs.
+//! `xtask/kept/compare.py` finds these values, with an interpreter that has the modules. This file prepares its run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,29 +19,30 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask kept logging uuid                    what these modules of the standard library keep
   cargo xtask kept --package requests -- requests  what a package of PyPI keeps
-  cargo xtask kept --catalogue                     whether all that the catalogue says is right
+  cargo xtask kept --catalogue                     whether all entries of the catalogue are right
 
-Each module is imported by processes in which everything is equal, but the time, random bytes, the process id, the name of the
-host and the limits; shown is what differs in what they hold. A value is `renewed` if a process that is restored has another one.";
+Each module is imported by processes that are equal, except for the time, random bytes, the process id, the name of the
+host and the limits. Values that differ between these processes are shown. A value is `renewed` if a restored process
+gets another value.";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Install packages from PyPI first, to an environment of their own below target/kept
+    /// First install packages from PyPI, to a separate environment below target/kept
     #[arg(long, value_name = "NAME", num_args = 1..)]
     package: Vec<String>,
-    /// Look at the entries of the catalogue instead, or at those that are about the standard library
+    /// Check all entries of the catalogue instead, or only those about the standard library
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "all", conflicts_with_all = ["package", "modules"])]
     catalogue: Option<Extent>,
-    /// Import each module by itself, instead of all in one process
+    /// Import each module in its own process, instead of all in one process
     #[arg(long)]
     each: bool,
-    /// Show all that differs, and what the catalogue knows, too
+    /// Show all differences, also those that the catalogue has
     #[arg(long)]
     all: bool,
-    /// Modules, which are imported in this order
+    /// Modules, in the order in which they are imported
     #[arg(value_name = "MODULE", required_unless_present = "catalogue")]
     modules: Vec<String>,
 }
@@ -74,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     let directory =
         tempfile::tempdir_in(&place).context("cannot create a directory below target/kept")?;
     let library = compile(&shell, &scripts.join("other_run.c"), directory.path())?;
-    // The addresses are to be the same in each process.
+    // The addresses must be the same in each process.
     let script = scripts.join("compare.py");
     let catalogue = args.catalogue.map(|extent| match extent {
         Extent::Standard => "--catalogue=standard",
@@ -93,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     .context("the comparison has failed")
 }
 
-/// An interpreter with these packages; it stays for the next time.
+/// An interpreter with these packages. Its environment is kept for the next run.
 fn environment(shell: &Shell, python: &Path, place: &Path, packages: &[String]) -> Result<PathBuf> {
     let wanted = packages.join("\n");
     let name = format!("{:016x}", xxh3_64(wanted.as_bytes()));
@@ -117,7 +119,7 @@ fn environment(shell: &Shell, python: &Path, place: &Path, packages: &[String]) 
     Ok(own)
 }
 
-/// Makes the library that answers in place of the C library.
+/// Compiles the library that gives answers in place of the C library.
 fn compile(shell: &Shell, source: &Path, directory: &Path) -> Result<PathBuf> {
     let library = directory.join("other_run.so");
     let settings = directory.join("settings");

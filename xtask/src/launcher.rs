@@ -1,4 +1,4 @@
-//! The interpreter's entry point, and how the interpreter is linked with it.
+//! Builds the launcher, the interpreter's entry point, and the options that link it into the interpreter.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ const ENTRY: &str = "cds_start";
 const OBJECT: &str = "Programs/cds_launcher.o";
 /// The linker's options for the interpreter.
 const ARGUMENTS: &str = "Programs/cds_launcher.args";
-/// What the launcher may use of the interpreter: it runs before anything is relocated.
+/// The only undefined symbols that the launcher may have: it runs before anything is relocated.
 const KNOWN: [&str; 2] = ["_PyCDS_refusal", "_start"];
 
-/// Whether there is one for this architecture.
+/// Whether there is a launcher for this architecture.
 const EXISTS: bool = cfg!(target_arch = "x86_64");
 
-/// Builds it. Cargo decides what there is to do.
+/// Builds the launcher. Cargo decides what must be built.
 pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
     fs::create_dir_all(build.runtime())
         .with_context(|| format!("cannot create {}", build.runtime().display()))?;
@@ -38,7 +38,7 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
         let undefined = object::undefined(&made)?;
         ensure!(
             undefined.iter().all(|symbol| KNOWN.contains(&&**symbol)),
-            "the launcher needs what only a C library has: {}",
+            "the launcher uses symbols that it must not use: {}",
             undefined.join(", ")
         );
         phase.done();
@@ -47,7 +47,7 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
     fs::write(made(build, ARGUMENTS), arguments).context("cannot write the linker's options")
 }
 
-/// Puts it where make expects it, if it is not there.
+/// Puts the launcher where make expects it, if it is not there.
 pub fn place(build: &Build) -> Result<()> {
     if build.is_stock() {
         return Ok(());

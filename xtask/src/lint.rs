@@ -7,11 +7,11 @@ use crate::interpreter;
 use crate::stamp::Stamp;
 use crate::workspace::{Build, Workspace};
 
-/// Another version of one of them may find something else.
+/// Pinned, because another version may report other errors.
 const TOOLS: [&str; 2] = ["ruff==0.17.6", "mypy==2.4.1"];
 const CHECKED: &str = "runtime/python";
 
-/// Runs both, in an environment of their own, with the settings of `pyproject.toml`.
+/// Runs both, in a separate environment, with the settings of `pyproject.toml`.
 pub fn run(workspace: &Workspace, build: &Build) -> Result<()> {
     let shell = workspace.shell()?;
     let directory = workspace.root().join("target/lint");

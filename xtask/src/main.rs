@@ -42,26 +42,26 @@ use crate::workspace::Workspace;
     about = "The tasks of this repository"
 )]
 enum Task {
-    /// Measure real programs with stock CPython and with archives
+    /// Measure real programs with stock CPython, archives and startup images
     Bench(bench::Args),
-    /// Build the interpreter and leave it as ./python
+    /// Build the interpreter and make the link ./python to it
     BuildPython(build_python::Args),
     /// Build the interpreter and show what an archive does for real programs
     Demo(demo::Args),
     /// Fetch the tarball of a pinned version of CPython
     Fetch(fetch::Args),
-    /// Install the interpreter, with pip and headers, to a directory of its own
+    /// Install the interpreter, with pip and headers, to a directory
     Install(install::Args),
-    /// Show what modules keep that differs from run to run
+    /// Show which values modules keep that differ from run to run
     Kept(kept::Args),
-    /// Write runtime/NOTICES, the licences of what is linked into the interpreter
+    /// Write runtime/NOTICES, the licences of the crates that are linked into the interpreter
     Notices,
-    /// Work on the patch series
+    /// Edit and check the patch series
     #[command(subcommand)]
     Patch(patch::Command),
-    /// Check that the documents are true to the code, and that the code keeps to its shape
+    /// Check that the documents agree with the code, and that the code follows the rules for its structure
     Tidy,
-    /// Build ./python and run every check and every test
+    /// Build ./python and run all checks and tests
     Test(test::Args),
 }
 

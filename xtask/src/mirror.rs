@@ -1,5 +1,5 @@
-//! Brings one directory tree to the state of another by touching only what differs: make goes by modification times,
-//! and a file that stays the same must keep its own.
+//! Makes one directory tree equal to another, and writes only to files that differ: make compares modification times,
+//! so an unchanged file must keep its time.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,15 +10,15 @@ use walkdir::WalkDir;
 
 use crate::stamp;
 
-/// What becomes of files that only the destination has.
+/// What to do with files that only the destination has.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Extra {
     Keep,
-    /// All but compiled modules, which running Python leaves anywhere.
+    /// Removes all except `__pycache__`, which Python makes when it runs.
     Remove,
 }
 
-/// Makes `to` a copy of `from`; how many files had to change.
+/// Makes `to` a copy of `from`. Returns how many files it has changed.
 pub fn mirror(from: &Path, to: &Path, extra: Extra) -> Result<usize> {
     let mut changed = 0;
     for path in files(from)? {
@@ -55,7 +55,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether `to` had to change to be what `from` is.
+/// Makes the file `to` equal to `from`. Returns whether it has changed `to`.
 pub fn update(from: &Path, to: &Path) -> Result<bool> {
     if same(from, to)? {
         return Ok(false);

@@ -22,7 +22,7 @@ Each is used under the licence whose text follows its name.
 `cargo xtask notices` writes this file.
 ";
 
-/// What `cargo metadata` says, as far as it is needed (The Cargo Book, cargo-metadata(1)).
+/// The used parts of the output of `cargo metadata` (The Cargo Book, cargo-metadata(1)).
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -64,7 +64,7 @@ struct Dependency {
 
 #[derive(Deserialize)]
 struct DependencyKind {
-    /// None for one that is linked, as opposed to those of build scripts and tests.
+    /// `None` for a dependency that is linked, other values for dependencies of build scripts and tests.
     kind: Option<String>,
 }
 
@@ -74,11 +74,11 @@ pub fn write(workspace: &Workspace) -> Result<()> {
     fs::write(&path, text(workspace)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Checks that the file names the crates that are linked now.
+/// Checks that the file is up to date.
 pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let written = fs::read_to_string(path(workspace)).unwrap_or_default();
     let is_true = written == text(workspace)?;
-    let problem = "runtime/NOTICES is not what is linked: run `cargo xtask notices`".to_owned();
+    let problem = "runtime/NOTICES is not up to date: run `cargo xtask notices`".to_owned();
     Ok(if is_true { vec![] } else { vec![problem] })
 }
 
@@ -96,7 +96,7 @@ fn text(workspace: &Workspace) -> Result<String> {
     .ignore_stderr()
     .read()?;
     let metadata: Metadata =
-        serde_json::from_str(&listing).context("cannot read what cargo metadata says")?;
+        serde_json::from_str(&listing).context("cannot read the output of cargo metadata")?;
     let mut text = HEADING.to_owned();
     for package in metadata.linked()? {
         let (name, version) = (&package.name, &package.version);
@@ -109,7 +109,7 @@ fn text(workspace: &Workspace) -> Result<String> {
 }
 
 impl Metadata {
-    /// The crates from elsewhere that are linked, by name and version.
+    /// The linked crates that are not part of this repository, by name and version.
     fn linked(&self) -> Result<Vec<&Package>> {
         let packages: BTreeMap<_, _> = self.packages.iter().map(|p| (&*p.id, p)).collect();
         let nodes: BTreeMap<_, _> = self.resolve.nodes.iter().map(|n| (&*n.id, n)).collect();
@@ -143,14 +143,14 @@ impl Metadata {
 }
 
 impl Package {
-    /// Whether the compiler runs it, instead of linking it.
+    /// Whether the package is a procedural macro: the compiler runs it, and it is not linked.
     fn is_macro(&self) -> bool {
         let mut kinds = self.targets.iter().flat_map(|target| &target.kind);
         kinds.any(|kind| kind == "proc-macro")
     }
 }
 
-/// The text of a package's licence: that of MIT, where there is a choice.
+/// The text of a package's licence: the MIT licence, if there is a choice.
 fn terms(package: &Package) -> Result<String> {
     let directory = package.manifest_path.parent().unwrap_or(Path::new("/"));
     let mut names = Vec::new();

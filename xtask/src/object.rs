@@ -1,4 +1,4 @@
-//! Making one relocatable object of a static library that is written in Rust.
+//! Makes one relocatable object from a static library that is written in Rust.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use xshell::{Shell, cmd};
 
 use crate::stamp;
 
-/// Makes the object of the members of the library that the exports need. All symbols are visible that begin with one of
-/// these texts, and no other: whoever links the interpreter's library, or loads an extension module written in Rust, must
-/// not meet ours.
+/// Makes the object from the members of the library that the exports need. Only the symbols with one of the prefixes
+/// `exported` stay global: the other symbols could clash with those of a program that links the interpreter's library,
+/// or of an extension module written in Rust.
 pub fn make(library: &Path, object: &Path, exported: &[&str]) -> Result<()> {
     if let (Ok(made), Ok(from)) = (modified(object), modified(library))
         && made > from
@@ -56,7 +56,7 @@ fn exports(shell: &Shell, library: &Path, exported: &[&str]) -> Result<Vec<Strin
     Ok(exports)
 }
 
-/// The symbols that an object needs and does not have.
+/// The undefined symbols of an object.
 pub fn undefined(object: &Path) -> Result<Vec<String>> {
     let shell = Shell::new().context("there is no working directory")?;
     symbols(&shell, &["--undefined-only"], object)

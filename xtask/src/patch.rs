@@ -1,8 +1,8 @@
 //! `cargo xtask patch`: work on the patch series.
 //!
-//! A patch is edited as a commit. [`edit`] makes a git work tree in which the pristine source is the first commit, each
-//! patch is one commit and so is the overlay; [`refresh`] writes the commits back. What is not changed comes back
-//! byte by byte: object names, which would differ, are left out of the diffs.
+//! A patch is edited as a commit. [`edit`] makes a git work tree: the first commit is the pristine source, and each
+//! patch and the overlay is one further commit. [`refresh`] writes the commits back. Unchanged patches stay the same
+//! byte for byte: the diffs contain no names of git objects, which would differ.
 
 mod check;
 mod edit;
@@ -20,9 +20,9 @@ use crate::workspace::Workspace;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Check that each patch argues for itself and that the series applies to every pinned version
+    /// Check that each patch gives its reason and that the series applies to every pinned version
     Check,
-    /// Make a git work tree with one commit a patch
+    /// Make a git work tree with one commit for each patch
     Edit(Version),
     /// Write the commits of the work tree back as the series
     Refresh(Version),

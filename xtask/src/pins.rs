@@ -12,7 +12,7 @@ struct Table {
     release: Vec<Pin>,
 }
 
-/// One release: what its tarball is, and who has it.
+/// One release: its tarball, and the origins of the tarball.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
@@ -36,7 +36,7 @@ impl Pin {
         format!("Python-{}.tar.xz", self.version)
     }
 
-    /// What Debian calls the same file.
+    /// Debian's name of the same file.
     pub fn debian_tarball(&self) -> String {
         format!("{}_{}.orig.tar.xz", self.debian.package, self.version)
     }
@@ -88,7 +88,7 @@ impl Pins {
         &self.0[0]
     }
 
-    /// The release of that version; the newest if none is asked for.
+    /// The release of the given version, or the newest release without a version.
     pub fn choose(&self, version: Option<&str>) -> Result<&Pin> {
         let Some(version) = version else {
             return Ok(self.newest());
@@ -106,7 +106,7 @@ impl Pins {
     }
 }
 
-/// The numbers of a version, which can be compared.
+/// The numbers of a version, for comparisons.
 fn numbers(version: &str) -> Vec<u32> {
     version
         .split('.')

@@ -1,4 +1,4 @@
-//! What the user sees while something runs: one line a phase, a spinner with the last line of its log.
+//! What the user sees while a command runs: one line for each phase, with a spinner and the last line of the log.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// When stderr is no terminal, a phase says that it is alive after this time, and then every so often.
+/// If stderr is not a terminal, a phase prints a line after this time, and then at intervals of [`HEARTBEAT`].
 const PATIENCE: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 const TAIL: usize = 30;
 
-/// A step of the work that takes its time.
+/// A step that takes some time.
 pub struct Phase {
     title: String,
     bar: Option<ProgressBar>,
@@ -40,7 +40,7 @@ impl Phase {
         }
     }
 
-    /// A phase that moves `total` bytes.
+    /// A phase that transfers `total` bytes.
     pub fn transfer(title: impl Into<String>, total: u64) -> Self {
         let phase = Self::start(title);
         if let Some(bar) = &phase.bar {
@@ -55,7 +55,7 @@ impl Phase {
         phase
     }
 
-    /// Says how many bytes of a transfer are there.
+    /// Shows how many bytes have been transferred.
     pub fn reach(&self, bytes: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(bytes);
@@ -67,7 +67,7 @@ impl Phase {
         self.note("");
     }
 
-    /// Ends the phase with its elapsed time, and says whether it failed.
+    /// Ends the phase with its elapsed time, and shows whether it failed.
     pub fn end<T>(self, result: Result<T>) -> Result<T> {
         self.note(if result.is_ok() { "" } else { "failed" });
         result
@@ -82,7 +82,7 @@ impl Phase {
         eprintln!("{}", line.trim_end());
     }
 
-    /// Runs a command with all its output in `log`; a failure shows the end of it.
+    /// Runs a command with all its output in `log`. If the command fails, the error shows the end of the log.
     pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut file = create_log(log)?;
@@ -93,7 +93,7 @@ impl Phase {
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot run {program}"))?;
-        // The command holds the writing ends of the pipe, and the pipe ends when the last of them closes.
+        // The command has the write ends of the pipe. The reader gets an end of file when the last one is closed.
         command
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());

@@ -1,4 +1,4 @@
-//! The Rust side of the interpreter: a static library, made into the one object that make links in.
+//! Builds the Rust part of the interpreter: a static library, and from it the object that make links.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use crate::object;
 use crate::progress::Phase;
 use crate::workspace::{Build, Workspace};
 
-/// The border: what C may call, and all that stays visible.
+/// Prefixes of the functions that C calls. All other symbols are local.
 const EXPORTS: [&str; 2] = ["_PyCDS_", "PyInit__cds"];
 
-/// Builds the library against the configured headers, and the object from it. Cargo decides what there is to do.
+/// Builds the library with the configured headers, and the object from it. Cargo decides what must be built.
 pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
     let environment = environment(build);
     let lines: String = environment
@@ -24,7 +24,8 @@ pub fn build(workspace: &Workspace, build: &Build) -> Result<()> {
         .with_context(|| format!("cannot write {}", workspace.runtime_env().display()))?;
 
     let phase = Phase::start("Rust runtime");
-    // Each build has headers of its own, so each has its own bindings: sharing would make them anew at every switch.
+    // Each build has its own headers, and so its own bindings and target directory. In a shared directory, the
+    // bindings would be generated again after each change to another build.
     let target = build.runtime().join("target");
     let mut cargo = workspace.cargo();
     cargo.envs(environment).env_remove("CARGO_BUILD_TARGET");

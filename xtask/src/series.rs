@@ -1,4 +1,4 @@
-//! The patch series: an order file, patches that each argue for themselves, and whole new files.
+//! The patch series: an order file, patches with their reasons, and whole new files.
 
 use std::env;
 use std::fs;
@@ -58,17 +58,17 @@ impl Series {
         })
     }
 
-    /// The same without a patch.
+    /// The series without one patch.
     ///
     /// # Errors
-    /// There is no such patch.
+    /// The series does not contain the patch.
     pub fn without(mut self, name: Option<&str>) -> Result<Self> {
         if let Some(name) = name {
             let count = self.patches.len();
             self.patches.retain(|patch| patch.name != name);
             ensure!(
                 self.patches.len() < count,
-                "the series has no {name} to leave out"
+                "the series does not contain {name}, which is to be left out"
             );
         }
         Ok(self)
@@ -78,7 +78,7 @@ impl Series {
         &self.overlay
     }
 
-    /// Applies every patch to the pristine tree `source`, then copies the overlay over it.
+    /// Applies all patches to the pristine tree `source`, then copies the overlay into it.
     pub fn apply(&self, source: &Path) -> Result<()> {
         for patch in &self.patches {
             patch.apply(source, &[])?;
@@ -86,12 +86,12 @@ impl Series {
         self.copy_overlay(source)
     }
 
-    /// The overlay only ever adds files; a change of an existing file is a patch.
+    /// Copies the overlay, which only adds files: changes of existing files must be patches.
     pub fn copy_overlay(&self, source: &Path) -> Result<()> {
         for file in self.overlay_files()? {
             ensure!(
                 !source.join(&file).exists(),
-                "the overlay has {}, which CPython has too",
+                "the overlay has {}, which CPython also has; make this change a patch",
                 file.display()
             );
         }
@@ -109,7 +109,7 @@ impl Series {
         }
     }
 
-    /// Stands for everything that applying the series depends on.
+    /// Adds everything that the patched source depends on.
     pub fn add_to(&self, inputs: &mut Inputs) -> Result<()> {
         for patch in &self.patches {
             inputs.add(&patch.name).add(&patch.text);
@@ -145,7 +145,7 @@ impl Patch {
         self.text[..end].trim_end()
     }
 
-    /// Whether the patch says why it is there and keeps to changing files.
+    /// Checks that the patch gives its reason, and only changes text of existing files.
     pub fn check(&self) -> Result<()> {
         let mut lines = self.header().lines();
         let subject = lines.next().unwrap_or_default();
@@ -181,9 +181,9 @@ impl Patch {
             .map(Path::new)
     }
 
-    /// Applies the patch to a tree; every line of its context has to match.
+    /// Applies the patch to a tree. All lines of the context must match.
     pub fn apply(&self, source: &Path, options: &[&str]) -> Result<()> {
-        // Inside a repository git takes the paths for those of the repository, and skips what it does not find there.
+        // Inside of a repository, git interprets the paths as its paths, and skips paths that it does not have.
         let ceiling = source.parent().unwrap_or(source);
         let shell = Shell::new().context("there is no working directory")?;
         shell.change_dir(source);
@@ -207,7 +207,7 @@ impl Patch {
     }
 }
 
-/// Git hooks run with these set, and they would lead to the wrong repository.
+/// Git sets these variables for its hooks. They would make git use the wrong repository.
 fn is_git_location(name: &std::ffi::OsStr) -> bool {
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"]
         .iter()

@@ -1,4 +1,4 @@
-//! The source tree that is built: the pinned tarball, the series, and the Python package.
+//! The source tree of a build: the pinned tarball, the series, and the Python package.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::series::Series;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
-/// Brings the source tree of a build up to date.
+/// Updates the source tree of a build.
 pub fn prepare(workspace: &Workspace, build: &Build, pin: &Pin) -> Result<()> {
     let series = if build.is_stock() {
         None
@@ -56,7 +56,7 @@ pub fn prepare(workspace: &Workspace, build: &Build, pin: &Pin) -> Result<()> {
     Ok(())
 }
 
-/// Puts the project's own Python into the library: the package `cds` and the module `_cds`.
+/// Adds the project's Python code to the standard library: the package `cds` and the module `_cds`.
 fn add_python(workspace: &Workspace, source: &Path) -> Result<()> {
     let (from, to) = (workspace.python_modules(), source.join("Lib"));
     mirror::mirror(&from.join("cds"), &to.join("cds"), Extra::Remove)?;
@@ -64,7 +64,7 @@ fn add_python(workspace: &Workspace, source: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Stands for what the source tree was made from, the Python package aside.
+/// Identifies the inputs of the source tree, without the Python package.
 pub fn identity(build: &Build) -> Result<String> {
     stamp(build).read()
 }
@@ -73,7 +73,7 @@ fn stamp(build: &Build) -> Stamp {
     Stamp::new(build.source().with_extension("stamp"))
 }
 
-/// Unpacks the files of a tarball that are `wanted` as a new tree at `to`. Their paths are relative to the tree.
+/// Unpacks the `wanted` files of a tarball as a new tree at `to`. The paths are relative to the tree.
 pub fn unpack(tarball: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
     stamp::remove_dir(to)?;
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
@@ -93,7 +93,7 @@ pub fn unpack(tarball: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Resu
             .all(|part| matches!(part, std::path::Component::Normal(_)));
         ensure!(
             is_relative,
-            "{} has an entry outside of it: {}",
+            "{} has an entry outside of its directory: {}",
             tarball.display(),
             path.display()
         );

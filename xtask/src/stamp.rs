@@ -1,11 +1,11 @@
-//! Remembers which inputs a result was made from.
+//! Records which inputs a result was made from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A file beside the result. It is missing while the result is being made, so an interrupted step is made again.
+/// A file next to the result. It does not exist while the result is made, so an interrupted step is repeated.
 pub struct Stamp(PathBuf);
 
 impl Stamp {
@@ -21,7 +21,7 @@ impl Stamp {
         fs::read_to_string(&self.0).with_context(|| format!("cannot read {}", self.0.display()))
     }
 
-    /// To be called before the result is touched.
+    /// Must be called before the result changes.
     pub fn clear(&self) -> Result<()> {
         remove_file(&self.0)
     }
@@ -31,7 +31,7 @@ impl Stamp {
     }
 }
 
-/// Removes a file that may be missing.
+/// Removes a file that may not exist.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -41,7 +41,7 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a directory that may be missing.
+/// Removes a directory that may not exist.
 pub fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,7 +1,7 @@
-//! The archive of the standard library, `lib/python3.13-stdlib.img`, which the interpreter uses without being asked.
+//! The archive of the standard library, `lib/python3.13-stdlib.img`, which the interpreter uses by default.
 //!
-//! It is dumped twice: what the training runs wrote to in the first archive is put together in the second, which also
-//! has the regular expressions that they compiled.
+//! It is dumped twice. Training runs use the first archive. The second archive places the objects together that these
+//! runs wrote to, and contains the regular expressions that they compiled.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,10 +15,10 @@ use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
-/// Debug builds do without frozen modules unless told.
+/// Debug builds use frozen modules only with this option.
 const OPTIONS: [&str; 3] = ["-I", "-X", "frozen_modules=on"];
 
-/// Dumps the archive, unless nothing that it describes has changed.
+/// Dumps the archive, unless its inputs are unchanged.
 pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     let program = interpreter::program(&build.installation())?;
     let library = interpreter::library(&build.installation())?;
@@ -68,7 +68,8 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
     stamp.set(&inputs)
 }
 
-/// Beside the standard library and not in it: writing it there would change the directory that it describes.
+/// The archive is next to the standard library and not in it: a file there would change the directory, whose
+/// modification time is in the archive.
 fn path(library: &Path) -> Result<PathBuf> {
     let name = library
         .file_name()
@@ -76,7 +77,7 @@ fn path(library: &Path) -> Result<PathBuf> {
     Ok(library.with_file_name(format!("{}-stdlib.img", name.to_string_lossy())))
 }
 
-/// The interpreter, and everything whose modification time is in the archive.
+/// The interpreter, and all files and directories whose modification times are in the archive.
 fn inputs(program: &Path, library: &Path, training: &Path) -> Result<String> {
     let mut inputs = Inputs::new();
     for option in OPTIONS {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that has to hold before a change is done. CI runs this and nothing else.
+//! `cargo xtask test`: all checks and tests that must pass before a change is complete. CI runs this and nothing else.
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,21 +18,22 @@ use crate::{deps, disk, interpreter, lint, mirror, patch, runtime, tidy};
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Run CPython's own test suite instead: with stock, with the standard archive, and with everything archived,
-    /// relocated or not
+    /// Instead, run CPython's own test suite: with stock, with the standard archive, with everything archived, the same
+    /// relocated, and restored from a startup image
     #[arg(long, value_enum, value_name = "EXTENT", num_args = 0..=1, default_missing_value = "full")]
     suite: Option<Extent>,
-    /// Run the test suites of some packages instead, with stock, with the packages archived, and restored from a startup image
+    /// Instead, run the test suites of seven packages, or of these: with stock, with the packages archived, and
+    /// restored from a startup image
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "suite")]
     packages: Option<Vec<String>>,
-    /// Run console scripts and servers of packages instead, in five contexts: plainly, archived, and with images that
-    /// make themselves
+    /// Instead, run 55 console scripts and servers, or these, in five contexts: plain, archived, and with an image that
+    /// renews itself
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["suite", "packages"])]
     programs: Option<Vec<String>>,
-    /// Compare what a process can learn about itself, and do with its memory, when it is started plainly and when it is restored
+    /// Instead, compare a plain and a restored process: what a process learns about itself, and does with its memory
     #[arg(long, conflicts_with_all = ["suite", "packages", "programs"])]
     restored: bool,
-    /// Restore eight programs from their startup images so many times instead, two at once
+    /// Instead, restore eight programs from their startup images this many times, two at once
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000", conflicts_with_all = ["suite", "packages", "programs", "restored"])]
     restores: Option<u64>,
 }
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !workspace.cpython().exists() {
         disk::warn_if_full(workspace.root(), disk::FOR_ALL_TESTS);
     }
-    // The tests may run xtask themselves, so the lock is released before them.
+    // Tests may run xtask, so the lock is released before the tests.
     let build = {
         let _lock = workspace.lock()?;
         let build = step("build-python", || {
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     optional("clippy", "clippy", || {
         let packages = [
             &["--workspace", "--all-targets"][..],
-            // Parts of it exist in its own profile only.
+            // Parts of the launcher exist only in its own profile.
             &["--package", "launcher", "--profile", "launcher"],
         ];
         packages.iter().try_for_each(|packages| {
@@ -124,10 +125,10 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
-/// Tests of what another way to compile and link could break.
+/// Tests of features that other options of the compiler and the linker could break.
 const OF_RELEASES: [&str; 4] = ["image_exit", "launcher", "objects", "startup"];
 
-/// Checks that what is linked into the interpreter compiles for the other architecture, too.
+/// Checks that the crates of the interpreter also compile for the other architecture.
 fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
     let target = "aarch64-unknown-linux-gnu";
     let shell = workspace.shell()?;
@@ -155,10 +156,10 @@ fn cross_check(workspace: &Workspace, build: &Build) -> Result<()> {
     })
 }
 
-/// The tests of the interpreter with a build that looks closer, and those that need its fault points.
+/// Runs the tests of the interpreter with a build that checks more, also the tests that need its fault points.
 fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
     let (files, tests) = unsuitable(build.profile);
-    // Not `--package`, for which cargo would build the dependencies once more, with fewer features.
+    // Not `--package`: cargo would then build the dependencies again, with fewer features.
     let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
     let directory = workspace.root().join("tests/tests");
     for file in mirror::files(&directory)? {
@@ -179,14 +180,14 @@ fn checked(workspace: &Workspace, build: &Build) -> Result<()> {
     counted(&mut command)
 }
 
-/// Tests that make no sense with a profile: files by the start of their names, and tests by parts of their names.
+/// Tests that do not work with a profile: files by prefixes of their names, and tests by parts of their names.
 fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static str]) {
     match profile {
         Profile::Dev | Profile::Release | Profile::ReleaseCheck => (&[], &[]),
         Profile::Debug => (
-            // Two take minutes with an allocator that checks each block; one of them is about the kernel's memory. With
-            // that allocator, the report finds new objects in the image's arenas, which has a list of what may differ. What
-            // is kept is compared with malloc alone. The commands of the documents are the same.
+            // `image_memory_fuzz` and `random_programs` take minutes with an allocator that checks each block. With
+            // this allocator, `image_report` finds more differences than its list allows: new objects in the image's
+            // arenas. `kept` works only with malloc. The commands of `documentation` do not depend on the profile.
             &[
                 "documentation",
                 "image_memory_fuzz",
@@ -195,13 +196,14 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "random_programs",
             ],
             &[
-                // Addresses are in what it prints.
+                // Its output contains addresses.
                 "real_programs",
-                // So are random names of files, in warnings that others do not give.
+                // Its output contains random names of files, in warnings that only a debug build gives.
                 "what_libraries_do_at_the_end",
             ],
         ),
-        // AddressSanitizer takes memory that they limit, more of the address space than an image can have, and malloc.
+        // AddressSanitizer needs memory that these tests limit, uses more address space than an image can contain, and
+        // replaces malloc.
         Profile::Sanitize => (
             &[
                 "auto_image",
@@ -219,7 +221,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "under_any_limits",
                 "each_call_for_a_dump",
                 "the_commands_of_the_readme",
-                // It needs /proc, and a set-user-ID process gets none of its options.
+                // AddressSanitizer needs /proc, and a set-user-ID process does not get its options.
                 "without_proc",
                 "by_a_program_with_more_rights",
             ],
@@ -227,7 +229,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
     }
 }
 
-/// It is the crate of the tests that knows the suites.
+/// Runs the suites of packages, which the crate of the tests contains.
 fn packages(workspace: &Workspace, choice: &Choice, names: &[String]) -> Result<()> {
     let stock = {
         let _lock = workspace.lock()?;
@@ -276,7 +278,8 @@ fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     Ok(result)
 }
 
-/// A step that needs a component which a minimal Rust toolchain lacks, and without which the tests still say much.
+/// A step that needs a component which a minimal Rust toolchain does not have. Without the component, the step is
+/// skipped.
 fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let probe = Workspace::new()
         .cargo()
@@ -296,12 +299,12 @@ fn optional(component: &str, subcommand: &str, work: impl FnOnce() -> Result<()>
     Ok(())
 }
 
-/// Whether all has to be tested, as the tests themselves know it (tests/src/skips.rs).
+/// Whether no test may be skipped. The tests use the same variable (tests/src/skips.rs).
 fn forbids_skips() -> bool {
     env::var_os("CDS_NO_SKIPS").is_some_and(|value| value == "1")
 }
 
-/// Runs tests, and counts what they have left out.
+/// Runs tests, and counts what they have skipped.
 fn counted(command: &mut Command) -> Result<()> {
     let notes = tempfile::NamedTempFile::new().context("cannot create a file for notes")?;
     finish(command.env("CDS_SKIPS", notes.path()))?;

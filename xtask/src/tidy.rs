@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: what the documents say of the code is true, and the code keeps to its shape.
+//! `cargo xtask tidy`: checks that the documents agree with the code, and that the code follows the rules for its
+//! structure.
 
 mod bindings;
 mod circles;
@@ -13,7 +14,7 @@ use anyhow::{Result, ensure};
 use crate::notices;
 use crate::workspace::Workspace;
 
-/// A check: what is wrong, each in a line that says where.
+/// A check returns one line for each problem, with its place.
 type Check = fn(&Workspace) -> Result<Vec<String>>;
 
 const CHECKS: [(&str, Check); 7] = [
@@ -26,7 +27,7 @@ const CHECKS: [(&str, Check); 7] = [
     ("bindings", bindings::check),
 ];
 
-/// Runs all checks, and names all that is wrong.
+/// Runs all checks, and prints all problems.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let mut count = 0;
     for (name, check) in CHECKS {
@@ -35,6 +36,6 @@ pub fn run(workspace: &Workspace) -> Result<()> {
             count += 1;
         }
     }
-    ensure!(count == 0, "{count} things are not tidy");
+    ensure!(count == 0, "{count} problems found");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where things lie: the repository, and the build trees under `target/cpython`.
+//! The paths of the repository, and of the build trees below `target/cpython`.
 
 use std::env;
 use std::fmt;
@@ -30,14 +30,14 @@ impl Workspace {
         &self.root
     }
 
-    /// For commands that run in the repository.
+    /// A shell for commands that run in the repository.
     pub fn shell(&self) -> Result<Shell> {
         let shell = Shell::new().context("there is no working directory")?;
         shell.change_dir(&self.root);
         Ok(shell)
     }
 
-    /// The cargo that has started this, in the repository.
+    /// The cargo that has started xtask, in the repository.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.current_dir(&self.root);
@@ -49,12 +49,12 @@ impl Workspace {
         self.root.join("cpython-patches/3.13")
     }
 
-    /// The pure-Python modules that the interpreter ships with.
+    /// The Python modules of the runtime.
     pub fn python_modules(&self) -> PathBuf {
         self.root.join("runtime/python")
     }
 
-    /// Everything that is built, and nothing else.
+    /// The directory of all builds. It contains nothing else.
     pub fn cpython(&self) -> PathBuf {
         self.root.join("target/cpython")
     }
@@ -63,17 +63,17 @@ impl Workspace {
         self.cpython().join("downloads")
     }
 
-    /// The environment in which a plain `cargo` finds the headers of the last build.
+    /// The file with the environment in which a plain `cargo` finds the headers of the last build.
     pub fn runtime_env(&self) -> PathBuf {
         self.cpython().join("runtime.env")
     }
 
-    /// The interpreter at the root.
+    /// The link to the interpreter, at the root.
     pub fn python(&self) -> PathBuf {
         self.root.join("python")
     }
 
-    /// Where work on one version happens.
+    /// The directory of one version.
     pub fn version(&self, version: &str) -> PathBuf {
         self.cpython().join(version)
     }
@@ -88,7 +88,7 @@ impl Workspace {
         }
     }
 
-    /// Keeps a second xtask out of the build trees for as long as the result lives.
+    /// Prevents another xtask from using the build trees while the result exists.
     pub fn lock(&self) -> Result<File> {
         let dir = self.cpython();
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -111,21 +111,21 @@ pub enum Profile {
     Dev,
     /// -O3 with profile-guided and link-time optimisation
     Release,
-    /// As release, but -O1 and the profile of an empty program: checks in minutes that a release can be built
+    /// As release, but with -O1 and the profile of an empty program: checks in minutes that a release can be built
     ReleaseCheck,
-    /// `--with-pydebug`, and a runtime that fails where tests ask for it
+    /// `--with-pydebug`, and a runtime that fails where tests request a failure
     Debug,
-    /// AddressSanitizer and UndefinedBehaviorSanitizer, and a runtime that fails where tests ask for it
+    /// AddressSanitizer and UndefinedBehaviorSanitizer, and a runtime that fails where tests request a failure
     Sanitize,
 }
 
 impl Profile {
-    /// Whether the compiler uses a profile, and the linker optimises.
+    /// Whether the build uses profile-guided and link-time optimisation.
     pub fn is_optimised(self) -> bool {
         matches!(self, Profile::Release | Profile::ReleaseCheck)
     }
 
-    /// For tests: a runtime with fault points (`runtime/library/src/fault.rs`).
+    /// Whether the runtime has fault points for tests (`runtime/library/src/fault.rs`).
     pub fn has_faults(self) -> bool {
         matches!(self, Profile::Debug | Profile::Sanitize)
     }
@@ -155,12 +155,12 @@ pub enum Patches {
 /// A patch that the others do not need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Optional {
-    /// Finds the special methods of a new class faster, with or without an archive
+    /// Finds the special methods of a new class faster, with and without an archive
     ClassSlots,
 }
 
 impl Patches {
-    /// What the names of directories begin with.
+    /// The prefix of the names of directories.
     fn prefix(self) -> &'static str {
         match self {
             Patches::All => "",
@@ -169,7 +169,7 @@ impl Patches {
         }
     }
 
-    /// The file that is left out.
+    /// The patch that is left out.
     pub fn left_out(self) -> Option<&'static str> {
         match self {
             Patches::Without(Optional::ClassSlots) => Some("class-slots.patch"),
@@ -189,7 +189,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// The same interpreter, to be installed elsewhere.
+    /// The same interpreter with another prefix.
     pub fn with_prefix(&self, prefix: PathBuf) -> Build {
         Build {
             prefix: Some(prefix),
@@ -224,18 +224,18 @@ impl Build {
         self.dir.join(format!("{}src", self.patches.prefix()))
     }
 
-    /// Where configure and make run.
+    /// The directory in which configure and make run.
     pub fn objects(&self) -> PathBuf {
         self.dir.join(self.name())
     }
 
-    /// Where the interpreter is installed: the configured prefix.
+    /// The directory in which the interpreter is installed: the configured prefix.
     pub fn installation(&self) -> PathBuf {
         let own = || self.dir.join(format!("{}-install", self.kind()));
         self.prefix.clone().unwrap_or_else(own)
     }
 
-    /// The Rust side: its target directory and the object that is linked in.
+    /// The directory of the Rust part: cargo's target directory and the object that is linked into the interpreter.
     pub fn runtime(&self) -> PathBuf {
         self.dir.join(format!("{}-runtime", self.kind()))
     }

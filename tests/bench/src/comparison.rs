@@ -1,13 +1,14 @@
-//! Two sets of results: has anything become faster or slower?
+//! Compares two sets of results: is anything faster or slower?
 
 use crate::results::Results;
 use crate::results::contender::{ARCHIVE, STOCK};
 use crate::table::Table;
 
-/// How the ratios of programs that both have changed. A change counts only if the intervals do not touch.
+/// The changes of the ratios of programs that both results contain. A change counts only if the intervals do not
+/// overlap.
 pub fn table(old: &Results, new: &Results) -> Table {
     let mut table = Table::new(
-        &format!("Against the results of {}", old.date),
+        &format!("Changes since the results of {}", old.date),
         &["program", "ratio then", "ratio now", "change", ""],
     );
     for program in &new.programs {

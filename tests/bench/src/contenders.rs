@@ -1,4 +1,4 @@
-//! Who runs a program, and how.
+//! The contenders: the interpreters, and the ways to run a program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,13 +21,13 @@ pub struct Interpreters {
     pub patched: Environment,
     pub stock: Environment,
     pub without_class_slots: Option<Environment>,
-    /// None where there is no Python for it, or no way to its wheel.
+    /// None if there is no Python for it, or if its wheel cannot be fetched.
     pub ancestor: Option<Ancestor>,
-    /// Lists and archives of the ancestor, and a place where `.pyc` files are looked for and never found.
+    /// Lists and archives of the ancestor, and the pycache prefix of the contender without `.pyc` files.
     scratch: TempDir,
 }
 
-/// Names of programs that only import the standard library, which the ancestor's Python has too.
+/// Programs that import only the standard library, which the ancestor's Python also has.
 const STANDARD_LIBRARY_ONLY: [&str; 2] = ["pass", "stdlib30"];
 
 /// One way of running a program.
@@ -58,7 +58,7 @@ impl Contender {
         .with_context(|| format!("as {}", self.name))
     }
 
-    /// The command, unless it runs in a fork.
+    /// The command, or None if the program runs in a fork.
     pub fn as_command(&self) -> Option<&Command> {
         match &self.way {
             Way::Command(command) => Some(command),
@@ -86,14 +86,14 @@ impl Interpreters {
         })
     }
 
-    /// Stock, and stock.
+    /// Stock twice.
     pub fn against_itself(&self, workload: &Workload) -> Vec<Contender> {
         [STOCK, STOCK_AGAIN]
             .map(|name| Contender::command(name, workload.command(&self.stock)))
             .into()
     }
 
-    /// Stock and the archives. The interpreter alone needs no archive of its own.
+    /// Stock and the archive. The program `pass` uses only the standard archive.
     pub fn main(&self, workload: &Workload) -> Vec<Contender> {
         vec![
             Contender::command(STOCK, workload.command(&self.stock)),
@@ -101,7 +101,7 @@ impl Interpreters {
         ]
     }
 
-    /// Whoever else there is.
+    /// The other contenders.
     pub fn peers(&self, workload: &Workload) -> Result<Vec<Contender>> {
         let mut no_pyc = workload.command(&self.stock);
         no_pyc
@@ -150,11 +150,11 @@ fn archived(workload: &Workload, environment: &Environment) -> Command {
     }
 }
 
-/// Traces a program with code-data-share, and dumps what it loads.
+/// Traces a program with code-data-share, and dumps the code that it loads.
 fn ancestor_archive(ancestor: &Ancestor, scratch: &Path, workload: &Workload) -> Result<PathBuf> {
     let [list, archive] =
         ["lst", "img"].map(|suffix| scratch.join(format!("{}.{suffix}", workload.name)));
-    // An empty list is none; what the program loads at start-up is loaded before it is traced.
+    // If the trace finds no module, it writes no list: the modules of the start-up are loaded before the trace begins.
     std::fs::write(&list, "").with_context(|| format!("cannot write {}", list.display()))?;
     let mut trace = ancestor.command();
     trace.env("PYCDSMODE", "TRACE").env("PYCDSLIST", &list);

@@ -1,4 +1,4 @@
-"""Imports pandas, says so, and waits. With an argument it first says what its code objects take."""
+"""Import pandas, print 0, or with an argument the size of code objects, and wait."""
 
 import gc
 import sys
@@ -6,7 +6,7 @@ import types
 
 import pandas  # noqa: F401
 
-# Where archives lie: objects in there are counted by the pages that they are in.
+# The addresses of archives, whose objects are not counted here, but by the pages of the archives.
 ARCHIVES = range(0x2800_0000_0000, 0x2830_0000_0000)
 
 

@@ -1,4 +1,4 @@
-"""Imports what a program imports, then runs it in a fork whenever a line comes in, and says how long that took."""
+"""Import a program's modules. For each line of input, run the program in a fork, and time it."""
 
 import gc
 import importlib
@@ -20,7 +20,7 @@ with open(os.devnull, "r+") as nowhere, open(listing) as lines:
             try:
                 importlib.import_module(name)
             except BaseException:
-                # The program will find that out by itself.
+                # The program will get the same error.
                 pass
     sys.stdout.flush()
     for kept, descriptor in zip(saved, (1, 2)):

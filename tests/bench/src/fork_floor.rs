@@ -1,4 +1,4 @@
-//! The floor: a process that has done the imports, forked.
+//! The lower limit for the time of a start: a fork of a process that has done the imports.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use cpython_cds_tests::workload::Workload;
 
 const PROGRAM: &str = include_str!("fork_floor.py");
 
-/// A process that waits to be forked; it ends when it is dropped.
+/// A process that forks on request. It ends when this value is dropped.
 pub struct ForkServer {
     child: Child,
     requests: Option<ChildStdin>,
@@ -19,7 +19,7 @@ pub struct ForkServer {
 }
 
 impl ForkServer {
-    /// Starts a process of an environment and lets it import what a list names.
+    /// Starts a process of an environment, which imports the modules of a list.
     pub fn start(environment: &Environment, list: &Path, workload: &Workload) -> Result<Self> {
         let mut command: Command = environment.command(&[]);
         command
@@ -31,8 +31,8 @@ impl ForkServer {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .context("cannot start the process to be forked")?;
-        let answers = child.stdout.take().context("it has no stdout")?;
+            .context("cannot start the process that forks")?;
+        let answers = child.stdout.take().context("the process has no stdout")?;
         let mut server = Self {
             requests: child.stdin.take(),
             answers: BufReader::new(answers),
@@ -40,18 +40,18 @@ impl ForkServer {
         };
         match server.answer()?.as_str() {
             "warm" => Ok(server),
-            other => bail!("the process to be forked is not ready: {other:?}"),
+            other => bail!("the process that forks is not ready: {other:?}"),
         }
     }
 
     /// Runs the program in a fork.
     pub fn run(&mut self) -> Result<Run> {
-        let requests = self.requests.as_mut().context("it is closed")?;
+        let requests = self.requests.as_mut().context("the process is closed")?;
         writeln!(requests, "go").context("cannot ask for a fork")?;
         let answer = self.answer()?;
         let seconds: f64 = answer
             .parse()
-            .with_context(|| format!("the forked program says {answer:?}"))?;
+            .with_context(|| format!("the process that forks answers {answer:?}"))?;
         Ok(Run {
             wall_ms: seconds * 1e3,
             cpu_ms: 0.0,
@@ -64,7 +64,7 @@ impl ForkServer {
         let mut line = String::new();
         self.answers
             .read_line(&mut line)
-            .context("cannot hear from the process to be forked")?;
+            .context("cannot read from the process that forks")?;
         Ok(line.trim().to_owned())
     }
 }
@@ -72,7 +72,7 @@ impl ForkServer {
 impl Drop for ForkServer {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // It ends with its input.
+        // The process ends at the end of its input.
         let _ = self.child.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! Instructions that a program executes, which do not depend on what else the machine does.
+//! The number of instructions that a program executes, which does not depend on the load of the machine.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Counts with valgrind's callgrind.
+/// Counts the instructions of a command with valgrind's callgrind.
 ///
 /// # Errors
-/// Without valgrind, which says how to get it.
+/// Valgrind is not installed; the error says how to install it.
 pub fn count(command: &Command) -> Result<u64> {
     let file = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
     let mut valgrind = Command::new("valgrind");
@@ -25,7 +25,7 @@ pub fn count(command: &Command) -> Result<u64> {
                 .filter_map(|(name, value)| Some((name, value?))),
         )
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        // Valgrind makes the addresses the same each time; the hashes of strings shall be too.
+        // Valgrind uses the same addresses each time; with this variable, the hashes of strings are the same, too.
         .env("PYTHONHASHSEED", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -35,12 +35,12 @@ pub fn count(command: &Command) -> Result<u64> {
     }
     let status = valgrind.status().with_context(|| {
         format!(
-            "instructions are counted by {:?}, which cannot be run (apt install valgrind)",
+            "cannot run {:?}, which counts instructions (apt install valgrind)",
             OsStr::new("valgrind")
         )
     })?;
     ensure!(status.success(), "{valgrind:?} failed ({status})");
-    let text = fs::read_to_string(file.path()).context("valgrind left no counts")?;
+    let text = fs::read_to_string(file.path()).context("cannot read the counts of valgrind")?;
     let mut lines = text.lines();
     let total = lines.find_map(|line| {
         let total = line
@@ -48,5 +48,5 @@ pub fn count(command: &Command) -> Result<u64> {
             .or_else(|| line.strip_prefix("summary: "))?;
         total.trim().parse().ok()
     });
-    total.context("valgrind's counts are not understood")
+    total.context("the counts of valgrind contain no total")
 }

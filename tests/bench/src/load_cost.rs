@@ -1,4 +1,4 @@
-//! What an archive costs that a program does not use, by the number of modules in it.
+//! The cost of an archive that a program does not use, by the number of modules in the archive.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{instructions, many_modules};
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 
-/// Times the interpreter alone with archives of all sizes, in turn.
+/// Measures `-c pass` with archives of all sizes, in turn.
 pub fn measure(
     environment: &Environment,
     directory: &Path,
@@ -24,7 +24,7 @@ pub fn measure(
     let mut commands = Vec::new();
     for modules in SIZES {
         let package = many_modules::package(directory, modules)?;
-        // Not beside the package: that would change the directory that it describes.
+        // Not next to the package: the archive would change the directory of the package.
         let archive = directory.join(format!("cloud-{modules}.img"));
         let mut dump = environment.command(&[]);
         dump.args([
@@ -53,7 +53,7 @@ pub fn measure(
             instructions,
         });
     }
-    // The differences are small, and so are the times.
+    // More rounds, because the differences are small, and the runs are short.
     let rounds = rounds * 4;
     let progress = Progress::start("load cost", u64::from(rounds + 1));
     let mut order = Order::new(commands.len());

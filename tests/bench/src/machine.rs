@@ -1,4 +1,4 @@
-//! Where it was measured, and when.
+//! The machine and the date of a measurement.
 
 use std::fs;
 

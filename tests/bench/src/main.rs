@@ -1,5 +1,4 @@
-//! What `cargo xtask bench` runs: programs with stock CPython and with archives, measured so that a sceptic can do it
-//! again.
+//! The program behind `cargo xtask bench`: it measures programs with stock CPython, archives and startup images.
 
 mod comparison;
 mod contenders;
@@ -35,10 +34,10 @@ use options::{FLEET, LOAD_COST, Options};
 use results::{Program, Results};
 use times::Plan;
 
-/// Modules of the generated package.
+/// Number of modules of the generated package.
 const MANY: usize = 2_000;
 
-/// Rounds with a cold cache, at most: each reads everything from the disk.
+/// Maximum of rounds with a cold cache: each round reads everything from the disk.
 const COLD_ROUNDS: u32 = 7;
 
 fn main() -> ExitCode {
@@ -54,9 +53,8 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let options = std::env::args()
         .nth(1)
-        .context("started by cargo xtask bench only")?;
-    let options: Options =
-        serde_json::from_str(&options).context("these options are not understood")?;
+        .context("this program must be started by cargo xtask bench")?;
+    let options: Options = serde_json::from_str(&options).context("cannot parse the options")?;
     if options.pyperformance {
         println!(
             "{}",
@@ -113,7 +111,7 @@ fn chosen(options: &Options) -> Result<Vec<Workload>> {
     Ok(all)
 }
 
-/// Where generated packages are kept.
+/// The directory of generated packages.
 fn generated() -> Result<std::path::PathBuf> {
     let directory = repository().join("target/workloads/generated");
     fs::create_dir_all(&directory)
@@ -147,7 +145,7 @@ fn measure(options: &Options, workloads: &[Workload]) -> Result<Results> {
     if results.cpu.is_none() {
         results
             .notes
-            .push("a processor could not be chosen: times vary more".to_owned());
+            .push("no single processor could be chosen, so times vary more".to_owned());
     }
     let plan = Plan {
         rounds: options.runs,
@@ -179,13 +177,13 @@ fn ancestor(notes: &mut Vec<String>) -> Option<Ancestor> {
         Ok(ancestor) => {
             let version = ancestor.version;
             notes.push(format!(
-                "code-data-share runs on Python {version}, with programs that need only the standard library: the versions of \
+                "code-data-share runs on Python {version}, and only with programs of the standard library: the versions of \
                  packages are pinned for 3.13"
             ));
             Some(ancestor)
         }
         Err(reason) => {
-            notes.push(format!("code-data-share is not compared with: {reason:#}"));
+            notes.push(format!("code-data-share was not measured: {reason:#}"));
             None
         }
     }
@@ -220,7 +218,7 @@ fn version() -> Result<String> {
         Outcome::of(command.args(["-c", "import platform; print(platform.python_version())"]));
     ensure!(
         outcome.status == 0,
-        "the interpreter does not run:\n{}",
+        "the interpreter fails:\n{}",
         outcome.stderr
     );
     Ok(outcome.stdout.trim().to_owned())

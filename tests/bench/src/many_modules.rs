@@ -1,5 +1,5 @@
-//! A generated package of many small modules, like the client libraries of cloud providers: most of the start goes to
-//! finding and loading them.
+//! A generated package of many small modules, like the client libraries of cloud providers: most of the start is spent
+//! with finding and loading modules.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Makes a package of so many modules, each with a class, below a directory, unless it is there; returns the
-/// directory. Programs that import `cloud.all` import all of them.
+/// Makes a package of so many modules below a directory, unless it exists. Each module has a class. Returns the
+/// directory of the package. A program that imports `cloud.all` imports all modules.
 pub fn package(directory: &Path, modules: usize) -> Result<PathBuf> {
     let root = directory.join(format!("cloud-{modules}"));
     let complete = root.join("complete");

@@ -1,4 +1,4 @@
-//! The memory of a fleet of processes that hold the same imports.
+//! The memory of a fleet: processes with the same imports.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ const PROGRAM: &str = include_str!("fleet.py");
 
 const SIZES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
-/// Of stock, and with pandas' archive.
+/// Measures a fleet of stock, and a fleet with pandas' archive.
 pub fn measure(interpreters: &Interpreters) -> Result<Vec<Memory>> {
     let mut workloads = ALL.into_iter();
     let pandas = workloads
@@ -38,9 +38,9 @@ fn archive(interpreters: &Interpreters, pandas: &Workload) -> Command {
     command
 }
 
-/// Starts one process after the other, and reads the memory of all of them at each size.
+/// Starts the processes one after the other. At each size of the fleet, reads the memory of all processes.
 fn fleet(contender: &str, command: impl Fn() -> Command) -> Result<Vec<Memory>> {
-    // What the program does to count its objects is not what a fleet does, so a process by itself does it.
+    // A separate process counts the objects, because counting needs memory that a fleet does not need.
     let counted = Member::start(command(), true)?;
     let code_bytes = counted.code_bytes;
     drop(counted);
@@ -68,10 +68,10 @@ fn fleet(contender: &str, command: impl Fn() -> Command) -> Result<Vec<Memory>> 
     Ok(found)
 }
 
-/// A process that waits; it ends when it is dropped.
+/// A process that waits. It ends when this value is dropped.
 struct Member {
     child: Child,
-    /// Of code objects outside of archives; 0 if they were not counted.
+    /// The size of code objects outside of archives, 0 if they were not counted.
     code_bytes: u64,
 }
 
@@ -82,24 +82,24 @@ impl Member {
             command.arg("count");
         }
         let mut child = command
-            // A fleet is of many small processes.
+            // The processes of a fleet use one thread each.
             .env("OPENBLAS_NUM_THREADS", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {command:?}"))?;
-        let stdout = child.stdout.take().context("it has no stdout")?;
+        let stdout = child.stdout.take().context("the process has no stdout")?;
         let mut line = String::new();
         BufReader::new(stdout)
             .read_line(&mut line)
-            .context("cannot hear from a process of the fleet")?;
+            .context("cannot read from a process of the fleet")?;
         match line.trim().parse() {
             Ok(code_bytes) => Ok(Self { child, code_bytes }),
-            Err(_) => bail!("a process of the fleet says {line:?}"),
+            Err(_) => bail!("a process of the fleet answers {line:?}"),
         }
     }
 
-    /// Adds what the kernel counts for it (proc_pid_smaps(5)).
+    /// Adds the memory that the kernel counts for the process (proc_pid_smaps(5)).
     fn add_to(&self, memory: &mut Memory) -> Result<()> {
         let path = format!("/proc/{}/smaps", self.child.id());
         let smaps = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;

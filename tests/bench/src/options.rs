@@ -1,10 +1,10 @@
-//! What `cargo xtask bench` asks for; it documents and checks the options (xtask/src/bench.rs).
+//! The options of `cargo xtask bench`, which documents and checks them (xtask/src/bench.rs).
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// What can be asked for besides programs.
+/// Measurements that can be selected in addition to programs.
 pub const LOAD_COST: &str = "load-cost";
 pub const FLEET: &str = "fleet";
 
@@ -12,21 +12,21 @@ pub const FLEET: &str = "fleet";
 pub struct Options {
     /// Names of programs and of [`LOAD_COST`] and [`FLEET`]; all if empty.
     pub workload: Vec<String>,
-    /// Rounds to time; each contender runs once in each.
+    /// Number of timed rounds; each contender runs once in each round.
     pub runs: u32,
-    /// Only programs, warm, without peers.
+    /// Measure only programs with warm caches, with stock and archives.
     pub quick: bool,
-    /// Count instructions too.
+    /// Also count instructions.
     pub instructions: bool,
     /// Measure stock against itself and nothing else.
     pub against_itself: bool,
-    /// A file to keep the results in.
+    /// A file to save the results to.
     pub save: Option<PathBuf>,
-    /// Kept results to compare with.
+    /// Saved results to compare with.
     pub compare: Option<PathBuf>,
     /// Write the table into the README.
     pub readme: bool,
-    /// Where results and pictures go.
+    /// The directory for results and pictures.
     pub output: PathBuf,
     /// Run pyperformance's benchmarks instead.
     pub pyperformance: bool,
@@ -34,12 +34,12 @@ pub struct Options {
     pub stock: PathBuf,
     /// The interpreter without the patch class-slots, if it is measured.
     pub without_class_slots: Option<PathBuf>,
-    /// What compiler and flags these were.
+    /// The compiler and the flags of the interpreters.
     pub build: String,
 }
 
 impl Options {
-    /// Whether something is to be measured.
+    /// Whether something with this name is measured.
     pub fn wants(&self, name: &str) -> bool {
         self.workload.is_empty() || self.workload.iter().any(|wanted| wanted == name)
     }

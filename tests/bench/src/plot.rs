@@ -21,7 +21,7 @@ const BLUE_LIKE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE_LIKE: RGBColor = RGBColor(213, 94, 0);
 const GREY: RGBColor = RGBColor(70, 70, 70);
 
-/// What a picture shows: its file's name without the suffix, and its title.
+/// A picture: the name of its file without the suffix, and its title.
 type Picture = (&'static str, &'static str);
 
 const RATIOS: Picture = (
@@ -30,9 +30,9 @@ const RATIOS: Picture = (
 );
 const MEMORY: Picture = (
     "memory",
-    "Memory for code objects of processes that hold pandas",
+    "Memory for code objects of processes that have imported pandas",
 );
-const LOAD_COST: Picture = ("load-cost", "What an archive costs that is not used");
+const LOAD_COST: Picture = ("load-cost", "The cost of an archive that is not used");
 
 /// Draws with both backends.
 macro_rules! picture {
@@ -48,10 +48,10 @@ macro_rules! picture {
     };
 }
 
-/// What a drawing function returns.
+/// The result of a drawing function.
 type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-/// Draws everything that there are results for into a directory; returns files and titles.
+/// Draws pictures of all results into a directory. Returns files and titles.
 pub fn draw(results: &Results, directory: &Path) -> Result<Vec<(&'static str, &'static str)>> {
     register_font();
     let mut drawn = Vec::new();
@@ -75,11 +75,11 @@ pub fn draw(results: &Results, directory: &Path) -> Result<Vec<(&'static str, &'
     Ok(drawn)
 }
 
-/// The font of bitmaps; whoever shows an SVG has fonts.
+/// The font of bitmaps. Programs that show an SVG have fonts.
 fn register_font() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // Cannot fail: it is a font.
+        // This cannot fail, because the bytes are a font.
         let _ = plotters::style::register_font(
             FONT,
             FontStyle::Normal,
@@ -116,7 +116,7 @@ fn ratios<B: DrawingBackend>(area: &DrawingArea<B, Shift>, results: &Results) ->
         .collect();
     let shown = [
         (ARCHIVE, BLUE_LIKE, "with an archive of the program"),
-        (STANDARD, ORANGE_LIKE, "with the standard library's alone"),
+        (STANDARD, ORANGE_LIKE, "with the standard archive only"),
     ];
     let highest = programs
         .iter()

@@ -1,4 +1,4 @@
-//! A bar with the time that is left, or, where stderr is no terminal, a line at the beginning.
+//! A bar with the remaining time, or, if stderr is not a terminal, a line at the beginning.
 
 use std::io::{self, IsTerminal};
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
-    /// For work of so many steps.
+    /// Starts the progress bar for work of so many steps.
     pub fn start(title: &str, steps: u64) -> Self {
         if !io::stderr().is_terminal() {
             eprintln!("{title} ...");

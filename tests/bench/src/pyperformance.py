@@ -1,4 +1,4 @@
-"""Prints where pyperformance keeps its benchmarks."""
+"""Print the directory of pyperformance's benchmarks."""
 
 import os
 

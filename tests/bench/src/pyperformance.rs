@@ -1,4 +1,4 @@
-//! A dozen of pyperformance's benchmarks: does code from an archive run as fast as code from `.pyc` files?
+//! Twelve benchmarks of pyperformance: does code from an archive run as fast as code from `.pyc` files?
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::table::Table;
 
 const REQUIREMENT: &str = "pyperformance==1.13.0";
 
-/// Objects, calls, numbers, text, regular expressions, generators, coroutines, pickling: no package beyond pyperf.
+/// Objects, calls, numbers, text, regular expressions, generators, coroutines, pickling. They need only pyperf.
 const BENCHMARKS: [&str; 12] = [
     "async_generators",
     "chaos",
@@ -33,17 +33,17 @@ const BENCHMARKS: [&str; 12] = [
     "richards",
 ];
 
-/// Each benchmark runs so often with each interpreter, in turn.
+/// How many times each benchmark runs with each interpreter, in turn.
 const ROUNDS: u32 = 3;
 
 const PROGRAM: &str = include_str!("pyperformance.py");
 
-/// Runs them all; the geometric mean of stock's times over ours is in the last row.
+/// Runs all benchmarks. The last row has the geometric mean of stock's times divided by this interpreter's times.
 pub fn run(stock: &Path, patched: &Path) -> Result<Table> {
     let stock = Environment::new("stock", stock)?;
     let patched = Environment::new("patched", patched)?;
     let mut table = Table::new(
-        "pyperformance: stock against the standard library's archive",
+        "pyperformance: stock and the standard library's archive",
         &["benchmark", "stock, ms", "archive, ms", "ratio"],
     );
     let mut ratios = Vec::new();
@@ -146,9 +146,9 @@ impl Environment {
             .arg(&file);
         succeed(&mut command)?;
         let text =
-            fs::read_to_string(&file).with_context(|| format!("{benchmark} left no result"))?;
+            fs::read_to_string(&file).with_context(|| format!("{benchmark} wrote no result"))?;
         let result: Value = serde_json::from_str(&text)
-            .with_context(|| format!("the result of {benchmark} is not understood"))?;
+            .with_context(|| format!("cannot parse the result of {benchmark}"))?;
         let mut values = Vec::new();
         // A script may have several benchmarks.
         for part in result["benchmarks"].as_array().into_iter().flatten() {

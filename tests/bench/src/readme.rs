@@ -11,7 +11,7 @@ use crate::results::Results;
 const START: &str = "<!-- Written by `cargo xtask bench --readme` -->\n";
 const END: &str = "<!-- End of what it wrote -->\n";
 
-/// Puts the table of programs, with its circumstances, where the README has one.
+/// Replaces the table of programs, and the circumstances of the measurement, in the README.
 pub fn update(path: &Path, results: &Results) -> Result<()> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -25,7 +25,7 @@ pub fn update(path: &Path, results: &Results) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Divides a text into lines, as the rest of the README has them.
+/// Wraps a text like the rest of the README.
 fn in_lines(text: &str) -> String {
     const LONGEST: usize = 120;
     let mut lines = vec![String::new()];
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(lines.replace('\n', " "), text.trim_end());
     }
 
-    /// The README has a table as this program writes it, and says when, where and with what it was measured.
+    /// The README has a table in the format of this program, and the date, the machine and the versions.
     #[test]
     fn the_readme_has_such_a_table() {
         let readme = include_str!("../../../README.md");

@@ -1,4 +1,4 @@
-//! The results in words and tables.
+//! The results as text and tables.
 
 use cpython_cds_tests::measure::{Run, median};
 
@@ -12,7 +12,7 @@ use crate::table::Table;
 
 const ABSENT: &str = "–";
 
-/// What was measured where, in a sentence or two.
+/// The circumstances of the measurement, in a few sentences.
 pub fn circumstances(results: &Results) -> String {
     let machine = &results.machine;
     let cpu = match results.cpu {
@@ -20,8 +20,8 @@ pub fn circumstances(results: &Results) -> String {
         None => "on any processor",
     };
     format!(
-        "{}, {} processors: {}, {}, Linux {}. CPython {} against itself unpatched, both built with {}. Medians of {} rounds, \
-         in each of which all run once in turn, {cpu}, with warm caches and `.pyc` files unless it says otherwise.",
+        "{}, {} processors: {}, {}, Linux {}. CPython {} against itself unpatched, both built with {}. Medians of {} rounds. \
+         In each round, all run once in turn, {cpu}, with warm caches and `.pyc` files unless stated otherwise.",
         results.date,
         machine.processors,
         machine.processor,
@@ -33,7 +33,7 @@ pub fn circumstances(results: &Results) -> String {
     )
 }
 
-/// All tables that there are figures for.
+/// All tables that have figures.
 pub fn tables(results: &Results) -> Vec<Table> {
     let all = [
         against_itself(results),
@@ -51,7 +51,7 @@ pub fn tables(results: &Results) -> Vec<Table> {
         .collect()
 }
 
-/// The table that the README has too.
+/// The table that is also in the README.
 pub fn programs(results: &Results) -> Table {
     let mut table = Table::new(
         "Time from start to end, stock against an archive of the program, and against a startup image",
@@ -114,14 +114,14 @@ pub fn programs(results: &Results) -> Table {
 
 fn against_itself(results: &Results) -> Table {
     let mut table = Table::new(
-        "Stock against itself: every interval should have 1 in it, in 95 of 100 such tables",
+        "Stock against itself: in 95 of 100 such tables, all intervals contain 1",
         &[
             "program",
             "first, ms",
             "second, ms",
             "ratio",
             "interval",
-            "1.00 in it",
+            "contains 1.00",
         ],
     );
     for program in &results.programs {
@@ -285,7 +285,7 @@ fn cold(results: &Results) -> Table {
 
 fn load_cost(results: &Results) -> Table {
     let mut table = Table::new(
-        "`-c pass` with an archive that it does not use",
+        "`-c pass` with an archive that is not used",
         &[
             "modules",
             "archive, MB",
@@ -321,7 +321,7 @@ fn load_cost(results: &Results) -> Table {
 
 fn memory(results: &Results) -> Table {
     let mut table = Table::new(
-        "Memory of processes that hold pandas, in MB",
+        "Memory of processes that have imported pandas, in MB",
         &[
             "processes",
             "all, stock",
@@ -329,7 +329,7 @@ fn memory(results: &Results) -> Table {
             "code, stock",
             "code, archive",
             "ratio",
-            "of it written",
+            "of this, written",
         ],
     );
     let of = |contender: &'static str| {
@@ -362,16 +362,16 @@ fn interval(ratio: &Ratio) -> String {
     format!("{:.2} – {:.2}", ratio.low, ratio.high)
 }
 
-/// What stands behind a ratio that says little.
+/// The mark after a ratio with a wide interval.
 fn mark(ratio: &Ratio) -> &'static str {
     if ratio.is_noisy() { " (noisy)" } else { "" }
 }
 
-/// Everything as a document, with the pictures that lie beside it.
+/// All results as a document, with the pictures in the same directory.
 pub fn markdown(results: &Results, pictures: &[(&str, &str)]) -> String {
     let mut text = format!("# Benchmarks\n\n{}\n\n", circumstances(results));
     text += "Ratios are medians of the ratios of each round; above 1 the second is faster. The interval is a 95 % bootstrap over \
-             rounds; where it is wider than ±5 %, the machine was too noisy to tell.\n";
+             rounds; if it is wider than ±5 %, the ratio is marked as noisy.\n";
     for table in tables(results) {
         text += &format!("\n## {}\n\n{}", table.title, table.to_markdown());
     }
@@ -379,7 +379,7 @@ pub fn markdown(results: &Results, pictures: &[(&str, &str)]) -> String {
         text += &format!("\n![{title}]({file})\n");
     }
     if !results.notes.is_empty() {
-        text += "\n## Not measured, or not as it should be\n\n";
+        text += "\n## Not measured, or measured with restrictions\n\n";
         for note in &results.notes {
             text += &format!("- {note}\n");
         }

@@ -1,4 +1,4 @@
-//! Everything that was measured, as it is written to `bench.json`.
+//! All results, as they are written to `bench.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::Ratio;
 
-/// Names of contenders, as tables show them.
+/// The names of contenders in tables.
 pub mod contender {
     pub const STOCK: &str = "stock";
-    /// Stock, measured once more.
+    /// Stock, measured a second time.
     pub const STOCK_AGAIN: &str = "stock again";
     /// With the program's own archive, over that of the standard library.
     pub const ARCHIVE: &str = "archive";
-    /// The same with an interpreter that lacks the patch class-slots.
+    /// The same with an interpreter without the patch class-slots.
     pub const NO_CLASS_SLOTS: &str = "archive, no class-slots";
-    /// With the standard library's archive alone, as without any option.
+    /// With only the standard library's archive, as without any option.
     pub const STANDARD: &str = "std archive";
-    /// With a startup image, in which the program's imports are done.
+    /// With a startup image of a process that has done the program's imports.
     pub const IMAGE: &str = "startup image";
-    /// Stock where nothing has been compiled yet and nothing may be kept.
+    /// Stock without `.pyc` files, which it cannot write.
     pub const NO_PYC: &str = "stock, no .pyc";
-    /// A fork of a process of stock that has imported everything: what no start from nothing can beat by far.
+    /// A fork of a process of stock that has done the imports: a lower limit for the time of a start.
     pub const FORK: &str = "fork of warm stock";
     /// code-data-share, and the Python that it runs on.
     pub const ANCESTOR: &str = "code-data-share";
@@ -42,14 +42,14 @@ pub struct Results {
     /// Compiler and flags of both interpreters.
     pub build: String,
     pub rounds: u32,
-    /// The processor that all ran on; none if it could not be chosen.
+    /// The processor that all contenders ran on, none if it could not be chosen.
     pub cpu: Option<usize>,
     pub programs: Vec<Program>,
-    /// The same from a cold page cache.
+    /// Programs with a cold page cache.
     pub cold: Vec<Program>,
     pub load_cost: Vec<LoadCost>,
     pub memory: Vec<Memory>,
-    /// What could not be measured, and why.
+    /// What was not measured, or with restrictions, and why.
     pub notes: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct Machine {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
-    /// Modules that came from an archive, of those that it loads.
+    /// The number of modules from an archive, and of all loaded modules.
     pub modules: Option<(usize, usize)>,
     /// Runs by contender; run N of each belongs to round N.
     pub runs: BTreeMap<String, Vec<Run>>,
@@ -73,7 +73,7 @@ pub struct Program {
     pub instructions: BTreeMap<String, u64>,
 }
 
-/// What opening an archive with so many modules costs a program that uses none of them.
+/// The cost of opening an archive with so many modules, for a program that uses none of them.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LoadCost {
     pub modules: usize,
@@ -82,15 +82,15 @@ pub struct LoadCost {
     pub instructions: Option<u64>,
 }
 
-/// Memory of a fleet of processes that hold the same imports, in kB.
+/// Memory of a fleet of processes with the same imports, in kB.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memory {
     pub contender: String,
     pub processes: usize,
     /// Sum of all proportional set sizes.
     pub pss_kb: u64,
-    /// For code objects, their constants and names: what archives take (proportional), or what such objects outside
-    /// of archives take by `sys.getsizeof()`.
+    /// Memory of code objects, their constants and names: the proportional set size of archives, and for objects
+    /// outside of archives `sys.getsizeof()`.
     pub code_kb: u64,
     /// Private memory of archives.
     pub archive_private_kb: u64,
@@ -106,7 +106,7 @@ impl Program {
         }
     }
 
-    /// One figure of all runs of a contender; empty if it has none.
+    /// One figure of all runs of a contender, empty without runs.
     pub fn figures(&self, contender: &str, figure: impl Fn(&Run) -> f64) -> Vec<f64> {
         let runs = self.runs.get(contender);
         runs.map_or_else(Vec::new, |runs| runs.iter().map(figure).collect())
@@ -123,7 +123,7 @@ impl Program {
         self.ratio_of_many(1, slow, fast)
     }
 
-    /// The same as one of so many ratios, see [`Ratio::of_pairs`].
+    /// The same, as one of `ratios` ratios, see [`Ratio::of_pairs`].
     pub fn ratio_of_many(&self, ratios: usize, slow: &str, fast: &str) -> Option<Ratio> {
         let wall = |contender| self.figures(contender, |run| run.wall_ms);
         Ratio::of_pairs(ratios, &wall(slow), &wall(fast))
@@ -131,7 +131,7 @@ impl Program {
 }
 
 impl Results {
-    /// Nothing yet.
+    /// Results without any measurement.
     pub fn empty() -> Self {
         Self {
             date: String::new(),
@@ -158,14 +158,15 @@ impl Results {
             .with_context(|| format!("cannot read the results {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| {
             format!(
-                "{} has no results of this kind: measure again",
+                "{} has results of another format: measure again",
                 path.display()
             )
         })
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).context("cannot put the results in words")?;
+        let text =
+            serde_json::to_string_pretty(self).context("cannot write the results as JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -1,16 +1,15 @@
-//! From pairs of measurements to a ratio that can be believed, or not.
+//! The ratio of pairs of measurements, with its interval.
 
 use cpython_cds_tests::measure::median;
 use serde::{Deserialize, Serialize};
 
-/// How many times the pairs are drawn again.
+/// Number of resamples of the bootstrap.
 const RESAMPLES: usize = 10_000;
 
-/// Half of the interval's width, relative to the ratio, above which a ratio says little.
+/// A ratio is noisy if half of its interval's width, relative to the ratio, is larger.
 const NOISY: f64 = 0.05;
 
-/// By how much one thing is faster than another: the median of the ratios of pairs, with the interval in which it
-/// would be in 95 of 100 such measurements.
+/// How many times faster one thing is than another: the median of the ratios of pairs, with the 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     pub median: f64,
@@ -19,12 +18,12 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Of pairs measured in the same round, and one of so many ratios. The interval is the percentile bootstrap's:
-    /// pairs are drawn, with replacement, as often as there are pairs, and the medians of many such draws are looked
-    /// at. The draws are the same each time.
+    /// The ratio of pairs; both values of a pair are from the same round. The interval is a percentile bootstrap: in
+    /// each draw, as many pairs as there are in total are drawn with replacement. The bounds are percentiles of the
+    /// medians of many draws. The draws are the same each time.
     ///
-    /// If there are several, their intervals shall all be right in 95 of 100 measurements, and each must be wider
-    /// (Bonferroni's correction).
+    /// If there are several `ratios`, all their intervals together are right in 95 of 100 measurements. So each
+    /// interval is wider (Bonferroni's correction).
     ///
     /// None if there are no pairs.
     pub fn of_pairs(ratios: usize, slow: &[f64], fast: &[f64]) -> Option<Self> {
@@ -51,7 +50,7 @@ impl Ratio {
         })
     }
 
-    /// Whether the machine was too noisy for the ratio to mean much.
+    /// Whether the interval is wide, because the machine was noisy.
     pub fn is_noisy(&self) -> bool {
         (self.high - self.low) / 2.0 > NOISY * self.median
     }
@@ -83,7 +82,7 @@ mod tests {
         assert_eq!(Ratio::of_pairs(1, &[], &[]), None);
     }
 
-    /// Drift that both of a pair have does not show.
+    /// Drift that affects both values of a pair does not change the ratio.
     #[test]
     fn what_slows_both_of_a_pair_does_not_count() {
         let fast: Vec<f64> = (0..20).map(|i| 1.0 + f64::from(i)).collect();
@@ -92,7 +91,7 @@ mod tests {
         assert!(!Ratio::of_pairs(1, &slow, &fast).unwrap().is_noisy());
     }
 
-    /// The interval of 95 % has the true ratio in it about that often.
+    /// The 95 % interval contains the true ratio in about 95 % of measurements.
     #[test]
     fn the_interval_has_the_truth_in_it() {
         let mut random = fastrand::Rng::with_seed(7);

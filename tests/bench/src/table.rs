@@ -1,8 +1,8 @@
-//! Tables for people: on a terminal, and in Markdown.
+//! Tables for terminals and in Markdown.
 
 use std::fmt::Write;
 
-/// A table whose first column is text and whose others are figures.
+/// A table. The first column is text, the other columns are figures.
 pub struct Table {
     pub title: String,
     pub header: Vec<String>,

@@ -9,7 +9,7 @@ use crate::contenders::{Contender, Interpreters};
 use crate::instructions;
 use crate::progress::Progress;
 use crate::results::Program;
-use crate::results::contender::{ARCHIVE, STOCK};
+use crate::results::contender::{ARCHIVE, IMAGE, STOCK};
 
 /// How a program is measured.
 pub struct Plan {
@@ -19,7 +19,7 @@ pub struct Plan {
     pub against_itself: bool,
 }
 
-/// Checks that a program does the same with and without archives, which makes them, and times it.
+/// Makes the archive of a program, checks that the program does the same with and without it, and measures the times.
 pub fn measure(
     interpreters: &Interpreters,
     workload: &Workload,
@@ -41,6 +41,12 @@ pub fn measure(
         contenders.extend(interpreters.peers(workload)?);
     }
     interleave(&mut contenders, plan.rounds, &mut program, || Ok(()))?;
+    if contenders.iter().any(|contender| contender.name == IMAGE)
+        && let Err(error) = workload.check_image(&interpreters.patched)
+    {
+        notes.push(format!("the image does not count: {error:#}"));
+        program.runs.remove(IMAGE);
+    }
     if plan.instructions {
         for contender in contenders
             .iter()
@@ -57,9 +63,9 @@ pub fn measure(
     Ok(program)
 }
 
-/// Runs all contenders in each round. The order is another one each time: who runs after a program of the same
-/// interpreter finds more in the processor's caches than who runs after another. The first round warms up and does not
-/// count. `before` comes before each run.
+/// Runs all contenders in each round. The order changes from round to round, because a contender that runs after
+/// another one with the same interpreter finds more data in the processor's caches. The first round warms up and does
+/// not count. `before` is called before each run.
 pub fn interleave(
     contenders: &mut [Contender],
     rounds: u32,
@@ -84,7 +90,7 @@ pub fn interleave(
     Ok(())
 }
 
-/// In which order contenders run.
+/// The order in which contenders run.
 pub struct Order {
     random: fastrand::Rng,
     indices: Vec<usize>,
@@ -98,7 +104,7 @@ impl Order {
         }
     }
 
-    /// Two take turns in being the first; more are shuffled.
+    /// Two contenders alternate; more are shuffled.
     pub fn next_round(&mut self) -> Vec<usize> {
         if self.indices.len() == 2 {
             self.indices.reverse();
@@ -109,8 +115,11 @@ impl Order {
     }
 }
 
-/// Drops the page cache before a run; an error where that is not allowed.
+/// Drops the page cache before a run.
+///
+/// # Errors
+/// The process is not allowed to drop it.
 pub fn drop_page_cache() -> Result<()> {
     rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").context("the page cache cannot be dropped here")
+    fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the page cache")
 }

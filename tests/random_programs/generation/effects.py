@@ -1,10 +1,10 @@
-"""What programs do that others can see, while modules are imported and between the imports."""
+"""Effects that others can see, while modules are imported and between the imports."""
 
 from generation.kinds import Kind
 
 
 def _pair(name: str, needs: str, *statements: str) -> tuple[Kind, Kind]:
-    """Return what the program does, and what a module does when it is imported."""
+    """Return a kind: the effects of the program, and of a module when it is imported."""
     return (
         Kind(name, needs, in_main=statements),
         Kind(f"{name} at import", needs, at_import=statements),

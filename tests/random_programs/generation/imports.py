@@ -3,7 +3,7 @@
 from generation.kinds import Kind
 from generation.lifetimes import MODULE
 
-# In the order of what they import themselves: small ones first.
+# Ordered by the number of modules that they import, the smallest first.
 STOCK = (
     *("argparse", "ast", "base64", "bisect", "calendar", "cmd", "configparser", "csv"),
     *("datetime", "difflib", "email.message", "enum", "fractions", "gzip", "hashlib"),

@@ -1,9 +1,9 @@
-"""What a kind of statement is: how a program changes something, and how modules look at it."""
+"""A kind of statement: how a program changes something, and how modules look at it."""
 
 from dataclasses import dataclass
 from random import Random
 
-# Stands for a number that no other statement has.
+# Replaced by a number that no other statement has.
 NUMBER = "@N"
 
 
@@ -12,7 +12,7 @@ class Kind:
     """One thing that programs change, look at, or do."""
 
     name: str
-    # What its statements and expressions import.
+    # The modules that its statements and expressions import.
     needs: str = ""
     # Statements of the program, or of a module while it is imported.
     changes: tuple[str, ...] = ()

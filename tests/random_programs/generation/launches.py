@@ -7,7 +7,7 @@ from generation.kinds import Kind
 
 @dataclass(frozen=True)
 class Launch:
-    """How the interpreter is told of the program."""
+    """How the interpreter gets the program."""
 
     name: str
     command: tuple[str, ...]

@@ -1,8 +1,8 @@
-"""Objects whose end can be seen, and what is suspended while modules are imported."""
+"""Objects whose end can be seen, and code that is suspended while modules are imported."""
 
 from generation.kinds import Kind
 
-# Stands for a module that is imported at this place.
+# Replaced by a module that is imported at this place.
 MODULE = "@M"
 
 _LOCAL = """\

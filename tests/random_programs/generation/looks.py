@@ -1,4 +1,4 @@
-"""What modules look at that no program changes, and that differs from run to run."""
+"""Looks at values that no program changes and that differ from run to run."""
 
 from generation.kinds import Kind
 

@@ -15,7 +15,7 @@ from generation.states import STATES
 
 KINDS = (*STATES, *LOOKS, *EFFECTS, *LIFETIMES, *IMPORTS)
 
-# All names by which somebody may choose what programs are made of.
+# All names of kinds that can be selected.
 NAMES = (
     *(kind.name for kind in KINDS),
     *(launch.name for launch in LAUNCHES),
@@ -23,7 +23,7 @@ NAMES = (
     "modules beside the program",
 )
 
-# Modules that are the same in all programs: what looks and changes need.
+# Modules that are the same in all programs. Looks and changes need them.
 FIXED = (
     ("shadowed", LIBRARY, "value = 'from the path'"),
     ("shadowed", EXTRA, "value = 'from elsewhere'"),
@@ -38,7 +38,7 @@ FIXED = (
     ),
 )
 
-# A program is about so many kinds.
+# The maximum number of kinds in a program.
 _MOST_KINDS = 5
 
 
@@ -62,7 +62,7 @@ class _Maker:
         return self.random.random() < probability
 
     def modules(self) -> list[Module]:
-        """Make modules and packages; each imports only such as come before it."""
+        """Make modules and packages. Each imports only those that come before it."""
         names = [(f"m{number}", f"m{number}.py") for number in range(1, self.random.randint(3, 5))]
         if self.chance(0.6):
             names += [("p1.part", "p1/part.py"), ("p1", "p1/__init__.py")]
@@ -72,7 +72,7 @@ class _Maker:
         for name, file in names:
             is_own = self.may("modules beside the program") and self.chance(0.3)
             module = Module(name, file, BESIDE if is_own else LIBRARY)
-            # A package lies in one place.
+            # A package is in one place.
             if name == "p1":
                 module.place = modules[-1].place
             self._fill(module, modules)

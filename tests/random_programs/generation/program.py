@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-# Where modules are: on the path from the start, beside the program, or where the program may look later.
+# Directories of modules: on the path from the start, next to the program, or on the path later.
 LIBRARY = "lib"
 BESIDE = "app"
 EXTRA = "extra"
@@ -35,7 +35,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run is given."""
+    """The command and the environment of one run."""
 
     arguments: tuple[str, ...]
     variables: Mapping[str, str]
@@ -56,13 +56,13 @@ class Program:
     statements: int = 0
 
     def write(self, directory: str, dropped: frozenset[int]) -> None:
-        """Write the files, and what is to be run."""
+        """Write the files, and the description of the run."""
         text = self.main.text(dropped)
         files = {module: module.text(dropped) for module in self.modules}
         home = os.path.join(directory, BESIDE)
         if self.file is not None and self.file.endswith(".pyz"):
             os.makedirs(home, exist_ok=True)
-            # Its files have a time that does not change.
+            # The files in the archive have a fixed time.
             with zipfile.ZipFile(os.path.join(home, self.file), "w") as archive:
                 archive.writestr(zipfile.ZipInfo("__main__.py"), text)
                 for module in [module for module in files if module.place == BESIDE]:
@@ -94,7 +94,7 @@ class Program:
         }
 
     def _listing(self, dropped: frozenset[int]) -> str:
-        """Return the program for people, without modules of which nothing is left."""
+        """Return the program as text for people, without empty modules."""
         shown = [f"# python {' '.join(self.command)}", self.main.text(dropped)]
         for module in self.modules:
             if any(part.number not in dropped for part in module.statements if part.number):

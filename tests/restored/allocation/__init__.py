@@ -1,5 +1,5 @@
-"""Blocks of memory of all kinds, made by an import, and changed at random by a program.
+"""Blocks of memory of all kinds. An import makes them, and a program changes them at random.
 
-Each block knows what must be in it. What happens depends on numbers that the program is given, and
-on nothing else: a plain run and a restored one print the same.
+Each block has a copy of its expected content. The changes depend only on the arguments of the
+program, so a plain and a restored run print the same.
 """

@@ -1,4 +1,4 @@
-"""Functions that allocate: of the C library, of others if there are any, and of the kernel."""
+"""Functions that allocate: of the C library, of other allocators if installed, of the kernel."""
 
 import ctypes
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from inventory import native
 
 
 class Allocator:
-    """Four functions of a library."""
+    """Four allocation functions of a library."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Allocator:
         self._aligned = None if prefix else function("aligned_alloc", pointer, size, size)
 
     def aligned(self, size: int) -> int | None:
-        """Return memory that begins at a page, with a size that is a multiple of one."""
+        """Return memory that begins at a page boundary, and whose size is a multiple of a page."""
         if self._aligned is None:
             return self.malloc(size)
         return self._aligned(native.PAGE, -(-size // native.PAGE) * native.PAGE)
@@ -55,7 +55,7 @@ def _mimalloc() -> Allocator:
 
 
 def available() -> tuple[list[Allocator], list[str]]:
-    """Return the allocators that there are, and the names of those that there are not."""
+    """Return the installed allocators, and the names of the missing ones."""
     found = [Allocator("glibc", native.libc, purge=lambda: native.libc.malloc_trim(0))]
     missing = []
     for make in (_jemalloc, _mimalloc):

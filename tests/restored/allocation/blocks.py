@@ -1,4 +1,4 @@
-"""Memory of an allocator or of the kernel, with a copy of what must be in it."""
+"""Memory of an allocator or of the kernel, with a copy of its expected content."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ _LARGEST = 6 << 20
 
 
 class Wrong(Exception):
-    """There is something else in memory than what must be there."""
+    """The memory does not have the expected content."""
 
 
 def random_size(random: Random, largest: int = _LARGEST) -> int:
@@ -23,13 +23,13 @@ def random_size(random: Random, largest: int = _LARGEST) -> int:
 
 
 def random_bytes(random: Random, size: int) -> bytes:
-    """Return bytes without zeros, so that zeros are never right by chance."""
+    """Return bytes without zeros, so that zeros are never equal by chance."""
     piece = bytes(byte or 1 for byte in random.randbytes(min(size, 509)))
     return (piece * (size // len(piece) + 1))[:size] if size else b""
 
 
 def _apart(random: Random) -> Random:
-    """Return a generator for what depends on where a block lies, which differs from run to run."""
+    """Return a generator for choices that depend on an address, which differs in each run."""
     return Random(random.getrandbits(32))
 
 
@@ -50,7 +50,7 @@ class Raw:
         return len(self.expected)
 
     def check(self, where: str = "") -> None:
-        """Compare it with the copy."""
+        """Compare the memory with the copy."""
         found = ctypes.string_at(self.address, self.size)
         if found != self.expected:
             place = next(
@@ -63,7 +63,7 @@ class Raw:
             )
 
     def fill(self, random: Random) -> str:
-        """Write to a part of it."""
+        """Write to a part of the memory."""
         start = random.randrange(self.size)
         data = random_bytes(random, random.randint(1, self.size - start))
         ctypes.memmove(self.address + start, data, len(data))
@@ -71,13 +71,13 @@ class Raw:
         return "filled"
 
     def fill_all(self, random: Random) -> None:
-        """Write to all of it."""
+        """Write to all of the memory."""
         data = random_bytes(random, self.size)
         ctypes.memmove(self.address, data, self.size)
         self.expected[:] = data
 
     def pages(self, random: Random) -> tuple[int, int] | None:
-        """Return a place and a size of whole pages of it, if there are any."""
+        """Return an offset and a size of whole pages of the memory, if there are any."""
         first = -(-self.address // PAGE)
         last = (self.address + self.size) // PAGE
         if first >= last:
@@ -93,7 +93,7 @@ class Raw:
         return call("madvise", *pages, advice)
 
     def forget(self, random: Random) -> str:
-        """Give pages back to the kernel: they are zero then."""
+        """Give pages back to the kernel, which makes them zero."""
         pages = self.pages(_apart(random))
         if pages is not None:
             answer = call("madvise", *pages, _DONTNEED)
@@ -104,7 +104,7 @@ class Raw:
         return "forgotten"
 
     def lend(self, random: Random) -> str:
-        """Let the kernel take pages, and write to all of them then."""
+        """Allow the kernel to take pages, and then write to all of them."""
         answer = self._advise(random, _FREE)
         if answer not in ("0", None):
             raise Wrong(f"{self.name}: FREE says {answer}")
@@ -112,7 +112,7 @@ class Raw:
         return "lent"
 
     def swap_out(self, random: Random) -> str:
-        """Tell the kernel that pages are not needed soon: they stay what they are."""
+        """Tell the kernel that pages are not needed soon. Their content must not change."""
         for advice in (_COLD, _PAGEOUT):
             answer = self._advise(random, advice)
             if answer not in ("0", None):
@@ -120,7 +120,7 @@ class Raw:
         return "swapped out"
 
     def protect(self, random: Random) -> str:
-        """Forbid and allow to use pages."""
+        """Forbid the use of pages, and allow it again."""
         pages = self.pages(_apart(random))
         if pages is not None:
             for protection in (0, 1, 3):
@@ -130,7 +130,7 @@ class Raw:
         return "protected"
 
     def fork(self, random: Random) -> str:
-        """Have a child process see the same, and write to its own."""
+        """Let a child process read the memory, and write to its own copy."""
         data = random_bytes(random, self.size)
         pid = os.fork()
         if pid == 0:
@@ -148,15 +148,15 @@ class Raw:
         return "forked"
 
     def operations(self) -> list[str]:
-        """Return what can be done with it; what is there several times is done more often."""
+        """Return the possible actions. An action that is listed twice is done more often."""
         return ["fill"] * 4 + ["forget", "lend", "swap_out", "protect", "fork"]
 
     def step(self, random: Random) -> str:
-        """Do something at random, and say what it was."""
+        """Do a random action, and return its name."""
         return str(getattr(self, random.choice(self.operations()))(random))
 
     def drop(self) -> None:
-        """Give it back."""
+        """Free the memory."""
 
 
 class Allocated(Raw):
@@ -187,7 +187,7 @@ class Allocated(Raw):
         return done
 
     def resize(self, random: Random) -> str:
-        """Reallocate it: all that was there and has a place is there."""
+        """Reallocate the block: the content must be the same up to the smaller size."""
         if random.random() < 0.6:
             size = random_size(random)
         else:
@@ -203,7 +203,7 @@ class Allocated(Raw):
         return f"resized to {size}"
 
     def purge(self, _random: Random) -> str:
-        """Have the allocator give back what is free."""
+        """Let the allocator return free memory to the kernel."""
         if self.allocator.purge:
             self.allocator.purge()
         return "purged"
@@ -229,7 +229,7 @@ class Mapped(Raw):
         return [*super().operations(), *["resize"] * 4, "cut", "wipe", "lock"]
 
     def resize(self, random: Random) -> str:
-        """Move it: what is new is zero."""
+        """Resize the mapping, which may move. New pages must be zero."""
         if random.random() < 0.5:
             size = -(-random_size(random) // PAGE) * PAGE
         else:
@@ -245,7 +245,7 @@ class Mapped(Raw):
         return f"resized to {size}"
 
     def cut(self, random: Random) -> str:
-        """Unmap pages at one of its ends."""
+        """Unmap pages at one end of the mapping."""
         count = self.size // PAGE
         if count > 1:
             gone = random.randrange(1, count) * PAGE
@@ -259,7 +259,7 @@ class Mapped(Raw):
         return f"cut to {self.size}"
 
     def wipe(self, _random: Random) -> str:
-        """Have a child process find zeros."""
+        """Check that a child process finds zeros."""
         answer = call("madvise", self.address, self.size, _WIPEONFORK)
         pid = os.fork()
         if pid == 0:
@@ -268,7 +268,7 @@ class Mapped(Raw):
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         call("madvise", self.address, self.size, _KEEPONFORK)
         if (answer, code) != ("0", 0):
-            raise Wrong(f"a mapping is to be wiped: {answer}, and the child ended with {code}")
+            raise Wrong(f"a mapping was not wiped: {answer}, and the child ended with {code}")
         return "wiped in a child"
 
     def lock(self, random: Random) -> str:
@@ -277,7 +277,7 @@ class Mapped(Raw):
         if pages is not None and pages[1] < 1 << 20:
             answers = call("mlock", *pages), call("munlock", *pages)
             if answers != ("0", "0"):
-                raise Wrong(f"a mapping is to be locked: {answers}")
+                raise Wrong(f"a mapping was not locked: {answers}")
         return "locked"
 
     def drop(self) -> None:

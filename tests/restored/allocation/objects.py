@@ -1,4 +1,4 @@
-"""Python's objects that have memory of their own, with a copy of what must be in them."""
+"""Python objects with their own memory, and a copy of their expected content."""
 
 import array
 import io
@@ -13,7 +13,7 @@ _LARGEST = 1 << 20
 
 
 class Bytes:
-    """A mutable sequence of bytes, and a copy in a list of immutable pieces."""
+    """A mutable sequence of bytes, and a copy as a list of immutable pieces."""
 
     name = "bytearray"
 
@@ -25,16 +25,16 @@ class Bytes:
         return bytearray(data)
 
     def text(self) -> bytes:
-        """Return what is in it."""
+        """Return the content."""
         return bytes(self.value)
 
     def check(self) -> None:
-        """Compare it with the copy."""
+        """Compare the content with the copy."""
         if self.text() != self.expected:
             raise Wrong(f"{self.name} of {len(self.expected)} has other bytes")
 
     def step(self, random: Random) -> str:
-        """Change it at random."""
+        """Change the content at random."""
         data = random_bytes(random, random_size(random, _LARGEST))
         at = random.randint(0, len(self.expected))
         what = random.choice(("append", "cut", "insert", "remake", "clear"))
@@ -62,16 +62,16 @@ class Bytes:
         del self.value[size:]
 
     def insert(self, at: int, data: bytes) -> None:
-        """Write over what is there, and beyond."""
+        """Overwrite the content, also beyond its end."""
         self.value[at : at + len(data)] = data
 
     def drop(self) -> None:
-        """Let go of it."""
+        """Release the object."""
         self.value = None
 
 
 class Immutable(Bytes):
-    """Bytes that are made anew for each change."""
+    """Bytes that are made again for each change."""
 
     name = "bytes"
 
@@ -100,7 +100,7 @@ class Text(Immutable):
         return bytes(self.value.encode("latin-1"))
 
     def append(self, data: bytes) -> None:
-        # In this order the interpreter may resize it where it lies.
+        # Written like this, the interpreter may resize the text in place.
         self.value += data.decode("latin-1")
 
     def insert(self, at: int, data: bytes) -> None:
@@ -175,7 +175,7 @@ class Buffer(Bytes):
 
 
 class Table(Bytes):
-    """A dictionary of places."""
+    """A dictionary from positions to bytes."""
 
     name = "dict"
 
@@ -197,7 +197,7 @@ class Table(Bytes):
 
 
 class Places(Bytes):
-    """A set of texts that tell a place and a byte."""
+    """A set of texts, each with a position and a byte."""
 
     name = "set"
 
@@ -254,7 +254,7 @@ class Mmap(Bytes):
             self.value.close()
             self.value, self.expected = self.make(data), data
         elif what == "resize":
-            # What it loses of its last page would be there again when it grows.
+            # The lost bytes of the last page would appear again when the mapping grows.
             lost = len(self.expected) - len(data)
             if lost > 0:
                 self.value[len(data) : len(self.expected)] = bytes(lost)

@@ -1,4 +1,4 @@
-"""All blocks of a process, and what happens to them."""
+"""All blocks of a process, and their changes."""
 
 import gc
 import zlib
@@ -11,7 +11,7 @@ _MOST = 60
 
 
 class World:
-    """Blocks that are made at once: some are given back, some are changed, most are kept."""
+    """Blocks that are made at once. Some are freed, some are changed, most are kept."""
 
     def __init__(self, seed: int) -> None:
         random = Random(seed)
@@ -19,7 +19,7 @@ class World:
         self.blocks: list[Raw | objects.Bytes] = []
         for _ in range(_MOST):
             self._make(random)
-        # A few of each kind of thing that a program does before it is ready.
+        # A few changes before the freeze, as programs do them.
         self.digest = 0
         self.run(random, 60)
 

@@ -1,7 +1,7 @@
-"""What a process can learn about itself, as sorted lines `section.key: value`.
+"""The facts that a process can learn about itself, as sorted lines `section.key: value`.
 
-The same program runs plainly and restored from a startup image, and both say the same. What
-differs between two plain runs need not be known here: whoever compares finds it out. So values are
-left as they are, but for addresses and counters; and what is listed is found by listing it (files
-of /proc, options of prctl(), attributes of sys), so that new things show up by themselves.
+The same program runs plain and restored from a startup image, and both reports must be equal. The
+comparison finds out which lines differ between two plain runs, so values are not changed here,
+except addresses and counters. Files of /proc, options of prctl() and attributes of sys are listed
+and not named here, so new ones are included automatically.
 """

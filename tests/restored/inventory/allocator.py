@@ -1,6 +1,6 @@
-"""What memory does that was made before the freeze, and what becomes of it when it is changed.
+"""The behaviour of memory that was made before the freeze, also when it is changed.
 
-Each question is asked in a process of its own: what goes wrong here ends with a signal.
+Each question is asked in a separate process, because an error can end the process by a signal.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ _MAYMOVE, _DONTUNMAP = 1, 4
 
 
 def report(lines: Lines) -> None:
-    """Report what each kind of memory does."""
+    """Report the behaviour of each kind of memory."""
     special = sys.modules.get("inventory.special")
     blocks = special.BLOCKS if special else kept.BLOCKS
     for name, block in blocks.items():
@@ -53,7 +53,7 @@ def report(lines: Lines) -> None:
             lambda: (block.has_pattern(0, block.size), _write(block)),
         )
         lines.ask_in_child(f"{name} after a fork", lambda: _after_fork(block))
-        # Those with an advice differ from others in what a fork makes of them.
+        # Not blocks with an advice (`special`), because a fork treats these differently.
         if block.size >= 4 * PAGE and not special:
             for key, answer in _questions(block):
                 lines.ask_in_child(f"{name} {key}", answer)
@@ -68,7 +68,7 @@ def report(lines: Lines) -> None:
 
 
 def _whole_pages(block: Block) -> Block:
-    """Return the pages that belong to a block alone."""
+    """Return the pages that belong only to this block."""
     start = -(-block.address // PAGE) * PAGE
     inside = Block.__new__(Block)
     inside.address, inside.size = start, (block.address + block.size - start) // PAGE * PAGE
@@ -84,7 +84,7 @@ def _questions(block: Block) -> Iterator[tuple[str, Callable[[], object]]]:
             lambda: (call("madvise", place, size, advice), _seen(pages), _seen_by_child(pages)),
         )
         yield f"process_madvise {name}", lambda: _process_madvise(pages, advice)
-    # Elsewhere it depends on the place.
+    # For other blocks, the result depends on the address.
     if block.address % _HUGE_PAGE == 0 and block.size == _HUGE_PAGE:
         yield (
             "madvise COLLAPSE",
@@ -111,7 +111,7 @@ def _questions(block: Block) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def _seen(block: Block) -> str:
-    """Say what a block has now."""
+    """Return a description of the content of a block."""
     data = block.read(0, block.size)
     if not data.strip(b"\0"):
         return "zeros"
@@ -166,7 +166,7 @@ def _remap(block: Block, size: int, flags: int) -> str:
 
 
 def _duplicate(block: Block) -> str:
-    """Ask for a second mapping of the same pages, which only shared memory can have."""
+    """Request a second mapping of the same pages, which only shared memory can have."""
     address = native.libc.mremap(block.address, 0, block.size, _MAYMOVE)
     return native.result(-1) if address == native.MAP_FAILED else "mapped"
 
@@ -177,7 +177,7 @@ def _write(block: Block) -> bool:
 
 
 def _after_fork(block: Block) -> tuple[bool, str]:
-    """Both processes write, and see their own bytes only."""
+    """Let two processes write. Each must see only its own bytes."""
     pid = os.fork()
     if pid == 0:
         ctypes.memset(block.address, 3, block.size)
@@ -296,7 +296,7 @@ def _report_heap(lines: Lines) -> None:
 
 
 def _heap_of_the_kernel() -> tuple[bool, bool]:
-    """The data limit counts from where the heap begins."""
+    """Grow the heap within and beyond the data limit, which counts from the start of the heap."""
     resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, resource.RLIM_INFINITY))
     grown = native.libc.sbrk(64 * MB) != native.MAP_FAILED
     return grown, native.libc.sbrk(2 << 30) == native.MAP_FAILED

@@ -1,4 +1,4 @@
-"""Arguments and variables, as Python, the C library, the kernel and child processes have them."""
+"""Arguments and variables in Python, in the C library, in the kernel and in child processes."""
 
 import ctypes
 import itertools
@@ -83,5 +83,5 @@ def _report_arguments(lines: Lines) -> None:
 def _c_arguments(name: str) -> list[bytes | None]:
     pointer = ctypes.POINTER(ctypes.c_char_p).in_dll(native.libc, name)
     texts = (pointer[number] for number in range(len(sys.orig_argv) + 1))
-    # There may be others, and fewer.
+    # The number of variables may have changed.
     return [*itertools.takewhile(lambda text: text is not None, texts)]

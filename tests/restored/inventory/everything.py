@@ -1,4 +1,4 @@
-"""Imports all that the report needs, and so what most programs have imported."""
+"""Imports all modules of the report, and so the modules that most programs import."""
 
 from inventory import (
     allocator,

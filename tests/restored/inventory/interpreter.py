@@ -1,4 +1,4 @@
-"""What the interpreter keeps for a program."""
+"""The state of the interpreter."""
 
 import ctypes
 import gc
@@ -13,8 +13,8 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def report(lines: Lines) -> None:
-    """Report everything that does not need another module than those that are there."""
-    # Before anything else is imported.
+    """Report everything that needs no modules except the loaded ones."""
+    # Before other modules are imported.
     modules = list(sys.modules)
     for part in (
         _report_sys,
@@ -31,7 +31,7 @@ def report(lines: Lines) -> None:
 
 
 def _plain(value: object) -> str:
-    """Return a value, or its type if its text would tell an address."""
+    """Return a value, or its type if its text would contain an address."""
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
@@ -60,7 +60,7 @@ def _report_sys(lines: Lines) -> None:
         lines.add(f"sys.{name}", _plain(value))
     lines.add("order of sys's names", list(vars(sys)))
     for name in sorted(name for name in vars(sys) if name.startswith(("get", "is", "_is"))):
-        # How much memory is in use differs from run to run.
+        # The amount of memory in use differs from run to run.
         if name not in ("getallocatedblocks", "getunicodeinternedsize"):
             lines.ask(f"sys.{name}()", lambda: _plain(getattr(sys, name)()))
     lines.add("sys.exc_info()", sys.exc_info())

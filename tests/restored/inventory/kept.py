@@ -1,6 +1,6 @@
-"""Memory of all kinds, made by the import of this module: in an image, before the freeze.
+"""Memory of all kinds, made by the import of this module, in an image before the freeze.
 
-Nothing here looks at anything that an image would have to be refused for.
+The code here does nothing that would prevent an image.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ KB, MB = 1 << 10, 1 << 20
 
 
 class Block:
-    """Memory with a pattern in it."""
+    """Memory that contains a pattern."""
 
     def __init__(self, address: int | None, size: int) -> None:
         assert address
@@ -24,16 +24,16 @@ class Block:
         ctypes.memmove(self.address + start, pattern(start, end), end - start)
 
     def read(self, start: int, end: int) -> bytes:
-        """Return what is there."""
+        """Return the content."""
         return ctypes.string_at(self.address + start, end - start)
 
     def has_pattern(self, start: int, end: int) -> bool:
-        """Say whether it has what was written."""
+        """Return whether the memory contains the pattern."""
         return self.read(start, end) == pattern(start, end)
 
 
 def pattern(start: int, end: int) -> bytes:
-    """Return bytes that tell where they belong."""
+    """Return bytes that depend on their place."""
     whole = bytes(range(1, 252))
     first = start % len(whole)
     return (whole * ((end - start) // len(whole) + 2))[first : first + end - start]
@@ -56,7 +56,7 @@ def make(mapped: tuple[int, ...] = (64 * KB, MB)) -> dict[str, Block]:
 
 
 BLOCKS = make()
-# Freed again, so that the allocator has something to give.
+# Freed again, so that the allocator has free memory.
 for _block in [
     Block(native.libc.malloc(size), size) for size in (24, 1000, 60 * KB, 100 * KB, 700 * KB)
 ]:

@@ -1,4 +1,4 @@
-"""What the kernel keeps for a process, and tells when it is asked by a system call."""
+"""The state that the kernel keeps for a process, and that system calls return."""
 
 import ctypes
 import fcntl
@@ -13,7 +13,7 @@ from inventory.mappings import role_of
 from inventory.native import prctl, syscall
 
 _INT, _LONG = 4, 8
-# Options that ask, and how many bytes they write, if any.
+# Options that return a value, and the number of bytes that they write, if any.
 _ASKING = {
     2: ("PDEATHSIG", _INT),
     3: ("DUMPABLE", 0),
@@ -43,14 +43,14 @@ _ASKING = {
     74: ("SHADOW_STACK_STATUS", _LONG),
     80: ("CFI", _LONG),
 }
-# Options that ask for each of a number of things, named by the second argument.
+# Options that return a value for each of several things, which the second argument names.
 _ASKING_FOR_EACH = {
     23: ("CAPBSET", range(64)),
     52: ("SPECULATION_CTRL", range(8)),
     72: ("PPC_DEXCR", range(8)),
 }
 _TID_ADDRESS = 40
-# Options that change something, and take values for which the report would have to be right.
+# Options that change something, with arguments for which the report must be equal.
 _CHANGING = {
     1, 4, 6, 8, 10, 12, 14, 15, 20, 22, 24, 26, 28, 29, 31, 32, 33, 35, 36, 38, 41, 43, 44, 45,
     47, 50, 53, 54, 55, 57, 59, 60, 61, 62, 63, 65, 67, 69, 71, 73, 75, 76,
@@ -59,7 +59,7 @@ _OPTIONS = range(1, 101)
 
 
 def report(lines: Lines) -> None:
-    """Report all that there is to ask for."""
+    """Report the results of all calls."""
     for part in (
         _report_prctl,
         _report_arch_prctl,
@@ -92,7 +92,7 @@ def _report_prctl(lines: Lines) -> None:
             name, numbers = _ASKING_FOR_EACH[option]
             lines.add(f"prctl {option} {name}", [prctl(option, number) for number in numbers])
         elif option != _TID_ADDRESS and option not in _CHANGING:
-            # Nobody knows what it does: it does it to a process that ends.
+            # The effect of the option is not known, so only a child process uses it.
             lines.ask_in_child(f"prctl {option} unknown", lambda: prctl(option))
             lines.ask_in_child(
                 f"prctl {option} unknown, asked to write",
@@ -171,7 +171,7 @@ def _report_thread(lines: Lines) -> None:
     head, length = ctypes.c_uint64(), ctypes.c_uint64()
     answer = syscall("get_robust_list", 0, ctypes.addressof(head), ctypes.addressof(length))
     lines.add("robust list, from pthread_self()", f"{answer} {head.value - me} {length.value}")
-    # The address of another area: refused if one is registered.
+    # The address of another area: the kernel refuses it if an area is registered.
     area = ctypes.create_string_buffer(128)
     aligned = (ctypes.addressof(area) + 63) & ~63
     lines.ask_in_child("rseq, another area", lambda: syscall("rseq", aligned, 32, 0, 0x53053053))
@@ -189,7 +189,7 @@ def _report_thread(lines: Lines) -> None:
     address, size = ctypes.c_uint64(), ctypes.c_uint64()
     libc.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
     lines.add("stack's end", role_of(address.value + size.value - 1))
-    # It begins at a page, where the auxiliary vector ends.
+    # The stack begins at a page boundary, where the auxiliary vector ends.
     lines.add("stack's size in MB", round(size.value / (1 << 20)))
     guard = ctypes.c_uint64()
     libc.pthread_attr_getguardsize(attributes, ctypes.byref(guard))
@@ -259,7 +259,7 @@ def _report_times(lines: Lines) -> None:
     for who in ("RUSAGE_SELF", "RUSAGE_CHILDREN", "RUSAGE_THREAD"):
         usage = resource.getrusage(getattr(resource, who))
         for field in (name for name in dir(usage) if name.startswith("ru_")):
-            # How much has been used differs, but not that nothing has.
+            # The amounts differ between runs, but amounts of zero stay zero.
             if field not in (
                 "ru_majflt",
                 "ru_inblock",
@@ -287,6 +287,6 @@ def _report_processor(lines: Lines) -> None:
         struct.unpack_from("H", environment)[0],
         struct.unpack_from("I", environment, 28)[0],
     )
-    # Without what calculations have left there.
+    # Without the results of earlier calculations.
     lines.add("x87 control word", hex(control))
     lines.add("mxcsr", hex(mxcsr & ~0x3F))

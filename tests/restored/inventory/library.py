@@ -1,4 +1,4 @@
-"""What modules of the standard library keep for a program, which imports them here at last."""
+"""The state of modules of the standard library, which are imported here if they are not loaded."""
 
 import asyncio
 import atexit
@@ -29,7 +29,7 @@ from inventory.lines import Lines
 
 
 def report(lines: Lines) -> None:
-    """Report the state of each module that has some."""
+    """Report the state of each module that keeps state."""
     _report_locale(lines)
     _report_time(lines)
     _report_warnings(lines)
@@ -115,7 +115,7 @@ def _report_time(lines: Lines) -> None:
         ask = getattr(time, clock)
         lines.add(f"clock {clock} goes on", ask() <= ask())
     lines.add("process's time is little", time.process_time() < 60)
-    # Seconds since 2020, and not those of another day.
+    # The clock must agree with the time that the kernel gives to /proc/self.
     lines.add("today", abs(time.time() - os.stat("/proc/self").st_mtime) < 60)
 
 
@@ -127,7 +127,7 @@ def _report_warnings(lines: Lines) -> None:
 
 
 def report_fresh(lines: Lines) -> None:
-    """Report what must be another value in each process."""
+    """Report values that must differ in each process."""
     lines.add("random", random.random())
     lines.add("random.Random()", random.Random().random())
     lines.add("SystemRandom", random.SystemRandom().random())
@@ -142,7 +142,7 @@ def report_fresh(lines: Lines) -> None:
     lines.add("getrandom", getrandom.raw.hex())
     lines.add("time in nanoseconds", time.time_ns())
     lines.add("hash of a text", hash("text"))
-    # A word of 16 random bytes that the kernel gives to each process.
+    # The 16 random bytes that the kernel gives to each process.
     given = native.libc.getauxval(25)
     lines.add("AT_RANDOM", ctypes.string_at(given, 16).hex())
     canary = ctypes.c_uint64.from_address(native.libc.pthread_self() + 0x28).value
@@ -154,7 +154,7 @@ def report_fresh(lines: Lines) -> None:
 def report_places(lines: Lines) -> None:
     """Report addresses, which are random in each process."""
     libc = native.libc
-    # Not as the rest of the report shows addresses.
+    # The other sections do not show addresses.
     for name, address in {
         "the C library": ctypes.cast(libc.getpid, ctypes.c_void_p).value or 0,
         "the stack": native.pointer("__libc_stack_end"),

@@ -1,4 +1,4 @@
-"""Collecting the lines of a report."""
+"""Collects the lines of a report."""
 
 import os
 import re
@@ -8,19 +8,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
-# How the archive and the image are chosen is what differs between the runs that are compared.
+# The option that selects the archive and the image, which differs between the compared runs.
 _CHOICE = re.compile(r"(?<![a-z_])cds=[^\s\0\\'\",]*")
 
 
 class Lines:
-    """Lines by key; each key is there once."""
+    """Lines by key. Each key occurs once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
         self._section = ""
 
     def section(self, name: str, report: "Callable[[Lines], None]") -> None:
-        """Add what a function reports. If it fails, that is a line too."""
+        """Add the lines of a function. If it fails, add a line with the error."""
         self._section = name
         try:
             report(self)
@@ -35,14 +35,14 @@ class Lines:
         self._lines[whole] = _clean(value if isinstance(value, str) else repr(value))
 
     def ask(self, key: str, question: "Callable[[], object]") -> None:
-        """Add the answer, or the error, of a question."""
+        """Add the result or the error of a question."""
         try:
             self.add(key, question())
         except Exception as error:
             self.add(key, f"{type(error).__name__}: {error}")
 
     def ask_in_child(self, key: str, question: "Callable[[], object]") -> None:
-        """Ask in a forked process, which may change itself, or die of the answer."""
+        """Ask in a forked process, which may change its state, or be killed by the question."""
         self.add(key, in_child(question))
 
     def text(self) -> str:
@@ -76,7 +76,7 @@ def in_child(question: "Callable[[], object]") -> str:
 
 def _clean(value: str) -> str:
     value = _CHOICE.sub("cds=…", value)
-    # Between letters the same digits are part of something else, such as a digest.
+    # Next to letters or digits, the same digits are a part of something else, such as a digest.
     value = re.sub(rf"(?<![0-9A-Za-z]){os.getpid()}(?![0-9A-Za-z])", "<pid>", value)
     value = _ADDRESS.sub("<address>", value)
     return value.replace("\0", "\\0").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,4 +1,4 @@
-"""The memory of the process as /proc/self/smaps tells it: what kind each part is, by its role."""
+"""The memory of the process in /proc/self/smaps: the kind of each part, by its role."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ _PERMISSIONS = ("---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx")
 
 
 class Mapping:
-    """A line of smaps and what follows it."""
+    """A mapping: its first line in smaps, and the lines after it."""
 
     def __init__(self, line: str) -> None:
         place, self.permissions, offset, _, inode, *path = line.split(None, 5)
@@ -28,11 +28,11 @@ class Mapping:
 
     @property
     def name(self) -> str:
-        """The file's name, or what the kernel calls it."""
+        """Return the name of the file, or the kernel's name of the mapping."""
         return os.path.basename(self.path) if self.is_file else self.path or "anonymous"
 
     def what(self) -> str:
-        """Return everything that does not depend on addresses and amounts."""
+        """Return all fields that do not depend on addresses and amounts."""
         kind = f"file {self.name}" if self.is_file else self.name
         usual = ("0", "0 kB", "4 kB")
         fields = [f"{name}={value}" for name, value in self.fields.items() if value not in usual]
@@ -76,7 +76,7 @@ class _Library(ctypes.Structure):
 
 
 def libraries() -> list[tuple[str, list[tuple[int, int, int, int]]]]:
-    """Return libraries as they were loaded: segments' flags, begin, end in the file, end."""
+    """Return the loaded libraries: their segments' flags, begin, end in the file, and end."""
     found = []
 
     def note(library: "ctypes._Pointer[_Library]", _size: int, _data: int) -> int:
@@ -104,7 +104,7 @@ def libraries() -> list[tuple[str, list[tuple[int, int, int, int]]]]:
 
 
 def role_of(address: int) -> str:
-    """Say what lies at an address: a segment of a library, or a mapping."""
+    """Return the role of an address: a segment of a library, or a mapping."""
     if address == 0:
         return "nowhere"
     for name, segments in libraries():
@@ -118,7 +118,7 @@ def role_of(address: int) -> str:
 
 
 def _known_addresses() -> dict[str, int]:
-    """Return addresses of things whose memory is worth a look."""
+    """Return the addresses of things whose memory is reported."""
     libc = native.libc
     libc.__errno_location.restype = ctypes.c_void_p
     environ = ctypes.POINTER(ctypes.c_void_p).in_dll(libc, "environ")
@@ -156,7 +156,7 @@ def _buffer(value: bytearray) -> int:
 
 
 def report(lines: Lines) -> None:
-    """Report the kind of memory of each role, and all that has none."""
+    """Report the kind of memory of each role, and all memory without a role."""
     addresses = _known_addresses()
     loaded = libraries()
     found = read()

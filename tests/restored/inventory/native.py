@@ -46,7 +46,7 @@ PROT_READ, PROT_WRITE = 1, 2
 MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_STACK = 2, 0x20, 0x4000, 0x20000
 MAP_FAILED = ctypes.c_size_t(-1).value
 
-# Of the architecture: x86-64.
+# The numbers of x86-64.
 SYSCALLS = {
     "rt_sigaction": 13,
     "mincore": 27,
@@ -69,7 +69,7 @@ SYSCALLS = {
 
 
 def result(value: int) -> str:
-    """Return what a call returned, or the name of its error."""
+    """Return the result of a call, or the name of its error."""
     if value == -1:
         number = ctypes.get_errno()
         return errno.errorcode.get(number, f"errno {number}")
@@ -89,7 +89,7 @@ def syscall(name: str, *arguments: int) -> str:
 
 
 def prctl(option: int, *arguments: int) -> str:
-    """Make the call, with zeros for the arguments that are not given."""
+    """Make the call, with zeros for missing arguments."""
     return syscall("prctl", option, *arguments, *(0,) * (4 - len(arguments)))
 
 
@@ -102,10 +102,10 @@ def map_anonymous(size: int, flags: int = 0, protection: int = PROT_READ | PROT_
 
 
 def pointer(name: str) -> int:
-    """Return where a variable of the C library points."""
+    """Return the value of a pointer variable of the C library."""
     return ctypes.c_void_p.in_dll(libc, name).value or 0
 
 
 def text(name: str) -> bytes | None:
-    """Return the text that a variable of the C library points to."""
+    """Return the text to which a variable of the C library points."""
     return ctypes.c_char_p.in_dll(libc, name).value

@@ -1,4 +1,4 @@
-"""Every file of /proc/self, found by listing it."""
+"""All files of /proc/self, found by listing the directory."""
 
 import ctypes
 import hashlib
@@ -9,7 +9,7 @@ from inventory import native
 from inventory.lines import Lines, in_child
 from inventory.mappings import role_of
 
-# What is no report of a state, or is reported elsewhere.
+# Files that do not report a state, or that are reported elsewhere.
 _LEFT_OUT = {
     "clear_refs": "is only written to",
     "map_files": "has the addresses of mappings",
@@ -57,7 +57,7 @@ _AUXILIARY_ADDRESSES = {3, 7, 9, 15, 24, 25, 31, 33}
 
 
 def report(lines: Lines) -> None:
-    """Report what is in each file and directory."""
+    """Report the content of each file and directory."""
     for name in sorted(os.listdir("/proc/self")):
         if name in _LEFT_OUT:
             lines.add(name, f"left out: {_LEFT_OUT[name]}")
@@ -131,7 +131,7 @@ def _stat(data: bytes) -> list[tuple[str, str]]:
 
 
 def auxiliary_vector(data: bytes) -> dict[int, int]:
-    """Return its values by type."""
+    """Return the values of the auxiliary vector by type."""
     words = memoryview(data).cast("Q")
     return {words[i]: words[i + 1] for i in range(0, len(words) - 1, 2) if words[i]}
 
@@ -145,7 +145,7 @@ def _auxv(data: bytes) -> list[tuple[str, str]]:
         facts.append((f"type {kind} is getauxval()", str(native.libc.getauxval(kind) == value)))
     for kind in (15, 24, 31):
         if kind in values:
-            # Where nothing is, the process that looks dies.
+            # If nothing is mapped at the address, the process that reads it is killed.
             facts.append((f"text of {kind}", in_child(lambda: ctypes.string_at(values[kind]))))
     facts.append(("order", str(list(values))))
     return facts
@@ -173,7 +173,7 @@ _SPECIAL = {
 
 
 def _report_thread(lines: Lines) -> None:
-    """Report what a thread has that a process has not."""
+    """Report the files of a thread that a process does not have."""
     threads = os.listdir("/proc/self/task")
     lines.add("threads", len(threads))
     lines.add("the thread is the process", str(os.getpid()) in threads)

@@ -1,7 +1,7 @@
-"""Memory that the kernel was given an advice for, before the freeze.
+"""Memory with an advice (madvise(2)), given before the freeze.
 
-The kernel keeps the advice with the mapping, and tells it to whoever asks. If it cannot be
-restored, there must be no image.
+The kernel keeps the advice with the mapping, and shows it in smaps. If the advice cannot be
+restored, no image may be taken.
 """
 
 from inventory import native

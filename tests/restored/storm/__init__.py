@@ -1,5 +1,5 @@
 """Programs that are restored many times.
 
-What a module does when it is imported is in the image, `run()` comes after. All print the same in
-each run.
+The import of a module is in the image. `run()` is called after the freeze. Each program prints the
+same in each run.
 """

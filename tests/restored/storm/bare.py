@@ -1,6 +1,6 @@
-"""Nothing is imported before the freeze, not even this."""
+"""Nothing is imported before the freeze, not even this module."""
 
 
 def run() -> None:
-    """Use what is there."""
+    """Use the interpreter."""
     print(sum(range(1000)), "x".join("abc"))

@@ -1,4 +1,4 @@
-"""Ten blocks of memory that are made before the freeze, and grow after it."""
+"""Ten blocks of memory that are made before the freeze and grow after the freeze."""
 
 import ctypes
 import mmap
@@ -30,7 +30,7 @@ MAPPING[:] = _data(1_000_000)
 
 
 def run() -> None:
-    """Have them grow several times."""
+    """Let the blocks grow several times."""
     for value in ARRAYS:
         value.extend(value)
         print(len(value), zlib.crc32(value))

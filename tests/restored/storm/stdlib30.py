@@ -54,7 +54,7 @@ async def _answer() -> int:
 
 
 def run() -> None:
-    """Use some of them."""
+    """Use some of the modules."""
     print(
         json.dumps({"half": str(fractions.Fraction(1, 2)), "sum": str(decimal.Decimal("0.1") * 3)})
     )

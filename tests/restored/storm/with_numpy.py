@@ -1,4 +1,4 @@
-"""Arrays that are made before the freeze, and grow after it."""
+"""Arrays that are made before the freeze and grow after the freeze."""
 
 import numpy
 
@@ -7,7 +7,7 @@ MATRIX = numpy.fromfunction(lambda row, column: (row * 7 + column * 3) % 11, (12
 
 
 def run() -> None:
-    """Calculate with them."""
+    """Calculate with the arrays."""
     TABLE.resize(400_000, refcheck=False)
     print(int(TABLE.sum()), int(TABLE[200_000:].sum()))
     print(int((MATRIX @ MATRIX).sum()), float(numpy.linalg.norm(MATRIX)).__round__(6))

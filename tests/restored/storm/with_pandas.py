@@ -6,7 +6,7 @@ FRAME = pandas.DataFrame({"group": [number % 7 for number in range(5000)], "valu
 
 
 def run() -> None:
-    """Ask it something, and make it longer."""
+    """Read the table, and make it longer."""
     print(FRAME.groupby("group")["value"].sum().to_dict())
     longer = pandas.concat([FRAME, FRAME], ignore_index=True)
     longer["text"] = longer["group"].map(str)

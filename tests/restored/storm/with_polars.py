@@ -1,6 +1,6 @@
-"""Work before the freeze that its allocator has to go on with.
+"""Work before the freeze. Its allocator must continue to work after the freeze.
 
-What needs a pool of threads comes after: with one, there would be no image.
+Work that needs a pool of threads comes after the freeze: with a pool, no image could be taken.
 """
 
 import polars
@@ -14,7 +14,7 @@ FRAMES = [
 
 
 def _work() -> None:
-    """Leave memory to the allocator, which takes it for zeros when it has given it back."""
+    """Free memory. The allocator returns it to the kernel, and then expects zeros in it."""
     for size in _SIZES:
         numbers = polars.Series(range(1, size + 1), dtype=polars.Int64)
         _ = numbers + 1
@@ -24,7 +24,7 @@ _work()
 
 
 def run() -> None:
-    """Ask the tables something, and make columns of zeros."""
+    """Read the tables, and make columns of zeros."""
     for frame in FRAMES:
         groups = frame.group_by("group").agg(polars.col("value").sum()).sort("group")
         print(groups["value"].to_list(), frame["value"].sum())

@@ -9,7 +9,7 @@ KINDS = (POINTS.sum(axis=1) > 9).astype(int)
 
 
 def run() -> None:
-    """Fit two, and ask them."""
+    """Fit two models, and let them predict."""
     model = LogisticRegression().fit(POINTS, KINDS)
     print(float(model.score(POINTS, KINDS)).__round__(6), model.predict(POINTS[:10]).tolist())
     tree = DecisionTreeClassifier(random_state=1).fit(POINTS, KINDS)

@@ -5,11 +5,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 
 class Base(DeclarativeBase):
-    """What all tables have in common."""
+    """The base class of all tables."""
 
 
 class Author(Base):
-    """Somebody."""
+    """A person."""
 
     __tablename__ = "author"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -18,7 +18,7 @@ class Author(Base):
 
 
 class Book(Base):
-    """Something of somebody."""
+    """A thing that belongs to a person."""
 
     __tablename__ = "book"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -28,7 +28,7 @@ class Book(Base):
 
 
 def run() -> None:
-    """Fill them and ask them."""
+    """Fill the tables and query them."""
     engine = create_engine("sqlite://")
     Base.metadata.create_all(engine)
     with Session(engine) as session:

@@ -1,24 +1,24 @@
-//! The system's apt sources, in both of their formats, and the entry that serves the Debian archive.
+//! The system's apt sources, in both formats, and the entry that serves the Debian archive.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// One entry: an archive, its suites and components, and how apt is to talk to it.
+/// One entry: an archive, its suites and components, and apt's options for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     enabled: bool,
     uris: String,
     suites: Vec<String>,
     components: Vec<String>,
-    /// The remaining fields, in deb822 form, continuation lines included.
+    /// The remaining fields, in deb822 form, with their continuation lines.
     options: Vec<(String, String)>,
 }
 
 impl Entry {
-    /// Whether this is the distribution's own main archive. A third party may well call its suite after the Debian
-    /// release that it is made for; its address and its key have another name.
+    /// Whether this is the distribution's own main archive. A third party may name its suite after a Debian release,
+    /// but its address and its key have other names.
     pub fn serves_debian(&self, codename: &str) -> bool {
         let aliases = [
             codename,
@@ -42,7 +42,7 @@ impl Entry {
                 || signed_by.is_some_and(|(_, key)| key.contains("debian-archive")))
     }
 
-    /// The same archive, asked for the sources of another suite.
+    /// An entry for the sources of another suite of the same archive.
     pub fn sources_of(&self, suite: &str) -> String {
         let mut stanza = format!(
             "Types: deb-src\nURIs: {}\nSuites: {suite}\nComponents: main\n",
@@ -55,7 +55,7 @@ impl Entry {
     }
 }
 
-/// Every entry of the system's configuration.
+/// All entries of the system's configuration.
 pub fn read(etc: &Path) -> Result<Vec<Entry>> {
     let mut files = vec![etc.join("sources.list")];
     if let Ok(parts) = fs::read_dir(etc.join("sources.list.d")) {

@@ -1,7 +1,7 @@
 //! Debian's source package: its `.orig.tar.xz` is the official tarball, byte for byte.
 //!
-//! apt runs with a configuration of its own in a temporary directory, made from the system's entry for the Debian
-//! archive (same mirror, same key) with another suite in it. The system's configuration is read, never written.
+//! apt runs with its own configuration in a temporary directory. The configuration is made from the system's entry for
+//! the Debian archive (same mirror, same key), with another suite. The system's configuration is read, never written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,11 +47,11 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
 /// apt with a private configuration.
 struct Apt {
     dir: tempfile::TempDir,
-    /// With apt's options in the directory for downloads.
+    /// Its working directory is the directory for downloads.
     shell: Shell,
 }
 
-/// What apt has downloaded, in apt's directory.
+/// A tarball that apt has downloaded, in apt's directory.
 struct Download {
     apt: Apt,
     tarball: PathBuf,
@@ -86,7 +86,7 @@ impl Apt {
             format!("Dir::Etc::sourceparts={dir}/sources.list.d"),
             format!("Dir::State::lists={dir}/lists"),
             format!("Dir::Cache={dir}/cache"),
-            // The directory is this user's: the sandbox user could not write to it, and apt would warn.
+            // The directory belongs to this user: apt's sandbox user could not write to it, and apt would warn.
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::http::Timeout=15".to_owned(),
@@ -98,7 +98,7 @@ impl Apt {
     }
 
     fn download(self, pin: &Pin, phase: &Phase) -> Result<Download> {
-        // An archive that cannot be reached is a mere warning otherwise.
+        // By default, apt only warns if an archive is unreachable.
         let strict = "APT::Update::Error-Mode=any";
         let update = self.command("apt-get");
         self.run(update.args(["-q", "-o", strict, "update"]), phase)?;
@@ -116,7 +116,7 @@ impl Apt {
         Ok(Download { apt: self, tarball })
     }
 
-    /// Of what apt prints, a failure keeps the errors: its log goes with the directory.
+    /// The error contains the errors that apt prints, because apt's log is removed together with the directory.
     fn run(&self, command: Cmd, phase: &Phase) -> Result<()> {
         let log = self.dir.path().join("apt.log");
         let Err(error) = phase.run(&mut command.into(), &log) else {

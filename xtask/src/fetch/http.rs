@@ -1,4 +1,4 @@
-//! The official tarball. A download that stops is taken up where it stopped, in this run or the next.
+//! The official tarball. An interrupted download is continued where it stopped, in this run or the next one.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use ureq::http::{StatusCode, header};
 use crate::pins::Pin;
 use crate::progress::Phase;
 
-/// A machine without a network is to move on to the next origin soon.
+/// Short, so that a machine without a network soon tries the next origin.
 const CONNECT: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(30);
 
@@ -38,7 +38,7 @@ fn download(agent: &Agent, part: &Path, pin: &Pin, phase: &Phase) -> Result<()> 
         let reached = length(part)?;
         match stopped {
             Ok(()) => ensure!(reached > have, "{} sent nothing", pin.url),
-            // What has come so far is kept, and as long as more comes it is worth asking for the rest.
+            // The received bytes are kept. As long as each request brings more bytes, the rest is requested again.
             Err(error) if reached <= have => return Err(error),
             Err(_) => {}
         }
@@ -65,7 +65,7 @@ fn request(agent: &Agent, part: &Path, have: u64, pin: &Pin, phase: &Phase) -> R
         StatusCode::RANGE_NOT_SATISFIABLE => {
             fs::remove_file(part).with_context(|| format!("cannot remove {}", part.display()))?;
             bail!(
-                "{} is shorter than the {have} bytes that are here; they have been dropped",
+                "{} is shorter than the {have} bytes downloaded so far; these have been removed",
                 pin.url
             );
         }
@@ -112,8 +112,8 @@ mod tests {
     use crate::digest::Inputs;
     use crate::pins::DebianSource;
 
-    /// Serves `content` once for each of `sizes`, each time closing the connection after that many bytes, and returns
-    /// the ranges that it was asked for.
+    /// Serves `content` once for each of `sizes`, closes the connection each time after so many bytes, and returns the
+    /// requested ranges.
     fn serve(
         content: &'static [u8],
         sizes: &'static [usize],

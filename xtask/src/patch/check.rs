@@ -1,4 +1,4 @@
-//! Does each patch argue for itself, and does the series apply to every pinned version?
+//! Does each patch give its reason, and does the series apply to every pinned version?
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     let mut checked = 0;
     for pin in pins.iter() {
-        // A version that is out of reach says nothing about the series.
+        // If a version cannot be fetched, this is not an error of the series.
         let tarball = match fetch::tarball(&workspace.downloads(), pin, None) {
             Ok(tarball) => tarball,
             Err(error) => {
@@ -48,10 +48,10 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     ensure!(
         checked > 0,
-        "no pinned version can be fetched, so the series is unchecked"
+        "no pinned version can be fetched, so the series is not checked"
     );
     if !sound {
-        bail!("the series is faulty; `cargo xtask patch edit` makes a work tree to mend them in");
+        bail!("the series has errors; `cargo xtask patch edit` makes a work tree to fix them");
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub fn edit(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let dir = tree.dir().display();
     if tree.exists() && !tree.is_exported()? {
         bail!(
-            "{dir} has changes that the series lacks\n\
+            "{dir} has changes that are not in the series\n\
              Write them back with `cargo xtask patch refresh --cpython {}`, or remove the directory.",
             pin.version
         );
@@ -40,7 +40,7 @@ pub fn edit(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     tree.mark_exported()?;
     phase.done();
     eprintln!(
-        "{dir} has one commit a patch, and one for overlay/ (git log pristine..)\n\
+        "{dir} has one commit for each patch, and one for overlay/ (git log pristine..)\n\
          To change a patch:  git commit --fixup COMMIT; git rebase --interactive --autosquash pristine\n\
          To add one:         commit with a subject and a paragraph that says why;\n\
          \x20                   a line `Patch: NAME.patch` names the file\n\

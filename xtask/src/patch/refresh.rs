@@ -29,13 +29,13 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
         );
     }
 
-    // Everything is made before anything is written.
+    // All patches are made before any file is written.
     let mut patches: Vec<Patch> = Vec::new();
     let mut overlay = Vec::new();
     for commit in tree.commits()? {
         ensure!(
             !commit.header.starts_with("fixup!") && !commit.header.starts_with("squash!"),
-            "\"{}\" is to be squashed: git rebase --interactive --autosquash pristine",
+            "\"{}\" must be squashed: git rebase --interactive --autosquash pristine",
             commit.header.lines().next().unwrap_or_default()
         );
         if commit.name == OVERLAY {
@@ -44,12 +44,12 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
         }
         ensure!(
             commit.name.ends_with(".patch") && !commit.name.contains('/'),
-            "{} is no name for a patch",
+            "{} is not a valid name for a patch",
             commit.name
         );
         ensure!(
             patches.iter().all(|patch| patch.name != commit.name),
-            "two commits are {}",
+            "two commits have the name {}",
             commit.name
         );
         let diff = tree.diff(&commit)?;
@@ -65,7 +65,7 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
         patch.check()?;
         patches.push(patch);
     }
-    // Only then does it not matter that the overlay is copied when all patches have been applied.
+    // The overlay is copied after all patches have been applied, so no patch may change a file of the overlay.
     for patch in &patches {
         if let Some(path) = patch
             .touched()
@@ -82,7 +82,7 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let old = Series::load(&workspace.patches())?;
     let is_newest = pin.version == pins.newest().version;
     for patch in &mut patches {
-        // In another release than the newest, the same change is at other lines. That is no change.
+        // In an older release, the same change has other line numbers. This difference alone is no change.
         if let Some(old) = old.patches.iter().find(|old| old.name == patch.name)
             && !is_newest
             && without_positions(&old.text) == without_positions(&patch.text)
@@ -93,13 +93,13 @@ pub fn refresh(workspace: &Workspace, version: Option<&str>) -> Result<()> {
     let changed = write(&workspace.patches(), &patches)? + write_overlay(&tree, &old, &overlay)?;
     tree.mark_exported()?;
     match changed {
-        0 => eprintln!("the series is what it was"),
+        0 => eprintln!("the series is unchanged"),
         _ => eprintln!("{changed} files have changed; check them with `cargo xtask patch check`"),
     }
     Ok(())
 }
 
-/// Writes the patches and the order file; how many files had to change.
+/// Writes the patches and the order file. Returns how many files it has changed.
 fn write(dir: &Path, patches: &[Patch]) -> Result<usize> {
     let path = dir.join("series");
     let old =

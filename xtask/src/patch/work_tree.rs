@@ -9,11 +9,11 @@ use crate::workspace::Workspace;
 
 /// The first commit: CPython as released.
 const PRISTINE: &str = "pristine";
-/// The commit that the files of the series stand for.
+/// The commit that equals the files of the series.
 const EXPORTED: &str = "refs/xtask/exported";
-/// The line of a commit message that says which file the commit is.
+/// The line of a commit message that names the file of the commit.
 const TRAILER: &str = "Patch: ";
-/// What the line says for the commit of the whole new files.
+/// The name in this line for the commit of the whole new files.
 pub const OVERLAY: &str = "overlay/";
 
 pub struct WorkTree {
@@ -31,7 +31,7 @@ pub struct Commit {
 impl WorkTree {
     pub fn new(workspace: &Workspace, version: &str) -> Result<Self> {
         let shell = Shell::new().context("cannot run git")?;
-        // Commits and diffs depend on nothing but the tree, whatever git is configured to do for its user.
+        // Commits and diffs must not depend on the user's configuration of git.
         for (name, value) in [
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -61,7 +61,7 @@ impl WorkTree {
     }
 
     fn git<'a>(&'a self, arguments: &[&str]) -> Cmd<'a> {
-        // The work tree lies inside the repository: without its own .git, git would take the outer one.
+        // The work tree is inside the repository: without its own .git, git would use the outer repository.
         let git = self.dir.join(".git");
         let dir = &self.dir;
         cmd!(
@@ -87,7 +87,7 @@ impl WorkTree {
         Ok(self.git(arguments).ignore_stderr().read()?)
     }
 
-    /// Makes the directory, which has the pristine tree, a work tree.
+    /// Makes a git work tree of the directory, which contains the pristine tree.
     pub fn init(&self) -> Result<()> {
         let dir = &self.dir;
         cmd!(self.shell, "git init --quiet --initial-branch=series {dir}")
@@ -97,7 +97,7 @@ impl WorkTree {
         self.run(&["add", "--all", "--force"])?;
         self.commit("CPython as released")?;
         self.run(&["tag", PRISTINE])?;
-        // The user commits here; a machine that does not know its user must not stand in the way.
+        // The user must be able to commit here, also if git has no name and address of the user.
         let users = Shell::new().context("cannot run git")?;
         let email = cmd!(users, "git config user.email").quiet().ignore_stderr();
         let known = email.read().is_ok();
@@ -131,12 +131,12 @@ impl WorkTree {
         self.run(&["add", "--all", "--force"])
     }
 
-    /// Remembers that the files of the series are what the commits say.
+    /// Records that the files of the series equal the commits.
     pub fn mark_exported(&self) -> Result<()> {
         self.run(&["update-ref", EXPORTED, "HEAD"])
     }
 
-    /// Whether the tree has nothing that the series lacks.
+    /// Whether the series contains all changes of the work tree.
     pub fn is_exported(&self) -> Result<bool> {
         let exported = self
             .read(&["rev-parse", "--verify", EXPORTED])
@@ -144,7 +144,7 @@ impl WorkTree {
         Ok(self.uncommitted()?.is_empty() && self.read(&["rev-parse", "HEAD"])? == exported)
     }
 
-    /// What `git status` has to report.
+    /// The output of `git status`.
     pub fn uncommitted(&self) -> Result<String> {
         self.read(&["status", "--porcelain", "--untracked-files=all"])
     }
@@ -155,7 +155,7 @@ impl WorkTree {
         let merges = self.read(&["rev-list", "--merges", &range])?;
         ensure!(
             merges.is_empty(),
-            "the series is a line of commits, and {} has merges",
+            "the series must be a line of commits, but {} has merges",
             self.dir.display()
         );
         let ids = self.read(&["rev-list", "--reverse", &range])?;
@@ -182,7 +182,7 @@ impl WorkTree {
             "--dst-prefix=b/",
             &commit.id,
         ])?;
-        // Lines of content begin with a sign.
+        // Lines of content begin with `+`, `-` or a space.
         Ok(diff
             .lines()
             .filter(|line| !line.starts_with("index "))
@@ -190,7 +190,10 @@ impl WorkTree {
             .collect())
     }
 
-    /// The files that a commit adds; it may do nothing else.
+    /// The files that a commit adds.
+    ///
+    /// # Errors
+    /// The commit does anything else than add files.
     pub fn added(&self, commit: &Commit) -> Result<Vec<PathBuf>> {
         let changes = self.read(&[
             "diff-tree",

@@ -1,4 +1,4 @@
-//! The library uses each name of CPython that its bindings have.
+//! The library uses each name of CPython for which it generates bindings.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::mirror;
 use crate::workspace::Workspace;
 
-/// What follows the name of a list, up to its entries, and what ends it.
+/// The text between the name of a list and its entries, and the text after the list.
 const LIST: &str = ": &[&str] = &[";
 const END: &str = "];";
 
@@ -32,7 +32,7 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The names in the lists of a build script. Patterns name what the project itself defines.
+/// The names in the lists of a build script, without patterns, which are for names of the project itself.
 fn listed(script: &str) -> Vec<&str> {
     let lists = script.split(LIST).skip(1);
     let lists = lists.filter_map(|rest| rest.split_once(END));

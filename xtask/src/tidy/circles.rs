@@ -1,4 +1,5 @@
-//! Dependencies point one way: no module uses one that uses it, directly or by others; and some must not know each other at all.
+//! Dependencies have one direction: no two modules use each other, directly or through others. Some modules must not
+//! use some others at all.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ const CRATES: [&str; 6] = [
 const LIBRARY: &str = "runtime/library";
 const PACKAGE: &str = "runtime/python/cds";
 
-/// What must not use what, by the beginnings of their paths, and the tree that both are in.
+/// The tree, the prefix of modules that must not use others, and the prefix of these others.
 const NEVER: [(&str, &str, &str); 8] = [
     (LIBRARY, "reader", "writer"),
     (LIBRARY, "writer", "reader"),
@@ -49,14 +50,16 @@ fn examine(tree: &str, uses: &Uses, problems: &mut Vec<String>) {
     for (_, user, used) in NEVER.iter().filter(|(of, ..)| *of == tree) {
         for (module, others) in uses.iter().filter(|(module, _)| is_of(module, user)) {
             let others = others.iter().filter(|other| is_of(other, used));
-            problems.extend(others.map(|other| {
-                format!("{tree}: {module} uses {other}: {user} must not know {used}")
-            }));
+            problems.extend(
+                others.map(|other| {
+                    format!("{tree}: {module} uses {other}: {user} must not use {used}")
+                }),
+            );
         }
     }
 }
 
-/// Modules that use each other, directly or by others: what each reaches that reaches it.
+/// Sets of modules that use each other, directly or through others.
 fn circles(uses: &Uses) -> BTreeSet<Vec<&str>> {
     let reached = |from: &str| {
         let mut reached = BTreeSet::new();
@@ -105,7 +108,7 @@ mod tests {
         examine(LIBRARY, &uses, &mut problems);
         assert_eq!(
             problems,
-            ["runtime/library: reader::map uses writer: reader must not know writer"]
+            ["runtime/library: reader::map uses writer: reader must not use writer"]
         );
     }
 }

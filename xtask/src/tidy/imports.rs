@@ -1,4 +1,4 @@
-//! Which module of a tree of code uses which: what `use` of Rust and `import` of Python at the top of a file say.
+//! Which modules of a tree of code use which others, by `use` in Rust, and by `import` at the top of Python files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::mirror;
 
-/// Modules by their paths, in the notation of Rust (`a::b`), with those that each uses.
+/// The modules that each module uses. The paths have the notation of Rust (`a::b`).
 pub type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// The modules of a crate, by the directory of its sources.
@@ -17,7 +17,7 @@ pub fn of_crate(directory: &Path) -> Result<Uses> {
     let uses = |module: &String, text: &String| {
         let used = paths_used(text).into_iter();
         let used = used.filter_map(|path| resolved(module, &path, &texts));
-        // What is inside of a module is a part of it.
+        // Modules inside of a module are a part of it.
         let is_other = |used: &String| used != module && !is_inside(module, used);
         used.filter(is_other).collect()
     };
@@ -27,7 +27,7 @@ pub fn of_crate(directory: &Path) -> Result<Uses> {
         .collect())
 }
 
-/// The modules of a Python package. What functions import does not count: they do so to come later.
+/// The modules of a Python package. Imports in functions do not count: they are in functions because they run later.
 pub fn of_package(directory: &Path) -> Result<Uses> {
     let package = directory.file_name().unwrap_or_default().to_string_lossy();
     let texts = texts(directory, "py")?;
@@ -58,7 +58,7 @@ pub fn of_package(directory: &Path) -> Result<Uses> {
         .collect())
 }
 
-/// Texts of files by modules; the root is the empty path.
+/// The texts of the files by module. The root has the empty path.
 fn texts(directory: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     let mut texts = BTreeMap::new();
     for file in mirror::files(directory)? {
@@ -81,7 +81,7 @@ fn texts(directory: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     Ok(texts)
 }
 
-/// What `use` names, tree by tree, and paths in code that begin at the crate.
+/// The paths in the trees of `use`, and paths in code that begin with `crate::`.
 fn paths_used(text: &str) -> Vec<String> {
     let code: Vec<&str> = text
         .lines()
@@ -109,7 +109,7 @@ fn paths_used(text: &str) -> Vec<String> {
     paths
 }
 
-/// Divides a tree of `use` into paths.
+/// Expands a tree of `use` to paths.
 fn divide(beginning: &str, tree: &str, paths: &mut Vec<String>) {
     let mut depth = 0;
     let is_between = |character: char| {
@@ -132,7 +132,7 @@ fn divide(beginning: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// The module that a path in a module leads to.
+/// The module that contains the item of a path, which a module uses.
 fn resolved(module: &str, path: &str, texts: &BTreeMap<String, String>) -> Option<String> {
     let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
     for part in path.split("::") {
@@ -155,7 +155,7 @@ fn resolved(module: &str, path: &str, texts: &BTreeMap<String, String>) -> Optio
     None
 }
 
-/// Whether a module lies in another one.
+/// Whether a module is inside of another one.
 fn is_inside(module: &str, outer: &str) -> bool {
     module
         .strip_prefix(outer)

@@ -1,4 +1,4 @@
-//! No line of text is so long that a window cuts it off: of documents, comments and Python code.
+//! The lines of documents, comments and Python code are not too long for a window.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::mirror;
 use crate::workspace::Workspace;
 
-/// Characters.
+/// In characters.
 const LONGEST: usize = 130;
 const DIRECTORIES: [&str; 5] = ["ci", "docs", "runtime", "tests", "xtask"];
 const ENDINGS: [&str; 3] = ["md", "py", "rs"];
@@ -30,7 +30,7 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
             for (line, number) in text.lines().zip(1..) {
                 let counts = match ending.to_str() {
                     Some("md") => !line.starts_with('|'),
-                    // Other code is what rustfmt leaves, and texts are what they are.
+                    // rustfmt wraps the code, and does not wrap string literals.
                     Some("rs") => line.trim_start().starts_with("//"),
                     _ => true,
                 };

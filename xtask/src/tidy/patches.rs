@@ -1,4 +1,4 @@
-//! Each patch says of which kind it is, and the README how many there are, and how many lines they add and remove.
+//! Each patch names its kind. The README says how many patches there are, and how many lines they add and remove.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use crate::series::Series;
 use crate::workspace::Workspace;
 
-/// A hook calls the runtime. What is upstreamable needs no runtime, and is of use to CPython. What is temporary can go when
-/// a release has it.
+/// A hook calls the runtime. An upstreamable patch needs no runtime and is useful for CPython. A temporary patch can be
+/// removed when a release contains the change.
 const KINDS: [&str; 3] = ["hook", "upstreamable", "temporary"];
 
 pub fn check(workspace: &Workspace) -> Result<Vec<String>> {

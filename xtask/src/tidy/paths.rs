@@ -1,4 +1,4 @@
-//! A path of this repository that a document or a comment names is there.
+//! Each path of this repository that a document or a comment names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::mirror;
 use crate::workspace::Workspace;
 
-/// What the paths begin with.
+/// The directories with which the paths begin.
 const TOPS: [&str; 6] = [
     "cpython-patches/",
     "ci/",
@@ -43,14 +43,14 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
         let lines = lines.filter(|line| is_document || line.starts_with(['/', '#', '*']));
         for path in lines.flat_map(paths).collect::<BTreeSet<_>>() {
             if !root.join(path).exists() {
-                problems.push(format!("{}: there is no {path}", file.display()));
+                problems.push(format!("{}: {path} does not exist", file.display()));
             }
         }
     }
     Ok(problems)
 }
 
-/// The words of a line that are such paths.
+/// The words of a line that are paths of this repository.
 fn paths(line: &str) -> impl Iterator<Item = &str> {
     let is_of_path =
         |character: char| character.is_ascii_alphanumeric() || "_./-".contains(character);

@@ -1,4 +1,4 @@
-//! `docs/architecture.md` has a table of rooms, directories of code: each names its modules, and no others.
+//! `docs/architecture.md` has a table of rooms (directories of code). Each row names exactly the modules of its room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,9 +9,9 @@ use crate::mirror;
 use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/architecture.md";
-/// Where each directory with code is a room.
+/// The trees in which each directory with code is a room.
 const HOUSES: [&str; 3] = ["runtime", "xtask/src", "tests/src"];
-/// Of these, tests and what comes with the tests is left out.
+/// Directories that are no rooms: tests and their data.
 const LEFT_OUT: [&str; 2] = ["tests", "snapshots"];
 
 /// Modules by room.
@@ -29,8 +29,8 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
             there.get(room).unwrap_or(&nothing),
         );
         let differences = [
-            (named.difference(there), "there is no"),
-            (there.difference(named), "it does not name"),
+            (named.difference(there), "there is no module"),
+            (there.difference(named), "the table does not name"),
         ];
         for (modules, problem) in differences {
             problems.extend(
@@ -41,7 +41,7 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// Of rows of tables, the first cell is the room if that is a directory, and the last has the modules.
+/// Reads the rows of tables whose first cell is a directory: this is the room, and the last cell has its modules.
 fn named(text: &str) -> Rooms {
     let mut rooms = Rooms::new();
     for line in text.lines().filter(|line| line.starts_with("| `")) {

@@ -62,14 +62,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if is_image(options.archive) and (options.object or options.svg):
-        parser.error(
-            "--object and --svg need an archive, and this is a startup image; name the archive"
-        )
     try:
         if (reason := note(options.archive)) is not None:
             return _show_note(options, reason)
         if is_image(options.archive):
+            if options.object or options.svg:
+                parser.error(
+                    "--object and --svg need an archive, and this is a startup image; "
+                    "name the archive"
+                )
             return _show_image(options)
         archive = inspect(options.archive)
         if options.object is not None:

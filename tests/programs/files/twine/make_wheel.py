@@ -1,4 +1,4 @@
-"""Writes a wheel, the same each time."""
+"""Write a wheel that is the same each time."""
 
 import zipfile
 
