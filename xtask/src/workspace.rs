@@ -111,7 +111,7 @@ pub enum Profile {
     Dev,
     /// -O3 with profile-guided and link-time optimisation
     Release,
-    /// As release, but with -O1 and the profile of an empty program: checks in minutes that a release can be built
+    /// As release, but with -O0 and the profile of an empty program: checks in minutes that a release can be built
     ReleaseCheck,
     /// `--with-pydebug`, and a runtime that fails where tests request a failure
     Debug,
