@@ -1,4 +1,6 @@
 import os
+import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -98,6 +100,16 @@ class TheRecord(ObservedTestCase):
 
     def imports(self, *items: str) -> observed.Record:
         return self.record("opened: /request", *items, "looked at: /request.imported")
+
+    def test_kinds_are_those_of_the_observer(self) -> None:
+        own = pathlib.Path(observed.__file__).read_text(encoding="utf-8")
+        used = {*re.findall(r'found\["([a-z ]+)"\]', own), *observed._REPEATED}
+        used.update(re.findall(r'kind [!=]= "([a-z ]+)"', own))
+        root = pathlib.Path(__file__).parents[2]
+        entries = root / "library/src/image/observation/entries.rs"
+        text = entries.read_text(encoding="utf-8")
+        self.assertLessEqual(used, {*re.findall(r'b\'\w\', "([a-z ]+)";', text)})
+        self.assertGreater(len(used), 15)
 
     def test_kinds(self) -> None:
         found = self.record(
