@@ -191,18 +191,17 @@ fn it_matters_whose_it_is_and_not_where() {
         "{other:?}"
     );
     assert!(!other.stderr.contains("started from"), "{other:?}");
-    let read_only = "mount --bind . . && mount -o remount,bind,ro . && cd . && exec \"$@\"";
-    let read_only = run(&["unshare", "-m", "sh", "-c", read_only, "sh"]);
-    assert_eq!(
-        (&*read_only.stdout, refusal(&read_only.stderr)),
-        ("[1]\n", None),
-        "{read_only:?}"
-    );
-    let no_proc = "mount -t tmpfs none /proc && exec \"$@\"";
-    let no_proc = run(&["unshare", "-m", "sh", "-c", no_proc, "sh"]);
-    assert_eq!(
-        (&*no_proc.stdout, refusal(&no_proc.stderr)),
-        ("[1]\n", None),
-        "{no_proc:?}"
-    );
+    // On a read-only file system, and without /proc.
+    for mounts in [
+        "mount --bind . . && mount -o remount,bind,ro . && cd .",
+        "mount -t tmpfs none /proc",
+    ] {
+        let script = format!("{mounts} && exec \"$@\"");
+        let outcome = run(&["unshare", "-m", "sh", "-c", &script, "sh"]);
+        assert_eq!(
+            (&*outcome.stdout, refusal(&outcome.stderr)),
+            ("[1]\n", None),
+            "{mounts}: {outcome:?}"
+        );
+    }
 }
