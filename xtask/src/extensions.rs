@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::digest::Inputs;
 use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
-use crate::workspace::Build;
+use crate::workspace::{self, Build};
 
 /// The only global symbol of the object.
 const LIST: &str = "_PyCDS_LinkedExtensions";
@@ -97,7 +97,7 @@ fn assemble(build: &Build, makefile: &Makefile, extensions: &[Extension]) -> Res
     let cc = compiler.next().unwrap_or("cc");
     let public = build.source().join("Include");
     let internal = public.join("internal");
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     shell.change_dir(&objects);
     cmd!(
         shell,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use walkdir::WalkDir;
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::digest::{self, Inputs};
 use crate::extensions;
@@ -17,7 +17,7 @@ use crate::progress::Phase;
 use crate::runtime;
 use crate::source;
 use crate::stamp::{self, Stamp};
-use crate::workspace::{Build, Profile};
+use crate::workspace::{self, Build, Profile};
 
 /// In a non-PIE interpreter, the linker decides the addresses of all static objects, and archives refer to these
 /// addresses. The flags are on make's command line, where they reach every sub-make. They must not reach sysconfig,
@@ -83,7 +83,7 @@ pub fn reconfigure(build: &Build, other: &Build) -> Result<()> {
     let objects = build.objects();
     stamp::remove_dir(&objects)?;
     let phase = Phase::start("copy the build");
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     let from = other.objects();
     let copy = cmd!(shell, "cp -a --reflink=auto {from} {objects}");
     phase.run(&mut copy.into(), &build.log("copy"))?;
@@ -133,7 +133,7 @@ fn compiler_version() -> Result<Vec<u8>> {
     let compiler = env::var("CC").unwrap_or("gcc".to_owned());
     let mut words = compiler.split_whitespace();
     let program = words.next().unwrap_or("gcc");
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     let version = cmd!(shell, "{program} {words...} --version").quiet();
     Ok(version
         .output()

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::build_python::{self, Choice};
 use crate::interpreter;
 use crate::progress::Phase;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
         let _lock = workspace.lock()?;
         build_python::build(&workspace, &args.choice, false)?
     };
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     let scripts = workspace.root().join("xtask/kept");
     let place = workspace.root().join("target/kept");
     fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use crate::stamp;
+use crate::{stamp, workspace};
 
 /// Makes the object from the members of the library that the exports need. Only the symbols with one of the prefixes
 /// `exported` stay global: the other symbols could clash with those of a program that links the interpreter's library,
@@ -17,7 +17,7 @@ pub fn make(library: &Path, object: &Path, exported: &[&str]) -> Result<()> {
     {
         return Ok(());
     }
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     let exports = exports(&shell, library, exported)?;
     let linked = object.with_extension("linked");
     let local = object.with_extension("local");
@@ -58,7 +58,7 @@ fn exports(shell: &Shell, library: &Path, exported: &[&str]) -> Result<Vec<Strin
 
 /// The undefined symbols of an object.
 pub fn undefined(object: &Path) -> Result<Vec<String>> {
-    let shell = Shell::new().context("there is no working directory")?;
+    let shell = workspace::shell()?;
     symbols(&shell, &["--undefined-only"], object)
 }
 

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::digest::Inputs;
 use crate::mirror::{self, Extra};
+use crate::workspace;
 
 pub struct Series {
     pub patches: Vec<Patch>,
@@ -185,7 +186,7 @@ impl Patch {
     pub fn apply(&self, source: &Path, options: &[&str]) -> Result<()> {
         // Inside of a repository, git interprets the paths as its paths, and skips paths that it does not have.
         let ceiling = source.parent().unwrap_or(source);
-        let shell = Shell::new().context("there is no working directory")?;
+        let shell = workspace::shell()?;
         shell.change_dir(source);
         let mut git = cmd!(shell, "git apply --whitespace=nowarn {options...} -")
             .quiet()

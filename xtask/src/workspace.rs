@@ -32,7 +32,7 @@ impl Workspace {
 
     /// A shell for commands that run in the repository.
     pub fn shell(&self) -> Result<Shell> {
-        let shell = Shell::new().context("there is no working directory")?;
+        let shell = shell()?;
         shell.change_dir(&self.root);
         Ok(shell)
     }
@@ -102,6 +102,11 @@ impl Workspace {
         }
         Ok(file)
     }
+}
+
+/// For commands that run in the working directory.
+pub fn shell() -> Result<Shell> {
+    Shell::new().context("there is no working directory")
 }
 
 /// How the interpreter is compiled.

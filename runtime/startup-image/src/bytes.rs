@@ -8,7 +8,7 @@ use core::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Stored as `&[u8]` is. Nothing is copied when it is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes<'a>(Cow<'a, [u8]>);
 
 impl Deref for Bytes<'_> {

@@ -12,6 +12,7 @@ use xshell::{Cmd, Shell, cmd};
 use super::apt_sources::{self, Entry};
 use crate::pins::Pin;
 use crate::progress::Phase;
+use crate::workspace;
 
 pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
@@ -73,7 +74,7 @@ impl Apt {
             archive.sources_of(suite),
         )
         .context("cannot write apt's configuration")?;
-        let shell = Shell::new().context("there is no working directory")?;
+        let shell = workspace::shell()?;
         shell.change_dir(dir.path().join("download"));
         shell.set_var("LC_ALL", "C");
         Ok(Self { dir, shell })

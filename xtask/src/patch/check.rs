@@ -1,15 +1,16 @@
 //! Does each patch give its reason, and does the series apply to every pinned version?
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 
 use crate::fetch;
 use crate::pins::{Pin, Pins};
 use crate::series::Series;
 use crate::source;
-use crate::workspace::Workspace;
+use crate::workspace::{Optional, Patches, Workspace};
 
 pub fn check(workspace: &Workspace) -> Result<()> {
     let pins = Pins::load(&workspace.patches())?;
@@ -32,7 +33,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             }
         };
         checked += 1;
-        match apply(workspace, pin, &series, tarball) {
+        match apply(workspace, pin, &series, &tarball) {
             Ok(files) => {
                 eprintln!(
                     "  {}: {} patches and {files} new files apply",
@@ -42,6 +43,15 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             }
             Err(error) => {
                 eprintln!("  {}: {error:#}", pin.version);
+                sound = false;
+            }
+        }
+        for optional in Optional::value_variants() {
+            let patches = Patches::Without(*optional);
+            let name = patches.left_out().unwrap_or_default();
+            let rest = Series::load(&workspace.patches())?.without(patches.left_out())?;
+            if let Err(error) = apply(workspace, pin, &rest, &tarball) {
+                eprintln!("  {}, without {name}: {error:#}", pin.version);
                 sound = false;
             }
         }
@@ -57,7 +67,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 }
 
 /// Applies the series to those files of the tarball that it touches.
-fn apply(workspace: &Workspace, pin: &Pin, series: &Series, tarball: PathBuf) -> Result<usize> {
+fn apply(workspace: &Workspace, pin: &Pin, series: &Series, tarball: &Path) -> Result<usize> {
     let overlay = series.overlay_files()?;
     let touched: HashSet<_> = series
         .patches
@@ -71,7 +81,7 @@ fn apply(workspace: &Workspace, pin: &Pin, series: &Series, tarball: PathBuf) ->
         .prefix("check.")
         .tempdir_in(&dir)
         .context("cannot create a directory")?;
-    source::unpack(&tarball, dir.path(), |path| touched.contains(path))?;
+    source::unpack(tarball, dir.path(), |path| touched.contains(path))?;
     series.apply(dir.path())?;
     Ok(overlay.len())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use xshell::{Cmd, Shell, cmd};
 
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// The first commit: CPython as released.
 const PRISTINE: &str = "pristine";
@@ -30,7 +30,7 @@ pub struct Commit {
 
 impl WorkTree {
     pub fn new(workspace: &Workspace, version: &str) -> Result<Self> {
-        let shell = Shell::new().context("cannot run git")?;
+        let shell = workspace::shell()?;
         // Commits and diffs must not depend on the user's configuration of git.
         for (name, value) in [
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -98,7 +98,7 @@ impl WorkTree {
         self.commit("CPython as released")?;
         self.run(&["tag", PRISTINE])?;
         // The user must be able to commit here, also if git has no name and address of the user.
-        let users = Shell::new().context("cannot run git")?;
+        let users = workspace::shell()?;
         let email = cmd!(users, "git config user.email").quiet().ignore_stderr();
         let known = email.read().is_ok();
         if !known {

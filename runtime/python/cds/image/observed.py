@@ -185,7 +185,7 @@ def read(entries: "Iterable[Entry]", start: str) -> Record:
 
 
 class _Found(dict[str, list[bytes]]):
-    """The texts of entries by kind."""
+    """The texts of entries by kind: a defaultdict without an import of `collections`."""
 
     def __missing__(self, kind: str) -> list[bytes]:
         texts: list[bytes] = []
