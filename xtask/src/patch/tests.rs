@@ -1,4 +1,4 @@
-//! A series of two patches and an overlay, over a release of one file.
+//! A series of three patches, one of them optional, and an overlay, over a release of two files.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,22 @@ diff --git a/f b/f
 +seven
 ";
 
+/// The optional patch (`--without class-slots`).
+const OPTIONAL: &str = "\
+Say zero
+
+Nothing depends on it.
+
+diff --git a/g b/g
+--- a/g
++++ b/g
+@@ -1 +1 @@
+-0
++zero
+";
+
+const SERIES: &str = "# order matters\nfirst.patch\nclass-slots.patch\nsecond.patch\n";
+
 struct Repository {
     dir: tempfile::TempDir,
 }
@@ -59,13 +75,18 @@ impl Repository {
             File::create(&tarball).unwrap(),
             0,
         ));
-        let content = b"1\n2\n3\n4\n5\n6\n7\n";
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive
-            .append_data(&mut header, "Python-3.13.5/f", &content[..])
-            .unwrap();
+        for (name, content) in [("f", "1\n2\n3\n4\n5\n6\n7\n"), ("g", "0\n")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            archive
+                .append_data(
+                    &mut header,
+                    format!("Python-3.13.5/{name}"),
+                    content.as_bytes(),
+                )
+                .unwrap();
+        }
         archive.into_inner().unwrap().finish().unwrap();
 
         repository.write(
@@ -76,8 +97,9 @@ impl Repository {
                 digest::of_file(&tarball).unwrap()
             ),
         );
-        repository.write("series", "# order matters\nfirst.patch\nsecond.patch\n");
+        repository.write("series", SERIES);
         repository.write("first.patch", FIRST);
+        repository.write("class-slots.patch", OPTIONAL);
         repository.write("second.patch", SECOND);
         repository.write("overlay/d/new.h", "new\n");
         repository
@@ -121,10 +143,7 @@ fn what_is_not_changed_comes_back_byte_by_byte() {
     let repository = Repository::new();
     repository.edit();
     repository.refresh().unwrap();
-    assert_eq!(
-        repository.read("series"),
-        "# order matters\nfirst.patch\nsecond.patch\n"
-    );
+    assert_eq!(repository.read("series"), SERIES);
     assert_eq!(repository.read("first.patch"), FIRST);
     assert_eq!(repository.read("second.patch"), SECOND);
     assert_eq!(repository.read("overlay/d/new.h"), "new\n");
@@ -154,10 +173,7 @@ fn commits_become_patches_and_the_series_still_applies() {
         ],
     );
     repository.refresh().unwrap();
-    assert_eq!(
-        repository.read("series"),
-        "# order matters\nfirst.patch\nsecond.patch\nshout.patch\n"
-    );
+    assert_eq!(repository.read("series"), format!("{SERIES}shout.patch\n"));
     assert!(
         repository
             .read("shout.patch")
@@ -179,10 +195,7 @@ fn a_commit_without_a_reason_writes_nothing() {
             .unwrap_err()
             .contains("cut.patch: no paragraph")
     );
-    assert_eq!(
-        repository.read("series"),
-        "# order matters\nfirst.patch\nsecond.patch\n"
-    );
+    assert_eq!(repository.read("series"), SERIES);
 }
 
 #[test]
@@ -230,4 +243,16 @@ fn a_patch_that_does_not_apply_is_named() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("second.patch does not apply"), "{error}");
+}
+
+#[test]
+fn the_series_also_applies_without_an_optional_patch() {
+    let repository = Repository::new();
+    check(&repository.workspace()).unwrap();
+    // Now the last patch needs the line of the optional one.
+    let second = format!("{SECOND}{}", &OPTIONAL[OPTIONAL.find("diff").unwrap()..]);
+    let second = second.replace("-0\n+zero", "-zero\n+ZERO");
+    repository.write("second.patch", &second);
+    edit::edit(&repository.workspace(), None).unwrap();
+    check(&repository.workspace()).unwrap_err();
 }
