@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -443,13 +443,15 @@ impl Spawning {
                     0,
                 );
             }
-            libc::posix_spawn_file_actions_addclosefrom_np(&raw mut actions, 3);
-            Some(Self {
+            // From here on, they are destroyed with the value.
+            let mut spawning = Self {
                 command: pointers(&renewal.command),
                 environment: pointers(&renewal.environment),
                 actions,
                 attributes,
-            })
+            };
+            add_close_from(&mut spawning.actions, 3)?;
+            Some(spawning)
         }
     }
 
@@ -476,6 +478,30 @@ impl Drop for Spawning {
             libc::posix_spawnattr_destroy(&raw mut self.attributes);
         }
     }
+}
+
+/// Closes all descriptors from `first` on in the new process. Before glibc 2.34, the C library has no function for this.
+/// Then the descriptors that are open now are closed one by one; `None` if they are not known (no `/proc`).
+fn add_close_from(actions: &mut libc::posix_spawn_file_actions_t, first: RawFd) -> Option<()> {
+    type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, RawFd) -> i32;
+    let name = c"posix_spawn_file_actions_addclosefrom_np".as_ptr();
+    // SAFETY: a C library that has a function of this name has this one (<spawn.h>). `actions` is initialized.
+    unsafe {
+        let function = libc::dlsym(libc::RTLD_DEFAULT, name);
+        if !function.is_null() {
+            let function = mem::transmute::<*mut libc::c_void, AddCloseFrom>(function);
+            function(actions, first);
+            return Some(());
+        }
+    }
+    for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
+        let descriptor = entry.file_name().to_str()?.parse::<RawFd>().ok()?;
+        if descriptor >= first {
+            // SAFETY: `actions` is initialized. It is no error if the descriptor is closed in the new process.
+            unsafe { libc::posix_spawn_file_actions_addclose(actions, descriptor) };
+        }
+    }
+    Some(())
 }
 
 /// The environment variables that this process was started with, without settings for archives.
