@@ -37,6 +37,9 @@ pub struct Choice {
     /// Leave out a patch that the others do not need
     #[arg(long, value_enum, value_name = "PATCH")]
     pub without: Option<Optional>,
+    /// An argument for CPython's configure; can be given several times
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub configure: Vec<String>,
     /// The tarball of CPython, or a directory that contains it
     #[arg(long, value_name = "TARBALL|DIR")]
     pub source: Option<PathBuf>,
@@ -53,6 +56,11 @@ impl Choice {
         self.jobs
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZero::get)
+    }
+
+    /// The patches of the interpreter, unless it is stock.
+    pub fn patches(&self) -> Patches {
+        self.without.map_or(Patches::All, Patches::Without)
     }
 
     /// The release to build, whose tarball is in the cache.
@@ -93,12 +101,13 @@ pub fn build_aside(
     let pins = Pins::load(&workspace.patches())?;
     let pin = choice.release(workspace, &pins)?;
     let jobs = choice.jobs();
-    let patches = match (stock, choice.without) {
-        (true, _) => Patches::None,
-        (false, Some(patch)) => Patches::Without(patch),
-        (false, None) => Patches::All,
+    let patches = if stock {
+        Patches::None
+    } else {
+        choice.patches()
     };
-    let build = workspace.build(&pin.version, profile, patches);
+    let mut build = workspace.build(&pin.version, profile, patches);
+    build.configure = choice.configure.clone();
     eprintln!("CPython {} ({})", pin.version, build.name());
 
     if !build.installation().exists() {

@@ -94,9 +94,10 @@ const NEEDS: &[Need] = &[
     header("headers of bzip2", "libbz2-dev", "#include <bzlib.h>"),
     header("headers of liblzma", "liblzma-dev", "#include <lzma.h>"),
     header(
-        "headers of readline",
+        "headers of readline or libedit",
         "libreadline-dev",
-        "#include <stdio.h>\n#include <readline/readline.h>",
+        "#include <stdio.h>\n#if __has_include(<editline/readline.h>)\n#include <editline/readline.h>\n#else\n\
+         #include <readline/readline.h>\n#endif",
     ),
     header("headers of libuuid", "uuid-dev", "#include <uuid/uuid.h>"),
     header(
@@ -122,6 +123,13 @@ const NEEDS_OF_TESTS: &[Need] = &[
     },
 ];
 
+/// A package is built in a tree of Debian 11.
+const NEEDS_OF_PACKAGES: &[Need] = &[
+    program("debootstrap", "debootstrap"),
+    program("unshare", "util-linux"),
+    program("gzip", "gzip"),
+];
+
 /// Installs the missing packages that a build needs. Returns whether it installed any: a build that was configured
 /// without them must be configured again.
 ///
@@ -134,6 +142,11 @@ pub fn ensure(workspace: &Workspace, install: bool) -> Result<bool> {
 /// The same for the additional needs of the tests.
 pub fn ensure_for_tests(workspace: &Workspace, install: bool) -> Result<()> {
     ensure_all(NEEDS_OF_TESTS, workspace, install).map(drop)
+}
+
+/// The same for the additional needs of `cargo xtask package`.
+pub fn ensure_for_packages(workspace: &Workspace, install: bool) -> Result<()> {
+    ensure_all(NEEDS_OF_PACKAGES, workspace, install).map(drop)
 }
 
 fn ensure_all(needs: &'static [Need], workspace: &Workspace, install: bool) -> Result<bool> {

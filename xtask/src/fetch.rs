@@ -5,7 +5,7 @@
 //! whatever the origin.
 
 mod apt_sources;
-mod debian;
+pub mod debian;
 mod http;
 
 use std::fs::{self, File};
@@ -114,8 +114,9 @@ pub fn tarball(cache: &Path, pin: &Pin, source: Option<&Path>) -> Result<PathBuf
         }
     }
     bail!(
-        "CPython {} cannot be fetched:{failures}\n\
+        "{} {} cannot be fetched:{failures}\n\
          Get {} from another place (its sha256 is {}) and name it with --source.",
+        pin.name,
         pin.version,
         pin.tarball(),
         pin.sha256
@@ -189,12 +190,15 @@ mod tests {
         let path = dir.path().join("content");
         fs::write(&path, content).unwrap();
         Pin {
+            name: "Python".into(),
             version: "3.13.5".into(),
             sha256: digest::of_file(&path).unwrap(),
             size: content.len() as u64,
-            url: "http://127.0.0.1:9/".into(),
+            url: Some("http://127.0.0.1:9/".into()),
+            suffix: "tar.xz".into(),
             debian: DebianSource {
                 package: "python3.13".into(),
+                version: None,
                 suites: vec![],
             },
         }

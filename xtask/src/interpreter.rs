@@ -32,14 +32,18 @@ const MAKE_ARGUMENTS: [&str; 3] = [
     "LINKCC=$(PURIFY) $(CC) -no-pie -static-libgcc -Wl,--build-id=sha1",
 ];
 
-/// The variables that configure reads.
-const CONFIGURE_ENVIRONMENT: [&str; 7] = [
+/// The variables that configure and the compiler read.
+const CONFIGURE_ENVIRONMENT: [&str; 11] = [
     "CC",
     "CFLAGS",
+    "CPATH",
     "CPP",
     "CPPFLAGS",
     "LDFLAGS",
+    "LDFLAGS_NODIST",
+    "LIBRARY_PATH",
     "LIBS",
+    "PKG_CONFIG",
     "PKG_CONFIG_PATH",
 ];
 
@@ -112,6 +116,7 @@ fn configure_arguments(build: &Build) -> Vec<String> {
         ],
     };
     arguments.extend(of_profile.iter().map(|argument| argument.to_string()));
+    arguments.extend(build.configure.iter().cloned());
     arguments
 }
 

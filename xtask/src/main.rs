@@ -17,6 +17,7 @@ mod lint;
 mod mirror;
 mod notices;
 mod object;
+mod package;
 mod patch;
 mod pins;
 mod progress;
@@ -56,6 +57,8 @@ enum Task {
     Kept(kept::Args),
     /// Write runtime/NOTICES, the licences of the crates that are linked into the interpreter
     Notices,
+    /// Make a package: a Python that can be unpacked anywhere, its checksum, and a catalogue for uv
+    Package(package::Args),
     /// Edit and check the patch series
     #[command(subcommand)]
     Patch(patch::Command),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Install(args) => install::run(&args),
         Task::Kept(args) => kept::run(&args),
         Task::Notices => notices::write(&Workspace::new()),
+        Task::Package(args) => package::run(&args),
         Task::Patch(command) => patch::run(&command),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(&Workspace::new()),

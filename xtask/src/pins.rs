@@ -12,14 +12,19 @@ struct Table {
     release: Vec<Pin>,
 }
 
-/// One release: its tarball, and the origins of the tarball.
+/// One release of CPython or of a library: its tarball, and the origins of the tarball.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
+    #[serde(default = "python")]
+    pub name: String,
     pub version: String,
     pub sha256: String,
     pub size: u64,
-    pub url: String,
+    /// The official tarball, unless Debian's differs from it.
+    pub url: Option<String>,
+    #[serde(default = "xz")]
+    pub suffix: String,
     pub debian: DebianSource,
 }
 
@@ -28,17 +33,46 @@ pub struct Pin {
 #[serde(deny_unknown_fields)]
 pub struct DebianSource {
     pub package: String,
+    /// Debian's name of the version, if it is another one.
+    pub version: Option<String>,
     pub suites: Vec<String>,
+}
+
+fn python() -> String {
+    "Python".to_owned()
+}
+
+fn xz() -> String {
+    "tar.xz".to_owned()
 }
 
 impl Pin {
     pub fn tarball(&self) -> String {
-        format!("Python-{}.tar.xz", self.version)
+        format!("{}-{}.{}", self.name, self.version, self.suffix)
     }
 
     /// Debian's name of the same file.
     pub fn debian_tarball(&self) -> String {
-        format!("{}_{}.orig.tar.xz", self.debian.package, self.version)
+        let package = &self.debian.package;
+        format!("{package}_{}.orig.{}", self.debian_version(), self.suffix)
+    }
+
+    /// Debian's version, without Debian's revision and epoch.
+    pub fn debian_version(&self) -> &str {
+        self.debian.version.as_deref().unwrap_or(&self.version)
+    }
+
+    /// # Errors
+    /// The hash is not a sha256.
+    pub fn check(&self) -> Result<()> {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        ensure!(
+            self.sha256.len() == 64 && self.sha256.bytes().all(is_digit),
+            "{} {}: the sha256 is not 64 lower-case hexadecimal digits",
+            self.name,
+            self.version
+        );
+        Ok(())
     }
 }
 
@@ -67,15 +101,7 @@ impl Pins {
             "the releases are not in order, the newest first"
         );
         for pin in &release {
-            ensure!(
-                pin.sha256.len() == 64
-                    && pin
-                        .sha256
-                        .bytes()
-                        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
-                "{}: the sha256 is not 64 lower-case hexadecimal digits",
-                pin.version
-            );
+            pin.check()?;
         }
         Ok(Self(release))
     }

@@ -18,21 +18,27 @@ use crate::workspace::{Build, Workspace};
 /// Debug builds use frozen modules only with this option.
 const OPTIONS: [&str; 3] = ["-I", "-X", "frozen_modules=on"];
 
-/// Dumps the archive, unless its inputs are unchanged.
+/// Dumps the archive of a build, unless its inputs are unchanged.
 pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
-    let program = interpreter::program(&build.installation())?;
-    let library = interpreter::library(&build.installation())?;
-    let archive = path(&library)?;
-    let training = workspace.root().join("runtime/training");
-    let inputs = inputs(&program, &library, &training)?;
+    let installation = build.installation();
+    let program = interpreter::program(&installation)?;
+    let library = interpreter::library(&installation)?;
+    let inputs = inputs(&program, &library, &training(workspace))?;
     let stamp = Stamp::new(build.objects().join("standard-archive.stamp"));
-    if stamp.is(&inputs) && archive.is_file() {
+    if stamp.is(&inputs) && path(&library)?.is_file() {
         return Ok(());
     }
     stamp.clear()?;
-    stamp::remove_file(&archive)?;
+    make(workspace, &installation, &build.log("standard-archive"))?;
+    stamp.set(&inputs)
+}
+
+/// Dumps the archive of an installation.
+pub fn make(workspace: &Workspace, installation: &Path, log: &Path) -> Result<()> {
     let phase = Phase::start("archive the standard library");
-    let log = build.log("standard-archive");
+    let program = interpreter::program(installation)?;
+    let archive = path(&interpreter::library(installation)?)?;
+    stamp::remove_file(&archive)?;
     let python = |arguments: &[&str]| {
         let mut command = interpreter::python_free(&program);
         command.args(OPTIONS).args(arguments);
@@ -43,13 +49,14 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
         for profile in profiles {
             command.args(["--profile", profile]);
         }
-        phase.run(command.args(lists).arg(&archive), &log)
+        phase.run(command.args(lists).arg(&archive), log)
     };
     dump(&[], &[])?;
     let directory = tempfile::tempdir().context("cannot create a directory for the profiles")?;
     let list = directory.path().join("list");
     let trace = format!("cds_trace={}", list.display());
     let mut profiles = Vec::new();
+    let training = training(workspace);
     let script = |name: &str| training.join(name).to_string_lossy().into_owned();
     let (imports, wider) = (script("imports.py"), script("wider_imports.py"));
     for (name, run) in [
@@ -60,12 +67,16 @@ pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
         let profile = directory.path().join(name).to_string_lossy().into_owned();
         let option = format!("cds_profile={profile}");
         let mut command: Command = python(&["-X", &option, "-X", &trace]);
-        phase.run(command.args(run), &log)?;
+        phase.run(command.args(run), log)?;
         profiles.push(profile);
     }
     dump(&profiles, &[&list])?;
     phase.done();
-    stamp.set(&inputs)
+    Ok(())
+}
+
+fn training(workspace: &Workspace) -> PathBuf {
+    workspace.root().join("runtime/training")
 }
 
 /// The archive is next to the standard library and not in it: a file there would change the directory, whose

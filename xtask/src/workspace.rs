@@ -84,6 +84,7 @@ impl Workspace {
             version: version.to_owned(),
             profile,
             patches,
+            configure: Vec::new(),
             prefix: None,
         }
     }
@@ -164,6 +165,15 @@ pub enum Optional {
     ClassSlots,
 }
 
+impl Optional {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Optional::ClassSlots => "class-slots",
+        }
+    }
+}
+
 impl Patches {
     /// The prefix of the names of directories.
     fn prefix(self) -> &'static str {
@@ -190,6 +200,8 @@ pub struct Build {
     version: String,
     pub profile: Profile,
     pub patches: Patches,
+    /// Additional arguments for configure.
+    pub configure: Vec<String>,
     prefix: Option<PathBuf>,
 }
 

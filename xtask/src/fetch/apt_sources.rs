@@ -28,10 +28,7 @@ impl Entry {
             "unstable",
             "sid",
         ];
-        let signed_by = self
-            .options
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("Signed-By"));
+        let signed_by = self.option("Signed-By");
         self.enabled
             && self.components.iter().any(|component| component == "main")
             && self
@@ -39,7 +36,24 @@ impl Entry {
                 .iter()
                 .any(|suite| aliases.contains(&suite.as_str()))
             && (self.uris.contains("debian")
-                || signed_by.is_some_and(|(_, key)| key.contains("debian-archive")))
+                || signed_by.is_some_and(|key| key.contains("debian-archive")))
+    }
+
+    /// The addresses of the archive.
+    pub fn mirrors(&self) -> impl Iterator<Item = &str> {
+        self.uris.split_whitespace()
+    }
+
+    /// The file with the archive's keys, if the entry names one.
+    pub fn keyring(&self) -> Option<&str> {
+        let keys = self.option("Signed-By").map(str::trim);
+        keys.filter(|keys| keys.starts_with('/'))
+    }
+
+    fn option(&self, name: &str) -> Option<&str> {
+        let mut options = self.options.iter();
+        let option = options.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        option.map(|(_, value)| value.as_str())
     }
 
     /// An entry for the sources of another suite of the same archive.

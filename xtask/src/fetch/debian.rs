@@ -15,21 +15,7 @@ use crate::progress::Phase;
 use crate::workspace;
 
 pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let codename = release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let codename = codename.unwrap_or("sid").trim_matches('"');
-    let entries = apt_sources::read(Path::new("/etc/apt"))?;
-    let archives: Vec<_> = entries
-        .iter()
-        .filter(|entry| entry.serves_debian(codename))
-        .collect();
-    ensure!(
-        !archives.is_empty(),
-        "the system's apt sources have no entry for the Debian archive"
-    );
-
+    let archives = archives()?;
     let mut failures = Vec::new();
     for suite in &pin.debian.suites {
         for archive in &archives {
@@ -43,6 +29,25 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
         }
     }
     bail!("{}", failures.join("; "))
+}
+
+/// The system's entries for the Debian archive.
+///
+/// # Errors
+/// There is none.
+pub fn archives() -> Result<Vec<Entry>> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let codename = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = codename.unwrap_or("sid").trim_matches('"');
+    let mut entries = apt_sources::read(Path::new("/etc/apt"))?;
+    entries.retain(|entry| entry.serves_debian(codename));
+    ensure!(
+        !entries.is_empty(),
+        "the system's apt sources have no entry for the Debian archive"
+    );
+    Ok(entries)
 }
 
 /// apt with a private configuration.
@@ -146,11 +151,11 @@ impl Apt {
             .lines()
             .filter_map(|line| line.strip_prefix("Version: "))
             .collect();
-        match versions.iter().find(|version| {
-            version
-                .rsplit_once('-')
-                .is_some_and(|(v, _)| v == pin.version)
-        }) {
+        let is_wanted = |version: &str| {
+            let upstream = version.rsplit_once('-').map_or(version, |(v, _)| v);
+            upstream.split_once(':').map_or(upstream, |(_, v)| v) == pin.debian_version()
+        };
+        match versions.iter().find(|version| is_wanted(version)) {
             Some(version) => Ok((*version).to_owned()),
             None if versions.is_empty() => bail!("it has no source package {package}"),
             None => bail!("its {package} is {}", versions.join(", ")),

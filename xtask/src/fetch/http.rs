@@ -17,6 +17,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(30);
 
 pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
+    let url = pin.url.as_deref().context("it is not the pinned file")?;
     let part = super::partial(cached);
     let agent: Agent = Agent::config_builder()
         .timeout_resolve(Some(CONNECT))
@@ -27,17 +28,17 @@ pub fn fetch(cached: &Path, pin: &Pin) -> Result<()> {
         .build()
         .into();
     let phase = Phase::transfer(format!("download {}", pin.tarball()), pin.size);
-    let result = download(&agent, &part, pin, &phase);
-    phase.end(result.and_then(|()| super::admit(&part, cached, pin, &pin.url)))
+    let result = download(&agent, &part, url, pin.size, &phase);
+    phase.end(result.and_then(|()| super::admit(&part, cached, pin, url)))
 }
 
-fn download(agent: &Agent, part: &Path, pin: &Pin, phase: &Phase) -> Result<()> {
+fn download(agent: &Agent, part: &Path, url: &str, size: u64, phase: &Phase) -> Result<()> {
     let mut have = length(part)?;
-    while have < pin.size {
-        let stopped = request(agent, part, have, pin, phase);
+    while have < size {
+        let stopped = request(agent, part, have, url, size, phase);
         let reached = length(part)?;
         match stopped {
-            Ok(()) => ensure!(reached > have, "{} sent nothing", pin.url),
+            Ok(()) => ensure!(reached > have, "{url} sent nothing"),
             // The received bytes are kept. As long as each request brings more bytes, the rest is requested again.
             Err(error) if reached <= have => return Err(error),
             Err(_) => {}
@@ -47,12 +48,19 @@ fn download(agent: &Agent, part: &Path, pin: &Pin, phase: &Phase) -> Result<()> 
     Ok(())
 }
 
-fn request(agent: &Agent, part: &Path, have: u64, pin: &Pin, phase: &Phase) -> Result<()> {
-    let mut request = agent.get(&pin.url);
+fn request(
+    agent: &Agent,
+    part: &Path,
+    have: u64,
+    url: &str,
+    size: u64,
+    phase: &Phase,
+) -> Result<()> {
+    let mut request = agent.get(url);
     if have > 0 {
         request = request.header(header::RANGE, format!("bytes={have}-"));
     }
-    let mut response = request.call().with_context(|| pin.url.clone())?;
+    let mut response = request.call().with_context(|| url.to_owned())?;
     let mut options = OpenOptions::new();
     let mut position = have;
     match response.status() {
@@ -65,24 +73,19 @@ fn request(agent: &Agent, part: &Path, have: u64, pin: &Pin, phase: &Phase) -> R
         StatusCode::RANGE_NOT_SATISFIABLE => {
             fs::remove_file(part).with_context(|| format!("cannot remove {}", part.display()))?;
             bail!(
-                "{} is shorter than the {have} bytes downloaded so far; these have been removed",
-                pin.url
+                "{url} is shorter than the {have} bytes downloaded so far; these have been removed"
             );
         }
-        status => bail!("{} answers {status}", pin.url),
+        status => bail!("{url} answers {status}"),
     };
     let mut file = options
         .create(true)
         .open(part)
         .with_context(|| format!("cannot write {}", part.display()))?;
-    let mut body = response
-        .body_mut()
-        .with_config()
-        .limit(pin.size + 1)
-        .reader();
+    let mut body = response.body_mut().with_config().limit(size + 1).reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let count = body.read(&mut buffer).with_context(|| pin.url.clone())?;
+        let count = body.read(&mut buffer).with_context(|| url.to_owned())?;
         if count == 0 {
             return Ok(());
         }
@@ -160,12 +163,15 @@ mod tests {
         let mut digest = Inputs::new();
         digest.write_all(content).unwrap();
         Pin {
+            name: "Python".into(),
             version: "3.13.5".into(),
             sha256: digest.finish(),
             size: content.len() as u64,
-            url,
+            url: Some(url),
+            suffix: "tar.xz".into(),
             debian: DebianSource {
                 package: "python3.13".into(),
+                version: None,
                 suites: vec![],
             },
         }
