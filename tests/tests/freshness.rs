@@ -1,7 +1,7 @@
 //! How a start checks that a source file is the one that was dumped: `dump --freshness`.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -78,34 +78,87 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
+fn other_times(time: SystemTime) -> SystemTime {
+    time - Duration::from_secs(12345)
+}
+
 #[test]
-fn by_modification_time_a_copy_in_whole_seconds_is_the_same_and_an_edit_is_not() {
+fn by_modification_time_a_copy_with_other_times_is_the_same_and_an_edit_is_not() {
     let project = project("mtime");
     assert_eq!(run(&project), ("before\n".into(), vec![]));
-    // Layers of container images keep times in whole seconds.
-    restamp(&project.path("shop"), &whole_seconds);
-    assert_eq!(
-        project
-            .path("shop/cart.py")
-            .metadata()
-            .unwrap()
-            .mtime_nsec(),
-        0
-    );
-    assert_eq!(run(&project), ("before\n".into(), vec![]));
-    restamp(&project.path("shop"), &|time| time - Duration::from_secs(1));
-    let missed = vec!["shop".to_owned(), "shop.cart".to_owned()];
-    assert_eq!(run(&project), ("before\n".into(), missed));
+    // Layers of container images keep times in whole seconds, some installers keep none, and some set all to 1.
+    let ways: [&dyn Fn(SystemTime) -> SystemTime; 3] = [&whole_seconds, &other_times, &|_| {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1)
+    }];
+    for way in ways {
+        restamp(&project.path("shop"), &way);
+        assert_eq!(run(&project), ("before\n".into(), vec![]));
+    }
+    let verify = project.run(["-m", "cds", "verify", "archives/app.cds"]);
+    assert_eq!((verify.status, &*verify.stderr), (0, ""), "{verify:?}");
+    // The same size, and the time of the file that was dumped in whole seconds, but another file.
     project.write("shop/cart.py", "def total():\n    return 'edited'\n");
-    assert_eq!(run(&project).0, "edited\n");
+    assert_eq!(
+        run(&project),
+        ("edited\n".into(), vec!["shop.cart".to_owned()])
+    );
+    project.write(
+        "shop/cart.py",
+        "def total():\n    return 'longer than before'\n",
+    );
+    assert_eq!(run(&project).0, "longer than before\n");
+}
+
+#[test]
+fn a_new_name_in_a_directory_with_other_times_is_found() {
+    let project = project("mtime");
+    restamp(&project.path(""), &other_times);
+    let missed = |module: &str| {
+        let (output, missed) = run(&project);
+        assert_eq!(missed, [module], "{output}");
+        output
+    };
+    // The names of the directory are compared when `shop` is imported, and change afterwards.
+    project.write(
+        "app.py",
+        "import sys, shop.cart, importlib\n\
+         open('shop/late.py', 'w').write('x = 1')\n\
+         importlib.invalidate_caches()\n\
+         import shop.late\n\
+         print(shop.cart.total(), shop.late.x)\n",
+    );
+    assert_eq!(missed("shop.late"), "before 1\n");
+    fs::remove_file(project.path("shop/late.py")).unwrap();
+
+    // The cache of compiled modules can be imported, whether or not it was there when the archive was written.
+    project.write(
+        "app.py",
+        "import shop.__pycache__ as c\nprint(c.__spec__.loader)\n",
+    );
+    fs::create_dir_all(project.path("shop/__pycache__")).unwrap();
+    restamp(&project.path(""), &other_times);
+    assert!(run(&project).0.contains("NamespaceLoader"));
+
+    // A package takes precedence over a module.
+    project.write("app.py", PROGRAM[0].1);
+    project.write(
+        "shop/cart/__init__.py",
+        "def total():\n    return 'shadowing'\n",
+    );
+    restamp(&project.path(""), &other_times);
+    assert_eq!(missed("shop.cart"), "shadowing\n");
+    // So does an extension module; an empty file is none.
+    fs::remove_dir_all(project.path("shop/cart")).unwrap();
+    project.write("shop/cart.abi3.so", "");
+    restamp(&project.path(""), &other_times);
+    let outcome = project.run(["-X", "cds=archives/app.cds", "app.py"]);
+    assert!(outcome.stderr.contains("ImportError"), "{outcome:?}");
 }
 
 #[test]
 fn by_hash_only_contents_count() {
     let project = project("hash");
-    restamp(&project.path("shop"), &|time| {
-        time - Duration::from_secs(12345)
-    });
+    restamp(&project.path("shop"), &other_times);
     assert_eq!(run(&project), ("before\n".into(), vec![]));
     // An edit that keeps the size and the time.
     let cart = project.path("shop/cart.py");
@@ -132,9 +185,7 @@ fn by_hash_only_contents_count() {
 #[test]
 fn unchecked_the_archive_is_believed() {
     let project = project("unchecked");
-    restamp(&project.path("shop"), &|time| {
-        time - Duration::from_secs(12345)
-    });
+    restamp(&project.path("shop"), &other_times);
     assert_eq!(run(&project), ("before\n".into(), vec![]));
     project.write(
         "shop/cart.py",

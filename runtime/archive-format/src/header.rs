@@ -12,7 +12,7 @@ use crate::Rejection;
 
 /// Version of everything after the prologue. A reader accepts exactly its own version: an archive is a
 /// cache, and writing it again is cheaper than converting it. It changes whenever the meaning of a byte changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Alignment of sections in the file and in memory, in bytes: the largest page of the architecture.
 pub const PAGE: u64 = if cfg!(target_arch = "x86_64") {

@@ -73,6 +73,7 @@ struct ModuleRecord {
 struct DirectoryRecord {
     path: Text,
     mtime_ns: i64,
+    listing: u64,
     first_entry: u32,
     entries: u32,
 }
@@ -136,7 +137,7 @@ pub struct Module<'a> {
     pub mtime_ns: i64,
     /// Size of the file in bytes; 0 for a frozen module.
     pub size: u64,
-    /// [`content_hash`] of the file if freshness is checked by the hash; otherwise 0.
+    /// [`content_hash`] of the file; 0 for a frozen module, and if the hash is unknown.
     pub content_hash: u64,
     /// Memory offset of the code object; none for an extension module that is linked into the interpreter, and none for
     /// a source file that cannot be archived.
@@ -161,6 +162,8 @@ pub struct Directory<'a> {
     pub path: &'a str,
     /// Modification time in nanoseconds since the epoch.
     pub mtime_ns: i64,
+    /// A hash of the names that can be imported; 0 if unknown.
+    pub listing: u64,
     first_entry: u32,
     entries: u32,
 }
@@ -244,8 +247,9 @@ impl TablesBuilder {
         });
     }
 
-    /// Adds a directory. All directories must be added before the first call of [`Self::entries`].
-    pub fn directory(&mut self, path: &str, mtime_ns: i64) {
+    /// Adds a directory. The arguments are fields of [`Directory`]. All directories must be added before the first call of
+    /// [`Self::entries`].
+    pub fn directory(&mut self, path: &str, mtime_ns: i64, listing: u64) {
         let index = self.directories.len() as u32;
         let text = self.text(path);
         self.directory_index.insert(path.to_owned(), index);
@@ -253,6 +257,7 @@ impl TablesBuilder {
         self.directories.push(DirectoryRecord {
             path: text,
             mtime_ns,
+            listing,
             first_entry: 0,
             entries: 0,
         });
@@ -578,6 +583,7 @@ impl<'a> Tables<'a> {
         Some(Directory {
             path: self.text_at(record.path)?,
             mtime_ns: record.mtime_ns,
+            listing: record.listing,
             first_entry: record.first_entry,
             entries: record.entries,
         })

@@ -68,8 +68,8 @@ fn a_fact_that_differs_is_named_with_both_values() {
 #[test]
 fn a_package_is_known_only_with_its_own_directory() {
     let mut tables = TablesBuilder::new();
-    tables.directory("/lib", 1);
-    tables.directory("/lib/json", 2);
+    tables.directory("/lib", 1, 11);
+    tables.directory("/lib/json", 2, 0);
     tables.entries(
         "/lib",
         &[

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use crate::answer::catalog::Miss;
+use crate::answer::miss::Miss;
 use crate::answer::patterns::{Compiler, Key};
 use crate::answer::postpone::Postponer;
 use crate::cpython::config::{self, Config};

@@ -42,8 +42,8 @@ pub fn sample() -> Vec<u8> {
 /// Tables with an entry of each kind.
 pub fn tables() -> Vec<u8> {
     let mut tables = TablesBuilder::new();
-    tables.directory("/lib", 1);
-    tables.directory("/lib/json", 2);
+    tables.directory("/lib", 1, 11);
+    tables.directory("/lib/json", 2, 0);
     let entries = [("json", Some("json/__init__.py")), ("abc", Some("abc.py"))];
     tables.entries("/lib", &entries);
     let set = tables.frozenset(FrozenSet {

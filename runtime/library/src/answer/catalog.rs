@@ -1,15 +1,14 @@
 //! The answers of the archives to the import system.
 
-use std::fs;
-use std::path::Path;
+use archive_format::{Directory, Entry, Freshness, FrozenSet, Module};
 
-use archive_format::{Entry, Freshness, FrozenSet, Module, content_hash};
-use rustix::fs::Stat;
-
+use super::miss::Miss;
+use super::unchanged;
 use crate::cpython::archived;
 use crate::cpython::config::Config;
 use crate::cpython::object::{Object, Result};
 use crate::fault;
+use crate::files::listing;
 use crate::layers::{Layer, Layers};
 use crate::mapped::Mapped;
 
@@ -30,36 +29,6 @@ pub enum Found<'a> {
     },
 }
 
-/// The reason why code does not come from an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Miss {
-    NotInArchive,
-    SourceChanged,
-    SourceGone,
-    Damaged,
-    CannotBe,
-}
-
-impl Miss {
-    /// Whether a new archive would contain the code.
-    pub fn is_needless(self) -> bool {
-        matches!(
-            self,
-            Self::NotInArchive | Self::SourceChanged | Self::Damaged
-        )
-    }
-
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::NotInArchive => "not in the archive",
-            Self::SourceChanged => "source changed",
-            Self::SourceGone => "source gone",
-            Self::Damaged => "archive damaged",
-            Self::CannotBe => "cannot be archived",
-        }
-    }
-}
-
 /// What an unchanged directory contains under a name, according to the first layer that knows the directory.
 pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str) -> Found<'a> {
     layers
@@ -73,22 +42,22 @@ pub fn find<'a>(layers: &'a Layers, config: &Config, directory: &str, name: &str
 /// unchanged, too: an extension module may have been added that takes precedence over its `__init__.py`.
 fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -> Found<'a> {
     let tables = &layer.archive.tables;
-    let is_unchanged =
-        |path: &str, mtime_ns| stat(path).is_some_and(|stat| is_from(&stat, mtime_ns));
     let is_unchecked = layer.archive.header.freshness == Freshness::Unchecked;
-    let is_valid = |path: &str, mtime_ns| is_unchecked || is_unchanged(path, mtime_ns);
+    let is_valid =
+        |path: &str, record: &Directory| is_unchecked || unchanged::directory(path, record);
     let record = tables.directory(directory).or_else(|| {
         let mut names = layer.roots(config).former_names(directory);
         names.find_map(|name| tables.directory(&name))
     });
-    let Some(record) = record.filter(|d| is_valid(directory, d.mtime_ns)) else {
+    let Some(record) = record.filter(|record| is_valid(directory, record)) else {
         return Found::Unknown;
     };
     // Builds the same path as `_path_join` in Lib/importlib/_bootstrap_external.py.
     let join = |file: &str| format!("{}/{file}", directory.trim_end_matches('/'));
     let found = match tables.entry(record, name) {
         // New files must be found, even if archived files are used without a check.
-        None if is_unchecked && !is_unchanged(directory, record.mtime_ns) => return Found::Unknown,
+        None if is_unchecked && !unchanged::directory(directory, &record) => return Found::Unknown,
+        None if name == listing::CACHE => return Found::Unknown,
         None => return Found::Nothing,
         Some(Entry::Unknown) => None,
         Some(Entry::Module { file }) => file.strip_prefix(name).map(|suffix| (file, suffix, None)),
@@ -97,7 +66,7 @@ fn find_in<'a>(layer: &'a Layer, config: &Config, directory: &str, name: &str) -
             let suffix = file
                 .strip_prefix(name)
                 .and_then(|file| file.strip_prefix("/__init__"));
-            let suffix = suffix.filter(|_| is_valid(&package, directory.mtime_ns));
+            let suffix = suffix.filter(|_| is_valid(&package, &directory));
             suffix.map(|suffix| (file, suffix, Some(package)))
         }
     };
@@ -149,26 +118,8 @@ fn unchanged_file<'a>(
         module.map(|module| (&layer.archive, module))
     };
     let (archive, module) = layers.iter().find_map(find).ok_or(Miss::NotInArchive)?;
-    if archive.header.freshness == Freshness::Unchecked {
-        return Ok((archive, module));
-    }
-    let stat = stat(path).ok_or(Miss::SourceGone)?;
-    let same_size = u64::try_from(stat.st_size) == Ok(module.size);
-    fault::point("file_examined");
-    let is_fresh = same_size
-        && match archive.header.freshness {
-            Freshness::Hash => has_hash(path, module.content_hash),
-            _ => is_from(&stat, module.mtime_ns),
-        };
-    if is_fresh {
-        Ok((archive, module))
-    } else {
-        Err(Miss::SourceChanged)
-    }
-}
-
-fn has_hash(path: &str, hash: u64) -> bool {
-    fs::read(path).is_ok_and(|contents| content_hash(&contents) == hash)
+    unchanged::file(path, &module, archive.header.freshness)?;
+    Ok((archive, module))
 }
 
 /// The code of a frozen module. It needs no check, since the build of the interpreter is one of the archive's facts.
@@ -231,26 +182,4 @@ pub fn fill_frozenset(archive: &Mapped, set: FrozenSet) -> Result<bool> {
             slots,
         )
     }
-}
-
-fn stat(path: &str) -> Option<Stat> {
-    rustix::fs::stat(Path::new(path)).ok()
-}
-
-/// Whether a file or directory has this modification time. The time may also be rounded down to whole seconds, as in
-/// layers of container images: `.pyc` files record whole seconds, too.
-fn is_from(stat: &Stat, mtime_ns: i64) -> bool {
-    let Some(found) = modified_ns(stat) else {
-        return false;
-    };
-    found == mtime_ns || found == mtime_ns - mtime_ns.rem_euclid(SECOND_NS)
-}
-
-const SECOND_NS: i64 = 1_000_000_000;
-
-/// The modification time of a file, in nanoseconds since the epoch.
-pub fn modified_ns(stat: &Stat) -> Option<i64> {
-    stat.st_mtime
-        .checked_mul(SECOND_NS)?
-        .checked_add(i64::try_from(stat.st_mtime_nsec).ok()?)
 }

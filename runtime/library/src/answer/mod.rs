@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod extensions;
 pub mod intern;
 pub mod loaders;
+pub mod miss;
 pub mod patterns;
 pub mod postpone;
 pub mod roots;
+pub mod unchanged;

@@ -8,6 +8,7 @@ use archive_format::{COMMAND, Tables, content_hash};
 use super::object_walk::value_object;
 use super::opened::{damaged, disabled, here, open, raised};
 use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::files::listing;
 use crate::inspect::digest::Digests;
 use crate::inspect::objects::{Objects, Place};
 use crate::inspect::ownership::Ownership;
@@ -115,6 +116,7 @@ fn about_tables(tables: &Tables) -> Result<Items> {
         Object::tuple(vec![
             Object::str(directory.path)?,
             Object::int(directory.mtime_ns)?,
+            Object::str(&format!("{:016x}", directory.listing))?,
         ])
     });
     Ok(vec![
@@ -207,6 +209,11 @@ pub fn hash_file([path]: [Object; 1]) -> Result<Object> {
     let contents = std::fs::read(path.to_str()?)
         .map_err(|error| Raised::new(Exception::Os, &error.to_string()))?;
     Object::str(&format!("{:016x}", content_hash(&contents)))
+}
+
+pub fn hash_listing([path]: [Object; 1]) -> Result<Object> {
+    let hash = listing::hash(path.to_str()?).unwrap_or_default();
+    Object::str(&format!("{hash:016x}"))
 }
 
 fn sections(archive: &StoredArchive) -> Result<Object> {

@@ -21,7 +21,7 @@ use image_inspection::{
     image_of, image_options, inspect_image, is_image, needs_renewal, searches, set_up,
     write_image_note,
 };
-use inspection::{command_of, dry_run, hash_file, inspect, verify};
+use inspection::{command_of, dry_run, hash_file, hash_listing, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::{read_record, run_observed};
@@ -216,6 +216,11 @@ pub fn init() -> *mut PyObject {
                 c"hash_file",
                 hash_file,
                 c"hash_file(path)\n--\n\nThe hash of a file's contents, as an archive stores it.",
+            ),
+            method!(
+                c"hash_listing",
+                hash_listing,
+                c"hash_listing(path)\n--\n\nThe hash of the names in a directory that an import can find, as an archive stores it.",
             ),
             method!(
                 c"dry_run",

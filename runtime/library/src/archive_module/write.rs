@@ -152,6 +152,7 @@ fn directory(item: &Object) -> Result<Directory> {
     Ok(Directory {
         path: path.to_str()?.to_owned(),
         mtime_ns: mtime_ns.to_i64()?,
+        listing: 0,
         entries: entries
             .to_items()?
             .iter()

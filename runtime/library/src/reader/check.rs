@@ -3,12 +3,14 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use archive_format::{Header, MAX_HEADER_BYTES, PAGE, Rejection};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::OpenError;
+use crate::kernel::inherited;
 
 /// Opens a regular file. Who can have written it is not checked here.
 pub fn file(path: &Path) -> Result<File, OpenError> {
@@ -74,6 +76,40 @@ pub fn header(file: &File) -> Result<Header, OpenError> {
 pub fn is_sealed(file: &File, header: &Header) -> Result<bool, OpenError> {
     let nanoseconds = status(file)?.mtime_nsec();
     Ok(nanoseconds == 0 || nanoseconds == i64::from(header.seal_ns()))
+}
+
+/// The seal that a file gets after it was verified, so that later starts need not verify it: installers that do not keep
+/// times break the seal.
+pub struct Seal {
+    /// The time of the file's last change before it was verified.
+    changed: (i64, i64),
+}
+
+impl Seal {
+    /// Must be called before the file is verified.
+    pub fn of(file: &File) -> Result<Self, OpenError> {
+        let status = status(file)?;
+        let changed = (status.ctime(), status.ctime_nsec());
+        Ok(Self { changed })
+    }
+
+    /// Seals the file, if it is unchanged and belongs to this user. Otherwise the next start verifies it again. A filter
+    /// of system calls could kill a process that sets the time of a file.
+    pub fn set(&self, file: &File, header: &Header) {
+        if inherited::lines(&inherited::proc_file("status"), &["Seccomp"]) != b"Seccomp:\t0" {
+            return;
+        }
+        let Ok(status) = status(file) else { return };
+        if (status.ctime(), status.ctime_nsec()) != self.changed {
+            return;
+        }
+        let Ok(seconds) = u64::try_from(status.mtime()) else {
+            return;
+        };
+        let sealed = Duration::new(seconds, header.seal_ns());
+        // The descriptor need not be open for writing (utimensat(2)).
+        let _ = file.set_modified(UNIX_EPOCH + sealed);
+    }
 }
 
 /// Reads a section.

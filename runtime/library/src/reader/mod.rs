@@ -116,12 +116,17 @@ impl Candidate {
                 )
             }
         };
-        if strict || !check::is_sealed(&file, &header)? {
+        let is_sealed = check::is_sealed(&file, &header)?;
+        if strict || !is_sealed {
+            let seal = check::Seal::of(&file)?;
             for section in header.sections().iter().filter(|s| s.kind.is_mapped()) {
                 section.verify(contents(section.kind))?;
             }
             let relocations = header.section(SectionKind::Relocations);
             relocations.verify(&check::section_bytes(&file, relocations)?)?;
+            if !is_sealed {
+                seal.set(&file, &header);
+            }
         }
         let bytes: &'static [u8] = contents(SectionKind::Tables);
         let tables = Tables::parse(bytes)?;

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::stats::Activity;
-use crate::answer::catalog::Miss;
+use crate::answer::miss::Miss;
 use crate::fault;
 use crate::image;
 use crate::layers::Layers;

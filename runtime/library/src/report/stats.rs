@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::answer::catalog::Miss;
+use crate::answer::miss::Miss;
 use crate::fault;
 
 /// The counters of one process.

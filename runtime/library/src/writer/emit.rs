@@ -216,7 +216,7 @@ fn tables(graph: &Graph, plan: &Plan, directories: &[Directory], roots: &[String
         tables.module(new, &[]);
     }
     for directory in directories {
-        tables.directory(&directory.path, directory.mtime_ns);
+        tables.directory(&directory.path, directory.mtime_ns, directory.listing);
     }
     for directory in directories {
         let entries: Vec<(&str, Option<&str>)> = directory

@@ -17,11 +17,12 @@ use std::path::Path;
 
 use archive_format::{Freshness, content_hash};
 
-use crate::answer::catalog::modified_ns;
 use crate::answer::patterns::{self, Key};
+use crate::answer::unchanged::modified_ns;
 use crate::cpython::object::Object;
 use crate::executable::Executable;
 use crate::fault;
+use crate::files::listing;
 use crate::mapped::Mapped;
 
 pub use emit::Summary;
@@ -35,7 +36,7 @@ pub struct Module {
     pub mtime_ns: i64,
     /// Size of the source file, in bytes.
     pub size: u64,
-    /// Hash of the source file, if freshness is decided by the hash; otherwise 0.
+    /// Hash of the source file; 0 if the file has changed since the module was compiled.
     pub content_hash: u64,
     /// None for an extension module that is linked into the interpreter, and for a source file that cannot be archived.
     pub code: Option<Object>,
@@ -66,6 +67,8 @@ pub struct Directory {
     pub path: String,
     /// Modification time, in nanoseconds since the epoch.
     pub mtime_ns: i64,
+    /// [`listing::hash`]; 0 if the directory has changed since it was read.
+    pub listing: u64,
     /// Importable names, each with its file relative to the directory. The file is None if only the file system can
     /// resolve the name.
     pub entries: Vec<(String, Option<String>)>,
@@ -141,13 +144,18 @@ pub fn write(
     } = contents;
     let mut shared = 0;
     let mut modules = modules;
+    modules.iter_mut().for_each(hash_source);
+    directories.iter_mut().for_each(hash_listing);
     if let Some(lower) = interpreter.lower {
         patterns.retain(|pattern| !patterns::is_in(lower, &pattern.key));
         // An entry that is not up to date in the lower layer, by that layer's own policy, must be in this archive.
         if lower.header.freshness == freshness {
             directories.retain(|directory| {
                 let found = lower.tables.directory(&directory.path);
-                found.is_none_or(|found| found.mtime_ns != directory.mtime_ns)
+                found.is_none_or(|found| {
+                    found.mtime_ns != directory.mtime_ns
+                        && (found.listing != directory.listing || directory.listing == 0)
+                })
             });
             let all = modules.len();
             modules.retain(|module| !is_shared(module, lower));
@@ -156,8 +164,8 @@ pub fn write(
     }
     let mut changed = Vec::new();
     if freshness == Freshness::Hash {
-        modules.retain_mut(|module| {
-            let is_hashed = hash_source(module).is_some();
+        modules.retain(|module| {
+            let is_hashed = module.source.is_none() || module.content_hash != 0;
             if !is_hashed {
                 changed.push((module.name.clone(), "changed while it was read".to_owned()));
             }
@@ -175,19 +183,29 @@ pub fn write(
     Ok(summary)
 }
 
-/// Sets the hash of a module's file. Returns None if the file is not the one from which the code was compiled: changing
-/// a file changes its modification time.
-fn hash_source(module: &mut Module) -> Option<()> {
-    if let Some(source) = &module.source {
-        let contents = fs::read(source).ok()?;
-        let stat = rustix::fs::stat(source.as_str()).ok()?;
-        let (mtime_ns, size) = (modified_ns(&stat)?, u64::try_from(stat.st_size).ok()?);
-        if (mtime_ns, size) != (module.mtime_ns, module.size) {
-            return None;
-        }
+/// Sets the hash of a module's file, if the file is still the one from which the code was compiled: changing a file
+/// changes its modification time.
+fn hash_source(module: &mut Module) {
+    let Some(source) = &module.source else {
+        return;
+    };
+    if let Ok(contents) = fs::read(source)
+        && let Ok(stat) = rustix::fs::stat(source.as_str())
+        && modified_ns(&stat) == Some(module.mtime_ns)
+        && u64::try_from(stat.st_size) == Ok(module.size)
+    {
         module.content_hash = content_hash(&contents);
     }
-    Some(())
+}
+
+/// Sets the hash of a directory, if the directory is still as it was read.
+fn hash_listing(directory: &mut Directory) {
+    if let Some(listing) = listing::hash(&directory.path)
+        && let Ok(stat) = rustix::fs::stat(directory.path.as_str())
+        && modified_ns(&stat) == Some(directory.mtime_ns)
+    {
+        directory.listing = listing;
+    }
 }
 
 /// Writes an archive that contains one object, or none.
@@ -208,5 +226,9 @@ pub fn write_object(
 /// Whether the lower layer already contains a module.
 fn is_shared(module: &Module, lower: &Mapped) -> bool {
     let found = lower.tables.module(&module.origin());
-    found.is_some_and(|found| (found.mtime_ns, found.size) == (module.mtime_ns, module.size))
+    found.is_some_and(|found| {
+        let same_time = found.mtime_ns == module.mtime_ns;
+        let same_contents = module.content_hash != 0 && found.content_hash == module.content_hash;
+        found.size == module.size && (same_time || same_contents)
+    })
 }

@@ -308,8 +308,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=["mtime", "hash", "unchecked"],
         default="mtime",
         help="how a start checks that a source file has not changed, as in PEP 552: by "
-        "modification time and size (default), by a hash of its contents, or not at all, which "
-        "is for installations that never change",
+        "modification time and size, or by a hash of its contents if only the time differs "
+        "(default), always by this hash, or not at all, which is for installations that never "
+        "change",
     )
     parser.add_argument(
         "--profile",

@@ -270,7 +270,8 @@ def _as_json(archive: Inspection) -> dict[str, object]:
         "objects": [kind._asdict() for kind in archive.objects],
         "shared": [{**shared._asdict(), "value": _text(shared.value)} for shared in archive.shared],
         "directories": [
-            {"path": path, "mtime_ns": mtime_ns} for path, mtime_ns in archive.directories
+            {"path": path, "mtime_ns": mtime_ns, "listing": listing}
+            for path, mtime_ns, listing in archive.directories
         ],
         "stale": [module._asdict() for module in stale_modules(archive)],
         "startup_image": brief(image_path(archive.path)),

@@ -102,7 +102,7 @@ class Inspection:
     facts: dict[str, str]
     mismatches: list[Mismatch]
     sections: list[Section]
-    directories: list[tuple[str, int]]
+    directories: list[tuple[str, int, str]]
     interned: int
     patterns: int
     modules: list[Module]

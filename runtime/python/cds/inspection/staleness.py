@@ -1,4 +1,8 @@
-"""Finds the files that have changed since an archive was made from them."""
+"""Finds the files that have changed since an archive was made from them.
+
+The rules are those of a start (runtime/library/src/answer/unchanged.rs): if the modification
+time differs, the contents decide.
+"""
 
 import os
 from typing import NamedTuple
@@ -6,6 +10,8 @@ from typing import NamedTuple
 from cds.inspection.archive import Inspection, Module
 
 _SECOND_NS = 1_000_000_000
+# A hash that the archive does not have.
+_UNKNOWN = "0" * 16
 
 
 class Stale(NamedTuple):
@@ -30,7 +36,11 @@ def stale_modules(archive: Inspection) -> list[Stale]:
 
 def changed_directories(archive: Inspection) -> list[str]:
     """Return the directories that have changed: a start searches them as without an archive."""
-    return [path for path, mtime_ns in archive.directories if not _is_from(path, mtime_ns)]
+    return [
+        path
+        for path, mtime_ns, listing in archive.directories
+        if not _is_from(path, mtime_ns) and not _has_listing(path, listing)
+    ]
 
 
 def _reason(archive: Inspection, module: Module, file: str) -> str | None:
@@ -40,19 +50,24 @@ def _reason(archive: Inspection, module: Module, file: str) -> str | None:
         return "source gone"
     if status.st_size != module.size:
         return "source changed"
-    if archive.freshness == "hash":
-        return None if _hash(file) == module.content_hash else "source changed"
-    return None if _is_from(file, module.mtime_ns) else "source changed"
+    if archive.freshness != "hash" and _is_from(file, module.mtime_ns):
+        return None
+    return None if _has_hash(file, module.content_hash) else "source changed"
 
 
-def _hash(file: str) -> str:
+def _has_hash(file: str, digest: str) -> bool:
     from _cds_archive import hash_file
 
     try:
-        digest: str = hash_file(file)
+        return digest != _UNKNOWN and hash_file(file) == digest
     except OSError:
-        return ""
-    return digest
+        return False
+
+
+def _has_listing(directory: str, digest: str) -> bool:
+    from _cds_archive import hash_listing
+
+    return digest != _UNKNOWN and hash_listing(directory) == digest
 
 
 def _is_from(path: str, mtime_ns: int) -> bool:
