@@ -47,6 +47,15 @@ const CONFIGURE_ENVIRONMENT: [&str; 11] = [
     "PKG_CONFIG_PATH",
 ];
 
+/// The script, and files that it fills in and make does not fill in again.
+const CONFIGURE_FILES: [&str; 5] = [
+    "configure",
+    "pyconfig.h.in",
+    "Misc/python-config.sh.in",
+    "Misc/python-embed.pc.in",
+    "Misc/python.pc.in",
+];
+
 /// The modules that exist only if configure finds their library.
 const LIBRARY_MODULES: &str =
     "bz2, ctypes, curses, curses.panel, lzma, readline, sqlite3, ssl, _uuid, zlib";
@@ -64,7 +73,7 @@ pub fn configure(build: &Build, again: bool) -> Result<()> {
     for variable in CONFIGURE_ENVIRONMENT {
         inputs.add(env::var(variable).unwrap_or_default());
     }
-    for file in ["configure", "pyconfig.h.in"] {
+    for file in CONFIGURE_FILES {
         inputs.add(digest::of_file(&build.source().join(file))?);
     }
     inputs.add(compiler_version()?);

@@ -52,17 +52,28 @@ pub fn run(args: &Args) -> Result<()> {
         Some(output) => std::path::absolute(output).context("--output is not a valid path")?,
         None => workspace.root().join("target/package"),
     };
-    fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
-    let commit = Commit::last(&workspace)?;
-    let tarball = if args.on_this_system {
-        here(&workspace, &args.choice, &commit, &output)?
+    let make = if args.on_this_system {
+        here
     } else {
-        in_debian_11(&workspace, &args.choice, &commit, &output)?
+        in_debian_11
     };
+    let commit = Commit::last(&workspace)?;
+    fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
+    let tarball = make(&workspace, &args.choice, &commit, &output)?;
     catalogue::write(&tarball, &commit.date, args.url.as_deref())?;
     let length = fs::metadata(&tarball).map_or(0, |status| status.len());
     eprintln!("{}: {:.1} MB", tarball.display(), length as f64 / 1e6);
     Ok(())
+}
+
+/// Makes a package with the interpreter and the libraries of this system, for tests.
+pub fn for_tests(workspace: &Workspace, choice: &Choice) -> Result<PathBuf> {
+    let output = workspace.root().join("target/package/for-tests");
+    fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
+    let commit = Commit::last(workspace)?;
+    let tarball = here(workspace, choice, &commit, &output)?;
+    catalogue::write(&tarball, &commit.date, None)?;
+    Ok(tarball)
 }
 
 impl Commit {

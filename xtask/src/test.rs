@@ -12,7 +12,7 @@ use xshell::cmd;
 use crate::build_python::{self, Choice};
 use crate::cpython_tests::{self, Extent};
 use crate::workspace::{Build, Profile, Workspace};
-use crate::{deps, disk, interpreter, lint, mirror, patch, runtime, tidy};
+use crate::{deps, disk, interpreter, lint, mirror, package, patch, runtime, tidy};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -96,6 +96,12 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     step("programs of packages", || {
         run_program(&workspace, &build, "programs", &["--in-ci"])
+    })?;
+    step("package", || {
+        let package = package::for_tests(&workspace, &args.choice)?;
+        let mut tests = cargo_command(&workspace, &build, &["test", "--workspace"]);
+        tests.args(["--test=package", "--", "--include-ignored"]);
+        counted(tests.env("CPYTHON_CDS_PACKAGE", package))
     })?;
     step("CPython's tests", || {
         cpython_tests::run_archived(&workspace, &build)
@@ -188,13 +194,14 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
             // `image_memory_fuzz` and `random_programs` take minutes with an allocator that checks each block. With
             // this allocator, `image_report` finds more differences than its list allows: new objects in the image's
             // arenas. `kept` works only with malloc. The commands of `documentation` do not depend on the profile.
-            // `command_line` tests tools, whose panics `faults` tests, too, and takes a minute.
+            // `package` tests an installation, and that has no profile debug. `command_line` tests tools, whose panics `faults` tests, too, and takes a minute.
             &[
                 "command_line",
                 "documentation",
                 "image_memory_fuzz",
                 "image_report",
                 "kept",
+                "package",
                 "random_programs",
             ],
             &[
@@ -211,6 +218,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "auto_image",
                 "image_",
                 "kept",
+                "package",
                 "program_image",
                 "restored_process",
                 "startup_image",
