@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use cpython_cds_tests::report::Report;
 use cpython_cds_tests::venv::Venv;
-use cpython_cds_tests::{Outcome, python, repository};
+use cpython_cds_tests::{Outcome, python, repository, skip};
 use tempfile::TempDir;
 
 fn package() -> PathBuf {
@@ -412,4 +412,109 @@ fn tools_that_look_at_programs_understand_it() {
     // perf(1) reads the names of functions from this file.
     let code = "import os; print(os.path.exists(f'/tmp/perf-{os.getpid()}.map'))";
     assert_eq!(in_project(&["-X", "perf", "-c", code]), "True\n");
+}
+
+/// The tree of `packaging/Dockerfile`, stage `minimal`: the interpreter and the libraries that it needs.
+fn minimal_tree(root: &Path) {
+    run(Command::new("mkdir").arg("-p").arg(root.join("usr")));
+    let local = root.join("usr/local");
+    run(Command::new("cp").arg("-a").arg(unpacked()).arg(&local));
+    let modules = fs::read_dir(local.join("lib/python3.13/lib-dynload")).expect("it is there");
+    let modules = modules.map(|module| module.expect("it can be read").path());
+    let files = modules.chain([local.join("bin/python3.13")]);
+    let needed = run(Command::new("ldd").args(files));
+    let paths = needed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for path in paths.filter(|path| !path.ends_with(':')) {
+        let to = root.join(path.trim_start_matches('/'));
+        if !to.exists() {
+            fs::create_dir_all(to.parent().expect("it has a parent")).expect("it can be made");
+            fs::copy(path, to).expect("a library can be copied");
+        }
+    }
+}
+
+/// Runs a program in a tree, as root or as a user without rights on a file system that cannot be written to.
+fn in_tree(root: &Path, is_build: bool, arguments: &[&str]) -> Outcome {
+    let (mount, user) = if is_build {
+        ("", "0:0")
+    } else {
+        ("mount -o remount,bind,ro \"$0\";", "65534:65534")
+    };
+    let script = format!(
+        "mount --bind \"$0\" \"$0\"; {mount} exec chroot --userspec={user} \"$0\" /usr/local/bin/python3 \"$@\""
+    );
+    let mut command = command(Path::new("unshare"));
+    command
+        .args(["--mount", "--", "sh", "-ec", &script])
+        .arg(root);
+    Outcome::of(command.args(arguments))
+}
+
+#[test]
+#[ignore = "needs a package"]
+fn in_a_container_archives_are_used_without_rights_and_whatever_the_times() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can change the root directory");
+    }
+    let directory = project(&[(
+        "tree/srv/app/main.py",
+        "import email.message, json, shop.cart\nprint(json.dumps(shop.cart.total()))\n",
+    )]);
+    let tree = directory.path().join("tree");
+    let shop = tree.join("srv/app/shop");
+    fs::create_dir(&shop).expect("it can be made");
+    fs::write(shop.join("__init__.py"), "").expect("it can be written");
+    fs::write(shop.join("cart.py"), "def total():\n    return 3\n").expect("it can be written");
+    minimal_tree(&tree);
+    let dump = [
+        "-m",
+        "cds",
+        "dump",
+        "-q",
+        "/srv/app/archives/app.cds",
+        "--script",
+    ];
+    fs::create_dir(tree.join("srv/app/archives")).expect("it can be made");
+    let dumped = in_tree(&tree, true, &[&dump[..], &["/srv/app/main.py"]].concat());
+    assert_eq!((dumped.status, &*dumped.stderr), (0, ""), "{dumped:?}");
+
+    // A layer is an archive of tar with times in whole seconds. Some tools set all times to 1 or to now.
+    for change in [
+        "true",
+        "find . -exec touch -hd @1 {} +",
+        "find . -exec touch -h {} +",
+    ] {
+        let layer = directory.path().join("layer");
+        fs::create_dir(&layer).expect("it can be made");
+        let copy = "tar --create --format=gnu --directory=../tree . | tar --extract";
+        let script = format!("{copy}; {change}");
+        run(Command::new("sh")
+            .args(["-ec", &script])
+            .current_dir(&layer));
+        let options = [
+            "-X",
+            "cds=/srv/app/archives/app.cds",
+            "-X",
+            "cds_strict",
+            "-X",
+            "cds_stats",
+        ];
+        let outcome = in_tree(
+            &layer,
+            false,
+            &[&options[..], &["/srv/app/main.py"]].concat(),
+        );
+        assert_eq!(
+            (outcome.status, &*outcome.stdout),
+            (0, "3\n"),
+            "{change}: {outcome:?}"
+        );
+        assert!(
+            outcome.stderr.contains("from elsewhere: 0"),
+            "{change}: {outcome:?}"
+        );
+        fs::remove_dir_all(&layer).expect("it can be removed");
+    }
 }

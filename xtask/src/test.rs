@@ -194,7 +194,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
             // `image_memory_fuzz` and `random_programs` take minutes with an allocator that checks each block. With
             // this allocator, `image_report` finds more differences than its list allows: new objects in the image's
             // arenas. `kept` works only with malloc. The commands of `documentation` do not depend on the profile.
-            // `package` tests an installation, and that has no profile debug. `command_line` tests tools, whose panics `faults` tests, too, and takes a minute.
+            // `command_line` tests tools, whose panics `faults` tests, too, and takes a minute. `package` needs a package.
             &[
                 "command_line",
                 "documentation",
