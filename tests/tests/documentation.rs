@@ -140,6 +140,8 @@ fn the_commands_of_the_other_documents_exist() {
     let documents = [
         "docs/benchmarks.md",
         "docs/architecture.md",
+        "docs/packaging.md",
+        "docs/releasing.md",
         "docs/security.md",
         "docs/testing.md",
     ];

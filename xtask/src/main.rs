@@ -17,6 +17,7 @@ mod lint;
 mod mirror;
 mod notices;
 mod object;
+mod outdated;
 mod package;
 mod patch;
 mod pins;
@@ -57,6 +58,8 @@ enum Task {
     Kept(kept::Args),
     /// Write runtime/NOTICES, the licences of the crates that are linked into the interpreter
     Notices,
+    /// List pinned versions that are older than the newest release
+    Outdated,
     /// Make a package: a Python that can be unpacked anywhere, its checksum, and a catalogue for uv
     Package(package::Args),
     /// Edit and check the patch series
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Install(args) => install::run(&args),
         Task::Kept(args) => kept::run(&args),
         Task::Notices => notices::write(&Workspace::new()),
+        Task::Outdated => outdated::run(&Workspace::new()),
         Task::Package(args) => package::run(&args),
         Task::Patch(command) => patch::run(&command),
         Task::Test(args) => test::run(&args),

@@ -5,8 +5,10 @@
 //! installation that can be moved ([`tree`]), and packs the copy.
 
 mod catalogue;
+mod debian;
 mod libraries;
 mod root;
+mod systems;
 mod tree;
 
 use std::fs;
@@ -16,7 +18,7 @@ use anyhow::{Context, Result};
 use xshell::cmd;
 
 use crate::build_python::{self, Choice};
-use crate::pins::Pins;
+use crate::pins::{Pin, Pins};
 use crate::progress::Phase;
 use crate::workspace::{Build, Profile, Workspace};
 use crate::{deps, digest, mirror, workspace};
@@ -31,6 +33,9 @@ pub struct Args {
     /// that have these libraries
     #[arg(long)]
     on_this_system: bool,
+    /// Then use the package in trees of Debian 11, 12 and 13
+    #[arg(long, conflicts_with = "on_this_system")]
+    check: bool,
     /// The address of the directory from which the package will be downloaded, for the catalogue [default: the
     /// directory of the package]
     #[arg(long, value_name = "URL")]
@@ -63,6 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
     catalogue::write(&tarball, &commit.date, args.url.as_deref())?;
     let length = fs::metadata(&tarball).map_or(0, |status| status.len());
     eprintln!("{}: {:.1} MB", tarball.display(), length as f64 / 1e6);
+    if args.check {
+        systems::check(&workspace, &tarball)?;
+    }
     Ok(())
 }
 
@@ -74,6 +82,11 @@ pub fn for_tests(workspace: &Workspace, choice: &Choice) -> Result<PathBuf> {
     let tarball = here(workspace, choice, &commit, &output)?;
     catalogue::write(&tarball, &commit.date, None)?;
     Ok(tarball)
+}
+
+/// The pinned libraries that a package carries.
+pub fn pins(workspace: &Workspace) -> Result<Vec<Pin>> {
+    libraries::pins(workspace)
 }
 
 impl Commit {

@@ -51,6 +51,11 @@ pub fn build(workspace: &Workspace, root: &Root) -> Result<()> {
     Ok(())
 }
 
+pub fn pins(workspace: &Workspace) -> Result<Vec<Pin>> {
+    let libraries = table(workspace)?.into_iter();
+    Ok(libraries.map(|library| library.source).collect())
+}
+
 fn table(workspace: &Workspace) -> Result<Vec<Library>> {
     let path = workspace.root().join("packaging/libraries.toml");
     let text =

@@ -12,9 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use xshell::cmd;
 
+use super::debian;
 use crate::digest::Inputs;
-use crate::fetch::debian;
-use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::Workspace;
 
@@ -50,13 +49,8 @@ impl Root {
     /// Makes the tree, if it does not exist.
     ///
     /// # Errors
-    /// The user is not root, debootstrap is missing, or the suite cannot be had.
+    /// Those of [`debian::tree`]; or the crates cannot be fetched.
     pub fn prepare(workspace: &Workspace) -> Result<Self> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "only root can make a tree of Debian 11 (chroot(2), mount(2)). Run the command as root, for example in a \
-             container, or use --on-this-system."
-        );
         let package = workspace.root().join("target/package");
         let dir = package.join("debian-11");
         let stamp = Stamp::new(dir.with_extension("stamp"));
@@ -66,7 +60,7 @@ impl Root {
         if !stamp.is(&inputs) {
             stamp.clear()?;
             stamp::remove_dir(&dir)?;
-            make(&dir, &package.join("debootstrap.log"))?;
+            debian::tree(SUITE, PACKAGES, &dir, &package.join("debian-11.log"))?;
             for mount_point in ["build", "rust/toolchain", "rust/crates"] {
                 let path = dir.join(mount_point);
                 fs::create_dir_all(&path)
@@ -142,31 +136,4 @@ impl Root {
         }
         Ok(())
     }
-}
-
-fn make(dir: &Path, log: &Path) -> Result<()> {
-    let mut failures = Vec::new();
-    for archive in debian::archives()? {
-        for mirror in archive.mirrors() {
-            let phase = Phase::start("Debian 11");
-            let mut command = Command::new("debootstrap");
-            command.args(["--variant=minbase", &format!("--include={PACKAGES}")]);
-            if let Some(keyring) = archive.keyring() {
-                command.arg(format!("--keyring={keyring}"));
-            }
-            command.arg(SUITE).arg(dir).arg(mirror);
-            match phase.run(&mut command, log) {
-                Ok(()) => {
-                    phase.done();
-                    return Ok(());
-                }
-                Err(error) => failures.push(format!("{error:#}")),
-            }
-            stamp::remove_dir(dir)?;
-        }
-    }
-    bail!(
-        "a tree of Debian 11 cannot be made:\n{}",
-        failures.join("\n")
-    )
 }

@@ -9,10 +9,11 @@ use crate::mirror;
 use crate::workspace::Workspace;
 
 /// The directories with which the paths begin.
-const TOPS: [&str; 6] = [
+const TOPS: [&str; 7] = [
     "cpython-patches/",
     "ci/",
     "docs/",
+    "packaging/",
     "runtime/",
     "tests/",
     "xtask/",
