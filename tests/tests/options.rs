@@ -205,7 +205,10 @@ fn the_environment_is_ignored_by_a_program_with_more_rights() {
     ];
     project.run(dump).success();
     let program = project.path("privileged");
-    fs::copy(python(), &program).unwrap();
+    // Another process writes the file: a child of a test that runs at the same time would inherit the descriptor, and a
+    // program that is open for writing cannot be run.
+    let mut copy = std::process::Command::new("cp");
+    Outcome::of(copy.arg("--dereference").arg(python()).arg(&program)).success();
     std::os::unix::fs::chown(&program, Some(65534), None).unwrap();
     let run = |mode| {
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();

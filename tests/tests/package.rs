@@ -372,6 +372,43 @@ fn extension_modules_are_built_for_it() {
 
 #[test]
 #[ignore = "needs a package"]
+fn extension_modules_in_rust_are_built_for_it() {
+    let project = project(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"rusty\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\npyo3 = \"=0.26.0\"\n",
+        ),
+        (
+            "pyproject.toml",
+            "[build-system]\nrequires = [\"maturin==1.16.0\"]\nbuild-backend = \"maturin\"\n\
+             [project]\nname = \"rusty\"\nversion = \"0.1.0\"\n",
+        ),
+        (
+            "src/lib.rs",
+            "use pyo3::prelude::*;\n#[pymodule]\nmod rusty {\n    use super::*;\n    \
+             #[pyfunction]\n    fn five() -> u8 {\n        5\n    }\n}\n",
+        ),
+    ]);
+    let venv = project.path().join("venv");
+    run(command(&interpreter()).args(["-m", "venv"]).arg(&venv));
+    let python = venv.join("bin/python");
+    let mut pip = command(&python);
+    // cargo sets variables for the programs that it runs, and maturin runs cargo.
+    for (name, _) in
+        env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG"))
+    {
+        pip.env_remove(name);
+    }
+    run(pip
+        .args(["-m", "pip", "install", "--quiet", "."])
+        .current_dir(project.path()));
+    let code = "import rusty; print(rusty.five())";
+    assert_eq!(run(command(&python).args(["-I", "-c", code])), "5\n");
+}
+
+#[test]
+#[ignore = "needs a package"]
 fn tools_that_look_at_programs_understand_it() {
     let project = project(&[
         (
