@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let commit = Commit::last(&workspace)?;
     fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
     let tarball = make(&workspace, &args.choice, &commit, &output)?;
+    write_checksum(&tarball)?;
     catalogue::write(&tarball, &commit.date, args.url.as_deref())?;
     let length = fs::metadata(&tarball).map_or(0, |status| status.len());
     eprintln!("{}: {:.1} MB", tarball.display(), length as f64 / 1e6);
@@ -200,13 +201,14 @@ fn pack(directory: &Path, tarball: &Path) -> Result<()> {
     cmd!(shell, "gzip --best --no-name --force {uncompressed}")
         .quiet()
         .run()?;
-    let name = tarball.file_name().unwrap_or_default().to_string_lossy();
-    let checksum = PathBuf::from(format!("{}.sha256", tarball.display()));
-    fs::write(
-        &checksum,
-        format!("{}  {name}\n", digest::of_file(tarball)?),
-    )
-    .with_context(|| format!("cannot write {}", checksum.display()))?;
     phase.done();
     Ok(())
+}
+
+/// Writes the checksum in the form that `sha256sum --check` reads.
+fn write_checksum(tarball: &Path) -> Result<()> {
+    let name = tarball.file_name().unwrap_or_default().to_string_lossy();
+    let line = format!("{}  {name}\n", digest::of_file(tarball)?);
+    let path = PathBuf::from(format!("{}.sha256", tarball.display()));
+    fs::write(&path, line).with_context(|| format!("cannot write {}", path.display()))
 }
