@@ -3,6 +3,7 @@
 //! It is dumped twice. Training runs use the first archive. The second archive places the objects together that these
 //! runs wrote to, and contains the regular expressions that they compiled.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,8 +16,11 @@ use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::{Build, Workspace};
 
-/// Debug builds use frozen modules only with this option.
-const OPTIONS: [&str; 3] = ["-I", "-X", "frozen_modules=on"];
+/// As with `-I`, but with [`HASH_SEED`]. Debug builds use frozen modules only with the last option.
+const OPTIONS: [&str; 4] = ["-P", "-s", "-X", "frozen_modules=on"];
+
+/// The order of sets is the same each time, so that two archives of the same installation are equal.
+const HASH_SEED: (&str, &str) = ("PYTHONHASHSEED", "0");
 
 /// Dumps the archive of a build, unless its inputs are unchanged.
 pub fn dump(workspace: &Workspace, build: &Build) -> Result<()> {
@@ -41,6 +45,7 @@ pub fn make(workspace: &Workspace, installation: &Path, log: &Path) -> Result<()
     stamp::remove_file(&archive)?;
     let python = |arguments: &[&str]| {
         let mut command = interpreter::python_free(&program);
+        command.env(HASH_SEED.0, HASH_SEED.1);
         command.args(OPTIONS).args(arguments);
         command
     };
@@ -52,8 +57,12 @@ pub fn make(workspace: &Workspace, installation: &Path, log: &Path) -> Result<()
         phase.run(command.args(lists).arg(&archive), log)
     };
     dump(&[], &[])?;
-    let directory = tempfile::tempdir().context("cannot create a directory for the profiles")?;
-    let list = directory.path().join("list");
+    // The archive contains the command that has dumped it, so the paths must be the same each time.
+    let directory = workspace.cpython().join("training");
+    stamp::remove_dir(&directory)?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let list = directory.join("list");
     let trace = format!("cds_trace={}", list.display());
     let mut profiles = Vec::new();
     let training = training(workspace);
@@ -64,7 +73,7 @@ pub fn make(workspace: &Workspace, installation: &Path, log: &Path) -> Result<()
         ("imports", &[&*imports][..]),
         ("wider", &[&*wider][..]),
     ] {
-        let profile = directory.path().join(name).to_string_lossy().into_owned();
+        let profile = directory.join(name).to_string_lossy().into_owned();
         let option = format!("cds_profile={profile}");
         let mut command: Command = python(&["-X", &option, "-X", &trace]);
         phase.run(command.args(run), log)?;

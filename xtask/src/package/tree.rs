@@ -69,7 +69,8 @@ pub fn make(workspace: &Workspace, build: &Build, time: u64, tree: &Path) -> Res
     phase.run(&mut compile, &log)?;
     set_times(tree, time)?;
     phase.done();
-    standard_archive::make(workspace, tree, &log)
+    standard_archive::make(workspace, tree, &log)?;
+    set_times(tree, time)
 }
 
 /// Removes tests, the extension modules that only these use, and what compileall writes again.
