@@ -149,6 +149,20 @@ fn a_directory_that_cannot_be_written_to_is_told() {
 }
 
 /// The dump is killed at different times: early, while it reads modules, while it writes the file.
+/// A package is built again and compared with the one that was published.
+#[test]
+fn two_dumps_of_the_standard_library_are_equal() {
+    let project = project();
+    let dump = ["-P", "-s", "-m", "cds", "dump", "-q", "--stdlib", "all.cds"];
+    let dumped = || {
+        let mut command = project.command(["-X", "cds=off"]);
+        command.args(dump).env("PYTHONHASHSEED", "0");
+        Outcome::of(&mut command).success();
+        fs::read(project.path("all.cds")).unwrap()
+    };
+    assert!(dumped() == dumped());
+}
+
 #[test]
 fn a_killed_dump_leaves_the_old_archive_or_the_new_one() {
     let project = project();
