@@ -22,9 +22,11 @@ const PACKAGES: &str = "ca-certificates";
 /// Runs in the tree, with the network and the certificates of this system.
 const ENTER: &str = r#"
 root=$1 script=$2
-for path in /etc/resolv.conf /etc/hosts /etc/ssl; do
+for path in /etc/resolv.conf /etc/hosts; do
+    touch "$root$path"
     mount --bind "$path" "$root$path"
 done
+mount --bind /etc/ssl "$root/etc/ssl"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 exec chroot "$root" sh -euc "$script"
