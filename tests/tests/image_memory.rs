@@ -78,6 +78,31 @@ def flags(at):
             return name, line.split()[1:]
 ";
 
+/// The C library has such memory with glibc 2.41 (Debian 13).
+#[test]
+fn memory_that_the_kernel_may_drop_is_such_memory_again() {
+    assert_same(
+        &format!(
+            "{MAPPED}
+DROPPABLE = 0x08
+try: droppable = mmap.mmap(-1, 1 << 16, flags=DROPPABLE | mmap.MAP_ANONYMOUS)
+except OSError: droppable = None  # Linux before 6.11
+"
+        ),
+        "
+import os
+block = made.droppable
+if block:
+    print(made.flags(made.address(block)), set(block))
+    block[:] = b'd' * len(block)
+    print(set(block))
+    child = os.fork()
+    if not child: os._exit(set(block) != {0})
+    print('a fork sets it to zero:', os.waitpid(child, 0)[1])
+",
+    );
+}
+
 /// Allocators rely on what madvise(2) and mremap(2) do with anonymous memory.
 #[test]
 fn memory_that_was_anonymous_is_anonymous() {

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::format::{Advice, Fill, Image, Process, Region, Restored, Source};
+use crate::format::{Advice, Fill, Image, MAP_DROPPABLE, Process, Region, Restored, Source};
 use crate::{PAGE, places};
 
 /// Limits of the addresses that a process may have.
@@ -83,7 +83,7 @@ fn are_regions(regions: &[Region], files: &[u64], end_of_pages: u64) -> bool {
     regions.iter().all(|region| {
         let is_possible = region.address >= end
             && region.protection & !ALL == 0
-            && (region.flags & !FLAGS == 0 || is_shared_to_read(region))
+            && (region.flags & !FLAGS == 0 || is_shared_to_read(region) || is_droppable(region))
             && is_free(region.address, region.bytes)
             && match region.source {
                 Source::Zero => true,
@@ -112,6 +112,11 @@ fn is_shared_to_read(region: &Region) -> bool {
     region.flags & !(FLAGS | libc::MAP_SHARED as u32) == 0
         && region.protection & WRITE == 0
         && matches!(region.source, Source::File(..))
+}
+
+/// Whether a region is anonymous memory that the kernel may set to zero.
+fn is_droppable(region: &Region) -> bool {
+    region.flags & !(FLAGS | MAP_DROPPABLE) == 0 && region.source == Source::Zero
 }
 
 /// Whether the range consists of whole pages at possible addresses, outside of [`places::ALL`].

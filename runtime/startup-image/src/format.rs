@@ -46,9 +46,14 @@ pub struct Region {
     pub source: Source,
     /// `PROT_READ` and so on (mmap(2)).
     pub protection: u32,
-    /// `MAP_NORESERVE`, `MAP_GROWSDOWN` and `MAP_SHARED` (mmap(2)); without the last one, the mapping is private.
+    /// `MAP_NORESERVE`, `MAP_GROWSDOWN`, `MAP_SHARED` and [`MAP_DROPPABLE`] (mmap(2)); without one of the last two, the
+    /// mapping is private.
     pub flags: u32,
 }
+
+/// Anonymous memory that the kernel may set to zero at any time, and does so at a fork (Linux 6.11,
+/// include/uapi/linux/mman.h). The C library keeps the state of getrandom(3) there (glibc 2.41).
+pub const MAP_DROPPABLE: u32 = 0x08;
 
 impl Region {
     pub fn end(&self) -> u64 {

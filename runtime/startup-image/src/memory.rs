@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use crate::bounds::{HIGHEST, LOWEST};
-use crate::format::{Fill, Image, Region, Source};
+use crate::format::{Fill, Image, MAP_DROPPABLE, Region, Source};
 use crate::steps::Steps;
 use crate::system_call::{call, error_of};
 use crate::{address, places};
@@ -173,10 +173,10 @@ impl<'a> Memory<'a> {
 
     /// The arguments of mmap(2).
     fn mapping(&self, region: &Region, protection: u32, fixed: i32) -> [u64; 6] {
-        const SHARED: u32 = libc::MAP_SHARED as u32;
-        let kind = match region.flags & SHARED {
-            SHARED => 0,
-            _ => libc::MAP_PRIVATE,
+        const KINDS: u32 = libc::MAP_SHARED as u32 | MAP_DROPPABLE;
+        let kind = match region.flags & KINDS {
+            0 => libc::MAP_PRIVATE,
+            _ => 0,
         };
         let flags = (kind | fixed) as u64 | u64::from(region.flags);
         let anonymous = flags | libc::MAP_ANONYMOUS as u64;

@@ -34,9 +34,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
-use startup_image::format::{Advice, FileIdentity, Fill, PrefaultRange, Region, Source};
+use startup_image::format::{
+    Advice, FileIdentity, Fill, MAP_DROPPABLE, PrefaultRange, Region, Source,
+};
 use startup_image::{PAGE, malloc_heap, places};
 
+use super::memory_flags;
 use super::memory_map::{self, Mapping};
 use super::writer::Writer;
 use crate::cpython::graph::Graph;
@@ -282,6 +285,11 @@ impl<'a> MemoryDump<'a> {
                 "a mapping is too large for an image (AddressSanitizer?)",
             ));
         }
+        if mapping.has_flag(memory_flags::DROPPABLE) {
+            // The fork has set the memory to zero, and whoever uses it expects that.
+            self.push(start, end - start, Source::Zero, mapping);
+            return Ok(());
+        }
         self.add_advice(mapping);
         if name == "[stack]" {
             return self.add_stack(mapping);
@@ -471,11 +479,12 @@ impl<'a> MemoryDump<'a> {
         let is_anonymous = source == Source::Zero;
         let mut flags = 0;
         for (name, flag, wanted) in [
-            ("nr", libc::MAP_NORESERVE, true),
-            ("gd", libc::MAP_GROWSDOWN, is_anonymous),
+            ("nr", libc::MAP_NORESERVE as u32, true),
+            ("gd", libc::MAP_GROWSDOWN as u32, is_anonymous),
+            (memory_flags::DROPPABLE, MAP_DROPPABLE, is_anonymous),
         ] {
             if wanted && mapping.has_flag(name) {
-                flags |= flag as u32;
+                flags |= flag;
             }
         }
         if mapping.is_shared && matches!(source, Source::File(..)) {

@@ -21,6 +21,10 @@ const FLAGS: &[(&str, &str)] = &[
     ("ht", "in reserved huge pages (MAP_HUGETLB)"),
 ];
 
+/// The flag of memory that the kernel may set to zero at any time (`MAP_DROPPABLE`, Linux 6.11). So the loss of its
+/// contents at a fork is no loss.
+pub const DROPPABLE: &str = "dp";
+
 /// The largest number of places that a message names.
 const MOST_NAMED: usize = 3;
 
@@ -40,9 +44,11 @@ pub fn what_is_left_in_memory() -> io::Result<Option<String>> {
             if place.1.starts_with("[v") || place.1 == "[uprobes]" {
                 continue;
             }
-            let mut flags = flags.split_ascii_whitespace();
-            let known = flags.find_map(|flag| FLAGS.iter().find(|(name, _)| *name == flag));
-            if let Some((_, meaning)) = known {
+            let has = |name: &str| flags.split_ascii_whitespace().any(|flag| flag == name);
+            let known = FLAGS.iter().find(|(name, _)| has(name));
+            if let Some((_, meaning)) = known
+                && !has(DROPPABLE)
+            {
                 found.push((place, *meaning));
             }
         } else if let Some(header) = header(line) {
