@@ -67,7 +67,10 @@ def _has_hash(file: str, digest: str) -> bool:
 def _has_listing(directory: str, digest: str) -> bool:
     from _cds_archive import hash_listing
 
-    return digest != _UNKNOWN and hash_listing(directory) == digest
+    try:
+        return digest != _UNKNOWN and hash_listing(directory) == digest
+    except OSError:
+        return False
 
 
 def _is_from(path: str, mtime_ns: int) -> bool:
