@@ -36,6 +36,9 @@ pub struct Args {
     /// Then use the package in trees of Debian 11, 12 and 13
     #[arg(long, conflicts_with = "on_this_system")]
     check: bool,
+    /// Then measure starts of the package against those of Debian 13's own Python
+    #[arg(long, conflicts_with = "on_this_system")]
+    compare: bool,
     /// The address of the directory from which the package will be downloaded, for the catalogue [default: the
     /// directory of the package]
     #[arg(long, value_name = "URL")]
@@ -71,6 +74,9 @@ pub fn run(args: &Args) -> Result<()> {
     eprintln!("{}: {:.1} MB", tarball.display(), length as f64 / 1e6);
     if args.check {
         systems::check(&workspace, &tarball)?;
+    }
+    if args.compare {
+        systems::compare(&workspace, &tarball)?;
     }
     Ok(())
 }
