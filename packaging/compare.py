@@ -3,6 +3,7 @@
 `cargo xtask package --compare` runs this.  The arguments are the rounds and programs.
 """
 
+import os
 import random
 import statistics
 import subprocess
@@ -39,5 +40,7 @@ def measure(program: list[str], rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    # All run on one processor.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for path in sys.argv[2:]:
         measure(["-c", "pass"] if path == "pass" else [path], int(sys.argv[1]))
