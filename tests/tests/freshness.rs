@@ -155,6 +155,110 @@ fn a_new_name_in_a_directory_with_other_times_is_found() {
     assert!(outcome.stderr.contains("ImportError"), "{outcome:?}");
 }
 
+/// Changes a program at random after its dump, and sets times at random. Each import must find what it finds without an
+/// archive. The argument is the seed.
+const CHANGES: &str = r#"
+import os, random, shutil, sys
+choose = random.Random(int(sys.argv[1]))
+names = ["a", "b", "shop", "cart", "__pycache__", "x.y"]
+suffixes = ["", ".py", ".pyc", ".so", ".abi3.so", ".txt"]
+def anywhere(kind=None):
+    found = ["."]
+    for directory, inner, files in os.walk("."):
+        found += [os.path.join(directory, name) for name in inner if kind != "file"]
+        found += [os.path.join(directory, name) for name in files if kind == "file"]
+    return choose.choice(found[1:] if kind == "file" else found)
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)
+for _ in range(choose.randint(1, 6)):
+    path = os.path.join(anywhere(), choose.choice(names) + choose.choice(suffixes))
+    match choose.randrange(6):
+        case 0:
+            remove(path)
+            open(path, "w").write(f"value = {choose.randrange(1000, 9999)}\n")
+        case 1:
+            remove(path)
+            os.mkdir(path)
+            if choose.random() < 0.5:
+                open(path + "/__init__.py", "w").write(f"value = {choose.randrange(1000, 9999)}\n")
+        case 2:
+            remove(path)
+            os.symlink(choose.choice(["a.py", "shop", "nowhere"]), path)
+        case 3:
+            if path != "./app.py" and path != "./shop":
+                remove(path)
+        case 4:  # an edit that keeps the size
+            source = anywhere("file")
+            if source != "./app.py" and not os.path.islink(source):
+                text = open(source).read().replace("value = 1", "value = 2")
+                open(source, "w").write(text)
+        case 5:
+            copy = choose.choice(names) + "_copy"
+            remove(copy)
+            if os.path.isdir("shop"):
+                shutil.copytree("shop", copy, symlinks=True)
+time = choose.choice([None, 1, 1_600_000_000, 1_600_000_000.5])
+for directory, inner, files in os.walk(".", topdown=False):
+    for path in [os.path.join(directory, name) for name in inner + files] + [directory]:
+        if time is not None and choose.random() < 0.9:
+            os.utime(path, (time, time), follow_symlinks=False)
+"#;
+
+#[test]
+fn random_changes_with_random_times_are_noticed() {
+    const APP: &str = "\
+import importlib
+for name in ('a', 'b', 'shop', 'shop.a', 'shop.b', 'shop.cart', 'shop.cart.a', 'shop.shop', 'shop.shop.cart', 'cart',
+             'shop.__pycache__', '__pycache__', 'a.b', 'b.a', 'a_copy.cart', 'shop_copy.a'):
+    try:
+        module = importlib.import_module(name)
+    except BaseException as error:
+        print(name, type(error).__name__, error)
+    else:
+        print(name, getattr(module, '__file__', None), getattr(module, 'value', None), module.__spec__.loader is None)
+";
+    let rounds = std::env::var("CDS_FRESHNESS_ROUNDS").map_or(60, |n| n.parse().unwrap());
+    let mut used = 0;
+    for seed in 0..rounds {
+        let project = Project::new(&[
+            ("app.py", APP),
+            ("a.py", "value = 1111\n"),
+            ("shop/__init__.py", "value = 1222\n"),
+            ("shop/a.py", "value = 1333\n"),
+            ("shop/cart.py", "value = 1444\n"),
+            ("shop/shop/__init__.py", ""),
+            ("shop/shop/cart.py", "value = 1555\n"),
+        ]);
+        let archives = tempfile::tempdir().unwrap();
+        let list = archives.path().join("app.lst");
+        let archive = archives.path().join("app.cds");
+        let option = format!("cds={}", archive.display());
+        fs::write(
+            &list,
+            "a\nshop\nshop.a\nshop.cart\nshop.shop\nshop.shop.cart\n",
+        )
+        .unwrap();
+        let mut dump = project.command(["-m", "cds", "dump", "-q"]);
+        dump.arg(&list).arg(&archive).env("PYTHONPATH", ".");
+        Outcome::of(&mut dump).success();
+        project
+            .run(["-X", "cds=off", "-c", CHANGES, &seed.to_string()])
+            .success();
+        let plain = project.run(["-B", "-X", "cds=off", "app.py"]);
+        let archived = project.run(["-B", "-X", &option, "-X", "cds_stats", "app.py"]);
+        assert_eq!(archived.stdout, plain.stdout, "seed {seed}");
+        assert_eq!(archived.status, plain.status, "seed {seed}");
+        used += usize::from(archived.stderr.contains(&*archive.to_string_lossy()));
+    }
+    assert!(
+        used > rounds / 2,
+        "{used} of {rounds} runs used the archive"
+    );
+}
+
 #[test]
 fn by_hash_only_contents_count() {
     let project = project("hash");

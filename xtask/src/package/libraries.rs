@@ -15,6 +15,9 @@ use crate::progress::Phase;
 use crate::stamp::{self, Stamp};
 use crate::workspace::Workspace;
 
+/// Static libraries become parts of shared ones: extension modules.
+const FLAGS: &str = "-O2 -fPIC";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -35,6 +38,7 @@ pub fn build(workspace: &Workspace, root: &Root) -> Result<()> {
     for library in table(workspace)? {
         let mut own = Inputs::new();
         own.add(&inputs)
+            .add(FLAGS)
             .add(&library.build)
             .add(&library.source.sha256);
         inputs = own.finish();
@@ -92,9 +96,7 @@ impl Library {
         );
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         command.env("JOBS", jobs.to_string());
-        command.env("CFLAGS", "-O2 -fPIC");
-        // pkg-config would find what is installed, but configure scripts ask for the system's.
-        command.env_remove("LDFLAGS_NODIST");
+        command.env("CFLAGS", FLAGS);
         phase.run(&mut command, &root.target().join(format!("{name}.log")))?;
 
         let licenses = root.target().join("libraries/licenses");

@@ -13,8 +13,6 @@ use anyhow::{Context, Result, bail, ensure};
 use xshell::cmd;
 
 use super::debian;
-use crate::digest::Inputs;
-use crate::stamp::{self, Stamp};
 use crate::workspace::Workspace;
 
 const SUITE: &str = "bullseye";
@@ -53,20 +51,11 @@ impl Root {
     pub fn prepare(workspace: &Workspace) -> Result<Self> {
         let package = workspace.root().join("target/package");
         let dir = package.join("debian-11");
-        let stamp = Stamp::new(dir.with_extension("stamp"));
-        let mut inputs = Inputs::new();
-        inputs.add(SUITE).add(PACKAGES);
-        let inputs = inputs.finish();
-        if !stamp.is(&inputs) {
-            stamp.clear()?;
-            stamp::remove_dir(&dir)?;
-            debian::tree(SUITE, PACKAGES, &dir, &package.join("debian-11.log"))?;
-            for mount_point in ["build", "rust/toolchain", "rust/crates"] {
-                let path = dir.join(mount_point);
-                fs::create_dir_all(&path)
-                    .with_context(|| format!("cannot create {}", path.display()))?;
-            }
-            stamp.set(&inputs)?;
+        debian::tree(SUITE, PACKAGES, &dir)?;
+        for mount_point in ["build", "rust/toolchain", "rust/crates"] {
+            let path = dir.join(mount_point);
+            fs::create_dir_all(&path)
+                .with_context(|| format!("cannot create {}", path.display()))?;
         }
         let target = package.join("target");
         fs::create_dir_all(&target)

@@ -2,11 +2,12 @@
 
 For each recorded directory, the index has its mtime and its importable names.  For each
 name, it has the file that FileFinder finds, or None: then the file system must be asked.
-As long as the directory's mtime is the recorded one, the following holds:
+As long as the directory's mtime is the recorded one, or its importable names and their
+kinds are, the following holds:
 
 - The directory has no importable name that is not listed.
 - FileFinder finds the listed file.  If the file is a package's `__init__`, the package's
-  own directory is recorded, too, and must also have its recorded mtime.
+  own directory is recorded, too, and must also be unchanged in this sense.
 
 The file is None if the answer can change without a change of these mtimes: for symbolic
 links, packages whose directory is not recorded, and directories without `__init__`.  One
