@@ -46,6 +46,10 @@ pub fn indented_commands(path: &Path) -> Result<Vec<String>> {
     let commands = text.lines().filter_map(|line| line.strip_prefix("    "));
     Ok(commands
         .map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned())
-        .filter(|line| line.starts_with("./python") || line.starts_with("cargo"))
+        .filter(|line| {
+            ["python -", "./python", "cargo"]
+                .iter()
+                .any(|it| line.starts_with(it))
+        })
         .collect())
 }

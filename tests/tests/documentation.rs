@@ -17,6 +17,8 @@ fn shell(directory: &Path, bin: &Path, commands: &str) -> Outcome {
     command
         .current_dir(directory)
         .env("PATH", format!("{}:{path}", bin.display()))
+        // Commands change the settings of the user.
+        .env("HOME", directory)
         .args(["-eu", "-c", commands]);
     Outcome::of(&mut command)
 }
@@ -154,6 +156,20 @@ fn the_commands_of_the_other_documents_exist() {
         }
     }
     assert!(found >= 6, "{found}");
+}
+
+#[test]
+fn the_commands_for_the_cache_work() {
+    let project = Project::new(&[]);
+    project
+        .run(["-m", "venv", "--without-pip", "venv"])
+        .success();
+    let commands = indented_commands(&repository().join("docs/cache.md")).unwrap();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let outcome = shell(&project.path(""), &project.path("venv/bin"), &command);
+        assert_eq!((outcome.status, &*outcome.stderr), (0, ""), "{command}");
+    }
 }
 
 #[test]

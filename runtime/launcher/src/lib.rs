@@ -30,10 +30,15 @@ define_memory_functions!("");
 /// Bytes of `_PyCDS_refusal` (runtime/library/src/image/restored/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
 
+/// Bytes of `_PyCDS_entry` (runtime/library/src/cache/entry.rs).
+const ENTRY_BYTES: usize = 1024;
+
 unsafe extern "C" {
-    /// Why the process is not restored: a text and a NUL. The last byte is 1 if no process can be restored from the
-    /// image.
+    /// Why the process is not restored: a text and a NUL. The last byte has a bit for each image that another one should
+    /// take the place of.
     static mut _PyCDS_refusal: [u8; REFUSAL_BYTES];
+    /// The entry of the cache that this process uses: a path and a NUL.
+    static mut _PyCDS_entry: [u8; ENTRY_BYTES];
 }
 
 /// The address of the stack that the kernel has made.
@@ -79,23 +84,30 @@ unsafe fn launch_image(start: &Start) {
         return;
     };
     IS_ASKED_FOR.store(true, Ordering::Relaxed);
-    // SAFETY: no other thread runs, and only the kernel and `heap` have mapped memory.
-    if let Some(refusal) = unsafe { request.restore() } {
-        refuse(refusal.text.as_bytes(), refusal.is_of_everybody);
+    if let Some(entry) = &request.entry {
+        if entry.len() >= ENTRY_BYTES {
+            return;
+        }
+        // SAFETY: no other thread runs. The path is shorter than the variable, so that a NUL remains behind it.
+        unsafe {
+            let place = (&raw mut _PyCDS_entry).cast::<u8>();
+            place.copy_from(entry.as_ptr(), entry.len());
+        }
     }
+    // SAFETY: no other thread runs, and only the kernel and `heap` have mapped memory.
+    let refusals = unsafe { request.restore() };
+    refuse(refusals.text.as_bytes(), refusals.lasting);
 }
 
 /// Stores the reason where the interpreter reads it.
-fn refuse(reason: &[u8], is_of_everybody: bool) {
+fn refuse(reason: &[u8], lasting: u8) {
     let bytes = reason.len().min(REFUSAL_BYTES - 2);
     // SAFETY: no other thread runs, and at most `REFUSAL_BYTES - 2` bytes are copied, so that a NUL remains behind the
     // text.
     unsafe {
         let refusal = (&raw mut _PyCDS_refusal).cast::<u8>();
         refusal.copy_from(reason.as_ptr(), bytes);
-        refusal
-            .add(REFUSAL_BYTES - 1)
-            .write(u8::from(is_of_everybody));
+        refusal.add(REFUSAL_BYTES - 1).write(lasting);
     };
 }
 
@@ -104,7 +116,7 @@ fn refuse(reason: &[u8], is_of_everybody: bool) {
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     if IS_ASKED_FOR.load(Ordering::Relaxed) {
-        refuse(b"the startup image is not used: internal error", false);
+        refuse(b"the startup image is not used: internal error", 0);
     }
     // SAFETY: `launch()` has stored the stack of the kernel, and restoring does not panic after it has changed the
     // process.

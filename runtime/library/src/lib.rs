@@ -13,6 +13,7 @@
 mod answer;
 mod archive_module;
 mod border;
+mod cache;
 mod cpython;
 mod executable;
 mod fault;

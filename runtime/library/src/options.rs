@@ -1,12 +1,12 @@
 //! The options of the user: `-X cds…` options, and `PYTHON_CDS…` environment variables. An option overrides a variable,
 //! and `-E` and `-I` disable the variables.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 
-use startup_image::command_line::WITH_IMAGE;
-use startup_image::file_name;
+use startup_image::command_line::{AUTO, OFF, WITH_IMAGE};
+use startup_image::{cache, file_name};
 
 use crate::cpython::config::Config;
 
@@ -19,6 +19,8 @@ pub struct Options {
     pub is_inherited: bool,
     /// The archive that is used and is also written or renewed when it lacks something (`-X cds_auto=FILE`).
     pub auto: Option<Auto>,
+    /// Whether the cache is chosen for this process (`-X cds=auto`), and not for all programs of the user.
+    pub chooses_cache: bool,
     /// Exit if the archive cannot be used, verify the whole file, and map the section that is never written read-only
     /// (`-X cds_strict`).
     pub strict: bool,
@@ -45,6 +47,8 @@ pub struct Auto {
     pub has_image: bool,
     /// The working directory at the start of the process.
     pub directory: PathBuf,
+    /// The entry of the cache that the archive belongs to (`-X cds=auto`); none if the user has named the archive.
+    pub entry: Option<PathBuf>,
 }
 
 impl Auto {
@@ -57,6 +61,19 @@ impl Auto {
             archive,
             has_image: with_image.is_some(),
             directory: std::env::current_dir().unwrap_or_default(),
+            entry: None,
+        }
+    }
+
+    /// An archive of the cache.
+    pub fn in_cache(archive: PathBuf) -> Self {
+        let entry = cache::entry_of(archive.as_os_str().as_bytes());
+        Self {
+            target: archive.clone(),
+            has_image: true,
+            directory: std::env::current_dir().unwrap_or_default(),
+            entry: entry.map(|entry| OsStr::from_bytes(entry).into()),
+            archive,
         }
     }
 
@@ -67,19 +84,22 @@ impl Auto {
 
     /// The directory in which runs leave their records.
     pub fn records(&self) -> PathBuf {
-        records(&self.target)
+        match &self.entry {
+            Some(entry) => entry.join("runs"),
+            None => beside(&self.target, ".runs"),
+        }
     }
+}
+
+/// The archive of a variant in an entry of the cache.
+pub fn archive_in(entry: &Path, variant: usize) -> PathBuf {
+    OsString::from_vec(cache::archive(entry.as_os_str().as_bytes(), variant)).into()
 }
 
 /// The path of an archive's startup image.
 pub fn image(archive: &Path) -> PathBuf {
     let name = file_name::of_archive(archive.as_os_str().as_bytes());
     OsString::from_vec(name).into()
-}
-
-/// The directory in which runs leave their records for an archive.
-pub fn records(archive: &Path) -> PathBuf {
-    beside(archive, ".runs")
 }
 
 fn beside(archive: &Path, suffix: &str) -> PathBuf {
@@ -150,16 +170,27 @@ impl Options {
         let archive = file("cds").or(pycds_archive.map(PathBuf::from));
         // An archive that was chosen with `cds` is not renewed.
         let auto = value("cds_auto").filter(|value| !value.is_empty() && archive.is_none());
-        let auto = auto.as_deref().map(Auto::of_option);
+        let chooses_cache = archive
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == AUTO);
+        let (archive, auto) = match crate::cache::current() {
+            // The launcher has read the same options.
+            Some(entry) => (None, Some(Auto::in_cache(archive_in(&entry, 0)))),
+            None => (
+                archive.filter(|_| !chooses_cache),
+                auto.as_deref().map(Auto::of_option),
+            ),
+        };
         let is_inherited = !options.iter().any(|(name, _)| name == "cds");
         Self {
             is_inherited,
             archive: match archive.or_else(|| auto.as_ref().map(|auto| auto.archive.clone())) {
                 None => Choice::Standard,
-                Some(path) if path.as_os_str() == "off" => Choice::Off,
+                Some(path) if path.as_os_str() == OFF => Choice::Off,
                 Some(path) => Choice::File(path),
             },
             auto,
+            chooses_cache,
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             profile: file("cds_profile"),

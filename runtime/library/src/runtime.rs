@@ -14,15 +14,16 @@ use crate::cpython::object::Object;
 use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, object};
 use crate::executable::Executable;
 use crate::fingerprint;
+use crate::kernel::inherited::may_be_filtered;
 use crate::layers::{Layers, Unusable};
 use crate::messages::complain;
-use crate::options::{Auto, Options, StatsTarget};
+use crate::options::{self, Auto, Options, StatsTarget};
 use crate::reader::OpenError;
 use crate::record::auto;
-use crate::record::runs::{self, Event, Recorder, Start};
+use crate::record::runs::{self, Event, Recorder, Start, Subject};
 use crate::record::trace::{Trace, Use};
 use crate::report::stats::{Activity, Stats};
-use crate::{fault, image};
+use crate::{cache, fault, image};
 
 pub struct Runtime {
     pub options: Options,
@@ -32,6 +33,8 @@ pub struct Runtime {
     pub stats: Stats,
     trace: Trace,
     recorder: Recorder,
+    /// Whether this run may leave a record: with the cache, only if the program was started before.
+    is_recorded: OnceLock<bool>,
     postponer: Postponer,
     pub compiler: Compiler,
     restored: OnceLock<Restored>,
@@ -151,6 +154,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         stats,
         trace,
         recorder: Recorder::default(),
+        is_recorded: OnceLock::new(),
         compiler: Compiler::default(),
         restored: OnceLock::new(),
         // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
@@ -188,26 +192,57 @@ impl Runtime {
         }
     }
 
-    /// Starts the renewal of the archive of `-X cds_auto`, and of its image, from the records of ended runs. Begins a
+    /// Starts the renewal of an archive that renews itself, and of its image, from the records of ended runs. Begins a
     /// record of this run if there is no image.
     pub fn begin_renewal(&self) {
-        let Some(auto) = self.auto() else {
+        let Some(auto) = self.auto().filter(|auto| self.is_recorded(auto)) else {
             return;
         };
-        if self.layers.named.is_none()
-            && let Some(obstacle) = auto::obstacle(auto)
-        {
-            auto::complain(auto, &obstacle);
-            return;
+        if auto.entry.is_some() {
+            if runs::are_there(&auto.records()) {
+                if let Some(start) = self.start(auto) {
+                    runs::renew_for(start);
+                }
+                return;
+            }
+        } else {
+            if self.layers.named.is_none()
+                && let Some(obstacle) = auto::obstacle(auto)
+            {
+                auto::complain(auto, &obstacle);
+                return;
+            }
+            runs::wake(&auto.records());
         }
-        runs::wake(&auto.records());
-        if self.restored.get().is_none()
-            && let Some(image) = auto.image()
-            && image::is_lacking(&image)
-            && image::subject(&auto.directory).is_some()
-        {
+        let subject = image::subject(&auto.directory);
+        if subject.is_some_and(|subject| self.without_image(auto, &subject).is_some()) {
             self.begin_record(auto);
         }
+    }
+
+    /// The archive whose image should be taken for the next process that is started like this one; none if no image
+    /// should be taken.
+    fn without_image(&self, auto: &Auto, subject: &Subject) -> Option<PathBuf> {
+        if self.restored.get().is_some() {
+            return None;
+        }
+        match &auto.entry {
+            Some(entry) => image::variant_to_renew(entry, subject)
+                .map(|variant| options::archive_in(entry, variant)),
+            None => auto
+                .image()
+                .filter(|image| image::is_lacking(image, subject))
+                .map(|_| auto.target.clone()),
+        }
+    }
+
+    fn is_recorded(&self, auto: &Auto) -> bool {
+        let is_allowed = || self.options.chooses_cache || !may_be_filtered();
+        let is_known = |entry: &PathBuf| self.restored.get().is_some() || cache::is_known(entry);
+        *self.is_recorded.get_or_init(|| match &auto.entry {
+            Some(entry) => is_allowed() && is_known(entry),
+            None => true,
+        })
     }
 
     /// Records a module that had to be loaded without the archive. A frozen module has no path.
@@ -216,6 +251,7 @@ impl Runtime {
         if let Some(auto) = self.auto()
             && miss.is_needless()
             && is_main_interpreter()
+            && self.is_recorded(auto)
         {
             self.begin_record(auto);
             self.recorder.add(Event::Missed {
@@ -227,32 +263,37 @@ impl Runtime {
 
     /// Begins the record of this run, with the events up to now.
     fn begin_record(&self, auto: &Auto) {
-        let Some(executable) = self.config.executable() else {
-            return;
-        };
-        let result = self.recorder.begin(&auto.records(), || {
-            let start = Event::Start(Start {
-                command: auto::command(&self.config, executable, auto),
-                subject: image::subject(&auto.directory),
-                environment: auto.has_image.then(runs::environment),
-            });
-            let lines = self.trace.lines().into_iter().map(Event::Line);
-            [start].into_iter().chain(lines).collect()
+        let is_kept = auto.entry.is_some();
+        let result = self.recorder.begin(&auto.records(), is_kept, || {
+            Some((self.start(auto)?, self.trace.lines()))
         });
         if let Err(error) = result
+            && !is_kept
             && let Some(obstacle) = auto::Obstacle::of(auto, &error)
         {
             auto::complain(auto, &obstacle);
         }
     }
 
-    /// Starts the renewal of the archive of `-X cds_auto`, and of its image, if this would help the next run. Errors do
-    /// not affect the run.
+    /// How this process was started.
+    fn start(&self, auto: &Auto) -> Option<Start> {
+        let executable = self.config.executable()?;
+        let subject = image::subject(&auto.directory);
+        let archive = subject
+            .as_ref()
+            .and_then(|subject| self.without_image(auto, subject));
+        let archive = archive.as_ref().unwrap_or(&auto.target);
+        Some(Start {
+            command: auto::command(&self.config, executable, archive, &auto.records()),
+            subject,
+            environment: auto.has_image.then(runs::environment),
+        })
+    }
+
+    /// Starts the renewal of an archive that renews itself, and of its image, if this would help the next run. Errors
+    /// do not affect the run.
     pub fn refresh(&self) {
-        if let Some(record) = self.recorder.end() {
-            fault::point("refresh");
-            runs::renew(&record);
-        }
+        self.recorder.end();
     }
 
     /// The destination of the statistics, if they are wanted.

@@ -1,8 +1,8 @@
-"""`-X cds_auto=FILE[,image]`: an archive, and a startup image, that renew themselves.
+"""`-X cds_auto=FILE[,image]`, `-X cds=auto`: an archive and an image that renew themselves.
 
-If a run misses a module in the archive, or cannot use the image, it leaves a record beside the
-archive (runtime/library/src/record/runs.rs).  This module runs in a background process, which
-writes the archive and the image again from the records of runs that have ended.
+If a run misses a module in the archive, or cannot use the image, it leaves a record
+(runtime/library/src/record/runs.rs).  This module runs in a background process, which writes
+the archive and the image again from the records of runs that have ended.
 """
 
 import contextlib
@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cds import interpreter
+from cds import cache, interpreter
+from cds.cache import building, limits
 
 _NICENESS = 19
 
@@ -47,26 +48,34 @@ class _Run(NamedTuple):
     lines: list[str]
 
 
-def _renew(archive: str, record: str) -> None:
-    """Renew what the ended runs have missed.  Take the image for the run with this record."""
+def _renew(archive: str, records: str, record: str) -> None:
+    """Renew what the ended runs have missed.  Take the image for the run with this record.
+
+    An archive of the cache is renewed for the run that has started this process: its program is
+    handed over, and the record is `-`.
+    """
     import fcntl
 
-    from _cds_archive import ended_runs, wake
+    from _cds_archive import ended_runs, handed_over, wake
 
+    is_in_cache = record == "-"
+    subject = handed_over() if is_in_cache else None
     os.nice(_NICENESS)
     _leave_what_is_gone()
-    directory = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
+    entry = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_in_cache:
+            building.begin_building(archive)
     except BlockingIOError:
         # Another process writes an archive here.  It starts a new one if records are left.
         return
-    runs = [
-        _Run(record, subject and _Subject(*subject), *rest)
-        for record, subject, *rest in ended_runs(archive)
-    ]
+    runs = [_Run(path, _subject(found), *rest) for path, found, *rest in ended_runs(records)]
+    chosen = next((run for run in runs if run.record == record), None)
+    if subject is not None:
+        chosen = _Run("", _subject(subject), True, [], [])
     try:
-        _write(archive, runs, next((run for run in runs if run.record == record), None))
+        _write(archive, runs, chosen, is_in_cache)
     finally:
         for run in runs:
             with contextlib.suppress(FileNotFoundError):
@@ -74,9 +83,16 @@ def _renew(archive: str, record: str) -> None:
         if runs:
             # The directory is not empty while other runs have records.
             with contextlib.suppress(OSError):
-                os.rmdir(os.path.dirname(runs[0].record))
-    os.close(directory)
-    wake(archive)
+                os.rmdir(records)
+        if is_in_cache:
+            limits.keep_to_the_limit(archive)
+    os.close(entry)
+    if not is_in_cache:
+        wake(records)
+
+
+def _subject(found: tuple[bytes, list[str], list[bytes], bytes | None] | None) -> _Subject | None:
+    return None if found is None else _Subject(*found)
 
 
 def _leave_what_is_gone() -> None:
@@ -87,8 +103,9 @@ def _leave_what_is_gone() -> None:
         os.chdir("/")
 
 
-def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
-    from _cds_archive import archived_lines, needs_renewal
+def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None, is_in_cache: bool) -> None:
+    """Write the archive and take the image, as far as they lack something."""
+    from _cds_archive import archived_lines, is_idle, needs_renewal
 
     from cds.collect import tracelist
     from cds.dump import Selection, dump
@@ -100,18 +117,23 @@ def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None) -> None:
     if not is_incomplete:
         if image is None:
             return
-        if not needs_renewal(image_path(archive), image.program, image.arguments):
+        path = image_path(archive)
+        if not needs_renewal(path, image.program, image.arguments) and not (
+            is_in_cache and is_idle(path)
+        ):
             return
     # The modules of the chosen run come first.
     ordered = sorted(runs, key=lambda run: run is not chosen)
     lines = [line for run in ordered for line in run.lines] + archived_lines()
     entries = tracelist.parse("\n".join(lines).encode(), "the records")
+    with_image = ",image" if image is not None else ""
+    setting = cache.OPTION if is_in_cache else f"cds_auto={archive}{with_image}"
     dump(
         archive,
         Selection(entries),
         freshness=_freshness(archive),
         note_skipped=True,
-        command=_command(archive, image is not None, subject) if subject else "",
+        command=_command(setting, subject) if subject else "",
     )
     if image is not None:
         _take_image(archive, image, _do_arguments_vary(archive, image, runs))
@@ -132,10 +154,12 @@ def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) ->
     )
 
 
-def _command(archive: str, with_image: bool, subject: _Subject) -> str:
-    """Return the command that runs the program without its arguments, and so renews both files."""
+def _command(setting: str, subject: _Subject) -> str:
+    """Return the command that runs the program without its arguments, and so renews both files.
+
+    `setting` is the value of `-X` with which the program uses them.
+    """
     kind, name, directory = subject.words()
-    setting = f"cds_auto={archive}{',image' * with_image}"
     words = [sys.executable, *subject.options, "-X", setting, *filter(None, (kind, name))]
     return interpreter.command_here(words, directory)
 

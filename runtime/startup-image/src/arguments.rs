@@ -21,14 +21,17 @@ pub struct Arguments {
     pub envp: u64,
     auxiliary: (u64, u64),
     moved: Vec<[u64; 2]>,
+    /// The path of the image, and its length in bytes.
+    pub image: (u64, u64),
 }
 
 /// A `struct prctl_mm_map` (linux/prctl.h).
 pub const LAYOUT_WORDS: usize = 13;
 
 impl Arguments {
-    /// Copies the arguments, environment and auxiliary vector to [`places::STRINGS`]; none if that address is in use.
-    pub fn place(start: &Start, process: &Process) -> Option<Self> {
+    /// Copies the arguments, environment and auxiliary vector, and the path of the image, to [`places::STRINGS`]; none
+    /// if that address is in use.
+    pub fn place(start: &Start, image: &[u8], process: &Process) -> Option<Self> {
         const WORD: usize = size_of::<u64>();
         let texts = start.arguments.iter().chain(&start.environment);
         let texts: usize = texts.map(|text| text.count_bytes() + 1 + WORD).sum();
@@ -38,9 +41,10 @@ impl Arguments {
             .sum();
         // There are three arrays. Each is aligned and ends with an element of zeros.
         let arrays = size_of_val(start.auxiliary) + 3 * 4 * WORD;
-        let bytes = ((texts + pointed_to + arrays) as u64).next_multiple_of(PAGE);
+        let bytes = texts + pointed_to + arrays + image.len();
+        let bytes = (bytes as u64).next_multiple_of(PAGE);
         // SAFETY: `reserve()` has mapped as many bytes as the copy takes.
-        reserve(places::STRINGS, bytes).then(|| unsafe { Self::copy(bytes, start, process) })
+        reserve(places::STRINGS, bytes).then(|| unsafe { Self::copy(bytes, start, image, process) })
     }
 
     /// Removes the copy.
@@ -51,7 +55,7 @@ impl Arguments {
 
     /// # Safety
     /// `bytes` bytes are mapped at [`places::STRINGS`], and the copy takes no more.
-    unsafe fn copy(bytes: u64, start: &Start, process: &Process) -> Self {
+    unsafe fn copy(bytes: u64, start: &Start, image: &[u8], process: &Process) -> Self {
         let mut arena = Arena {
             place: places::STRINGS,
         };
@@ -76,6 +80,7 @@ impl Arguments {
             }
             pairs.extend([0, 0]);
             let auxiliary = arena.put_words(&pairs);
+            let path = arena.put(image);
             Self {
                 bytes,
                 arguments,
@@ -85,6 +90,7 @@ impl Arguments {
                 envp,
                 auxiliary: (auxiliary, size_of_val(&pairs[..]) as u64),
                 moved,
+                image: (path, image.len() as u64),
             }
         }
     }

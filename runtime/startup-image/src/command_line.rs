@@ -6,10 +6,27 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::file_name;
-
 /// The end of a value of `-X cds_auto` that asks for a startup image.
 pub const WITH_IMAGE: &str = ",image";
+
+/// The value of `cds` for "no archive".
+pub const OFF: &str = "off";
+
+/// The value of `cds` for the cache of the user.
+pub const AUTO: &str = "auto";
+
+/// Which startup image the options and variables ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// The image of this archive: `cds=FILE`, `cds_auto=FILE,image`.
+    Of(&'a [u8]),
+    /// One of the cache: `cds=auto`.
+    OfCache,
+    /// None: `cds=off`, `cds_auto=FILE`.
+    Nothing,
+    /// There is no such setting. Then one of the cache, if the user has enabled it.
+    Unset,
+}
 
 /// The program that the interpreter runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +51,13 @@ impl Program {
             Self::Stdin => return None,
         };
         Some([kind, name, place].join(&0))
+    }
+
+    /// The same for the working directory of this process.
+    pub fn identity_here(&self) -> Option<Vec<u8>> {
+        // The working directory may have been removed.
+        let here = rustix::process::getcwd(Vec::new()).unwrap_or_default();
+        self.identity(here.to_bytes())
     }
 }
 
@@ -129,18 +153,25 @@ impl CommandLine {
         Some(())
     }
 
-    /// The path of the startup image beside the archive that the options or variables ask for.
-    pub fn startup_image<'a>(
-        &'a self,
-        variable: impl Fn(&[u8]) -> Option<&'a [u8]>,
-    ) -> Option<Vec<u8>> {
+    /// The image that the options or variables ask for.
+    pub fn choice<'a>(&'a self, variable: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Choice<'a> {
         let setting = |name| {
             self.setting(name, &variable)
                 .filter(|value| !value.is_empty())
         };
-        let automatic = || setting("cds_auto")?.strip_suffix(WITH_IMAGE.as_bytes());
-        let archive = setting("cds").or_else(automatic)?;
-        (archive != b"off").then(|| file_name::of_archive(archive))
+        if let Some(archive) = setting("cds") {
+            return match archive {
+                _ if archive == OFF.as_bytes() => Choice::Nothing,
+                _ if archive == AUTO.as_bytes() => Choice::OfCache,
+                _ => Choice::Of(archive),
+            };
+        }
+        match setting("cds_auto") {
+            Some(value) => value
+                .strip_suffix(WITH_IMAGE.as_bytes())
+                .map_or(Choice::Nothing, Choice::Of),
+            None => Choice::Unset,
+        }
     }
 
     /// The value of an option about archives, or else of its variable. A variable has no effect if it is empty, or with
@@ -167,8 +198,15 @@ impl CommandLine {
 
     /// Whether the interpreter ignores environment variables (`-E`, `-I`).
     pub fn ignores_environment(&self) -> bool {
-        self.options
-            .iter()
-            .any(|option| option == b"-E" || option == b"-I")
+        self.has_flag(b"-E") || self.is_isolated()
+    }
+
+    /// Whether the interpreter uses no setting of the user (`-I`).
+    pub fn is_isolated(&self) -> bool {
+        self.has_flag(b"-I")
+    }
+
+    fn has_flag(&self, flag: &[u8]) -> bool {
+        self.options.iter().any(|option| option == flag)
     }
 }

@@ -174,6 +174,9 @@ pub struct Restored {
     pub envp: u64,
     /// One bit for each signal. Bit 0 is signal 1.
     pub ignored_signals: u64,
+    /// Address and length of the path of the image.
+    pub image: u64,
+    pub image_bytes: u64,
 }
 
 /// The code that the kernel maps into each process (vdso(7)).

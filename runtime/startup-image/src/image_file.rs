@@ -6,17 +6,15 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rustix::fd::OwnedFd;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::format::Image;
 use crate::own_file::{self, OwnFile};
 use crate::{PAGE, bounds};
 
-/// The first bytes. No text file begins with them.
-/// The first bytes of the file.
+/// The first bytes of the file. No text file begins with them.
 pub const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 8;
+const VERSION: u64 = 9;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const MOST_DESCRIPTION: u64 = 16 << 20;
@@ -62,7 +60,7 @@ fn seal_ns(hash: u64) -> u32 {
 
 /// An open image file.
 pub struct ImageFile {
-    pub file: OwnedFd,
+    pub own: OwnFile,
     description: Vec<u8>,
     end_of_pages: u64,
     /// Whether the modification time shows no change since the file was written ([`Encoded::seal_ns`]). A time without
@@ -114,7 +112,7 @@ impl ImageFile {
         }
         Ok(Self {
             is_sealed: [0, seal_ns(expected)].contains(&(own.status.st_mtime_nsec as u32)),
-            file: own.file,
+            own,
             description,
             end_of_pages,
         })
@@ -144,7 +142,7 @@ impl ImageFile {
         while offset < self.end_of_pages {
             let bytes = CHUNK.min(self.end_of_pages - offset);
             let chunk = &mut buffer[..bytes as usize];
-            own_file::read(&self.file, offset, chunk)?;
+            own_file::read(&self.own.file, offset, chunk)?;
             hash.update(chunk);
             offset += bytes;
         }

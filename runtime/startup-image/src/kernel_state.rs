@@ -164,7 +164,15 @@ pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: 
         steps.add(Action::Write64, [place, value, 0, 0, 0, 0]);
     }
     // The fields of a `Restored`, in their order.
-    let words = [arguments.argc, arguments.argv, arguments.envp, ignored];
+    let (image, bytes) = arguments.image;
+    let words = [
+        arguments.argc,
+        arguments.argv,
+        arguments.envp,
+        ignored,
+        image,
+        bytes,
+    ];
     for (word, offset) in words.into_iter().zip((0..).step_by(size_of::<u64>())) {
         let address = process.restored + offset;
         steps.add(Action::Write64, [address, word, 0, 0, 0, 0]);

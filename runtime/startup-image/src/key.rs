@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::sched_getaffinity;
@@ -253,12 +253,6 @@ pub fn counts_in_whole(name: &[u8]) -> bool {
     !is_about_archives(name) && !OF_SHELLS.contains(&name)
 }
 
-fn identity_here(program: &command_line::Program) -> Option<Vec<u8>> {
-    // The working directory may have been removed.
-    let here = rustix::process::getcwd(Vec::new()).unwrap_or_default();
-    program.identity(here.to_bytes())
-}
-
 /// Whether this process was started with ignored signals.
 #[cfg(target_arch = "x86_64")]
 fn ignores_signals() -> bool {
@@ -297,13 +291,11 @@ impl Key<'_> {
                 shown(&line.options.join(&b' '))
             ));
         }
-        let name = start.arguments.first().map(|name| name.to_bytes());
-        let program = name.and_then(|name| executable(name, start.variable(b"PATH")));
-        if program.as_deref() != Some(&*self.executable) {
+        if start.executable().as_deref() != Some(&*self.executable) {
             return Some(format!("it was made with {}", shown(&self.executable)));
         }
         if let Some(program) = &self.program {
-            if identity_here(&line.program).as_deref() != Some(&*program.identity) {
+            if line.program.identity_here().as_deref() != Some(&*program.identity) {
                 return Some("it was made for another program".to_owned());
             }
             let now = start.arguments.get(line.rest..).unwrap_or_default();
@@ -576,46 +568,4 @@ fn is_plain_file(path: &[u8]) -> Option<bool> {
         }
     }
     Some(!tail.windows(4).any(|bytes| bytes == b"PK\x05\x06"))
-}
-
-/// The path that the interpreter computes for itself (Modules/getpath.py, `program_full_path`).
-fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
-    if name.contains(&b'/') {
-        let path = if name.starts_with(b"/") {
-            name.to_vec()
-        } else {
-            let here = rustix::process::getcwd(Vec::new()).ok()?;
-            [here.to_bytes(), b"/", name].concat()
-        };
-        return Some(normalized(&path));
-    }
-    let directories = search_path?.split(|&byte| byte == b':');
-    let mut candidates = directories.map(|directory| [directory, b"/", name].concat());
-    candidates.find(|candidate| {
-        let is_file = || {
-            let status = rustix::fs::stat(&candidate[..]).ok();
-            status.is_some_and(|status| {
-                FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
-            })
-        };
-        rustix::fs::access(&candidate[..], Access::EXEC_OK).is_ok() && is_file()
-    })
-}
-
-/// An absolute path without `.` and `..`. Symbolic links are not followed.
-fn normalized(path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|&byte| byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts
-        .iter()
-        .flat_map(|part| [b"/", *part].concat())
-        .collect()
 }

@@ -12,6 +12,7 @@ extern crate alloc;
 mod arguments;
 pub mod bounds;
 pub mod bytes;
+pub mod cache;
 pub mod command_line;
 pub mod elf;
 pub mod facts;

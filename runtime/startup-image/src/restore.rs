@@ -4,16 +4,20 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Access, CWD, Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
 use crate::arguments::Arguments;
-use crate::command_line::CommandLine;
+use crate::cache;
+use crate::command_line::{Choice, CommandLine};
+use crate::file_name;
 use crate::format::{FileIdentity, Image};
 use crate::image_file::ImageFile;
+use crate::key::OTHER_ARGUMENTS;
 use crate::memory::Memory;
 use crate::start::Start;
 use crate::steps::Steps;
@@ -21,38 +25,50 @@ use crate::{PAGE, kernel_state, signals, streams, trampoline};
 
 const STACK_BYTES: usize = 16 * PAGE as usize;
 
-/// Why a process is not restored.
-pub struct Refusal {
-    pub text: String,
-    /// Whether no process can be restored from the image, however it is started.
-    pub is_of_everybody: bool,
+/// Why a process is not restored from an image.
+struct Refusal {
+    text: String,
+    /// Whether another image should take the place of this one: no process can be restored from it, however it is
+    /// started, or it is for other arguments of the same program.
+    is_lasting: bool,
 }
 
 impl Refusal {
     fn of_everybody(text: String) -> Self {
         Self {
             text,
-            is_of_everybody: true,
+            is_lasting: true,
         }
     }
 
     fn of_this(text: String) -> Self {
         Self {
+            is_lasting: text == OTHER_ARGUMENTS,
             text,
-            is_of_everybody: false,
         }
     }
 }
 
-/// The image that a start asks for.
+/// Why a process is not restored from any image.
+#[derive(Default)]
+pub struct Refusals {
+    /// The reason of the last image; empty if there is no image.
+    pub text: String,
+    /// A bit for each image that another one should take the place of. The first image has bit 0.
+    pub lasting: u8,
+}
+
+/// The images that a start asks for. The first one that fits is restored.
 pub struct Request<'a> {
     start: &'a Start<'a>,
     line: CommandLine,
-    path: Vec<u8>,
+    paths: Vec<Vec<u8>>,
+    /// The entry of the cache that the images belong to; none if the images were named.
+    pub entry: Option<Vec<u8>>,
 }
 
 impl<'a> Request<'a> {
-    /// The request of the command line or of a variable.
+    /// The request of the command line, of a variable, or of the cache.
     pub fn of(start: &'a Start) -> Option<Self> {
         // A set-user-ID program must not take the name of a file from the user who started it (secure_getenv(3)).
         if start.auxiliary(libc::AT_SECURE) != 0 {
@@ -61,50 +77,80 @@ impl<'a> Request<'a> {
         let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
         let line = CommandLine::parse(&arguments)?;
         let variable = |name: &[u8]| start.variable(name);
-        let path = line.startup_image(variable)?;
         // Only an ordinary start can write these records.
         let records = ["cds_trace", "cds_profile", "cds_image"];
-        let is_recorded = records
+        if records
             .iter()
-            .any(|name| line.setting(name, variable).is_some());
-        (!is_recorded).then_some(Self { start, line, path })
+            .any(|name| line.setting(name, variable).is_some())
+        {
+            return None;
+        }
+        let (paths, entry) = if let Choice::Of(archive) = line.choice(variable) {
+            (vec![file_name::of_archive(archive)], None)
+        } else {
+            let entry = cache::entry(start, &line, &start.build_id()?)?;
+            let exists = rustix::fs::access(&entry[..], Access::EXISTS).is_ok();
+            let variants = 0..if exists { cache::VARIANTS } else { 0 };
+            let paths = variants
+                .map(|variant| file_name::of_archive(&cache::archive(&entry, variant)))
+                .collect();
+            (paths, Some(entry))
+        };
+        Some(Self {
+            start,
+            line,
+            paths,
+            entry,
+        })
     }
 
-    /// Restores the image if it fits, and does not return then. Returns the reason if the image does not fit, and none
-    /// if there is no image.
+    /// Restores the first image that fits, and does not return then. Returns the reasons why none fits.
     ///
     /// # Safety
     /// This process has no other thread. It has only the mappings that the kernel makes for a program that is not
     /// position-independent, and [`places::HEAP`], where all allocated memory lies.
-    pub unsafe fn restore(&self) -> Option<Refusal> {
+    pub unsafe fn restore(&self) -> Refusals {
+        let mut refusals = Refusals::default();
+        if self.paths.is_empty() {
+            return refusals;
+        }
         // If a standard stream is closed, the image is opened with its file descriptor. So look before.
         let unusable = streams::unusable();
-        let mut refusal = match ImageFile::open(&self.path) {
-            Ok(None) => return None,
-            Ok(Some(_)) if let Some(name) = unusable => {
-                Refusal::of_this(format!("{name} is closed or is a directory"))
-            }
-            Ok(Some(file)) => match self.plan(&file) {
-                // SAFETY: the caller guarantees that no other thread runs and that nothing else is mapped.
-                Ok(plan) => Refusal::of_this(unsafe { plan.carry_out(self.start) }),
-                Err(refusal) => refusal,
-            },
-            Err(reason) => Refusal::of_everybody(reason),
-        };
-        let path = String::from_utf8_lossy(&self.path);
-        refusal.text = format!("{path} is not used: {}", refusal.text);
-        Some(refusal)
+        for (path, number) in self.paths.iter().zip(0..) {
+            let refusal = match ImageFile::open(path) {
+                Ok(None) => continue,
+                Ok(Some(_)) if let Some(name) = unusable => {
+                    Refusal::of_this(format!("{name} is closed or is a directory"))
+                }
+                Ok(Some(file)) => match self.plan(&file, path) {
+                    Ok(plan) => {
+                        if self.entry.is_some() {
+                            file.own.note_use();
+                        }
+                        // SAFETY: the caller guarantees that no other thread runs and that nothing else is mapped.
+                        Refusal::of_this(unsafe { plan.carry_out(self.start) })
+                    }
+                    Err(refusal) => refusal,
+                },
+                Err(reason) => Refusal::of_everybody(reason),
+            };
+            let path = String::from_utf8_lossy(path);
+            refusals.text = format!("{path} is not used: {}", refusal.text);
+            refusals.lasting |= u8::from(refusal.is_lasting) << number;
+        }
+        refusals
     }
 
-    fn plan<'f>(&self, file: &'f ImageFile) -> Result<Plan<'f>, Refusal> {
+    fn plan<'f>(&self, file: &'f ImageFile, path: &'f [u8]) -> Result<Plan<'f>, Refusal> {
         let image = file.image().map_err(Refusal::of_everybody)?;
-        check(file, image, self.start, &self.line)
+        check(file, path, image, self.start, &self.line)
     }
 }
 
 /// The image and the open files that restoring needs.
 struct Plan<'a> {
     image: Image<'a>,
+    path: &'a [u8],
     file: &'a OwnedFd,
     files: Vec<OwnedFd>,
     /// Address of the vdso of this process.
@@ -113,6 +159,7 @@ struct Plan<'a> {
 
 fn check<'a>(
     file: &'a ImageFile,
+    path: &'a [u8],
     image: Image<'a>,
     start: &Start,
     line: &CommandLine,
@@ -153,7 +200,8 @@ fn check<'a>(
     let files = files.map_err(Refusal::of_everybody)?;
     Ok(Plan {
         image,
-        file: &file.file,
+        path,
+        file: &file.own.file,
         files,
         vdso,
     })
@@ -173,7 +221,7 @@ impl Plan<'_> {
         let Some(ignored) = signals::ignored_signals() else {
             return refused("rt_sigaction");
         };
-        let Some(arguments) = Arguments::place(start, process) else {
+        let Some(arguments) = Arguments::place(start, self.path, process) else {
             return "an address that restoring needs is in use".to_owned();
         };
         let constants: Vec<_> = start.constant_segments().collect();

@@ -6,6 +6,8 @@ use core::ffi::{CStr, c_char};
 use core::ops::Range;
 use core::{ptr, slice};
 
+use rustix::fs::{Access, FileType};
+
 use crate::elf;
 
 /// The arguments, environment and auxiliary vector on the stack of a new process (Linux, fs/binfmt_elf.c,
@@ -81,6 +83,11 @@ impl Start<'_> {
         })
     }
 
+    /// The path that the interpreter computes for itself, `sys.executable`.
+    pub fn executable(&self) -> Option<Vec<u8>> {
+        executable(self.arguments.first()?.to_bytes(), self.variable(b"PATH"))
+    }
+
     fn headers(&self) -> &[libc::Elf64_Phdr] {
         let (address, count) = (
             self.auxiliary(libc::AT_PHDR),
@@ -145,4 +152,46 @@ pub unsafe fn auxiliary_vector(stack: *mut u64) -> (*mut [u64; 2], usize) {
         let is_pair = |&index: &usize| (*pairs.add(index))[0] != libc::AT_NULL;
         (pairs, (0..).take_while(is_pair).count())
     }
+}
+
+/// The path that the interpreter computes for itself (Modules/getpath.py, `program_full_path`).
+fn executable(name: &[u8], search_path: Option<&[u8]>) -> Option<Vec<u8>> {
+    if name.contains(&b'/') {
+        let path = if name.starts_with(b"/") {
+            name.to_vec()
+        } else {
+            let here = rustix::process::getcwd(Vec::new()).ok()?;
+            [here.to_bytes(), b"/", name].concat()
+        };
+        return Some(normalized(&path));
+    }
+    let directories = search_path?.split(|&byte| byte == b':');
+    let mut candidates = directories.map(|directory| [directory, b"/", name].concat());
+    candidates.find(|candidate| {
+        let is_file = || {
+            let status = rustix::fs::stat(&candidate[..]).ok();
+            status.is_some_and(|status| {
+                FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+            })
+        };
+        rustix::fs::access(&candidate[..], Access::EXEC_OK).is_ok() && is_file()
+    })
+}
+
+/// An absolute path without `.` and `..`. Symbolic links are not followed.
+fn normalized(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+        .iter()
+        .flat_map(|part| [b"/", *part].concat())
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! The command line is parsed as the interpreter parses it.
 
 use proptest::prelude::*;
-use startup_image::command_line::{CommandLine, Program};
+use startup_image::command_line::{Choice, CommandLine, Program};
 use startup_image::file_name;
 
 fn parse(arguments: &[&str]) -> Option<CommandLine> {
@@ -67,38 +67,31 @@ fn options_about_archives_are_not_of_the_interpreter() {
 }
 
 #[test]
-fn the_image_lies_beside_the_archive() {
-    let image = |arguments: &[&str], variables: &[(&str, &'static str)]| {
-        let line = parse(arguments)?;
-        let path = line.startup_image(|name| {
+fn options_and_variables_choose_the_image() {
+    #[track_caller]
+    fn check(arguments: &[&str], variables: &[(&str, &'static str)], expected: Choice) {
+        let line = parse(arguments).unwrap();
+        let choice = line.choice(|name| {
             let found = variables.iter().find(|(known, _)| known.as_bytes() == name);
             found.map(|(_, value)| value.as_bytes())
         });
-        path.map(|path| String::from_utf8(path).unwrap())
-    };
+        assert_eq!(choice, expected);
+    }
     let variable = [("PYTHON_CDS", "v")];
-    let some = |path: &str| Some(path.to_owned());
-    assert_eq!(image(&["python", "-Xcds=a"], &variable), some("a.image"));
-    assert_eq!(image(&["python"], &variable), some("v.image"));
-    assert_eq!(image(&["python", "-E"], &variable), None);
-    assert_eq!(
-        image(&["python", "-I", "-Xcds=a"], &variable),
-        some("a.image")
-    );
-    assert_eq!(image(&["python", "-Xcds=off"], &variable), None);
-    assert_eq!(
-        image(&["python", "-Xcds_auto=a,image"], &[]),
-        some("a.image")
-    );
-    assert_eq!(image(&["python", "-Xcds_auto=a"], &[]), None);
-    assert_eq!(
-        image(&["python"], &[("PYTHON_CDS_AUTO", "v,image")]),
-        some("v.image")
-    );
-    assert_eq!(
-        image(&["python", "-Xcds=b", "-Xcds_auto=a,image"], &[]),
-        some("b.image")
-    );
+    check(&["python", "-Xcds=a"], &variable, Choice::Of(b"a"));
+    check(&["python"], &variable, Choice::Of(b"v"));
+    check(&["python", "-E"], &variable, Choice::Unset);
+    check(&["python", "-I", "-Xcds=a"], &variable, Choice::Of(b"a"));
+    check(&["python", "-Xcds=off"], &variable, Choice::Nothing);
+    check(&["python", "-Xcds_auto=a,image"], &[], Choice::Of(b"a"));
+    check(&["python", "-Xcds_auto=a"], &[], Choice::Nothing);
+    let automatic = [("PYTHON_CDS_AUTO", "v,image")];
+    check(&["python"], &automatic, Choice::Of(b"v"));
+    let both = ["python", "-Xcds=b", "-Xcds_auto=a,image"];
+    check(&both, &[], Choice::Of(b"b"));
+    check(&["python", "-Xcds=auto"], &variable, Choice::OfCache);
+    check(&["python"], &[("PYTHON_CDS", "auto")], Choice::OfCache);
+    check(&["python"], &[("PYTHON_CDS", "")], Choice::Unset);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::{Outcome, clean, python};
 /// A program that runs for more seconds hangs and is killed.
 const PATIENCE: &str = "120";
 
+/// Has the directory of the cache in all ways, so that programs find the same variables.
+const CACHE: &str = "PYTHON_CDS_CACHE";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
     Pipe,
@@ -65,10 +68,12 @@ impl Context {
         let python = python().display().to_string();
         let helped = [&*python, "-I", "-S", "-X", "cds=off"];
         let home = scratch.home().display().to_string();
+        let cache = scratch.cache().display().to_string();
         add(&["timeout", "--foreground", "-s", "KILL", PATIENCE]);
         if self == Self::NoEnvironment {
             let mount = "mount --bind \"$0\" ~ && exec env -i \"$@\"";
             add(&["unshare", "--mount", "sh", "-c", mount, &home]);
+            add(&[&format!("{CACHE}={cache}")]);
         }
         if self == Self::Terminal {
             add(&helped);
@@ -97,6 +102,7 @@ impl Context {
             .current_dir(scratch.work(self == Self::AnotherDirectory))
             .env("HOME", &home)
             .env("TMPDIR", scratch.temporary())
+            .env(CACHE, &cache)
             .envs(&program.variables);
         // Scripts find other scripts of their environment, as in an activated environment.
         let path = std::env::var("PATH").unwrap_or_default();

@@ -1,9 +1,10 @@
 //! The point at which the program of an automatic image was stopped, and how many modules it had loaded before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
+use walkdir::WalkDir;
 
 use super::scratch::Scratch;
 use crate::report::Report;
@@ -38,14 +39,27 @@ struct Inspected {
 }
 
 impl Point {
-    /// Examines an image. `archived` has the statistics of a run with an archive, `restored` those of a restored run.
-    pub fn of(image: &Path, archived: &Path, restored: &Path, scratch: &Scratch) -> Self {
+    /// Examines the newest image in the cache. `archived` has the statistics of a run with an archive, `restored` those
+    /// of a restored run.
+    pub fn of(archived: &Path, restored: &Path, scratch: &Scratch) -> Self {
+        let image = newest_image(&scratch.cache());
         Self {
-            stopped_at: stopped_at(image, scratch)
+            stopped_at: image
+                .and_then(|image| stopped_at(&image, scratch))
                 .unwrap_or_else(|| "there is no image".to_owned()),
             modules: modules(archived, restored, scratch),
         }
     }
+}
+
+/// The image, or the note in place of one, that was written last.
+fn newest_image(cache: &Path) -> Option<PathBuf> {
+    let files = WalkDir::new(cache).into_iter().flatten();
+    let images = files.filter(|file| file.file_name().to_string_lossy().ends_with(".image"));
+    let images = images.filter_map(|image| Some((image.metadata().ok()?.modified().ok()?, image)));
+    images
+        .max_by_key(|(written, _)| *written)
+        .map(|(_, image)| image.into_path())
 }
 
 fn stopped_at(image: &Path, scratch: &Scratch) -> Option<String> {

@@ -94,6 +94,11 @@ impl Scratch {
         self.world().join("tmp")
     }
 
+    /// The directory of the cache, for all contexts.
+    pub fn cache(&self) -> PathBuf {
+        self.archive("cache")
+    }
+
     pub fn archive(&self, name: &str) -> PathBuf {
         self.directory.join("archives").join(name)
     }

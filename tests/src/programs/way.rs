@@ -27,8 +27,7 @@ impl Way {
 
 /// The files that the interpreter writes in the runs of one way.
 pub struct Files {
-    pub archive: PathBuf,
-    pub startup: PathBuf,
+    archive: PathBuf,
     pub stats: PathBuf,
     /// All compared output of the last run, for people who need more than the difference.
     pub seen: PathBuf,
@@ -39,8 +38,7 @@ impl Files {
         let name = format!("{}-{}", context.name().replace(' ', "-"), way.name());
         let file = |ending: &str| scratch.archive(&format!("{name}.{ending}"));
         Self {
-            archive: file("img"),
-            startup: file("img.startup"),
+            archive: file("cds"),
             stats: file("json"),
             seen: file("txt"),
         }
@@ -53,7 +51,7 @@ pub fn options(scratch: &Scratch, context: Context, way: Way) -> Vec<String> {
     let option = match way {
         Way::Plain => "cds=off".to_owned(),
         Way::Archive => format!("cds_auto={}", archive.display()),
-        Way::Image => format!("cds_auto={},image", archive.display()),
+        Way::Image => "cds=auto".to_owned(),
     };
     vec![format!("-X{option}")]
 }

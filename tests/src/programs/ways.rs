@@ -86,7 +86,7 @@ pub fn check(program: &Program, scratch: &mut Scratch, context: Context) -> Resu
     }
     let cpu_ms = [0, 1, 2].map(|way| runs.get(way).map_or(0.0, |run| run.cpu_ms));
     let [archived, image] = [Way::Archive, Way::Image].map(|way| Files::new(scratch, context, way));
-    let point = Point::of(&image.startup, &archived.stats, &image.stats, scratch);
+    let point = Point::of(&archived.stats, &image.stats, scratch);
     let restored = runs.pop().map_or(Err(String::new()), |run| run.restored);
     let startup = match restored {
         Ok(()) => Startup::of(program, scratch, context)?,
@@ -147,7 +147,7 @@ fn run(
 fn is_restored(program: &Program, scratch: &Scratch, stats: &Path) -> Result<(), String> {
     let Ok(report) = Report::read(stats) else {
         let maps = fs::read_to_string(scratch.maps()).unwrap_or_default();
-        let is_restored = program.server.is_some() && maps.contains(".startup");
+        let is_restored = program.server.is_some() && maps.contains(".cds.image");
         let unknown = || "the program leaves no statistics".to_owned();
         return is_restored.then_some(()).ok_or_else(unknown);
     };

@@ -98,6 +98,8 @@ impl Program {
         command
             .current_dir(self.project.path("app"))
             .env("PYTHONPATH", self.project.path("lib"))
+            // In all ways, so that programs find the same variables.
+            .env("PYTHON_CDS_CACHE", self.project.path("made/cache"))
             .args(["--foreground", "-s", "KILL", PATIENCE])
             .arg(python())
             .args(options);

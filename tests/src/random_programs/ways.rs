@@ -13,7 +13,7 @@ pub enum Way {
     Archive,
     /// From an image of all modules that it imports, if taking the image reports nothing that differs from run to run.
     ExplicitImage,
-    /// From an automatic image of the program.
+    /// From an image of the program in the cache.
     AutomaticImage,
 }
 
@@ -61,7 +61,7 @@ impl Way {
                 }
                 "cds=../made/app.cds"
             }
-            Self::AutomaticImage => "cds_auto=../made/app.cds,image",
+            Self::AutomaticImage => "cds=auto",
         };
         let stats = program.project.path("made/stats.json");
         // The path is absolute because the program may change its working directory.

@@ -179,3 +179,7 @@ pub fn inspect_image([path]: [Object; 1]) -> Result<Object> {
         ("changed", texts(&found.changed)?),
     ])
 }
+
+pub fn is_idle([path]: [Object; 1]) -> Result<Object> {
+    Ok(Object::bool(image::is_idle(Path::new(path.to_str()?))))
+}

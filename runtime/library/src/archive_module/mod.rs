@@ -1,6 +1,7 @@
 //! The builtin module `_cds_archive`, for the package `cds`: it writes archives, inspects their files, and describes
 //! the archives in use.
 
+mod cache;
 mod image_inspection;
 mod inspection;
 mod object_archives;
@@ -16,16 +17,17 @@ use std::sync::OnceLock;
 
 use crate::border::{arguments, fenced_method};
 use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
+use cache::{cache_directory, enabling_file, make_idle};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
-    image_of, image_options, inspect_image, is_image, needs_renewal, searches, set_up,
+    image_of, image_options, inspect_image, is_idle, is_image, needs_renewal, searches, set_up,
     write_image_note,
 };
 use inspection::{command_of, dry_run, hash_file, hash_listing, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::{read_record, run_observed};
-use renewal::{archived_lines, ended_runs, loaded_lines, wake};
+use renewal::{archived_lines, ended_runs, handed_over, loaded_lines, wake};
 use status::{archived_modules, is_linked, module_names, status};
 use write::write;
 
@@ -168,6 +170,11 @@ pub fn init() -> *mut PyObject {
                 c"needs_renewal(path, program, arguments)\n--\n\nWhether a startup image should be renewed for a run of a program.",
             ),
             method!(
+                c"is_idle",
+                is_idle,
+                c"is_idle(path)\n--\n\nWhether a startup image in the cache was not used for so long that another one may take its place.",
+            ),
+            method!(
                 c"do_arguments_vary",
                 do_arguments_vary,
                 c"do_arguments_vary(path, program, arguments)\n--\n\nWhether a startup image shows that runs of a program had different arguments.",
@@ -195,7 +202,27 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"ended_runs",
                 ended_runs,
-                c"ended_runs(archive)\n--\n\nThe records of runs of -X cds_auto that have ended, the newest last.",
+                c"ended_runs(records)\n--\n\nThe records in a directory whose runs have ended, the newest last.",
+            ),
+            method!(
+                c"handed_over",
+                handed_over,
+                c"handed_over()\n--\n\nThe program of the run that has started this process to renew an archive, or None.",
+            ),
+            method!(
+                c"cache_directory",
+                cache_directory,
+                c"cache_directory()\n--\n\nThe directory of this user's cache, or None if no variable leads to one.",
+            ),
+            method!(
+                c"enabling_file",
+                enabling_file,
+                c"enabling_file()\n--\n\nThe file that turns the cache on for a user, or None if no variable leads to it.",
+            ),
+            method!(
+                c"make_idle",
+                make_idle,
+                c"make_idle()\n--\n\nGive this process the lowest priority for the disk.",
             ),
             method!(
                 c"archived_lines",
@@ -205,7 +232,7 @@ pub fn init() -> *mut PyObject {
             method!(
                 c"wake",
                 wake,
-                c"wake(archive)\n--\n\nStart the renewal of an archive, if runs have left records for it.",
+                c"wake(records)\n--\n\nStart the renewal of an archive, if runs have left records in this directory.",
             ),
             method!(
                 c"walk",

@@ -6,34 +6,41 @@ use std::path::Path;
 use super::observation;
 use crate::cpython::object::{Object, Result};
 use crate::record::auto;
-use crate::record::runs::{self, Ended, Event};
-use crate::{options, runtime};
+use crate::record::runs::{self, Ended, Event, Subject};
+use crate::runtime;
 
-/// Returns a list of `(path, subject, wants_image, missed, lines)`. A subject is `(program, options, arguments,
-/// terminal)` or None, and a terminal is what `run_observed()` takes. `missed` has the names and paths of modules; the
-/// path is None for a frozen module.
-pub fn ended_runs([archive]: [Object; 1]) -> Result<Object> {
-    let archive = Path::new(archive.to_str()?);
-    let runs = runs::ended(&options::records(archive));
+/// Returns a list of `(path, subject, wants_image, missed, lines)` for the records in a directory. A subject is
+/// `(program, options, arguments, terminal)` or None, and a terminal is what `run_observed()` takes. `missed` has the
+/// names and paths of modules; the path is None for a frozen module.
+pub fn ended_runs([records]: [Object; 1]) -> Result<Object> {
+    let runs = runs::ended(Path::new(records.to_str()?));
     let runs = runs.into_iter().map(ended_run);
     Object::list(runs.collect::<Result<Vec<_>>>()?)
 }
 
+/// The subject of the run that has started this process, if it was handed over, or None.
+pub fn handed_over([]: [Object; 0]) -> Result<Object> {
+    let start = runs::handed_over().unwrap_or_default();
+    object_of_subject(start.subject)
+}
+
+fn object_of_subject(subject: Option<Subject>) -> Result<Object> {
+    let Some(subject) = subject else {
+        return Ok(Object::none());
+    };
+    let options = subject.options.iter().map(|option| Object::str(option));
+    let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
+    let arguments = subject.arguments.iter();
+    let arguments = arguments.map(|argument| Object::from_bytes(argument));
+    let arguments = Object::list(arguments.collect::<Result<Vec<_>>>()?)?;
+    let program = Object::from_bytes(&subject.program)?;
+    let terminal = observation::of_terminal(subject.terminal.as_ref())?;
+    Object::tuple(vec![program, options, arguments, terminal])
+}
+
 fn ended_run(run: Ended) -> Result<Object> {
     let text = |text: &str| Object::str(text);
-    let subject = match run.start.subject {
-        Some(subject) => {
-            let options = subject.options.iter().map(|option| text(option));
-            let options = Object::list(options.collect::<Result<Vec<_>>>()?)?;
-            let arguments = subject.arguments.iter();
-            let arguments = arguments.map(|argument| Object::from_bytes(argument));
-            let arguments = Object::list(arguments.collect::<Result<Vec<_>>>()?)?;
-            let program = Object::from_bytes(&subject.program)?;
-            let terminal = observation::of_terminal(subject.terminal.as_ref())?;
-            Object::tuple(vec![program, options, arguments, terminal])?
-        }
-        None => Object::none(),
-    };
+    let subject = object_of_subject(run.start.subject)?;
     let wants_image = run.start.environment.is_some();
     let (mut missed, mut lines) = (Vec::new(), Vec::new());
     for event in run.events {
@@ -71,7 +78,7 @@ pub fn loaded_lines([]: [Object; 0]) -> Result<Object> {
     Object::list(lines.collect::<Result<Vec<_>>>()?)
 }
 
-pub fn wake([archive]: [Object; 1]) -> Result<Object> {
-    runs::wake(&options::records(Path::new(archive.to_str()?)));
+pub fn wake([records]: [Object; 1]) -> Result<Object> {
+    runs::wake(Path::new(records.to_str()?));
     Ok(Object::none())
 }

@@ -23,6 +23,8 @@ pub use file::renewal::{
     do_arguments_vary, is_lacking, needs_renewal, options_of_process, subject,
 };
 #[cfg(target_arch = "x86_64")]
+pub use file::variants::{is_idle, variant_to_renew};
+#[cfg(target_arch = "x86_64")]
 pub use observation::breakpoints::clock_functions;
 pub use observation::entries::parse as parse_record;
 #[cfg(target_arch = "x86_64")]
@@ -42,7 +44,7 @@ pub use taking::take::{module_imported, take};
 pub use taking::{postponed, searches};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored,
+    begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored, is_idle,
     is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
-    recursion_exceeded, run_observed, subject, take,
+    recursion_exceeded, run_observed, subject, take, variant_to_renew,
 };

@@ -31,8 +31,16 @@ pub fn do_arguments_vary(_path: &Path, _program: &[u8], _arguments: &[&[u8]]) ->
     false
 }
 
-pub fn is_lacking(_path: &Path) -> bool {
+pub fn is_lacking(_path: &Path, _subject: &Subject) -> bool {
     false
+}
+
+pub fn is_idle(_image: &Path) -> bool {
+    false
+}
+
+pub fn variant_to_renew(_entry: &Path, _subject: &Subject) -> Option<usize> {
+    None
 }
 
 pub fn subject(_directory: &Path) -> Option<Subject> {

@@ -33,6 +33,12 @@ pub fn inherited() -> Vec<u8> {
     .concat()
 }
 
+/// Whether a filter of system calls may be active (seccomp(2)). A filter can kill the process for a call that stock
+/// CPython does not make.
+pub fn may_be_filtered() -> bool {
+    lines(&proc_file("status"), &["Seccomp"]) != b"Seccomp:\t0"
+}
+
 /// The lines of `/proc/self/status` that begin with one of the names.
 pub fn lines(status: &[u8], names: &[&str]) -> Vec<u8> {
     let is_wanted = |line: &&[u8]| {

@@ -41,14 +41,21 @@ pub fn lines(layer: &Layer) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The command that renews the archive: the same interpreter, with the options that decide whether an archive fits.
-pub fn command(config: &Config, executable: String, auto: &Auto) -> Vec<Vec<u8>> {
+/// The command that renews an archive from the records in a directory: the same interpreter, with the options that
+/// decide whether an archive fits.
+pub fn command(
+    config: &Config,
+    executable: String,
+    archive: &Path,
+    records: &Path,
+) -> Vec<Vec<u8>> {
     let mut command = vec![executable.into_bytes()];
     command.extend(config.options_for_archives().map(String::into_bytes));
-    let archive = auto.target.as_os_str().as_encoded_bytes();
+    let archive = archive.as_os_str().as_encoded_bytes();
+    let records = records.as_os_str().as_encoded_bytes();
     // The command uses the archive, so that its contents are kept. With -P, since modules beside a script are recorded
     // with their files.
-    let own: [&[u8]; 4] = [b"-P", b"-m", b"cds.auto", archive];
+    let own: [&[u8]; 5] = [b"-P", b"-m", b"cds.auto", archive, records];
     command.push([b"-Xcds=", archive].concat());
     command.extend(own.map(<[u8]>::to_vec));
     command

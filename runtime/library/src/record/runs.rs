@@ -1,9 +1,13 @@
-//! Records that runs of `-X cds_auto` leave for the next archive. They are written during the run, so they exist
-//! however the run ends.
+//! Records that runs of `-X cds_auto`, and of programs with an entry in the cache, leave for the next archive. They are
+//! written during the run, so they exist however the run ends.
 //!
-//! The directory `app.cds.runs` beside an archive `app.cds` exists while there are records. It has a file for each
-//! process that had to load a module without the archive, or that started without an image. A record is a sequence of
-//! frames, each with a length, a hash and an [`Event`]. A reader stops at the first incomplete frame.
+//! The directory `app.cds.runs` beside an archive `app.cds` exists while there are records; in an entry of the cache, it
+//! is called `runs`. It has a file for each process that had to load a module without the archive, or that started
+//! without an image. A record is a sequence of frames, each with a length, a hash and an [`Event`]. A reader stops at
+//! the first incomplete frame.
+//!
+//! A record in the cache contains no variables and no arguments, because it may stay there for long. A process that
+//! wakes up the renewal hands over its own ([`hand_over`]).
 //!
 //! A record is locked (flock(2)) until its process ends or executes another program. No file stays open for this: the
 //! program would see that a file descriptor is in use, and could close it. A mapping keeps the lock as well as a file
@@ -23,11 +27,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use std::{mem, ptr};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, MemfdFlags, flock};
 use serde::{Deserialize, Serialize};
 use startup_image::own_file::OwnFile;
 use startup_image::streams::OwnTerminal;
 
+use crate::fault;
 use crate::kernel::inherited::inherited;
 
 /// The greatest number of records in a directory, for the case that the processes that should read them are killed,
@@ -54,7 +59,7 @@ pub enum Event {
 }
 
 /// How the run was started, as far as the process that renews the archive needs it.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Start {
     /// The command that renews the archive. The path of the record is appended to it.
     pub command: Vec<Vec<u8>>,
@@ -86,6 +91,8 @@ struct Open {
     path: PathBuf,
     /// The process id: a forked process has a record of its own.
     process: u32,
+    /// The start of this process, if the record does not contain it.
+    kept: Option<Start>,
     /// Held until the record ends.
     lock: Option<Lock>,
     bytes: usize,
@@ -95,8 +102,14 @@ struct Open {
 }
 
 impl Recorder {
-    /// Begins the record of this process with these events, if it has none yet. Creates the directory if necessary.
-    pub fn begin(&self, directory: &Path, events: impl FnOnce() -> Vec<Event>) -> Result<()> {
+    /// Begins the record of this process with its start and its lines up to now, if it has none yet. Creates the
+    /// directory if necessary. With `is_kept`, the start stays in memory, and the record begins with an empty one.
+    pub fn begin(
+        &self,
+        directory: &Path,
+        is_kept: bool,
+        contents: impl FnOnce() -> Option<(Start, Vec<String>)>,
+    ) -> Result<()> {
         let Ok(mut open) = self.open.lock() else {
             return Ok(());
         };
@@ -104,7 +117,7 @@ impl Recorder {
         if is_open || self.has_failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let begun = Open::create(directory, events);
+        let begun = Open::create(directory, is_kept, contents);
         self.has_failed
             .store(!matches!(begun, Ok(Some(_))), Ordering::Relaxed);
         *open = begun?;
@@ -134,31 +147,62 @@ impl Recorder {
         }
     }
 
-    /// Ends the record of this process. Returns its path if a child process can renew the archive now. It cannot if the
-    /// program has changed something that a child would inherit, since the next start of the program does not have this
-    /// change. Then the next start begins the renewal.
-    pub fn end(&self) -> Option<PathBuf> {
-        let mut open = self.open.lock().ok()?;
-        let own = open.as_mut().filter(|open| open.is_of_this_process())?;
-        own.lock.take()?.release();
-        (own.inherited == inherited()).then(|| own.path.clone())
+    /// Ends the record of this process, and starts the process that renews the archive from it as a child. It does not
+    /// if the program has changed something that the child would inherit, since the next start of the program does not
+    /// have this change. Then the next start begins the renewal.
+    pub fn end(&self) {
+        let Ok(mut open) = self.open.lock() else {
+            return;
+        };
+        let Some(own) = open.as_mut().filter(|open| open.is_of_this_process()) else {
+            return;
+        };
+        let Some(lock) = own.lock.take() else {
+            return;
+        };
+        lock.release();
+        if own.inherited != inherited() {
+            return;
+        }
+        fault::point("refresh");
+        match own.kept.take() {
+            Some(start) => {
+                hand_over(start, Spawning::spawn);
+            }
+            None => renew(&own.path),
+        }
     }
 }
 
 impl Open {
-    fn create(directory: &Path, events: impl FnOnce() -> Vec<Event>) -> Result<Option<Self>> {
+    fn create(
+        directory: &Path,
+        is_kept: bool,
+        contents: impl FnOnce() -> Option<(Start, Vec<String>)>,
+    ) -> Result<Option<Self>> {
         let Some((path, file, lock)) = create(directory)? else {
             return Ok(None);
+        };
+        let Some((start, lines)) = contents() else {
+            return Ok(None);
+        };
+        let (kept, written) = if is_kept {
+            (Some(start), Start::default())
+        } else {
+            (None, start)
         };
         let mut own = Self {
             path,
             process: process::id(),
+            kept,
             lock: Some(lock),
             bytes: 0,
             missed: BTreeSet::new(),
             inherited: inherited(),
         };
-        own.write(&file, &events())?;
+        let lines = lines.into_iter().map(Event::Line);
+        let events: Vec<Event> = [Event::Start(written)].into_iter().chain(lines).collect();
+        own.write(&file, &events)?;
         Ok(Some(own))
     }
 
@@ -167,13 +211,7 @@ impl Open {
     }
 
     fn write(&mut self, mut file: &File, events: &[Event]) -> Result<()> {
-        let mut frames = Vec::new();
-        for event in events {
-            let event = postcard::to_stdvec(event).map_err(Error::other)?;
-            frames.extend((event.len() as u64).to_le_bytes());
-            frames.extend(archive_format::content_hash(&event).to_le_bytes());
-            frames.extend(event);
-        }
+        let frames = frames(events)?;
         self.bytes += frames.len();
         if self.bytes > MOST_BYTES {
             return Ok(());
@@ -181,6 +219,17 @@ impl Open {
         // All frames are written in one call, so that a process that is killed leaves all of them or none.
         file.write_all(&frames)
     }
+}
+
+fn frames(events: &[Event]) -> Result<Vec<u8>> {
+    let mut frames = Vec::new();
+    for event in events {
+        let event = postcard::to_stdvec(event).map_err(Error::other)?;
+        frames.extend((event.len() as u64).to_le_bytes());
+        frames.extend(archive_format::content_hash(&event).to_le_bytes());
+        frames.extend(event);
+    }
+    Ok(frames)
 }
 
 /// Creates a record. None if there are too many records already, or if files cannot be locked.
@@ -338,16 +387,57 @@ pub fn wake(directory: &Path) {
     if let Some(newest) = ended(directory).pop()
         && let Some(renewal) = Renewal::of(&newest.path, newest.start)
     {
-        renewal.start_as_orphan();
+        renewal.start(Spawning::spawn_orphan);
     }
 }
 
 /// Starts the same process for the record of a process that is about to end.
-pub fn renew(record: &Path) {
+fn renew(record: &Path) {
     if let Some(ended) = ended_record(record.to_owned())
         && let Some(renewal) = Renewal::of(&ended.path, ended.start)
     {
-        renewal.start();
+        renewal.start(Spawning::spawn);
+    }
+}
+
+/// Whether there are records of processes that have ended.
+pub fn are_there(directory: &Path) -> bool {
+    directory.is_dir() && !ended(directory).is_empty()
+}
+
+/// Starts the process that renews an archive of the cache, for a process that was started like this.
+pub fn renew_for(start: Start) {
+    hand_over(start, Spawning::spawn_orphan);
+}
+
+/// The descriptor by which the process that renews an archive gets the start of the run.
+const HANDED_OVER: RawFd = 3;
+/// What the command line has in place of the path of a record then.
+const NO_PATH: &str = "-";
+
+/// Starts the process that renews an archive. It gets the start of the run in memory, and not in a file.
+fn hand_over(start: Start, spawn: impl FnOnce(&Spawning)) -> Option<()> {
+    let memory = rustix::fs::memfd_create("cds_run", MemfdFlags::CLOEXEC).ok()?;
+    let mut memory = File::from(memory);
+    let events = [Event::Start(start)];
+    memory.write_all(&frames(&events).ok()?).ok()?;
+    let [Event::Start(start)] = events else {
+        return None;
+    };
+    let mut renewal = Renewal::of(Path::new(NO_PATH), start)?;
+    renewal.handed_over = Some(memory);
+    renewal.start(spawn);
+    Some(())
+}
+
+/// The start of the run that has started this process ([`hand_over`]).
+pub fn handed_over() -> Option<Start> {
+    let bytes = fs::read(format!("/proc/self/fd/{HANDED_OVER}")).ok()?;
+    // SAFETY: the call takes a number. The descriptor was opened for this function only.
+    unsafe { libc::close(HANDED_OVER) };
+    match first_event(&bytes)? {
+        (Event::Start(start), _) => Some(start),
+        _ => None,
     }
 }
 
@@ -355,6 +445,8 @@ pub fn renew(record: &Path) {
 struct Renewal {
     command: Vec<CString>,
     environment: Vec<CString>,
+    /// What the process gets as [`HANDED_OVER`].
+    handed_over: Option<File>,
 }
 
 impl Renewal {
@@ -368,40 +460,13 @@ impl Renewal {
         Some(Self {
             command: command.map(text).collect::<Option<_>>()?,
             environment: environment.into_iter().filter_map(text).collect(),
+            handed_over: None,
         })
     }
 
-    /// Starts the process as a child of a process that ends at once: the program must not see a child that it has not
-    /// started.
-    fn start_as_orphan(&self) {
-        const NO_SIGNAL_AT_END: libc::c_long = 0;
-        let Some(spawning) = Spawning::of(self) else {
-            return;
-        };
-        // SAFETY: this forks with the bare system call, which calls no handlers (pthread_atfork(3)). Another thread may
-        // hold the lock of the allocator; the child allocates nothing, but starts a process and ends.
-        unsafe {
-            match libc::syscall(libc::SYS_clone, NO_SIGNAL_AT_END, 0, 0, 0, 0) {
-                0 => {
-                    spawning.spawn();
-                    libc::_exit(0);
-                }
-                child if child > 0 => {
-                    while libc::waitpid(child as i32, ptr::null_mut(), libc::__WALL) < 0
-                        && Error::last_os_error().kind() == ErrorKind::Interrupted
-                    {
-                    }
-                }
-                // If the fork fails, the archive is not renewed.
-                _ => {}
-            }
-        }
-    }
-
-    /// Starts the process as a child of this one.
-    fn start(&self) {
+    fn start(&self, spawn: impl FnOnce(&Spawning)) {
         if let Some(spawning) = Spawning::of(self) {
-            spawning.spawn();
+            spawn(&spawning);
         }
     }
 }
@@ -450,11 +515,45 @@ impl Spawning {
                 actions,
                 attributes,
             };
-            add_close_from(&mut spawning.actions, 3)?;
+            let mut first_closed = HANDED_OVER;
+            if let Some(memory) = &renewal.handed_over {
+                libc::posix_spawn_file_actions_adddup2(
+                    &raw mut spawning.actions,
+                    memory.as_raw_fd(),
+                    HANDED_OVER,
+                );
+                first_closed += 1;
+            }
+            add_close_from(&mut spawning.actions, first_closed)?;
             Some(spawning)
         }
     }
 
+    /// Starts the process as a child of a process that ends at once: the program must not see a child that it has not
+    /// started.
+    fn spawn_orphan(&self) {
+        const NO_SIGNAL_AT_END: libc::c_long = 0;
+        // SAFETY: this forks with the bare system call, which calls no handlers (pthread_atfork(3)). Another thread may
+        // hold the lock of the allocator; the child allocates nothing, but starts a process and ends.
+        unsafe {
+            match libc::syscall(libc::SYS_clone, NO_SIGNAL_AT_END, 0, 0, 0, 0) {
+                0 => {
+                    self.spawn();
+                    libc::_exit(0);
+                }
+                child if child > 0 => {
+                    while libc::waitpid(child as i32, ptr::null_mut(), libc::__WALL) < 0
+                        && Error::last_os_error().kind() == ErrorKind::Interrupted
+                    {
+                    }
+                }
+                // If the fork fails, the archive is not renewed.
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the process as a child of this one.
     fn spawn(&self) {
         // SAFETY: the arrays end with NULL, and the strings live as long as the `Renewal`.
         unsafe {

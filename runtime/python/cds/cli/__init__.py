@@ -8,6 +8,10 @@ import sys
 from collections.abc import Sequence
 
 _COMMANDS = {
+    "enable": "start every program from the cache",
+    "disable": "start programs without the cache",
+    "status": "show what is in the cache",
+    "clear": "remove the files in the cache",
     "dump": "write an archive of modules",
     "inspect": "show what is in an archive",
     "verify": "check that an archive is intact and up to date",
@@ -18,7 +22,8 @@ _COMMANDS = {
 
 _DESCRIPTION = """\
 Work with archives of Python code. The interpreter maps an archive into memory when
-it starts, instead of reading and unmarshalling each module.
+it starts, instead of reading and unmarshalling each module. The cache has an archive
+and a startup image of each program, and nothing has to be configured.
 
 commands:
 {commands}

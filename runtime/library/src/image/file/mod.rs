@@ -4,3 +4,5 @@ pub mod describe;
 pub mod note;
 #[cfg(target_arch = "x86_64")]
 pub mod renewal;
+#[cfg(target_arch = "x86_64")]
+pub mod variants;

@@ -10,7 +10,7 @@ use rustix::fs::{Stat, fstat};
 use startup_image::command_line::CommandLine;
 use startup_image::format::Vdso;
 use startup_image::image_file::ImageFile;
-use startup_image::key::{OTHER_ARGUMENTS, Program};
+use startup_image::key::Program;
 use startup_image::own_file::OwnFile;
 use startup_image::patience;
 use startup_image::streams::OwnTerminal;
@@ -80,7 +80,7 @@ pub fn short_lived_before(path: &Path) -> u32 {
 }
 
 fn age_of_image(file: &ImageFile) -> Duration {
-    fstat(&file.file).map_or(Duration::MAX, |status| age(&status))
+    fstat(&file.own.file).map_or(Duration::MAX, |status| age(&status))
 }
 
 /// The time since a file was modified; `Duration::MAX` if its modification time is in the future.
@@ -102,13 +102,19 @@ fn is_of_this_kernel(vdso: &Vdso) -> bool {
     unsafe { vdso.is_at(libc::getauxval(libc::AT_SYSINFO_EHDR)) }
 }
 
-/// Whether the image should be renewed, judged by the reason why this process was not restored.
-pub fn is_lacking(path: &Path) -> bool {
-    match refusal::of_everybody() {
-        Some(false) => refusal::refusal().is_some_and(|reason| reason.ends_with(OTHER_ARGUMENTS)),
-        Some(true) => is_of_no_use(path),
+/// Whether the image should be renewed for this process, which was not restored from it.
+pub fn is_lacking(path: &Path, subject: &Subject) -> bool {
+    match refusal::is_lasting(0) {
+        Some(false) => false,
+        Some(true) => is_to_be_renewed_for(path, subject),
         None => fs::symlink_metadata(path).is_err(),
     }
+}
+
+/// The same as [`needs_renewal`].
+pub fn is_to_be_renewed_for(path: &Path, subject: &Subject) -> bool {
+    let arguments: Vec<&[u8]> = subject.arguments.iter().map(Vec::as_slice).collect();
+    needs_renewal(path, &subject.program, &arguments)
 }
 
 /// The subject of an image of this process, which was started in this directory; none if no image can be taken.

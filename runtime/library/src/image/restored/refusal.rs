@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 const BYTES: usize = 1024;
 
-/// The reason and a NUL; empty if there is no reason. The last byte is not zero if no process could use the image. The
-/// launcher (runtime/launcher/src/lib.rs) writes it before anything else runs.
+/// The reason and a NUL; empty if there is no reason. The last byte has a bit for each image that another one should take
+/// the place of. The launcher (runtime/launcher/src/lib.rs) writes it before anything else runs.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static mut _PyCDS_refusal: [u8; BYTES] = [0; BYTES];
@@ -16,10 +16,10 @@ pub fn refusal() -> Option<String> {
     (!text.is_empty()).then(|| text.into_owned())
 }
 
-/// Whether no process could use the image; none if no image was refused.
-pub fn of_everybody() -> Option<bool> {
+/// Whether another image should take the place of the one with this number; none if no image was refused.
+pub fn is_lasting(number: usize) -> Option<bool> {
     let bytes = written();
-    (bytes[0] != 0).then(|| bytes[BYTES - 1] != 0)
+    (bytes[0] != 0).then(|| bytes[BYTES - 1] & 1 << number != 0)
 }
 
 fn written() -> [u8; BYTES] {

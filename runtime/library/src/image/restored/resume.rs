@@ -3,10 +3,10 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
-use std::ptr;
+use std::{ptr, slice};
 
-use startup_image::command_line::{CommandLine, Program};
-use startup_image::signals;
+use startup_image::command_line::{Choice, CommandLine, Program};
+use startup_image::{file_name, signals};
 
 use super::finalize;
 use super::program_name;
@@ -26,7 +26,7 @@ use crate::runtime;
 pub unsafe fn resume() -> Result<()> {
     // SAFETY: this is the only thread. The restore has filled in `RESTORED`, whose arrays end with NULL and stay until
     // the process ends.
-    let (arguments, environment, ignored) = unsafe {
+    let (arguments, environment, image, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
         let environment = texts(RESTORED.envp);
         // Taken first, because `renew()` changes the array.
@@ -36,7 +36,11 @@ pub unsafe fn resume() -> Result<()> {
         if let Some(first) = arguments.first() {
             program_name::renew(first.as_ptr().cast_mut().cast());
         }
-        (arguments, environment, RESTORED.ignored_signals)
+        let bytes = RESTORED.image_bytes as usize;
+        let image = (bytes > 0).then(|| {
+            slice::from_raw_parts(ptr::with_exposed_provenance(RESTORED.image as usize), bytes)
+        });
+        (arguments, environment, image, RESTORED.ignored_signals)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
         // This cannot happen: the launcher has parsed the same command line before it chose the image.
@@ -45,14 +49,21 @@ pub unsafe fn resume() -> Result<()> {
     finalize::begin(&line);
     let variable = |name: &[u8]| variable(&environment, name);
     let setting = |name| line.setting(name, variable);
-    if let (Some(runtime), Some(image)) = (runtime::current(), line.startup_image(variable)) {
-        let auto = setting("cds_auto").filter(|value| !value.is_empty());
-        let auto = auto.filter(|_| setting("cds").is_none());
+    if let (Some(runtime), Some(image)) = (runtime::current(), image) {
         let text = |value| String::from_utf8_lossy(value).into_owned();
+        let auto = match line.choice(variable) {
+            Choice::OfCache | Choice::Unset => {
+                let archive = file_name::archive_of(image).map(OsStr::from_bytes);
+                archive.map(|archive| Auto::in_cache(archive.into()))
+            }
+            Choice::Of(_) | Choice::Nothing => setting("cds_auto")
+                .filter(|value| !value.is_empty() && setting("cds").is_none())
+                .map(|value| Auto::of_option(&text(value))),
+        };
         runtime.resume(runtime::Restored {
-            image: OsStr::from_bytes(&image).into(),
+            image: OsStr::from_bytes(image).into(),
             stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
-            auto: auto.map(|value| Auto::of_option(&text(value))),
+            auto,
         });
     }
     let original: Vec<CString> = arguments.iter().map(|argument| text(argument)).collect();

@@ -8,6 +8,8 @@ pub static mut RESTORED: Restored = Restored {
     argv: 0,
     envp: 0,
     ignored_signals: 0,
+    image: 0,
+    image_bytes: 0,
 };
 
 /// Whether this process was restored.

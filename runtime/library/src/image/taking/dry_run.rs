@@ -140,6 +140,8 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
             argv: arguments.leak().as_ptr() as u64,
             envp: libc::environ as u64,
             ignored_signals: 0,
+            image: 0,
+            image_bytes: 0,
         };
         resume::resume()
     }

@@ -1,0 +1,70 @@
+"""What the cache has for a program."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from cds.cache import OPTION
+from cds.cache.limits import Usage
+from cds.image.imaging import image_path
+from cds.inspection.archive import InspectionError, ask
+from cds.inspection.image import brief
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An archive, with an image or the reason why there is none."""
+
+    number: int
+    archive: str
+    image_bytes: int | None
+    reason: str | None
+    # Files that have changed since the image was taken.
+    changed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The entry of a program."""
+
+    entry: str
+    # As on the command line; None if there is no archive yet.
+    command: str | None
+    bytes: int
+    # The time of the last use, in seconds since the epoch.
+    used: float
+    variants: list[Variant]
+
+
+def program_in(usage: Usage) -> Program:
+    """Read an entry."""
+    variants = []
+    command = None
+    for name in sorted(os.listdir(usage.entry)):
+        number, suffix = os.path.splitext(name)
+        if suffix == ".cds" and number.isdecimal():
+            archive = os.path.join(usage.entry, name)
+            variants.append(_variant(int(number), archive))
+            command = command or _command(archive)
+    return Program(usage.entry, command, usage.bytes, usage.used, variants)
+
+
+def _variant(number: int, archive: str) -> Variant:
+    found: dict[str, Any] = brief(image_path(archive)) or {"note": "none was taken yet"}
+    reason = found.get("note") or found.get("error")
+    if reason is not None:
+        return Variant(number, archive, None, reason.strip(), [])
+    return Variant(number, archive, found["stored_bytes"], None, found["changed"])
+
+
+def _command(archive: str) -> str | None:
+    """Return the end of the command that renews an archive: the program, and its directory."""
+    try:
+        words = shlex.split(ask("command_of", archive))
+    except (InspectionError, ValueError):
+        return None
+    if OPTION not in words:
+        return None
+    program = shlex.join(words[words.index(OPTION) + 1 :])
+    return f"{program} in {words[1]}" if words[:1] == ["cd"] else program

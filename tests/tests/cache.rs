@@ -1,0 +1,454 @@
+//! The cache: programs start from archives and images that nobody has named, and do not notice it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use cpython_cds_tests::{Outcome, Project, clean, python, settle, skip};
+
+const CACHE: &str = "cache";
+
+/// A program with a module beside it and one in a package.
+fn project() -> Project {
+    Project::new(&[
+        (
+            "app.py",
+            "import sys, helper, lib.tool\nprint(helper.x, lib.tool.x, sys.argv[1:])\nsys.exit(3)\n",
+        ),
+        ("helper.py", "x = 'helper'\n"),
+        ("lib/__init__.py", ""),
+        ("lib/tool.py", "import json\nx = json.dumps([1])\n"),
+    ])
+}
+
+fn command(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command
+        .env("PYTHON_CDS", "auto")
+        .env("PYTHON_CDS_CACHE", project.path(CACHE))
+        .env("PYTHON_CDS_STATS", project.path("stats.json"));
+    command
+}
+
+/// Runs a program with the cache. Waits for background processes before and after.
+fn run(project: &Project, arguments: &[&str]) -> Outcome {
+    let _ = fs::remove_file(project.path("stats.json"));
+    settle(project);
+    let outcome = Outcome::of(&mut command(project, arguments));
+    settle(project);
+    outcome
+}
+
+/// The image of the last run, if it was restored.
+fn image(project: &Project) -> Option<PathBuf> {
+    let report = cpython_cds_tests::report::Report::read(&project.path("stats.json")).ok()?;
+    report.startup_image.map(PathBuf::from)
+}
+
+fn plain(project: &Project, arguments: &[&str]) -> Outcome {
+    let mut command = project.command(arguments);
+    command.env("PYTHON_CDS", "off");
+    Outcome::of(&mut command)
+}
+
+/// The files below a directory, relative to it.
+fn files(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(
+                files(&entry.path())
+                    .into_iter()
+                    .map(|file| format!("{name}/{file}")),
+            );
+        } else {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+/// The same without the names that differ from build to build and from program to program.
+fn kinds_of_files(project: &Project) -> Vec<String> {
+    let names = files(&project.path(CACHE)).into_iter();
+    let names = names.map(|file| file.rsplit('/').next().unwrap().to_owned());
+    names.collect()
+}
+
+#[test]
+fn the_third_start_is_restored_and_nothing_is_named() {
+    let project = project();
+    let expected = plain(&project, &["app.py", "a"]);
+    assert_eq!(run(&project, &["app.py", "a"]), expected);
+    assert_eq!(kinds_of_files(&project), ["seen"]);
+    assert_eq!(run(&project, &["app.py", "a"]), expected);
+    assert_eq!(image(&project), None);
+    assert_eq!(
+        kinds_of_files(&project),
+        ["0.cds", "0.cds.image", "seen", "building"]
+    );
+    assert_eq!(run(&project, &["app.py", "a"]), expected);
+    let third = image(&project).expect("the run was restored");
+    assert!(third.starts_with(project.path(CACHE)), "{third:?}");
+    // Other arguments.
+    let other = run(&project, &["app.py", "b"]);
+    assert_eq!(other, plain(&project, &["app.py", "b"]));
+    assert_eq!(image(&project), Some(third));
+}
+
+#[test]
+fn an_edit_renews_what_is_restored() {
+    let project = project();
+    for _ in 0..3 {
+        run(&project, &["app.py"]);
+    }
+    assert!(image(&project).is_some());
+    project.write("helper.py", "x = 'edited later'\n");
+    let after = run(&project, &["app.py"]);
+    assert_eq!(after.stdout, "edited later [1] []\n");
+    assert_eq!(image(&project), None);
+    assert_eq!(run(&project, &["app.py"]).stdout, "edited later [1] []\n");
+    assert!(image(&project).is_some());
+    assert_eq!(
+        kinds_of_files(&project),
+        ["0.cds", "0.cds.image", "seen", "building"]
+    );
+}
+
+#[test]
+fn a_program_that_is_started_once_leaves_a_number() {
+    let project = Project::new(&[]);
+    for number in 0..20 {
+        run(&project, &["-c", &format!("import json; print({number})")]);
+    }
+    assert_eq!(kinds_of_files(&project), ["seen"]);
+    for child in [project.path(CACHE), project.path(CACHE).join("building")] {
+        if let Ok(status) = fs::metadata(child) {
+            assert_eq!(status.mode() & 0o077, 0, "others can read the cache");
+        }
+    }
+}
+
+#[test]
+fn modules_commands_and_directories_are_programs() {
+    let project = project();
+    project.write("pack/__init__.py", "");
+    project.write(
+        "pack/__main__.py",
+        "import json, sys\nprint(__name__, sys.argv)\n",
+    );
+    project.write("tree/__main__.py", "import json, other\nprint(other.x)\n");
+    project.write("tree/other.py", "x = 'of the tree'\n");
+    for program in [
+        &["-m", "pack", "x"][..],
+        &["-c", "import json, helper; print(helper.x)"],
+        &["tree"],
+        &["-m", "json.tool", "--help"],
+    ] {
+        let expected = plain(&project, program);
+        for _ in 0..3 {
+            assert_eq!(run(&project, program), expected, "{program:?}");
+        }
+        assert!(image(&project).is_some(), "{program:?} was not restored");
+    }
+}
+
+#[test]
+fn each_kind_of_surroundings_has_an_image_and_there_are_not_too_many() {
+    let project = project();
+    project.write("helper.py", "import os\nx = os.environ.get('MODE')\n");
+    let start = |mode: &str| {
+        settle(&project);
+        let outcome = Outcome::of(command(&project, &["app.py"]).env("MODE", mode));
+        settle(&project);
+        assert_eq!(outcome.stdout, format!("{mode} [1] []\n"));
+        image(&project)
+    };
+    for _ in 0..2 {
+        for mode in ["one", "two"] {
+            start(mode);
+        }
+    }
+    let images = ["one", "two"].map(|mode| start(mode).expect("the run was restored"));
+    assert_ne!(images[0], images[1]);
+    for number in 0..6 {
+        start(&number.to_string());
+    }
+    assert_eq!(
+        ["one", "two"].map(|mode| start(mode).expect("its image is kept")),
+        images
+    );
+    let found = kinds_of_files(&project);
+    let found = found.iter().filter(|name| name.ends_with(".image"));
+    assert_eq!(found.count(), 4);
+
+    // An image that was not used for days makes room.
+    let old = SystemTime::now() - Duration::from_secs(3 * 24 * 60 * 60);
+    let image = fs::File::open(&images[0]).unwrap();
+    let sealed = image.metadata().unwrap().modified().unwrap();
+    let nanoseconds = sealed
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .subsec_nanos();
+    let since = old.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::new(since.as_secs(), nanoseconds);
+    image
+        .set_times(fs::FileTimes::new().set_accessed(old).set_modified(old))
+        .unwrap();
+    start("late");
+    assert_eq!(start("late"), Some(images[0].clone()));
+}
+
+#[test]
+fn a_run_that_is_killed_has_been_recorded_without_arguments_and_variables() {
+    let project = project();
+    project.write(
+        "app.py",
+        "import os, sys, helper, lib.tool\nprint(helper.x, flush=True)\n\
+         if len(sys.argv) > 1: os.kill(os.getpid(), 9)\n",
+    );
+    let secret = "correct-horse-battery-staple";
+    let killed = || {
+        let mut command = command(&project, &["app.py", secret]);
+        let status = command.env("PASSWORD", secret).status().unwrap();
+        assert_eq!(status.signal(), Some(9));
+        settle(&project);
+    };
+    killed();
+    killed();
+    let left = files(&project.path(CACHE));
+    assert!(left.iter().any(|file| file.contains("/runs/")), "{left:?}");
+    for file in left {
+        let contents = fs::read(project.path(CACHE).join(&file)).unwrap();
+        let mut places = contents.windows(secret.len());
+        assert!(
+            !places.any(|place| place == secret.as_bytes()),
+            "{file} contains the secret"
+        );
+    }
+    assert_eq!(run(&project, &["app.py"]).stdout, "helper\n");
+    assert_eq!(run(&project, &["app.py"]).stdout, "helper\n");
+    assert!(image(&project).is_some());
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_not_noticed() {
+    let project = project();
+    let expected = plain(&project, &["app.py"]);
+    project.write("file", "");
+    for name in ["closed", "others", "outside"] {
+        fs::create_dir(project.path(name)).unwrap();
+    }
+    fs::set_permissions(project.path("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(project.path("others"), fs::Permissions::from_mode(0o777)).unwrap();
+    symlink("nowhere", project.path("link")).unwrap();
+    let long = ["0123456789"; 100].join("/");
+    let long = project.path(&long);
+    let mut places = vec![
+        project.path("file"),
+        project.path("file/below"),
+        project.path("others"),
+        project.path("link"),
+        long,
+        PathBuf::from("relative"),
+        PathBuf::from("/proc/self/cache"),
+        PathBuf::from("/dev/null"),
+    ];
+    if !rustix::process::geteuid().is_root() {
+        places.push(project.path("closed/cache"));
+    }
+    let before = files(&project.path(""));
+    for place in places {
+        for _ in 0..3 {
+            let mut command = project.command(["app.py"]);
+            command
+                .env("PYTHON_CDS", "auto")
+                .env("PYTHON_CDS_CACHE", &place);
+            assert_eq!(Outcome::of(&mut command), expected, "{}", place.display());
+            settle(&project);
+        }
+    }
+    let mut homeless = project.command(["-X", "cds=auto", "app.py"]);
+    assert_eq!(Outcome::of(homeless.env_remove("HOME")), expected);
+    assert_eq!(files(&project.path("")), before);
+}
+
+/// With sudo(8), HOME may be the directory of another user.
+#[test]
+fn nothing_is_written_to_the_home_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can give a directory to another user");
+    }
+    let project = project();
+    let expected = plain(&project, &["app.py"]);
+    let home = project.path("home");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(12345), Some(12345)).unwrap();
+    for _ in 0..3 {
+        let mut command = project.command(["-X", "cds=auto", "app.py"]);
+        assert_eq!(Outcome::of(command.env("HOME", &home)), expected);
+        settle(&project);
+    }
+    assert_eq!(files(&home), BTreeSet::new());
+    // Another user's cache is not used either.
+    fs::create_dir_all(home.join(".cache/cpython-cds")).unwrap();
+    for name in [".cache", ".cache/cpython-cds"] {
+        std::os::unix::fs::chown(home.join(name), Some(12345), Some(12345)).unwrap();
+    }
+    let mut command = project.command(["-X", "cds=auto", "app.py"]);
+    assert_eq!(Outcome::of(command.env("HOME", &home)), expected);
+    assert_eq!(files(&home), BTreeSet::new());
+}
+
+#[test]
+fn many_at_once_have_the_same_output_and_are_restored_in_the_end() {
+    let project = project();
+    let expected = plain(&project, &["app.py", "a"]);
+    for _ in 0..4 {
+        let children: Vec<_> = (0..8)
+            .map(|_| {
+                let mut command = command(&project, &["app.py", "a"]);
+                command.env_remove("PYTHON_CDS_STATS");
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                command.spawn().unwrap()
+            })
+            .collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), expected.stdout);
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), expected.stderr);
+            assert_eq!(output.status.code(), Some(expected.status));
+        }
+    }
+    run(&project, &["app.py", "a"]);
+    assert_eq!(run(&project, &["app.py", "a"]), expected);
+    assert!(image(&project).is_some());
+    let left = files(&project.path(CACHE));
+    assert!(!left.iter().any(|file| file.contains("/runs/")), "{left:?}");
+}
+
+/// A filter of system calls can kill a process for a call that stock CPython does not make.
+#[test]
+fn a_process_with_a_filter_learns_only_if_it_is_told_to() {
+    let project = project();
+    let expected = plain(&project, &["app.py"]);
+    fs::create_dir_all(project.path("config/cpython-cds")).unwrap();
+    project.write("config/cpython-cds/enabled", "");
+    let filtered = |settings: &[&str]| {
+        let python = python().to_string_lossy().into_owned();
+        let mut command = project.command(["-I", "-X", "cds=off", "-c", FILTERED, &python]);
+        command
+            .args(settings)
+            .arg("app.py")
+            .env("XDG_CONFIG_HOME", project.path("config"))
+            .env("PYTHON_CDS_CACHE", project.path(CACHE));
+        assert_eq!(Outcome::of(&mut command), expected);
+        settle(&project);
+    };
+    for _ in 0..3 {
+        filtered(&[]);
+    }
+    assert_eq!(files(&project.path(CACHE)), BTreeSet::new());
+    filtered(&["-X", "cds=auto"]);
+    assert_eq!(kinds_of_files(&project), ["seen"]);
+}
+
+/// Installs a filter that allows all system calls (seccomp(2)), and runs a command.
+const FILTERED: &str = "\
+import ctypes, os, struct, sys
+PR_SET_SECCOMP, MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+allow = ctypes.create_string_buffer(struct.pack('HBBI', 0x06, 0, 0, 0x7fff0000))
+program = struct.pack('HxxxxxxP', 1, ctypes.addressof(allow))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert prctl(PR_SET_SECCOMP, MODE_FILTER, program) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+/// A virtual environment in a project, with the cache in the project.
+fn environment(project: &Project) -> impl Fn(&[&str]) -> Outcome {
+    project
+        .run(["-m", "venv", "--without-pip", "venv"])
+        .success();
+    let python = project.path("venv/bin/python");
+    let directory = project.path("");
+    let home = project.path("home");
+    fs::create_dir(&home).unwrap();
+    move |arguments| {
+        let mut command = Command::new(&python);
+        clean(&mut command);
+        command
+            .current_dir(&directory)
+            .env("HOME", &home)
+            .args(arguments);
+        Outcome::of(&mut command)
+    }
+}
+
+#[test]
+fn an_environment_or_a_user_turns_it_on_and_off() {
+    let project = project();
+    let python = environment(&project);
+    let expected = plain(&project, &["app.py"]);
+    let start = || {
+        settle(&project);
+        let stats = format!("cds_stats={}", project.path("stats.json").display());
+        assert_eq!(python(&["-X", &stats, "app.py"]), expected);
+        settle(&project);
+        image(&project).is_some()
+    };
+    let mut said = String::new();
+    let mut cds = |arguments: &[&str]| {
+        let outcome = python(&[&["-m", "cds"], arguments].concat());
+        let Outcome {
+            stdout,
+            stderr,
+            status,
+        } = outcome;
+        said += &format!(
+            "$ cds {}\n{stdout}{stderr}({status})\n\n",
+            arguments.join(" ")
+        );
+    };
+    cds(&["status"]);
+    assert_eq!([start(), start(), start()], [false; 3]);
+    cds(&["enable"]);
+    assert_eq!([start(), start(), start()], [false, false, true]);
+    cds(&["status"]);
+    cds(&["disable"]);
+    assert!(!start());
+    cds(&["enable", "--user"]);
+    assert!(!start(), "the setting of the environment comes first");
+    let settings = fs::read_to_string(project.path("venv/pyvenv.cfg")).unwrap();
+    fs::write(
+        project.path("venv/pyvenv.cfg"),
+        settings.replace("cds = off\n", ""),
+    )
+    .unwrap();
+    // The image depends on the settings of the environment.
+    assert_eq!([start(), start()], [false, true]);
+    cds(&["disable", "--user"]);
+    assert!(!start());
+    cds(&["clear"]);
+    cds(&["status"]);
+    assert_eq!(
+        files(&project.path("home/.cache/cpython-cds")),
+        BTreeSet::from(["building".into()])
+    );
+    let outside = project.run(["-m", "cds", "enable"]);
+    said += &format!(
+        "$ cds enable   (no environment)\n{}({})\n",
+        outside.stderr, outside.status
+    );
+    let directory = project.path("").display().to_string();
+    let said = said.replace(directory.trim_end_matches('/'), "[project]");
+    insta::with_settings!({filters => vec![
+        (r"\d+\.\d [KMG]iB", "[size]"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d", "[time]"),
+    ]}, { insta::assert_snapshot!(said); });
+}
