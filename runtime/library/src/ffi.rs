@@ -27,12 +27,12 @@ use crate::{archive_module, fault, image, report};
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_Initialize(interp: *mut PyInterpreterState) -> c_int {
+pub unsafe extern "C" fn _PyCDS_Initialize(_interp: *mut PyInterpreterState) -> c_int {
     std::panic::set_hook(Box::new(runtime::report_panic));
     fault::read_environment();
     let result = fenced("initialize", None, || {
-        // SAFETY: C passes the main interpreter before it has created any object.
-        Some(unsafe { runtime::initialize(interp) })
+        // SAFETY: C calls this function in the main interpreter, before it has created any object.
+        Some(unsafe { runtime::initialize() })
     });
     let goes_on = result.map_or_else(runtime::may_go_without, |result| result.is_ok());
     c_int::from(!goes_on)
@@ -299,12 +299,9 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_PostponesGC(interp: *mut PyInterpreterState) -> c_int {
+pub unsafe extern "C" fn _PyCDS_PostponesGC(_interp: *mut PyInterpreterState) -> c_int {
     fenced("postpones_gc", 0, || {
-        // SAFETY: C passes the interpreter of the calling thread.
-        c_int::from(
-            runtime::current().is_some_and(|runtime| unsafe { runtime.postpones_gc(interp) }),
-        )
+        c_int::from(runtime::current().is_some_and(Runtime::postpones_gc))
     })
 }
 

@@ -11,7 +11,7 @@ use crate::answer::patterns::{Compiler, Key};
 use crate::answer::postpone::Postponer;
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
-use crate::cpython::{bindings, has_code_watchers, is_main_interpreter, modules, object};
+use crate::cpython::{has_code_watchers, is_main_interpreter, modules, object};
 use crate::executable::Executable;
 use crate::fingerprint;
 use crate::kernel::inherited::may_be_filtered;
@@ -87,10 +87,11 @@ pub fn may_go_without() -> bool {
 /// Starts the runtime for a new main interpreter.
 ///
 /// # Safety
-/// `interp` is the main interpreter. It is configured, and has no objects yet.
-pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<(), Exit> {
-    // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
-    let Some(config) = (unsafe { Config::new(interp) }) else {
+/// The thread runs the main interpreter, which is configured and has no objects yet.
+pub unsafe fn initialize() -> Result<(), Exit> {
+    // SAFETY: the caller's thread runs the main interpreter, which is configured. The interpreter is a static variable of
+    // CPython (`_PyRuntime`).
+    let Some(config) = (unsafe { Config::new() }) else {
         return Ok(());
     };
     let options = Options::read(&config);
@@ -122,8 +123,8 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
             }
         }
     }
-    // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
-    let layers = if unsafe { config::reserve_code_versions(interp, layers.code_count()) } {
+    // SAFETY: the main interpreter has no objects yet, so no other thread runs it.
+    let layers = if unsafe { config::reserve_code_versions(layers.code_count()) } {
         layers
     } else {
         Layers::default()
@@ -157,8 +158,7 @@ pub unsafe fn initialize(interp: *mut bindings::PyInterpreterState) -> Result<()
         is_recorded: OnceLock::new(),
         compiler: Compiler::default(),
         restored: OnceLock::new(),
-        // SAFETY: the caller passes the main interpreter, which is configured and has no objects yet.
-        postponer: unsafe { Postponer::new(interp) },
+        postponer: Postponer::new(),
     });
     // The runtime is leaked: if an embedding program starts a new interpreter, a daemon thread may still use the former
     // runtime.
@@ -176,12 +176,8 @@ impl Runtime {
     }
 
     /// Whether the garbage collection that is due can be postponed.
-    ///
-    /// # Safety
-    /// `interp` is the interpreter of the calling thread.
-    pub unsafe fn postpones_gc(&self, interp: *mut bindings::PyInterpreterState) -> bool {
-        // SAFETY: the caller passes the interpreter of its thread and holds the GIL.
-        is_main_interpreter() && unsafe { self.postponer.postpones(interp, self.stats.hits()) }
+    pub fn postpones_gc(&self) -> bool {
+        is_main_interpreter() && self.postponer.postpones(self.stats.hits())
     }
 
     /// The archive that renews itself, according to the options of this process.

@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cpython::bindings::PyInterpreterState;
 use crate::cpython::collector;
 
 /// Decides which collections are postponed.
@@ -18,27 +17,18 @@ pub struct Postponer {
 }
 
 impl Postponer {
-    /// # Safety
-    /// `interp` is an interpreter.
-    pub unsafe fn new(interp: *mut PyInterpreterState) -> Self {
+    pub fn new() -> Self {
         Self {
-            // SAFETY: the caller passes an interpreter.
-            threshold: unsafe { collector::threshold(interp) },
+            threshold: collector::threshold(),
             seen: AtomicU64::new(0),
         }
     }
 
     /// Whether the collection that is due can be postponed. `imported` is the number of modules that have got their
     /// code from an archive so far: if none was added since the last collection was due, this one is not postponed.
-    ///
-    /// # Safety
-    /// `interp` is the interpreter of the calling thread.
-    pub unsafe fn postpones(&self, interp: *mut PyInterpreterState, imported: u64) -> bool {
+    pub fn postpones(&self, imported: u64) -> bool {
         let before = self.seen.swap(imported, Ordering::Relaxed);
-        // SAFETY: the caller passes the interpreter of its thread and holds the GIL.
-        let is_as_ever = unsafe {
-            collector::threshold(interp) == self.threshold && !collector::is_observed(interp)
-        };
+        let is_as_ever = collector::threshold() == self.threshold && !collector::is_observed();
         before != imported && is_as_ever
     }
 }

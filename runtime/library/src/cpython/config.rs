@@ -17,10 +17,11 @@ unsafe impl Sync for Config {}
 
 impl Config {
     /// # Safety
-    /// `interp` is an interpreter whose configuration has been read, and it outlives the result.
-    pub unsafe fn new(interp: *mut raw::PyInterpreterState) -> Option<Self> {
-        // SAFETY: the caller passes an interpreter whose configuration has been read.
-        NonNull::new(unsafe { raw::cds_glue_config(interp) }.cast_mut()).map(Self)
+    /// The thread runs the main interpreter, whose configuration has been read, and which outlives the result.
+    pub unsafe fn new() -> Option<Self> {
+        // SAFETY: the caller's thread runs an interpreter whose configuration has been read.
+        let config = unsafe { raw::cds_glue_config(raw::PyInterpreterState_Get()) };
+        NonNull::new(config.cast_mut()).map(Self)
     }
 
     fn get(&self) -> &raw::PyConfig {
@@ -153,11 +154,11 @@ unsafe fn wide(text: *const raw::wchar_t) -> Option<String> {
 /// code. Returns false if the interpreter has already given a version to some code.
 ///
 /// # Safety
-/// `interp` is the main interpreter, and no other thread runs in it.
-pub unsafe fn reserve_code_versions(interp: *mut raw::PyInterpreterState, count: u32) -> bool {
-    // SAFETY: the caller passes the main interpreter, in which no other thread runs.
+/// The thread runs the main interpreter, and no other thread does.
+pub unsafe fn reserve_code_versions(count: u32) -> bool {
+    // SAFETY: the caller's thread is the only one that runs the interpreter.
     unsafe {
-        let next = raw::cds_glue_next_code_version(interp);
+        let next = raw::cds_glue_next_code_version(raw::PyInterpreterState_Get());
         if *next != 1 {
             return false;
         }

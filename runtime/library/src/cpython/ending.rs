@@ -141,8 +141,7 @@ impl Ending {
 
     /// Whether the program can notice the collection with which the end begins.
     pub fn is_collection_seen() -> bool {
-        // SAFETY: there is an interpreter, and the GIL is held.
-        unsafe { collector::is_observed(raw::PyInterpreterState_Get()) }
+        collector::is_observed()
     }
 
     /// Collects garbage before anything is removed, unless the program has disabled collections. The program's
