@@ -2,10 +2,8 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 use std::slice;
 
-use crate::cpython::bindings::{Py_ssize_t, PyObject};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::{fault, runtime};
 
@@ -23,44 +21,35 @@ pub fn fenced<T>(name: &str, otherwise: T, body: impl FnOnce() -> T) -> T {
 
 /// The same for a question of the import system: after a panic, the answer is None, as if the module were not archived.
 /// An exception is passed on as NULL.
-pub fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+pub fn fenced_question(name: &str, body: impl FnOnce() -> Result<Object>) -> Option<Object> {
     let answer = fenced(name, None, || Some(body()));
-    returned(answer.unwrap_or_else(|| Ok(Object::none())))
+    answer.unwrap_or_else(|| Ok(Object::none())).ok()
 }
 
 /// The same for a function that Python code calls: after a panic, it raises OSError.
-pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> *mut PyObject {
+pub fn fenced_method(name: &CStr, body: impl FnOnce() -> Result<Object>) -> Option<Object> {
     let name = name.to_str().unwrap_or_default();
     let result = fenced(name, None, || Some(body()));
-    returned(result.unwrap_or_else(|| {
+    let result = result.unwrap_or_else(|| {
         let message =
             format!("{name}() has failed because of a bug; run with -X cds_strict for details");
         Err(Raised::new(Exception::Os, &message))
-    }))
-}
-
-fn returned(result: Result<Object>) -> *mut PyObject {
-    result.map_or(ptr::null_mut(), Object::into_ptr)
+    });
+    result.ok()
 }
 
 /// The arguments of a call, if their number is the expected one.
 ///
 /// # Safety
 /// `args` and `count` are those that the calling convention METH_FASTCALL passes.
-pub unsafe fn arguments<const N: usize>(
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> Result<[Object; N]> {
+pub unsafe fn arguments<const N: usize>(args: *const Object, count: isize) -> Result<[Object; N]> {
     if count as usize != N {
         return Err(Raised::new(
             Exception::Type,
             &format!("expected {N} arguments, got {count}"),
         ));
     }
-    // SAFETY: METH_FASTCALL passes `count` borrowed references.
+    // SAFETY: METH_FASTCALL passes `count` borrowed references, and the objects live during the call.
     let args = unsafe { slice::from_raw_parts(args, N) };
-    // SAFETY: each reference is alive during the call.
-    Ok(std::array::from_fn(|index| unsafe {
-        Object::from_borrowed(args[index])
-    }))
+    Ok(std::array::from_fn(|index| args[index].clone()))
 }

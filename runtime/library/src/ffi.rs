@@ -2,9 +2,11 @@
 //!
 //! All of them are protected in the same way: if something fails, even with a panic, the answer makes the interpreter
 //! continue without the archive.
+//!
+//! A reference that C passes is a [`Borrowed`], and a result a new reference or None, which is NULL in C. No function
+//! uses a pointer to an interpreter: it is that of the calling thread.
 
-use std::ffi::{CStr, c_char, c_int};
-use std::ptr;
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use crate::answer::catalog::{self, Found};
 use crate::answer::extensions;
@@ -13,12 +15,12 @@ use crate::answer::loaders;
 use crate::answer::patterns;
 use crate::answer::patterns::Key;
 use crate::border::{arguments, fenced, fenced_question};
-use crate::cpython::bindings::{Py_ssize_t, PyInterpreterState, PyObject};
 use crate::cpython::is_main_interpreter;
 use crate::cpython::linked::Init;
+use crate::cpython::modules::SetUp;
 use crate::cpython::mortality;
-use crate::cpython::object::{Object, Raised, Result};
-use crate::image::postponed::{self, SetUp};
+use crate::cpython::object::{Borrowed, Object, Raised, Result};
+use crate::image::postponed;
 use crate::image::searches;
 use crate::report::stats::{Activity, Origin};
 use crate::runtime::{self, Runtime};
@@ -27,7 +29,7 @@ use crate::{archive_module, fault, image, report};
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_Initialize(_interp: *mut PyInterpreterState) -> c_int {
+pub unsafe extern "C" fn _PyCDS_Initialize(_interp: *mut c_void) -> c_int {
     std::panic::set_hook(Box::new(runtime::report_panic));
     fault::read_environment();
     let result = fenced("initialize", None, || {
@@ -78,7 +80,7 @@ fn start_pycds() -> Result<()> {
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
+pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut c_void) {
     fenced("finalize", (), || {
         if let Some(runtime) = runtime::current() {
             report::finish(runtime);
@@ -89,13 +91,11 @@ pub unsafe extern "C" fn _PyCDS_Finalize(_interp: *mut PyInterpreterState) {
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyObject {
-    let Some(runtime) = runtime::for_interning() else {
-        return ptr::null_mut();
-    };
-    fenced("find_interned", ptr::null_mut(), || {
+pub unsafe extern "C" fn _PyCDS_FindInterned(string: Borrowed) -> Option<Object> {
+    let runtime = runtime::for_interning()?;
+    fenced("find_interned", None, || {
         // SAFETY: C passes an exact str.
-        unsafe { intern::find(&runtime.layers, string) }.map_or(ptr::null_mut(), Object::into_ptr)
+        unsafe { intern::find(&runtime.layers, &string) }
     })
 }
 
@@ -103,24 +103,16 @@ pub unsafe extern "C" fn _PyCDS_FindInterned(string: *mut PyObject) -> *mut PyOb
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_GetFrozenCode(
-    name: *mut PyObject,
+    name: Borrowed,
     data: *const c_char,
-) -> *mut PyObject {
+) -> Option<Object> {
     // `_imp.get_frozen_object()` can pass data that does not belong to the interpreter.
-    let runtime = runtime::current().filter(|runtime| runtime.executable.contains(data as u64));
-    let Some(runtime) = runtime else {
-        return ptr::null_mut();
-    };
-    fenced("get_frozen_code", ptr::null_mut(), || {
-        // SAFETY: C passes a str that outlives the call.
-        let name = unsafe { Object::from_borrowed(name) };
-        match frozen_code(runtime, &name) {
-            Ok(code) => code.map_or(ptr::null_mut(), Object::into_ptr),
-            Err(raised) => {
-                raised.clear();
-                ptr::null_mut()
-            }
-        }
+    let runtime = runtime::current().filter(|runtime| runtime.executable.contains(data as u64))?;
+    fenced("get_frozen_code", None, || {
+        frozen_code(runtime, &name).unwrap_or_else(|raised| {
+            raised.clear();
+            None
+        })
     })
 }
 
@@ -140,10 +132,10 @@ fn frozen_code(runtime: &Runtime, name: &Object) -> Result<Option<Object>> {
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_GetCode(
-    _module: *mut PyObject,
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+    _module: Borrowed,
+    args: *const Object,
+    count: isize,
+) -> Option<Object> {
     fenced_question("get_code", || {
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
@@ -207,10 +199,10 @@ fn note_search([directory, name, loaders]: [Object; 3]) {
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindModule(
-    _module: *mut PyObject,
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+    _module: Borrowed,
+    args: *const Object,
+    count: isize,
+) -> Option<Object> {
     fenced_question("find_module", || {
         if runtime::current().is_some_and(|runtime| runtime.options.image.is_some()) {
             // SAFETY: the arguments come from the calling convention METH_FASTCALL.
@@ -265,10 +257,10 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _PyCDS_FindPattern(
-    module: *mut PyObject,
-    args: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+    module: Borrowed,
+    args: *const Object,
+    count: isize,
+) -> Option<Object> {
     fenced_question("find_pattern", || {
         let Some(runtime) = runtime::current() else {
             return Ok(Object::none());
@@ -282,10 +274,8 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
         let Some(layers) = runtime.layers_for_code() else {
             return Ok(Object::none());
         };
-        // SAFETY: the first argument of a module's function is the module.
-        let sre = unsafe { Object::from_borrowed(module) };
         let found = runtime.stats.timed(Activity::FindPattern, || {
-            patterns::find(layers, &runtime.compiler, &key, &function, &sre)
+            patterns::find(layers, &runtime.compiler, &key, &function, &module)
         });
         Ok(found
             .unwrap_or_else(|raised| {
@@ -299,7 +289,7 @@ pub unsafe extern "C" fn _PyCDS_FindPattern(
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_PostponesGC(_interp: *mut PyInterpreterState) -> c_int {
+pub unsafe extern "C" fn _PyCDS_PostponesGC(_interp: *mut c_void) -> c_int {
     fenced("postpones_gc", 0, || {
         c_int::from(runtime::current().is_some_and(Runtime::postpones_gc))
     })
@@ -322,11 +312,8 @@ pub unsafe extern "C" fn _PyCDS_TakeImage(exit_code: *mut c_int) -> c_int {
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_ModuleImported(
-    _interp: *mut PyInterpreterState,
-    module: *mut PyObject,
-) {
-    fenced("module_imported", (), || image::module_imported(module));
+pub unsafe extern "C" fn _PyCDS_ModuleImported(_interp: *mut c_void, module: Borrowed) {
+    fenced("module_imported", (), || image::module_imported(&module));
 }
 
 /// # Safety
@@ -339,10 +326,10 @@ pub unsafe extern "C" fn _PyCDS_RecursionExceeded() {
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp) -> c_int {
+pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: Borrowed, set_up: SetUp) -> c_int {
     // SAFETY: C passes a module and the function that sets it up.
     let waits = fenced("set_up_or_wait", false, || unsafe {
-        postponed::waits(module, set_up)
+        postponed::waits(&module, set_up)
     });
     if waits {
         return 0;
@@ -354,7 +341,7 @@ pub unsafe extern "C" fn _PyCDS_SetUpOrWait(module: *mut PyObject, set_up: SetUp
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut PyInterpreterState) -> c_int {
+pub unsafe extern "C" fn _PyCDS_FinalizeRestored(_interp: *mut c_void) -> c_int {
     fenced("finalize_restored", 0, || {
         c_int::from(image::finalize_restored())
     })
@@ -377,11 +364,11 @@ pub unsafe extern "C" fn _PyCDS_EndRestored(exit_code: c_int) {
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _PyCDS_IsImmortal(object: *mut PyObject) -> c_int {
+pub unsafe extern "C" fn _PyCDS_IsImmortal(object: Borrowed) -> c_int {
     let Some(runtime) = runtime::for_interning() else {
         return 0;
     };
-    let address = object as u64;
+    let address = object.address();
     let mut layers = runtime.layers.iter();
     let is_archived = layers.any(|layer| layer.archive.requested_address(address).is_some());
     c_int::from(is_archived || mortality::are_immortal())
@@ -402,6 +389,6 @@ pub unsafe extern "C" fn _PyCDS_FindLinkedInit(name: *const c_char, path: *const
 /// # Safety
 /// The arguments must be as `pycore_cds.h` describes them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn PyInit__cds_archive() -> *mut PyObject {
+pub unsafe extern "C" fn PyInit__cds_archive() -> Option<Borrowed> {
     archive_module::init()
 }

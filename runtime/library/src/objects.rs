@@ -6,6 +6,7 @@
 //! assigned versions to code objects.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use crate::answer::catalog;
@@ -61,14 +62,17 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
         let Some((string, _)) = layer.archive.object(offset) else {
             return Err(error("it is damaged"));
         };
-        let string = string.cast().as_ptr();
         // SAFETY: the archive was written with a str at this offset, and no other code uses the archive yet.
-        let elsewhere =
-            unsafe { intern::find(&runtime.layers, string).or_else(|| interned::find(string)) };
+        let (string, elsewhere) = unsafe {
+            let string = archived::object(string);
+            let elsewhere = intern::find(&runtime.layers, &string);
+            let elsewhere = elsewhere.or_else(|| interned::find(&string));
+            (string, elsewhere)
+        };
         if let Some(elsewhere) = elsewhere {
             hidden.insert(offset);
             // From now on the archive refers to this string. Archives are never unmapped, so the reference is kept.
-            twins.insert(string as u64, elsewhere.into_ptr() as u64);
+            twins.insert(string.address(), ManuallyDrop::new(elsewhere).address());
         }
     }
     if !twins.is_empty() {
@@ -95,10 +99,8 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
         let code = module.code.and_then(|code| layer.archive.object(code));
         let Some((code, _)) = code else { continue };
         // SAFETY: the offset lies in a section of objects, and each object begins with a header.
-        unsafe {
-            if archived::is_code(code.cast().as_ptr()) {
-                archived::forget_version(&Object::from_borrowed(code.cast().as_ptr()))?;
-            }
+        if let Some(code) = unsafe { archived::code(code) } {
+            archived::forget_version(&code)?;
         }
     }
     let layer = runtime
@@ -114,7 +116,6 @@ pub fn load(runtime: &'static Runtime, path: &str) -> Result<Option<Object>> {
         return Ok(None);
     };
     // SAFETY: `room` bytes from this address on are mapped. The writer stores the object in a tuple with one item.
-    let items =
-        unsafe { archived::tuple(root.cast().as_ptr(), room).map(|root| root.tuple_items()) };
+    let items = unsafe { archived::tuple_items(root, room) };
     Ok(items.and_then(|items| items.into_iter().next()))
 }

@@ -145,13 +145,8 @@ pub fn code(archive: &Mapped, module: &Module<'static>) -> Result<Answer> {
         return Ok(Err(Miss::Damaged));
     };
     // SAFETY: the offset lies in a section of objects, and each object begins with a header.
-    unsafe {
-        if archived::is_code(code.cast().as_ptr()) {
-            Ok(Ok(Object::from_borrowed(code.cast().as_ptr())))
-        } else {
-            Ok(Err(Miss::Damaged))
-        }
-    }
+    let code = unsafe { archived::code(code) };
+    Ok(code.ok_or(Miss::Damaged))
 }
 
 /// Fills the hash table of a frozenset. Returns false if the archive is damaged.
@@ -174,12 +169,5 @@ pub fn fill_frozenset(archive: &Mapped, set: FrozenSet) -> Result<bool> {
     // SAFETY: the places are in writable sections. The caller holds the GIL, and no other code can reach the set yet.
     // The writer has written a frozenset and a tuple at the first two places; whether they are unchanged is checked
     // with checksums, not here.
-    unsafe {
-        archived::fill_frozenset(
-            object.cast().as_ptr(),
-            elements.cast().as_ptr(),
-            table.as_ptr(),
-            slots,
-        )
-    }
+    unsafe { archived::fill_frozenset(object, elements, table, slots) }
 }

@@ -10,10 +10,7 @@ use crate::layers::Layers;
 ///
 /// # Safety
 /// `string` is an exact str, and the caller holds the GIL.
-pub unsafe fn find(
-    layers: &Layers,
-    string: *mut crate::cpython::bindings::PyObject,
-) -> Option<Object> {
+pub unsafe fn find(layers: &Layers, string: &Object) -> Option<Object> {
     // SAFETY: the caller passes an exact str.
     let hash = content_hash(unsafe { archived::characters(string) });
     // Each interned string is in only one layer.
@@ -23,10 +20,8 @@ pub unsafe fn find(
             .filter(|offset| !layer.hides(*offset))
             .filter_map(|offset| layer.archive.object(offset))
             .find_map(|(candidate, room)| {
-                // SAFETY: `room` bytes from this address on are mapped.
-                let same = unsafe { archived::is_same_string(candidate.as_ptr(), room, string) };
-                // SAFETY: the candidate is a str, since it equals one, and it is immortal.
-                same.then(|| unsafe { Object::from_borrowed(candidate.cast().as_ptr()) })
+                // SAFETY: `room` bytes from this address on are mapped, and the caller passes an exact str.
+                unsafe { archived::same_string(candidate, room, string) }
             })
     })
 }

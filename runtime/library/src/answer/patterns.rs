@@ -40,12 +40,8 @@ impl Compiler {
 }
 
 fn is_in_lowest(code: Option<&Object>, layers: &Layers) -> bool {
-    code.zip(layers.iter().last()).is_some_and(|(code, layer)| {
-        layer
-            .archive
-            .requested_address(code.as_ptr() as u64)
-            .is_some()
-    })
+    code.zip(layers.iter().last())
+        .is_some_and(|(code, layer)| layer.archive.requested_address(code.address()).is_some())
 }
 
 /// A pattern in the form in which `re` stores it in its cache: only an exact str or bytes, with flags that are an int.
@@ -76,7 +72,7 @@ impl Key {
         };
         let (kind, characters) = match self.pattern.kind()? {
             // SAFETY: the object is an exact str.
-            Kind::Str => (0, unsafe { archived::characters(self.pattern.as_ptr()) }),
+            Kind::Str => (0, unsafe { archived::characters(&self.pattern) }),
             // SAFETY: the object is an exact bytes object.
             Kind::Bytes => (1, unsafe { self.pattern.bytes() }),
             _ => return None,
@@ -137,10 +133,8 @@ fn arguments(archive: &Mapped, hash: u64, key: &Key) -> Option<[Object; FIELDS -
         .filter_map(|offset| archive.object(offset))
         .find_map(|(candidate, room)| {
             // SAFETY: `room` bytes from this address on are mapped.
-            let tuple = unsafe { archived::tuple(candidate.cast().as_ptr(), room) }?;
-            // SAFETY: the object is a tuple.
-            let fields: [Object; FIELDS] = unsafe { tuple.tuple_items() }.try_into().ok()?;
-            let [pattern, flags, rest @ ..] = fields;
+            let fields = unsafe { archived::tuple_items(candidate, room) }?;
+            let [pattern, flags, rest @ ..] = <[Object; FIELDS]>::try_from(fields).ok()?;
             key.is(&pattern, &flags).then_some(rest)
         })
 }

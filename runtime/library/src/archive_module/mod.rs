@@ -12,11 +12,11 @@ mod renewal;
 mod status;
 mod write;
 
-use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use crate::border::{arguments, fenced_method};
-use crate::cpython::bindings::{self as raw, Py_ssize_t, PyObject};
+use crate::cpython::module_definition::{Method, ModuleDefinition};
+use crate::cpython::object::{Borrowed, Object};
 use cache::{cache_directory, enabling_file, make_idle};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
@@ -36,29 +36,26 @@ use write::write;
 macro_rules! method {
     ($name:literal, $function:path, $doc:literal $(,)?) => {{
         unsafe extern "C" fn call(
-            _: *mut PyObject,
-            args: *const *mut PyObject,
-            count: Py_ssize_t,
-        ) -> *mut PyObject {
+            _: Borrowed,
+            args: *const Object,
+            count: isize,
+        ) -> Option<Object> {
             // SAFETY: the arguments come from the calling convention METH_FASTCALL.
             fenced_method($name, || $function(unsafe { arguments(args, count) }?))
         }
-        method($name, call, $doc)
+        Method {
+            name: $name,
+            call,
+            doc: $doc,
+        }
     }};
 }
 
-/// Creates the module definition, once, and begins multi-phase initialization (PEP 489).
-pub fn init() -> *mut PyObject {
-    /// A definition, which must not move. Only the interpreter reads it.
-    struct Definition(*mut raw::PyModuleDef);
-    // SAFETY: Rust code does not use it after it was created.
-    unsafe impl Send for Definition {}
-    // SAFETY: Rust code does not use it after it was created.
-    unsafe impl Sync for Definition {}
-    static DEFINITION: OnceLock<Definition> = OnceLock::new();
-
+/// Begins the initialization of the module.
+pub fn init() -> Option<Borrowed> {
+    static DEFINITION: OnceLock<ModuleDefinition> = OnceLock::new();
     let definition = DEFINITION.get_or_init(|| {
-        let methods = Box::leak(Box::new([
+        let methods = [
             method!(
                 c"write",
                 write,
@@ -259,34 +256,9 @@ pub fn init() -> *mut PyObject {
                 verify,
                 c"verify(path)\n--\n\nList the errors in an archive file.",
             ),
-            // SAFETY: an element of zeros is valid, and ends the list.
-            unsafe { std::mem::zeroed() },
-        ]));
-        // SAFETY: PyModuleDef_HEAD_INIT sets these fields to zero, and PyModuleDef_Init() initializes them.
-        let mut definition: raw::PyModuleDef = unsafe { std::mem::zeroed() };
-        definition.m_name = c"_cds_archive".as_ptr();
-        definition.m_doc = c"Archives of code objects.".as_ptr();
-        definition.m_methods = methods.as_mut_ptr();
-        Definition(Box::leak(Box::new(definition)))
+        ];
+        let doc = c"Archives of code objects.";
+        ModuleDefinition::new(c"_cds_archive", doc, methods)
     });
-    // SAFETY: the definition is never freed.
-    unsafe { raw::PyModuleDef_Init(definition.0) }
-}
-
-type FastCall =
-    unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
-
-fn method(name: &'static CStr, call: FastCall, doc: &'static CStr) -> raw::PyMethodDef {
-    raw::PyMethodDef {
-        ml_name: name.as_ptr(),
-        // SAFETY: because of METH_FASTCALL, the interpreter calls the function with its real type.
-        ml_meth: Some(unsafe {
-            std::mem::transmute::<
-                FastCall,
-                unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject,
-            >(call)
-        }),
-        ml_flags: raw::METH_FASTCALL as i32,
-        ml_doc: doc.as_ptr(),
-    }
+    definition.begin()
 }

@@ -34,6 +34,15 @@ pub unsafe fn after_fork_in_child() {
     unsafe { raw::PyOS_AfterFork_Child() }
 }
 
+/// Ends the interpreter, as a program does when it ends.
+///
+/// # Safety
+/// Called with the GIL, by the main thread. No code uses the interpreter afterwards.
+pub unsafe fn finalize() {
+    // SAFETY: the caller is the main thread, holds the GIL, and uses the interpreter no more.
+    unsafe { raw::Py_FinalizeEx() };
+}
+
 /// Makes sure that objects which are created later get pages of their own. Otherwise they would fill the gaps between
 /// existing objects, and a restored process would have to copy a page for each gap.
 pub fn use_up_free_memory() {

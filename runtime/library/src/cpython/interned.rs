@@ -7,11 +7,11 @@ use super::raw;
 ///
 /// # Safety
 /// `string` is an exact str, and the caller holds the GIL.
-pub unsafe fn find(string: *mut raw::PyObject) -> Option<Object> {
+pub unsafe fn find(string: &Object) -> Option<Object> {
     // SAFETY: the caller passes a str and holds the GIL. The call returns a borrowed reference, or NULL without an
     // exception.
     unsafe {
-        let found = raw::cds_glue_find_interned(string);
+        let found = raw::cds_glue_find_interned(string.as_ptr());
         (!found.is_null()).then(|| Object::from_borrowed(found))
     }
 }

@@ -6,6 +6,7 @@
 //! - [`archived`]: objects in a mapped archive,
 //! - [`stored`]: objects in the file of an archive that is not in use,
 //! - [`collector`]: the garbage collector's settings,
+//! - [`module_definition`]: definitions of extension modules that are written in Rust,
 //! - [`gil`]: waiting without the GIL,
 //! - [`interned`]: the interpreter's dict of interned strings,
 //! - [`linked`]: extension modules that are linked into the interpreter,
@@ -36,6 +37,7 @@ pub mod image;
 pub mod interned;
 pub mod linked;
 mod live_frames;
+pub mod module_definition;
 pub mod modules;
 pub mod mortality;
 pub mod native_stack;

@@ -1,9 +1,41 @@
 //! The modules of a process.
 
+use std::ffi::c_int;
 use std::ptr;
 
-use super::object::{Object, Raised};
+use super::object::{Borrowed, Object, Raised};
 use super::raw;
+
+/// Sets a module up. The result is negative if this fails.
+pub type SetUp = unsafe extern "C" fn(module: Borrowed) -> c_int;
+
+/// A module, and its set-up that was not done yet.
+pub struct PendingSetUp {
+    module: Borrowed,
+    set_up: SetUp,
+}
+
+// SAFETY: the module is used only with the GIL, like all objects.
+unsafe impl Send for PendingSetUp {}
+
+impl PendingSetUp {
+    /// # Safety
+    /// `set_up` may be called once with the module, later. The module uses single-phase initialization.
+    pub unsafe fn new(module: &Object, set_up: SetUp) -> Self {
+        // A module with single-phase initialization (PEP 489) lives as long as the interpreter, because
+        // `modules_by_index` refers to it (CPython, Python/import.c). So the reference is borrowed from there.
+        Self {
+            module: module.borrowed(),
+            set_up,
+        }
+    }
+
+    /// Sets the module up, with the GIL. The result is negative if this fails.
+    pub fn run(self) -> c_int {
+        // SAFETY: the caller of `new()` has allowed one call, and `self` is used up. The module is still alive.
+        unsafe { (self.set_up)(self.module) }
+    }
+}
 
 /// Whether a module of this name is loaded or is being imported.
 pub fn is_there(name: &Object) -> bool {

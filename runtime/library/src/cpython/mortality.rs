@@ -17,7 +17,7 @@ use super::census::Census;
 use super::heap::{self, Address};
 use super::live_frames::References;
 use super::native_stack::NativeStack;
-use super::object::Result;
+use super::object::{Object, Result};
 use super::own;
 use super::raw;
 use super::sight::{has_telling_callback, is_noticeable};
@@ -45,7 +45,7 @@ pub fn are_immortal() -> bool {
 /// # Errors
 /// Those of `freeze`, which calls `gc.freeze()`.
 pub fn immortalize(
-    imported: Option<Address>,
+    imported: Option<&Object>,
     stack: &NativeStack,
     freeze: impl FnOnce() -> Result<()>,
 ) -> Result<Table<u64>> {
@@ -54,6 +54,7 @@ pub fn immortalize(
     // SAFETY: the collector's lists contain live objects only, and none of them dies here.
     let mut census = unsafe { Census::of(&tracked) };
     let References { certain, possible } = References::of_this_thread();
+    let imported = imported.map(Object::as_ptr);
     let known = certain.iter().chain(&possible).copied().chain(imported);
     let known: Vec<Address> = known.chain(signal_handlers()).collect();
     let held: Vec<Address> = census.held_besides(&known).collect();

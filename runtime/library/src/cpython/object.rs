@@ -4,8 +4,10 @@
 //! `Sync`, so it cannot leave the thread.
 
 use std::ffi::{CStr, CString, c_char};
-use std::ptr::NonNull;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::raw;
 
@@ -125,8 +127,13 @@ pub fn constant_name(address: u64) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-/// An owned reference.
+/// An owned reference. It has the layout of C's `PyObject *`, and `Option<Object>` that of one that can be NULL: C gets
+/// and returns references in this form.
+#[repr(transparent)]
 pub struct Object(NonNull<raw::PyObject>);
+
+/// A reference that C code owns and lends. It is neither counted nor released.
+pub type Borrowed = ManuallyDrop<Object>;
 
 impl Clone for Object {
     fn clone(&self) -> Self {
@@ -148,7 +155,7 @@ impl Object {
     ///
     /// # Safety
     /// `pointer` is NULL or a new reference.
-    pub unsafe fn from_new(pointer: *mut raw::PyObject) -> Result<Self> {
+    pub(super) unsafe fn from_new(pointer: *mut raw::PyObject) -> Result<Self> {
         NonNull::new(pointer).map(Self).ok_or(Raised)
     }
 
@@ -156,7 +163,7 @@ impl Object {
     ///
     /// # Safety
     /// `pointer` is a live object.
-    pub unsafe fn from_borrowed(pointer: *mut raw::PyObject) -> Self {
+    pub(super) unsafe fn from_borrowed(pointer: *mut raw::PyObject) -> Self {
         // SAFETY: the caller passes a live object, which is not NULL.
         unsafe {
             raw::Py_IncRef(pointer);
@@ -164,12 +171,21 @@ impl Object {
         }
     }
 
-    pub fn as_ptr(&self) -> *mut raw::PyObject {
+    pub(super) fn as_ptr(&self) -> *mut raw::PyObject {
         self.0.as_ptr()
     }
 
+    /// The same reference, uncounted.
+    pub(super) fn borrowed(&self) -> Borrowed {
+        Borrowed::new(Self(self.0))
+    }
+
+    pub fn address(&self) -> u64 {
+        self.as_ptr() as u64
+    }
+
     /// Gives the reference to the interpreter.
-    pub fn into_ptr(self) -> *mut raw::PyObject {
+    pub(super) fn into_ptr(self) -> *mut raw::PyObject {
         let pointer = self.as_ptr();
         std::mem::forget(self);
         pointer
@@ -186,7 +202,7 @@ impl Object {
 
     /// Whether the object is None, True, False or Ellipsis.
     pub fn is_constant(&self) -> bool {
-        constant_name(self.as_ptr() as u64).is_some()
+        constant_name(self.address()).is_some()
     }
 
     /// The object's type name in C (`tp_name`): it includes the module, unless the type is built in.
@@ -345,7 +361,7 @@ impl Object {
     ///
     /// # Safety
     /// The object is a tuple.
-    pub unsafe fn tuple_items(&self) -> Vec<Self> {
+    pub(super) unsafe fn tuple_items(&self) -> Vec<Self> {
         let tuple: *mut raw::PyTupleObject = self.as_ptr().cast();
         // SAFETY: a tuple has `ob_size` items. None of them is NULL once code other than its creator can use the tuple.
         unsafe {
@@ -465,6 +481,35 @@ impl Object {
             let start = (&raw const (*bytes).ob_sval).cast();
             slice::from_raw_parts(start, (*bytes).ob_base.ob_size as usize)
         }
+    }
+}
+
+/// A reference in a static variable, or none.
+pub struct Global(AtomicPtr<raw::PyObject>);
+
+impl Global {
+    pub const fn empty() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    pub fn set(&self, object: Object) {
+        self.replace(object.into_ptr());
+    }
+
+    pub fn clear(&self) {
+        self.replace(ptr::null_mut());
+    }
+
+    fn replace(&self, object: *mut raw::PyObject) {
+        let former = self.0.swap(object, Ordering::AcqRel);
+        // SAFETY: the variable owned the reference, unless it was empty.
+        drop(unsafe { Object::from_new(former) });
+    }
+
+    pub fn get(&self) -> Option<Object> {
+        let object = self.0.load(Ordering::Acquire);
+        // SAFETY: the variable owns a reference. No other thread releases it meanwhile, because the GIL is held.
+        (!object.is_null()).then(|| unsafe { Object::from_borrowed(object) })
     }
 }
 

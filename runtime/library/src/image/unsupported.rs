@@ -4,8 +4,7 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-use crate::cpython::bindings::PyObject;
-use crate::cpython::object::Result;
+use crate::cpython::object::{Object, Result};
 use crate::image::observation::watch::{ClockFunctions, Command, Outcome, Watch};
 use crate::messages;
 use crate::options::Options;
@@ -65,7 +64,7 @@ pub fn finalize_restored() -> bool {
 
 pub fn end_restored(_exit_code: c_int) {}
 
-pub fn module_imported(_module: *mut PyObject) {}
+pub fn module_imported(_module: &Object) {}
 
 pub fn is_restored() -> bool {
     false

@@ -30,9 +30,7 @@ pub fn lines(layer: &Layer) -> Result<Vec<String>> {
             continue;
         };
         // SAFETY: `room` bytes from this address on are mapped, and the fields are those of a tuple.
-        let fields = unsafe {
-            archived::tuple(pattern.cast().as_ptr(), room).map(|tuple| tuple.tuple_items())
-        };
+        let fields = unsafe { archived::tuple_items(pattern, room) };
         if let Some([pattern, flags, ..]) = fields.as_deref() {
             let (flags, pattern) = (flags.ascii()?, pattern.ascii()?);
             lines.push(trace::pattern_line(flags.to_str()?, pattern.to_str()?));

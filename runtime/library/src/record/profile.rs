@@ -18,8 +18,8 @@ use crate::reader;
 
 /// Key of a str.
 pub fn string_key(string: &Object) -> u64 {
-    // SAFETY: the object is a str, which outlives the slice.
-    content_hash(unsafe { archived::characters(string.as_ptr()) })
+    // SAFETY: the object is a str.
+    content_hash(unsafe { archived::characters(string) })
 }
 
 /// Key of a bytes object.
@@ -55,7 +55,7 @@ pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
         for module in layer.archive.tables.modules() {
             if let Some((code, _)) = module.code.and_then(|code| layer.archive.object(code)) {
                 // SAFETY: in an archive in use, the offsets of the catalog lead to code objects.
-                let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
+                let code = unsafe { archived::object(code) };
                 let _ = walk.visit(&code).map_err(Raised::clear);
             }
         }
@@ -71,24 +71,23 @@ pub fn write(path: &Path, layers: &Layers) -> std::io::Result<()> {
 struct Walk<'a> {
     archive: &'a Mapped,
     stored_code: Vec<u8>,
-    visited: HashSet<usize>,
+    visited: HashSet<u64>,
     keys: &'a mut BTreeSet<u64>,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, object: &Object) -> Result<(), Raised> {
-        let address = object.as_ptr() as usize;
-        if self.archive.requested_address(address as u64).is_none() || !self.visited.insert(address)
-        {
+        let address = object.address();
+        if self.archive.requested_address(address).is_none() || !self.visited.insert(address) {
             return Ok(());
         }
         match object.kind() {
             // SAFETY: the object is a str.
-            Some(Kind::Str) if unsafe { archived::is_hashed(object.as_ptr()) } => {
+            Some(Kind::Str) if unsafe { archived::is_hashed(object) } => {
                 self.keys.insert(string_key(object));
             }
             // SAFETY: the object is a bytes object.
-            Some(Kind::Bytes) if unsafe { archived::is_hashed_bytes(object.as_ptr()) } => {
+            Some(Kind::Bytes) if unsafe { archived::is_hashed_bytes(object) } => {
                 self.keys.insert(bytes_key(object));
             }
             Some(Kind::Code) => {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{Interpreter, Module, Pattern, Touched};
+use crate::cpython::archived;
 use crate::cpython::encode::{self, Encoded, Reference};
 use crate::cpython::object::{Kind, Object, Raised};
 use crate::executable::Executable;
@@ -197,7 +198,7 @@ struct Collector<'a> {
     /// longer than encoding the few that are needed a second time.
     in_lower: FxHashMap<u64, Object>,
     /// Live objects that have been encoded, by address.
-    seen: FxHashMap<usize, Reference>,
+    seen: FxHashMap<u64, Reference>,
     /// Keeps the objects of `seen` alive, so that their addresses are not reused.
     alive: Vec<Object>,
 }
@@ -237,7 +238,7 @@ impl<'a> Collector<'a> {
         for module in lower.tables.modules() {
             if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
                 // SAFETY: the layer is in use, and in it the offsets of the catalog lead to code objects.
-                let code = unsafe { Object::from_borrowed(code.cast().as_ptr()) };
+                let code = unsafe { archived::object(code) };
                 // A constant that cannot be encoded is stored again.
                 let _ = self.add_lower_constant(&code, lower, &mut visited);
             }
@@ -250,7 +251,7 @@ impl<'a> Collector<'a> {
         lower: &Mapped,
         visited: &mut FxHashSet<u64>,
     ) -> Result<(), Refusal> {
-        let Some(address) = lower.requested_address(object.as_ptr() as u64) else {
+        let Some(address) = lower.requested_address(object.address()) else {
             return Ok(());
         };
         if !visited.insert(address) {
@@ -286,7 +287,7 @@ impl<'a> Collector<'a> {
             return Ok(None);
         }
         let interned = encoded.kind == Kind::Str && encode::is_interned(&object);
-        let address = lower.requested_address(object.as_ptr() as u64);
+        let address = lower.requested_address(object.address());
         Ok(address.map(|address| (address, interned)))
     }
 
@@ -304,17 +305,15 @@ impl<'a> Collector<'a> {
     }
 
     fn reference(&mut self, object: &Object) -> Result<Reference, Refusal> {
-        let address = object.as_ptr() as usize;
-        if self.executable.contains(address as u64) {
-            return Ok(Reference::Interpreter(address as u64));
+        let address = object.address();
+        if self.executable.contains(address) {
+            return Ok(Reference::Interpreter(address));
         }
         if let Some(&reference) = self.seen.get(&address) {
             return Ok(reference);
         }
-        if let Some(address) = self
-            .lower
-            .and_then(|lower| lower.requested_address(address as u64))
-        {
+        let in_lower = self.lower;
+        if let Some(address) = in_lower.and_then(|lower| lower.requested_address(address)) {
             return Ok(Reference::Lower(address));
         }
         let encoded = self.encode(object)?;

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use startup_image::format::{PrefaultRange, Restored};
 
 use super::dry_run_report;
-use crate::cpython::bindings as raw;
+use crate::cpython::image;
 use crate::cpython::object::Raised;
 use crate::cpython::own;
 use crate::image::restored::resume;
@@ -161,7 +161,7 @@ pub unsafe fn end_here() -> ! {
             raised.report();
             libc::_exit(1);
         }
-        raw::Py_FinalizeEx();
+        image::finalize();
         dry_run_report::end();
         libc::_exit(1)
     }

@@ -7,19 +7,13 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cpython::bindings::PyObject;
+use crate::cpython::modules::{PendingSetUp, SetUp};
 use crate::cpython::object::{Exception, Object, Raised, Result};
 use crate::cpython::own;
 
-/// Sets a module up. The result is negative if this fails.
-pub type SetUp = unsafe extern "C" fn(module: *mut PyObject) -> c_int;
-
 /// A set-up that was postponed.
 struct Postponed {
-    set_up: SetUp,
-    /// The address of the module. The module uses single-phase initialization (PEP 489), so it lives as long as the
-    /// interpreter: `modules_by_index` refers to it (CPython, Python/import.c).
-    module: usize,
+    set_up: PendingSetUp,
     depends_on: State,
 }
 
@@ -48,14 +42,13 @@ pub fn end() {
 ///
 /// # Safety
 /// `set_up` may be called once with the module, later. The module uses single-phase initialization. The GIL is held.
-pub unsafe fn waits(module: *mut PyObject, set_up: SetUp) -> bool {
-    // SAFETY: the importing code holds a reference to the module.
-    if !is_watched(&unsafe { Object::from_borrowed(module) }) {
+pub unsafe fn waits(module: &Object, set_up: SetUp) -> bool {
+    if !is_watched(module) {
         return false;
     }
     let postponed = Postponed {
-        set_up,
-        module: module.expose_provenance(),
+        // SAFETY: the caller passes a module with single-phase initialization, and its set-up.
+        set_up: unsafe { PendingSetUp::new(module, set_up) },
         depends_on: State::now(),
     };
     let waiting = POSTPONED.lock();
@@ -79,13 +72,7 @@ fn is_watched(module: &Object) -> bool {
 /// The set-up fails.
 pub fn finish() -> Result<()> {
     let postponed = POSTPONED.lock().ok().and_then(|mut waiting| waiting.take());
-    let Some(Postponed { set_up, module, .. }) = postponed else {
-        return Ok(());
-    };
-    // SAFETY: the caller of `waits()` has allowed this call. The module is still alive. The set-up was taken out of
-    // `POSTPONED`, so it is called once.
-    let status = unsafe { set_up(std::ptr::with_exposed_provenance_mut(module)) };
-    if status < 0 {
+    if postponed.is_some_and(|postponed| postponed.set_up.run() < 0) {
         return Err(Raised::new(Exception::Os, "cannot set up readline"));
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_int};
 use std::io::Error;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use super::failure::Failure;
@@ -14,17 +14,16 @@ use super::fork::fork;
 use super::postponed;
 use super::process_attributes::ProcessAttributes;
 use super::threads::thread_pointer;
-use crate::cpython::bindings::PyObject;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks};
-use crate::cpython::object::{self, Object, Raised};
+use crate::cpython::object::{self, Global, Object, Raised};
 use crate::cpython::{is_main_interpreter, own};
 use crate::image::observation::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 
 /// Whether this process runs the program, and is not forking a candidate.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 static HAS_EXCEEDED_RECURSION: AtomicBool = AtomicBool::new(false);
-/// The `cds.image.program.Program`, or null.
-static PREPARATION: AtomicPtr<PyObject> = AtomicPtr::new(std::ptr::null_mut());
+/// The `cds.image.program.Program`.
+static PREPARATION: Global = Global::empty();
 static REQUEST: OnceLock<PathBuf> = OnceLock::new();
 /// The thread that runs the program.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
@@ -39,7 +38,7 @@ pub fn begin(
 ) -> object::Result<()> {
     // Hides the modules of `cds` from the program.
     own::keep(preparation.attribute(c"hide")?.call(Vec::new())?);
-    PREPARATION.store(preparation.clone().into_ptr(), Ordering::Release);
+    PREPARATION.set(preparation.clone());
     // This function is called once, so `set()` cannot fail.
     let _ = REQUEST.set(request.to_owned());
     if let Ok(mut known) = KERNEL.lock() {
@@ -73,7 +72,7 @@ pub struct Chosen {
 
 /// Forks a candidate, if it could become an image. `imported` is the module that was just imported; none before the
 /// program begins. Returns none in the program. In the candidate, returns its state once the candidate is chosen.
-pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>, Failure> {
+pub fn fork_candidate(imported: Option<&Object>) -> Result<Option<Chosen>, Failure> {
     IS_RUNNING.store(false, Ordering::Release);
     let hooks = AuditHooks::set_aside_but_first()?;
     let result = chosen(imported);
@@ -91,21 +90,16 @@ pub fn fork_candidate(imported: Option<*mut PyObject>) -> Result<Option<Chosen>,
     result.map(|_| None)
 }
 
-fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
+fn chosen(imported: Option<&Object>) -> Result<Option<Object>, Failure> {
     // Hooks of C code cannot be set aside.
     if image::has_native_audit_hooks() || !postponed::is_as_before() {
         return Ok(None);
     }
-    let preparation = PREPARATION.load(Ordering::Acquire);
-    if preparation.is_null() {
+    let Some(preparation) = PREPARATION.get() else {
         return Ok(None);
-    }
-    // SAFETY: `PREPARATION` holds a reference to the object in this process.
-    let preparation = unsafe { Object::from_borrowed(preparation) };
+    };
     let is_candidate = preparation.attribute(c"is_candidate")?;
-    // SAFETY: the importing code holds a reference to the module.
-    let imported = imported.map(|module| unsafe { Object::from_borrowed(module) });
-    let imported = imported.unwrap_or_else(Object::none);
+    let imported = imported.cloned().unwrap_or_else(Object::none);
     if !is_candidate.call(vec![imported])?.is_true() {
         return Ok(None);
     }
@@ -127,11 +121,8 @@ fn chosen(imported: Option<*mut PyObject>) -> Result<Option<Object>, Failure> {
     match forked {
         Ok(None) => {
             // The image must not contain the preparation.
-            let kept = PREPARATION.swap(std::ptr::null_mut(), Ordering::AcqRel);
-            // SAFETY: `begin()` has stored an owned reference, which this takes over.
-            unsafe { Object::from_new(kept) }
-                .map(Some)
-                .map_err(Failure::Raised)
+            PREPARATION.clear();
+            Ok(Some(preparation))
         }
         Ok(Some(_)) => {
             tell(KEEPS);

@@ -24,7 +24,6 @@ use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
 use super::threads;
 use super::writer::Writer;
-use crate::cpython::bindings::PyObject;
 use crate::cpython::ending::Ending;
 use crate::cpython::graph::Graph;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks, Collections};
@@ -63,9 +62,7 @@ pub fn take() -> Option<i32> {
 
 /// Forks a candidate for the image of a program, if this process runs such a program. If the candidate is chosen, it
 /// takes the image and ends. The call returns in the program and in restored processes.
-///
-/// C code holds a reference to the module meanwhile.
-pub fn module_imported(module: *mut PyObject) {
+pub fn module_imported(module: &Object) {
     let asked = program::request().filter(|_| program::is_running());
     if let Some((runtime, request)) = runtime::current().zip(asked)
         && let Some(status) = outcome(fork_candidate(runtime, Some(module)), request)
@@ -112,7 +109,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
 }
 
 /// `imported` is the module that the program has just imported; none before the program begins.
-fn fork_candidate(runtime: &Runtime, imported: Option<*mut PyObject>) -> Result<Role, Failure> {
+fn fork_candidate(runtime: &Runtime, imported: Option<&Object>) -> Result<Role, Failure> {
     let Some(Chosen {
         preparation,
         audit_hooks,
@@ -134,7 +131,7 @@ fn freeze(
     runtime: &Runtime,
     preparation: Object,
     left: Vec<String>,
-    imported: Option<*mut PyObject>,
+    imported: Option<&Object>,
 ) -> Result<Role, Failure> {
     postponed::end();
     let looks = preparation.attribute(c"looks")?;
