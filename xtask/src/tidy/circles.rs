@@ -1,11 +1,11 @@
 //! Dependencies have one direction: no two modules use each other, directly or through others. Some modules must not
-//! use some others at all.
+//! use some others at all. Some modules are for one room only.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::imports::{self, Uses};
+use super::imports::{self, Uses, is_inside};
 use crate::workspace::Workspace;
 
 const CRATES: [&str; 6] = [
@@ -31,6 +31,9 @@ const NEVER: [(&str, &str, &str); 8] = [
     (PACKAGE, "image", "cli"),
 ];
 
+/// The tree, a room, and a module that no code outside of this room uses.
+const ONLY: [(&str, &str, &str); 1] = [(LIBRARY, "cpython", "cpython::bindings")];
+
 pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for name in CRATES {
@@ -46,7 +49,7 @@ fn examine(tree: &str, uses: &Uses, problems: &mut Vec<String>) {
     for circle in circles(uses) {
         problems.push(format!("{tree}: a circle of {}", circle.join(", ")));
     }
-    let is_of = |module: &str, room: &str| module.split("::").next() == Some(room);
+    let is_of = |module: &str, room: &str| module == room || is_inside(module, room);
     for (_, user, used) in NEVER.iter().filter(|(of, ..)| *of == tree) {
         for (module, others) in uses.iter().filter(|(module, _)| is_of(module, user)) {
             let others = others.iter().filter(|other| is_of(other, used));
@@ -56,6 +59,13 @@ fn examine(tree: &str, uses: &Uses, problems: &mut Vec<String>) {
                 }),
             );
         }
+    }
+    for (_, room, own) in ONLY.iter().filter(|(of, ..)| *of == tree) {
+        let users = uses.iter().filter(|(module, _)| !is_of(module, room));
+        let users = users.filter(|(_, others)| others.iter().any(|other| is_of(other, own)));
+        problems.extend(
+            users.map(|(module, _)| format!("{tree}: {module} uses {own}: only {room} may use it")),
+        );
     }
 }
 
@@ -109,6 +119,24 @@ mod tests {
         assert_eq!(
             problems,
             ["runtime/library: reader::map uses writer: reader must not use writer"]
+        );
+    }
+
+    #[test]
+    fn only_its_room_uses_a_module() {
+        let bindings = "cpython::bindings";
+        let uses = uses(&[
+            (bindings, &[]),
+            ("cpython::object", &[bindings]),
+            ("image::taking::take", &["cpython::object", bindings]),
+        ]);
+        let mut problems = Vec::new();
+        examine(LIBRARY, &uses, &mut problems);
+        assert_eq!(
+            problems,
+            [
+                "runtime/library: image::taking::take uses cpython::bindings: only cpython may use it"
+            ]
         );
     }
 }

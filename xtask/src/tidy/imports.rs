@@ -156,7 +156,7 @@ fn resolved(module: &str, path: &str, texts: &BTreeMap<String, String>) -> Optio
 }
 
 /// Whether a module is inside of another one.
-fn is_inside(module: &str, outer: &str) -> bool {
+pub fn is_inside(module: &str, outer: &str) -> bool {
     module
         .strip_prefix(outer)
         .is_some_and(|rest| rest.starts_with("::"))
