@@ -9,6 +9,7 @@ use startup_image::command_line::{AUTO, OFF, WITH_IMAGE};
 use startup_image::{cache, file_name};
 
 use crate::cpython::config::Config;
+use crate::kernel::inherited::may_be_filtered;
 
 /// Options of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,8 +20,6 @@ pub struct Options {
     pub is_inherited: bool,
     /// The archive that is used and is also written or renewed when it lacks something (`-X cds_auto=FILE`).
     pub auto: Option<Auto>,
-    /// Whether the cache is chosen for this process (`-X cds=auto`), and not for all programs of the user.
-    pub chooses_cache: bool,
     /// Exit if the archive cannot be used, verify the whole file, and map the section that is never written read-only
     /// (`-X cds_strict`).
     pub strict: bool,
@@ -47,8 +46,10 @@ pub struct Auto {
     pub has_image: bool,
     /// The working directory at the start of the process.
     pub directory: PathBuf,
-    /// The entry of the cache that the archive belongs to (`-X cds=auto`); none if the user has named the archive.
+    /// The entry of the cache that the archive belongs to; none if the user has named the archive.
     pub entry: Option<PathBuf>,
+    /// Whether the archive or the cache is chosen for this process (`-X cds=auto`), and not for all programs of the user.
+    is_chosen: bool,
 }
 
 impl Auto {
@@ -62,11 +63,12 @@ impl Auto {
             has_image: with_image.is_some(),
             directory: std::env::current_dir().unwrap_or_default(),
             entry: None,
+            is_chosen: true,
         }
     }
 
     /// An archive of the cache.
-    pub fn in_cache(archive: PathBuf) -> Self {
+    pub fn in_cache(archive: PathBuf, is_chosen: bool) -> Self {
         let entry = cache::entry_of(archive.as_os_str().as_bytes());
         Self {
             target: archive.clone(),
@@ -74,7 +76,13 @@ impl Auto {
             directory: std::env::current_dir().unwrap_or_default(),
             entry: entry.map(|entry| OsStr::from_bytes(entry).into()),
             archive,
+            is_chosen,
         }
+    }
+
+    /// Whether this process may make system calls for the archive that stock CPython does not make.
+    pub fn is_allowed(&self) -> bool {
+        self.is_chosen || !may_be_filtered()
     }
 
     /// The path of the image beside the archive, if an image is wanted.
@@ -170,14 +178,14 @@ impl Options {
         let archive = file("cds").or(pycds_archive.map(PathBuf::from));
         // An archive that was chosen with `cds` is not renewed.
         let auto = value("cds_auto").filter(|value| !value.is_empty() && archive.is_none());
-        let chooses_cache = archive
+        let is_auto = archive
             .as_ref()
             .is_some_and(|path| path.as_os_str() == AUTO);
         let (archive, auto) = match crate::cache::current() {
             // The launcher has read the same options.
-            Some(entry) => (None, Some(Auto::in_cache(archive_in(&entry, 0)))),
+            Some(entry) => (None, Some(Auto::in_cache(archive_in(&entry, 0), is_auto))),
             None => (
-                archive.filter(|_| !chooses_cache),
+                archive.filter(|_| !is_auto),
                 auto.as_deref().map(Auto::of_option),
             ),
         };
@@ -190,7 +198,6 @@ impl Options {
                 Some(path) => Choice::File(path),
             },
             auto,
-            chooses_cache,
             strict: flag("cds_strict"),
             trace: file("cds_trace"),
             profile: file("cds_profile"),

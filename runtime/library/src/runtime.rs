@@ -14,7 +14,6 @@ use crate::cpython::object::Object;
 use crate::cpython::{has_code_watchers, is_main_interpreter, modules, object};
 use crate::executable::Executable;
 use crate::fingerprint;
-use crate::kernel::inherited::may_be_filtered;
 use crate::layers::{Layers, Unusable};
 use crate::messages::complain;
 use crate::options::{self, Auto, Options, StatsTarget};
@@ -34,7 +33,7 @@ pub struct Runtime {
     trace: Trace,
     recorder: Recorder,
     /// Whether this run may leave a record: with the cache, only if the program was started before.
-    is_recorded: OnceLock<bool>,
+    is_recorded: bool,
     postponer: Postponer,
     pub compiler: Compiler,
     restored: OnceLock<Restored>,
@@ -142,11 +141,12 @@ pub unsafe fn initialize() -> Result<(), Exit> {
                 None
             }
         });
+    let is_recorded = options
+        .auto
+        .as_ref()
+        .is_some_and(|auto| auto.is_allowed() && auto.entry.as_deref().is_none_or(cache::is_known));
     // A process that is restored from an image may have to renew the image.
-    let trace = Trace::new(
-        trace_file,
-        options.auto.is_some() || options.image.is_some(),
-    );
+    let trace = Trace::new(trace_file, is_recorded || options.image.is_some());
     let runtime = Box::new(Runtime {
         options,
         config,
@@ -155,7 +155,7 @@ pub unsafe fn initialize() -> Result<(), Exit> {
         stats,
         trace,
         recorder: Recorder::default(),
-        is_recorded: OnceLock::new(),
+        is_recorded,
         compiler: Compiler::default(),
         restored: OnceLock::new(),
         postponer: Postponer::new(),
@@ -191,14 +191,19 @@ impl Runtime {
     /// Starts the renewal of an archive that renews itself, and of its image, from the records of ended runs. Begins a
     /// record of this run if there is no image.
     pub fn begin_renewal(&self) {
-        let Some(auto) = self.auto().filter(|auto| self.is_recorded(auto)) else {
+        let Some(auto) = self.auto() else {
             return;
         };
         if auto.entry.is_some() {
             if runs::are_there(&auto.records()) {
-                if let Some(start) = self.start(auto) {
+                if self.is_recorded(auto)
+                    && let Some(start) = self.start(auto)
+                {
                     runs::renew_for(start);
                 }
+                return;
+            }
+            if !self.is_recorded {
                 return;
             }
         } else {
@@ -232,13 +237,12 @@ impl Runtime {
         }
     }
 
+    /// Whether this run may leave a record.
     fn is_recorded(&self, auto: &Auto) -> bool {
-        let is_allowed = || self.options.chooses_cache || !may_be_filtered();
-        let is_known = |entry: &PathBuf| self.restored.get().is_some() || cache::is_known(entry);
-        *self.is_recorded.get_or_init(|| match &auto.entry {
-            Some(entry) => is_allowed() && is_known(entry),
-            None => true,
-        })
+        match self.restored.get() {
+            Some(_) => auto.is_allowed(),
+            None => self.is_recorded,
+        }
     }
 
     /// Records a module that had to be loaded without the archive. A frozen module has no path.

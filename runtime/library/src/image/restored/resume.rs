@@ -52,9 +52,10 @@ pub unsafe fn resume() -> Result<()> {
     if let (Some(runtime), Some(image)) = (runtime::current(), image) {
         let text = |value| String::from_utf8_lossy(value).into_owned();
         let auto = match line.choice(variable) {
-            Choice::OfCache | Choice::Unset => {
+            choice @ (Choice::OfCache | Choice::Unset) => {
                 let archive = file_name::archive_of(image).map(OsStr::from_bytes);
-                archive.map(|archive| Auto::in_cache(archive.into()))
+                let is_chosen = choice == Choice::OfCache;
+                archive.map(|archive| Auto::in_cache(archive.into(), is_chosen))
             }
             Choice::Of(_) | Choice::Nothing => setting("cds_auto")
                 .filter(|value| !value.is_empty() && setting("cds").is_none())
