@@ -420,6 +420,17 @@ fn an_environment_or_a_user_turns_it_on_and_off() {
     cds(&["enable"]);
     assert_eq!([start(), start(), start()], [false, false, true]);
     cds(&["status"]);
+    cds(&["explain", "app.py"]);
+    cds(&["explain", "-c", "pass"]);
+    cds(&["explain", "-I", "app.py"]);
+    cds(&["explain"]);
+    let report = python(&["-m", "cds", "status", "--json"]).success().stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(
+        report["programs"][0]["variants"][0]["changed"],
+        serde_json::json!([])
+    );
+    assert!(report["bytes"].as_u64() < report["limit_bytes"].as_u64());
     cds(&["disable"]);
     assert!(!start());
     cds(&["enable", "--user"]);
@@ -450,5 +461,9 @@ fn an_environment_or_a_user_turns_it_on_and_off() {
     insta::with_settings!({filters => vec![
         (r"\d+\.\d [KMG]iB", "[size]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d", "[time]"),
+        (r"[0-9a-f]{40}/[0-9a-f]{32}", "[build]/[program]"),
+        (r"\d+ (region|package|file|other)", "[n] $1"),
+        (r"compared +\d+", "compared [n]"),
+        (r"(?s)Files that it maps\n.*?\n\n", ""),
     ]}, { insta::assert_snapshot!(said); });
 }

@@ -1,10 +1,14 @@
 //! The cache of this user, for the commands that manage it.
 
+use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
 use startup_image::cache;
+use startup_image::command_line::CommandLine;
+use startup_image::start::Start;
 
-use crate::cpython::object::{Object, Result};
+use crate::cpython::object::{Exception, Object, Raised, Result};
+use crate::runtime;
 
 pub fn cache_directory([]: [Object; 0]) -> Result<Object> {
     let variables = Variables::of_process();
@@ -30,6 +34,33 @@ pub fn make_idle([]: [Object; 0]) -> Result<Object> {
         )
     };
     Ok(Object::none())
+}
+
+/// The entry of the cache for a command line, which begins with the interpreter, or None if its process would not use the
+/// cache.
+pub fn entry_of([arguments]: [Object; 1]) -> Result<Object> {
+    let arguments = arguments.to_items()?.into_iter();
+    let arguments = arguments.map(|argument| {
+        let with_nul = |_| Raised::new(Exception::Value, "an argument contains NUL");
+        CString::new(argument.to_bytes()?).map_err(with_nul)
+    });
+    let arguments: Vec<CString> = arguments.collect::<Result<_>>()?;
+    let variables = std::env::vars_os().map(|(name, value)| {
+        let text = [&name.into_vec()[..], b"=", &value.into_vec()].concat();
+        CString::new(text)
+    });
+    let variables: Vec<CString> = variables.flatten().collect();
+    let bytes: Vec<&[u8]> = arguments.iter().map(|text| text.to_bytes()).collect();
+    let entry = CommandLine::parse(&bytes).and_then(|line| {
+        let start = Start {
+            arguments: arguments.iter().map(CString::as_c_str).collect(),
+            environment: variables.iter().map(CString::as_c_str).collect(),
+            auxiliary: &[],
+        };
+        let executable = &runtime::current()?.executable;
+        cache::entry(&start, &line, executable.build_id()?)
+    });
+    object_of(entry)
 }
 
 struct Variables(Vec<(Vec<u8>, Vec<u8>)>);

@@ -18,10 +18,10 @@ class Variant:
 
     number: int
     archive: str
-    image_bytes: int | None
+    image: str | None
     reason: str | None
-    # Files that have changed since the image was taken.
-    changed: list[str]
+    # The contents of the image (`cds.inspection.image.inspect_image`); empty if there is none.
+    found: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,12 @@ def program_in(usage: Usage) -> Program:
 
 
 def _variant(number: int, archive: str) -> Variant:
-    found: dict[str, Any] = brief(image_path(archive)) or {"note": "none was taken yet"}
+    image = image_path(archive)
+    found = brief(image) or {"note": "none was taken yet"}
     reason = found.get("note") or found.get("error")
     if reason is not None:
-        return Variant(number, archive, None, reason.strip(), [])
-    return Variant(number, archive, found["stored_bytes"], None, found["changed"])
+        return Variant(number, archive, None, reason.strip(), {})
+    return Variant(number, archive, image, None, found)
 
 
 def _command(archive: str) -> str | None:

@@ -24,7 +24,7 @@ class Usage(NamedTuple):
 
 def usage(cache: str) -> list[Usage]:
     """Return the entries of a cache, the least recently used first."""
-    return sorted(map(_usage_of, entries(cache)), key=lambda usage: usage.used)
+    return sorted(map(usage_of, entries(cache)), key=lambda usage: usage.used)
 
 
 def limit(cache: str, used: int) -> int:
@@ -60,7 +60,8 @@ def remove(entry: str) -> bool:
     return not os.path.lexists(entry)
 
 
-def _usage_of(entry: str) -> Usage:
+def usage_of(entry: str) -> Usage:
+    """Return what an entry takes."""
     sizes: dict[int, int] = {}
     used = 0.0
     for directory, _, files in os.walk(entry):

@@ -11,6 +11,7 @@ _COMMANDS = {
     "enable": "start every program from the cache",
     "disable": "start programs without the cache",
     "status": "show what is in the cache",
+    "explain": "show what is in the cache for a program, and why",
     "clear": "remove the files in the cache",
     "dump": "write an archive of modules",
     "inspect": "show what is in an archive",

@@ -1,11 +1,11 @@
 """`python -m cds status`: show what is in the cache."""
 
-import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cds.cache import contents, limits
 from cds.cache.place import own_cache
@@ -44,13 +44,31 @@ def run(arguments: Sequence[str]) -> int:
             "directory": cache,
             "bytes": used,
             "limit_bytes": limit,
-            "programs": [dataclasses.asdict(program) for program in programs],
+            "programs": [_as_json(program) for program in programs],
         }
         print(json.dumps(report, indent=2))
         return 0
     for line in _screen(cache, used, limit, programs):
         print(line)
     return 0
+
+
+def _as_json(program: contents.Program) -> dict[str, Any]:
+    return {
+        "command": program.command,
+        "directory": program.entry,
+        "bytes": program.bytes,
+        "last_used": program.used,
+        "variants": [
+            {
+                "archive": variant.archive,
+                "image": variant.image,
+                "reason": variant.reason,
+                "changed": variant.found.get("changed", []),
+            }
+            for variant in program.variants
+        ],
+    }
 
 
 def _screen(
@@ -79,8 +97,10 @@ def _variants(program: contents.Program) -> Iterator[str]:
     if not program.variants:
         yield "recorded; a background process will make the files"
     for variant in program.variants:
-        if variant.image_bytes is not None:
-            changed = f"; out of date: {variant.changed[0]}" if variant.changed else ""
-            yield f"image {variant.number}: {size(variant.image_bytes)}{changed}"
+        if variant.image is not None:
+            changed = variant.found["changed"]
+            outdated = f"; out of date, because {changed[0]} has changed" if changed else ""
+            stored = size(variant.found["stored_bytes"])
+            yield f"image {variant.number}: {stored}{outdated}"
         else:
             yield f"no image: {variant.reason}"

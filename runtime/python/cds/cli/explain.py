@@ -1,0 +1,89 @@
+"""`python -m cds explain`: show what the cache has for a program, and why."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cds.cache import OPTION, contents, limits, setting
+from cds.cli import command_parser
+from cds.inspection.image import screen
+from cds.text.terminal import Style
+
+_DESCRIPTION = """\
+Show what the cache has for a program: its archives and images, what each image depends
+on, or why there is none. The program is not run.
+
+PROGRAM is a script, -m MODULE or -c CODE, as after `python`; options of the interpreter
+come before it. Run the command in the directory in which the program is started.
+"""
+
+_EPILOG = """\
+examples:
+  python -m cds explain app.py
+  python -m cds explain -O -m http.server
+
+exit status:
+  0  the cache has an image for the program
+  1  it has none
+  2  wrong usage
+"""
+
+_SHOWN = 10
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    parser = command_parser("explain", _DESCRIPTION, _EPILOG, "%(prog)s [-h] PROGRAM ...")
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM")
+    if list(arguments[:1]) in (["-h"], ["--help"]):
+        parser.parse_args(arguments[:1])
+    if not arguments:
+        parser.error("name the PROGRAM: a script, -m MODULE or -c CODE")
+    entry = _entry(arguments)
+    for line in _settings():
+        print(line)
+    if entry is None:
+        print("A process with this command line does not use the cache; see docs/cache.md.")
+        return 1
+    if not os.path.isdir(entry):
+        print("The cache has nothing for this program: it was not started twice.")
+        return 1
+    program = contents.program_in(limits.usage_of(entry))
+    for line in _variants(program):
+        print(line)
+    return 0 if any(variant.image is not None for variant in program.variants) else 1
+
+
+def _entry(program: Sequence[str]) -> str | None:
+    from _cds_archive import entry_of
+
+    command = [sys.executable, "-X", OPTION, *program]
+    found: str | None = entry_of([*map(os.fsencode, command)])
+    return found
+
+
+def _settings() -> Iterator[str]:
+    enabled_by = setting.find()
+    if enabled_by is None:
+        yield "The cache is off. `python -m cds enable --help` explains how to turn it on."
+    else:
+        yield f"The cache is on ({enabled_by})."
+
+
+def _variants(program: contents.Program) -> Iterator[str]:
+    style = Style(sys.stdout)
+    if not program.variants:
+        yield "Its second start was recorded; a background process will make the files."
+    for variant in program.variants:
+        yield ""
+        if variant.image is None:
+            yield style("bold", variant.archive)
+            yield f"  no image: {variant.reason}"
+        else:
+            yield from _image(variant.image, variant.found)
+
+
+def _image(path: str, found: dict[str, Any]) -> Iterator[str]:
+    yield from screen(path, found, _SHOWN)
