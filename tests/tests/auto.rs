@@ -210,6 +210,14 @@ fn a_place_that_cannot_be_written_to_fails_no_run() {
                 "cannot write to the directory /proc: No such file or directory (os error 2); make it writable, or {other}"
             ),
         ),
+        (
+            "app.cds.image",
+            format!("it is the name of an image; write cds_auto=app.cds,image, or {other}"),
+        ),
+        (
+            "app.cds,img",
+            format!("\",img\" is not a known ending; write cds_auto=app.cds,image, or {other}"),
+        ),
     ] {
         let option = format!("cds_auto={place}");
         let outcome = project.run(["-X", &option, "app.py"]);

@@ -332,6 +332,29 @@ fn many_at_once_have_the_same_output_and_are_restored_in_the_end() {
     assert!(!left.iter().any(|file| file.contains("/runs/")), "{left:?}");
 }
 
+/// Programs are started in several contexts, and several at once, while their files change. `CDS_DAY_STARTS` is the
+/// number of starts, and `CDS_DAY_SEED` chooses another day.
+#[test]
+fn a_day_of_starts_prints_what_plain_starts_print() {
+    const DAY: &str = include_str!("cache_day.py");
+    let number = |name: &str| std::env::var(name).ok();
+    let starts = number("CDS_DAY_STARTS").unwrap_or("120".to_owned());
+    let seed = number("CDS_DAY_SEED").unwrap_or("1".to_owned());
+    let project = Project::new(&[("day.py", DAY)]);
+    fs::create_dir(project.path("world")).unwrap();
+    let day = ["-I", "-X", "cds=off", "day.py", &seed, &starts, "world"];
+    let outcome = project.run(day).success();
+    println!("{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains(" 0 different, "),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(outcome.stdout.lines().count(), 1, "{}", outcome.stdout);
+    let restored = outcome.stdout.split(", ").nth(1).unwrap();
+    assert_ne!(restored, "0 restored");
+}
+
 /// A filter of system calls can kill a process for a call that stock CPython does not make.
 #[test]
 fn a_process_with_a_filter_learns_only_if_it_is_told_to() {

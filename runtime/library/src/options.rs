@@ -210,6 +210,12 @@ impl Options {
             pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
         }
     }
+
+    /// Leaves the archive that renews itself alone.
+    pub fn forget_auto(&mut self) {
+        self.auto = None;
+        self.archive = Choice::Standard;
+    }
 }
 
 fn is_set_user_id() -> bool {

@@ -93,7 +93,13 @@ pub unsafe fn initialize() -> Result<(), Exit> {
     let Some(config) = (unsafe { Config::new() }) else {
         return Ok(());
     };
-    let options = Options::read(&config);
+    let mut options = Options::read(&config);
+    if let Some(auto) = &options.auto
+        && let Some(misspelling) = auto::misspelling(auto)
+    {
+        auto::complain(auto, &misspelling);
+        options.forget_auto();
+    }
     IS_STRICT.store(options.strict, Ordering::Relaxed);
     TELLS_PANICS.store(options.strict || config.verbosity() > 0, Ordering::Relaxed);
     fault::point("options_read");

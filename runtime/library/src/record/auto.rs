@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Access;
 use startup_image::command_line::WITH_IMAGE;
+use startup_image::file_name;
 
 use crate::cpython::archived;
 use crate::cpython::config::Config;
@@ -62,11 +64,12 @@ pub fn command(
 /// The reason why no archive can be written, and what the user can do.
 pub struct Obstacle {
     reason: String,
-    remedy: &'static str,
+    remedy: String,
 }
 
 impl Obstacle {
-    fn new(reason: String, remedy: &'static str) -> Self {
+    fn new(reason: String, remedy: &str) -> Self {
+        let remedy = remedy.to_owned();
         Self { reason, remedy }
     }
 
@@ -108,6 +111,24 @@ pub fn obstacle(auto: &Auto) -> Option<Obstacle> {
     access
         .err()
         .map(|error| unwritable(directory, &error.into()))
+}
+
+/// What is wrong with the name of an archive: it is that of an image, or it ends like `,images`.
+pub fn misspelling(auto: &Auto) -> Option<Obstacle> {
+    let archive = &auto.archive;
+    let name = archive.as_os_str().as_bytes();
+    let comma = name.iter().rposition(|&byte| byte == b',');
+    let (reason, archive) = if let Some(archive) = file_name::archive_of(name) {
+        ("it is the name of an image".to_owned(), archive)
+    } else {
+        let (archive, ending) = name.split_at(comma?);
+        ending.to_ascii_lowercase().strip_prefix(b",im")?;
+        let ending = String::from_utf8_lossy(ending);
+        (format!("\"{ending}\" is not a known ending"), archive)
+    };
+    let archive = String::from_utf8_lossy(archive);
+    let remedy = format!("write cds_auto={archive}{WITH_IMAGE}, or ");
+    Some(Obstacle { reason, remedy })
 }
 
 fn directory(archive: &Path) -> &Path {
