@@ -26,14 +26,24 @@ PROGRAMS = {
         "print(parser.parse_known_args(), {p}.core.value(), len(sys.argv))\n"
     ),
     "variables": "import os, {p}.settings\nprint({p}.settings.MODE, os.environ.get('MODE'), {p}.settings.DATA)\n",
-    "optional": "import {p}\ntry:\n    import {p}.optional as found\nexcept ImportError as error:\n    found = error\n"
-    "print(getattr(found, 'NAME', found))\n",
+    "optional": (
+        "import {p}\ntry:\n    import {p}.optional as found\nexcept ImportError as error:\n    found = error\n"
+        "print(getattr(found, 'NAME', found))\n"
+    ),
     "failing": "import {p}.core, {p}.failing\n{p}.failing.fail({p}.core.value())\n",
-    "children": "import subprocess, sys, {p}.core\nprint(subprocess.run([sys.executable, '-c', 'import {p}.extra as e, sys; "
-    "print(e.NAME, sys.argv)', 'x'], capture_output=True, text=True).stdout, {p}.core.value())\n",
-    "late": "import sys, os, {p}\nprint(sys.argv[1:], sorted(os.listdir(os.path.dirname({p}.__file__))))\n"
-    "import {p}.extra, decimal\nprint({p}.extra.NAME, decimal.Decimal(1) / 3)\n",
-    "exit": "import atexit, {p}.core\natexit.register(print, 'the end')\nprint(__debug__, {p}.core.value())\nraise SystemExit(4)\n",
+    "children": (
+        "import subprocess, sys, {p}.core\n"
+        "child = [sys.executable, '-c', 'import {p}.extra, sys; print({p}.extra.NAME, sys.argv)', 'x']\n"
+        "print(subprocess.run(child, capture_output=True, text=True).stdout, {p}.core.value())\n"
+    ),
+    "late": (
+        "import sys, os, {p}\nprint(sys.argv[1:], sorted(os.listdir(os.path.dirname({p}.__file__))))\n"
+        "import {p}.extra, decimal\nprint({p}.extra.NAME, decimal.Decimal(1) / 3)\n"
+    ),
+    "exit": (
+        "import atexit, {p}.core\natexit.register(print, 'the end')\n"
+        "print(__debug__, {p}.core.value())\nraise SystemExit(4)\n"
+    ),
 }
 
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use cpython_cds_tests::document::{blocks, indented_commands};
 use cpython_cds_tests::environment::Environment;
-use cpython_cds_tests::{Outcome, Project, clean, python, repository};
+use cpython_cds_tests::{Outcome, Project, clean, python, repository, settle};
 
 /// A shell in a directory, with `bin` first in PATH.
 fn shell(directory: &Path, bin: &Path, commands: &str) -> Outcome {
@@ -160,14 +160,17 @@ fn the_commands_of_the_other_documents_exist() {
 
 #[test]
 fn the_commands_for_the_cache_work() {
-    let project = Project::new(&[]);
+    let project = Project::new(&[("app.py", "import json\n")]);
     project
         .run(["-m", "venv", "--without-pip", "venv"])
         .success();
     let commands = indented_commands(&repository().join("docs/cache.md")).unwrap();
-    assert!(commands.len() >= 5, "{commands:?}");
+    assert!(commands.len() >= 6, "{commands:?}");
     for command in commands {
-        let outcome = shell(&project.path(""), &project.path("venv/bin"), &command);
+        let run = |command: &str| shell(&project.path(""), &project.path("venv/bin"), command);
+        run("python app.py").success();
+        settle(&project);
+        let outcome = run(&command);
         assert_eq!((outcome.status, &*outcome.stderr), (0, ""), "{command}");
     }
 }
