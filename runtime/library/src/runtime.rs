@@ -19,7 +19,7 @@ use crate::messages::complain;
 use crate::options::{self, Auto, Options, StatsTarget};
 use crate::reader::OpenError;
 use crate::record::auto;
-use crate::record::runs::{self, Event, Recorder, Start, Subject};
+use crate::record::runs::{self, Event, Recorder, Start};
 use crate::record::trace::{Trace, Use};
 use crate::report::stats::{Activity, Stats};
 use crate::{cache, fault, image};
@@ -221,25 +221,20 @@ impl Runtime {
             }
             runs::wake(&auto.records());
         }
-        let subject = image::subject(&auto.directory);
-        if subject.is_some_and(|subject| self.without_image(auto, &subject).is_some()) {
+        if self.without_image(auto).is_some() {
             self.begin_record(auto);
         }
     }
 
     /// The archive whose image should be taken for the next process that is started like this one; none if no image
     /// should be taken.
-    fn without_image(&self, auto: &Auto, subject: &Subject) -> Option<PathBuf> {
-        if self.restored.get().is_some() {
-            return None;
-        }
+    fn without_image(&self, auto: &Auto) -> Option<PathBuf> {
+        let image = auto.image().filter(|_| self.restored.get().is_none())?;
+        let subject = image::subject(&auto.directory)?;
         match &auto.entry {
-            Some(entry) => image::variant_to_renew(entry, subject)
+            Some(entry) => image::variant_to_renew(entry, &subject)
                 .map(|variant| options::archive_in(entry, variant)),
-            None => auto
-                .image()
-                .filter(|image| image::is_lacking(image, subject))
-                .map(|_| auto.target.clone()),
+            None => image::is_lacking(&image, &subject).then(|| auto.target.clone()),
         }
     }
 
@@ -284,14 +279,11 @@ impl Runtime {
     /// How this process was started.
     fn start(&self, auto: &Auto) -> Option<Start> {
         let executable = self.config.executable()?;
-        let subject = image::subject(&auto.directory);
-        let archive = subject
-            .as_ref()
-            .and_then(|subject| self.without_image(auto, subject));
+        let archive = self.without_image(auto);
         let archive = archive.as_ref().unwrap_or(&auto.target);
         Some(Start {
             command: auto::command(&self.config, executable, archive, &auto.records()),
-            subject,
+            subject: image::subject(&auto.directory),
             environment: auto.has_image.then(runs::environment),
         })
     }

@@ -180,10 +180,10 @@ impl Open {
         is_kept: bool,
         contents: impl FnOnce() -> Option<(Start, Vec<String>)>,
     ) -> Result<Option<Self>> {
-        let Some((path, file, lock)) = create(directory)? else {
+        let Some((start, lines)) = contents() else {
             return Ok(None);
         };
-        let Some((start, lines)) = contents() else {
+        let Some((path, file, lock)) = create(directory)? else {
             return Ok(None);
         };
         let (kept, written) = if is_kept {
