@@ -8,6 +8,7 @@ mod lines;
 mod patches;
 mod paths;
 mod rooms;
+mod unit_tests;
 
 use anyhow::{Result, ensure};
 
@@ -17,7 +18,7 @@ use crate::workspace::Workspace;
 /// A check returns one line for each problem, with its place.
 type Check = fn(&Workspace) -> Result<Vec<String>>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("rooms of architecture.md", rooms::check),
     ("circles and arrows", circles::check),
     ("figures of patches", patches::check),
@@ -25,6 +26,7 @@ const CHECKS: [(&str, Check); 7] = [
     ("paths", paths::check),
     ("notices", notices::check),
     ("bindings", bindings::check),
+    ("unit tests", unit_tests::check),
 ];
 
 /// Runs all checks, and prints all problems.

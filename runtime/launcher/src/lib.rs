@@ -30,7 +30,7 @@ define_memory_functions!("");
 /// Bytes of `_PyCDS_refusal` (runtime/library/src/image/restored/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
 
-/// Bytes of `_PyCDS_entry` (runtime/library/src/cache/entry.rs).
+/// Bytes of `_PyCDS_entry` (runtime/library/src/cache.rs).
 const ENTRY_BYTES: usize = 1024;
 
 unsafe extern "C" {

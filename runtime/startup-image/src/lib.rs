@@ -31,6 +31,7 @@ pub mod places;
 #[cfg(target_arch = "x86_64")]
 pub mod restore;
 pub mod searched;
+pub mod seen;
 #[cfg(target_arch = "x86_64")]
 pub mod signals;
 pub mod start;

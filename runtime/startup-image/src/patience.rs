@@ -10,6 +10,9 @@ use core::time::Duration;
 /// After this time, the reason why no image could be taken may be gone: a full disk, a process that was killed.
 pub const OF_NOTES: Duration = Duration::from_hours(24);
 
+/// After so many attempts in a row, the reason is hardly gone later. A new archive is a reason to try again.
+pub const MOST_ATTEMPTS: u32 = 3;
+
 /// An image that is out of date earlier was hardly made so by a person who edits a file.
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_hours(1);

@@ -58,7 +58,8 @@ fn is_of_no_use(path: &Path) -> bool {
         Err(_) => return is_replaceable(path),
     };
     if note::is_note(&own) {
-        return age(&own.status) > patience::OF_NOTES;
+        let is_old = age(&own.status) > patience::OF_NOTES;
+        return is_old && note::attempts(&own) < patience::MOST_ATTEMPTS;
     }
     let Ok(file) = ImageFile::of(own) else {
         return true;

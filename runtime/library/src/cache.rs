@@ -1,4 +1,4 @@
-//! The entry of the program in the cache.
+//! The cache of this user: the entry that this process uses, and whether its program was started before.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, DirBuilder};
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::seen;
+use startup_image::seen;
 
 const BYTES: usize = 1024;
 
@@ -33,7 +33,8 @@ pub fn is_known(entry: &Path) -> bool {
     let Some((directory, name)) = entry.parent().zip(entry.file_name()) else {
         return false;
     };
-    is_there(directory) && is_local(directory) && seen::note(directory, name) && create(entry)
+    let is_seen = || seen::note(directory.as_os_str().as_bytes(), name.as_bytes()) == Ok(true);
+    is_there(directory) && is_local(directory) && is_seen() && create(entry)
 }
 
 /// Creates a directory of the cache, unless it exists, and the directories that it lies in.
