@@ -45,7 +45,9 @@ fn what_cannot_be_restored_is_refused() {
         );
         let note = fs::read_to_string(project.path("app.cds.image"));
         let note = note.expect("there is a note in its place");
-        let reason = note.strip_prefix(NOTE).expect("it is one").trim_end();
+        let reason = note.strip_prefix(NOTE).expect("it is one");
+        let (reason, attempts) = reason.split_once("\n\nattempts: ").expect("it counts them");
+        assert_eq!(attempts, "1\n", "{what}");
         assert!(outcome.stderr.contains(reason), "{what}: {note}");
         assert!(project.path("app.cds").exists(), "{what}");
         let directory = project.path("").display().to_string();
