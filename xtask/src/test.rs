@@ -209,6 +209,9 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 "real_programs",
                 // Its output contains random names of files, in warnings that only a debug build gives.
                 "what_libraries_do_at_the_end",
+                // They repeat many times what other tests do.
+                "a_day_of_starts",
+                "random_changes",
             ],
         ),
         // AddressSanitizer needs memory that these tests limit, uses more address space than an image can contain, and
@@ -216,6 +219,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
         Profile::Sanitize => (
             &[
                 "auto_image",
+                "cache",
                 "image_",
                 "kept",
                 "package",
