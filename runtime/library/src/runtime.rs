@@ -44,6 +44,8 @@ pub struct Restored {
     pub image: PathBuf,
     pub stats: Option<StatsTarget>,
     pub auto: Option<Auto>,
+    /// Whether this run may leave a record. Most runs need no answer, and it costs a look at `/proc`.
+    pub is_recorded: OnceLock<bool>,
 }
 
 /// The process must end with exit status 1. The reason was reported on stderr.
@@ -241,7 +243,7 @@ impl Runtime {
     /// Whether this run may leave a record.
     fn is_recorded(&self, auto: &Auto) -> bool {
         match self.restored.get() {
-            Some(_) => auto.is_allowed(),
+            Some(restored) => *restored.is_recorded.get_or_init(|| auto.is_allowed()),
             None => self.is_recorded,
         }
     }

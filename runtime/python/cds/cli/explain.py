@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cds.cache import OPTION, contents, limits, setting
 from cds.cli import command_parser
@@ -82,8 +81,4 @@ def _variants(program: contents.Program) -> Iterator[str]:
             yield style("bold", variant.archive)
             yield f"  no image: {variant.reason}"
         else:
-            yield from _image(variant.image, variant.found)
-
-
-def _image(path: str, found: dict[str, Any]) -> Iterator[str]:
-    yield from screen(path, found, _SHOWN)
+            yield from screen(variant.image, variant.found, _SHOWN)

@@ -27,10 +27,9 @@ pub fn variant_to_renew(entry: &Path, subject: &Subject) -> Option<usize> {
         return is_due.then_some(variant);
     }
     let is_free = |variant: &usize| fs::symlink_metadata(image(*variant)).is_err();
-    (0..VARIANTS).find(is_free).or_else(|| {
-        let mut variants = (0..VARIANTS).filter(|&variant| is_idle(&image(variant)));
-        variants.next()
-    })
+    (0..VARIANTS)
+        .find(is_free)
+        .or_else(|| (0..VARIANTS).find(|&variant| is_idle(&image(variant))))
 }
 
 /// Whether an image was not used for so long that another one may take its place.
