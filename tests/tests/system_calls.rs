@@ -49,39 +49,6 @@ fn calls(project: &Project) -> BTreeMap<String, usize> {
     counts
 }
 
-/// A reader removes the directory of records with its last record. If that happens between the creation of the directory
-/// and of a record, the directory is created again.
-#[test]
-fn the_directory_of_records_may_be_removed_at_any_time() {
-    let project = Project::new(&[
-        ("app.py", "import os, shop\nos._exit(0)\n"),
-        ("shop.py", ""),
-    ]);
-    let run = |fault: &str| {
-        let mut command = strace(&project, &[], fault);
-        Outcome::of(command.args(["-X", "cds_auto=app.cds", "app.py"])).success();
-    };
-    let records = project.path("app.cds.runs");
-    run("trace=openat");
-    let traced = fs::read_to_string(project.path("calls.txt")).unwrap();
-    let place = traced
-        .lines()
-        .filter(|line| line.contains("openat("))
-        .position(|line| {
-            line.contains("app.cds.runs/") && line.contains("O_EXCL") && !line.contains("ENOENT")
-        })
-        .expect("a record is created");
-    fs::remove_dir_all(&records).unwrap();
-    run(&format!("inject=openat:error=ENOENT:when={}", place + 1));
-    let traced = fs::read_to_string(project.path("calls.txt")).unwrap();
-    let injected = traced.lines().find(|line| line.contains("(INJECTED)"));
-    assert!(
-        injected.is_some_and(|line| line.contains("app.cds.runs/")),
-        "{injected:?}"
-    );
-    assert_eq!(fs::read_dir(&records).unwrap().count(), 1);
-}
-
 /// If opening, examining, reading, mapping or closing an archive fails, a line says what failed, and the program runs.
 #[test]
 fn each_call_for_an_archive_may_fail() {

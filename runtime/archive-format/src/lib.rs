@@ -13,6 +13,7 @@
 //! lie in the file and in the mapping without overlap, [`Tables::parse`] proves that all tables lie in
 //! their section, and each look-up checks the offsets that it follows.
 
+pub mod frames;
 mod header;
 mod rejection;
 mod relocation;

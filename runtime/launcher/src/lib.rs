@@ -23,6 +23,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use startup_image::restore::Request;
 use startup_image::start::Start;
+use startup_image::{background, system_call};
 
 #[cfg(panic = "abort")]
 define_memory_functions!("");
@@ -68,7 +69,13 @@ unsafe extern "C" fn launch(stack: *mut u64) -> ! {
     // SAFETY: the caller passes the stack that the kernel has made, and no other thread runs. All allocated values are
     // dropped before `release()`.
     unsafe {
-        launch_image(&Start::at(stack));
+        let start = Start::at(stack);
+        if !background::is_asked_for(&start) {
+            launch_image(&start);
+        } else if !background::wait() {
+            system_call::call(libc::SYS_exit_group as u64, &[0; 6]);
+        }
+        drop(start);
         #[cfg(panic = "abort")]
         heap::release();
         dynamic_linker::enter(stack)

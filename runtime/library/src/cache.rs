@@ -24,6 +24,13 @@ pub fn current() -> Option<PathBuf> {
     (!path.is_empty()).then(|| OsStr::from_bytes(path).into())
 }
 
+/// The file of which a process that builds in the cache has a lock: only one process at a time does. `entry` is any entry
+/// of the cache.
+pub fn building(entry: &Path) -> PathBuf {
+    let cache = entry.parent().and_then(Path::parent);
+    cache.unwrap_or(entry).join("building")
+}
+
 /// Whether the program was started before, and its entry exists or could be created. Otherwise notes that it was
 /// started: a program that is started only once leaves nothing else.
 pub fn is_known(entry: &Path) -> bool {

@@ -9,7 +9,7 @@ use startup_image::command_line::{AUTO, OFF, WITH_IMAGE};
 use startup_image::{cache, file_name};
 
 use crate::cpython::config::Config;
-use crate::kernel::inherited::may_be_filtered;
+use crate::kernel::inherited::Filters;
 
 /// Options of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,9 +80,9 @@ impl Auto {
         }
     }
 
-    /// Whether this process may make system calls for the archive that stock CPython does not make.
-    pub fn is_allowed(&self) -> bool {
-        self.is_chosen || !may_be_filtered()
+    /// Whether a process with these filters may make system calls for the archive that stock CPython does not make.
+    pub fn is_allowed_with(&self, filters: &Filters) -> bool {
+        self.is_chosen || !filters.may_exist()
     }
 
     /// The path of the image beside the archive, if an image is wanted.
@@ -90,11 +90,11 @@ impl Auto {
         self.has_image.then(|| image(&self.target))
     }
 
-    /// The directory in which runs leave their records.
-    pub fn records(&self) -> PathBuf {
+    /// Only one process at a time renews archives with this file or directory.
+    pub fn building(&self) -> PathBuf {
         match &self.entry {
-            Some(entry) => entry.join("runs"),
-            None => beside(&self.target, ".runs"),
+            Some(entry) => crate::cache::building(entry),
+            None => self.target.parent().unwrap_or(&self.target).to_owned(),
         }
     }
 }
@@ -108,12 +108,6 @@ pub fn archive_in(entry: &Path, variant: usize) -> PathBuf {
 pub fn image(archive: &Path) -> PathBuf {
     let name = file_name::of_archive(archive.as_os_str().as_bytes());
     OsString::from_vec(name).into()
-}
-
-fn beside(archive: &Path, suffix: &str) -> PathBuf {
-    let mut name = archive.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The destination of the statistics.

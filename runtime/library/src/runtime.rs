@@ -14,12 +14,14 @@ use crate::cpython::object::Object;
 use crate::cpython::{has_code_watchers, is_main_interpreter, modules, object};
 use crate::executable::Executable;
 use crate::fingerprint;
+use crate::kernel::inherited::Filters;
 use crate::layers::{Layers, Unusable};
 use crate::messages::complain;
 use crate::options::{self, Auto, Options, StatsTarget};
 use crate::reader::OpenError;
 use crate::record::auto;
-use crate::record::runs::{self, Event, Recorder, Start};
+use crate::record::background::{self, Renewal};
+use crate::record::runs::{Beginning, Event, Locks, Recorder, Start};
 use crate::record::trace::{Trace, Use};
 use crate::report::stats::{Activity, Stats};
 use crate::{cache, fault, image};
@@ -34,6 +36,8 @@ pub struct Runtime {
     recorder: Recorder,
     /// Whether this run may leave a record: with the cache, only if the program was started before.
     is_recorded: bool,
+    /// The filters of system calls at the start.
+    filters: Filters,
     postponer: Postponer,
     pub compiler: Compiler,
     restored: OnceLock<Restored>,
@@ -44,8 +48,6 @@ pub struct Restored {
     pub image: PathBuf,
     pub stats: Option<StatsTarget>,
     pub auto: Option<Auto>,
-    /// Whether this run may leave a record. Most runs need no answer, and it costs a look at `/proc`.
-    pub is_recorded: OnceLock<bool>,
 }
 
 /// The process must end with exit status 1. The reason was reported on stderr.
@@ -149,10 +151,11 @@ pub unsafe fn initialize() -> Result<(), Exit> {
                 None
             }
         });
-    let is_recorded = options
-        .auto
-        .as_ref()
-        .is_some_and(|auto| auto.is_allowed() && auto.entry.as_deref().is_none_or(cache::is_known));
+    let filters = options.auto.as_ref().map(|_| Filters::of_process());
+    let filters = filters.unwrap_or_default();
+    let is_recorded = options.auto.as_ref().is_some_and(|auto| {
+        auto.is_allowed_with(&filters) && auto.entry.as_deref().is_none_or(cache::is_known)
+    });
     // A process that is restored from an image may have to renew the image.
     let trace = Trace::new(trace_file, is_recorded || options.image.is_some());
     let runtime = Box::new(Runtime {
@@ -164,6 +167,7 @@ pub unsafe fn initialize() -> Result<(), Exit> {
         trace,
         recorder: Recorder::default(),
         is_recorded,
+        filters,
         compiler: Compiler::default(),
         restored: OnceLock::new(),
         postponer: Postponer::new(),
@@ -196,34 +200,19 @@ impl Runtime {
         }
     }
 
-    /// Starts the renewal of an archive that renews itself, and of its image, from the records of ended runs. Begins a
-    /// record of this run if there is no image.
+    /// Begins a record of this run if there is no image for it.
     pub fn begin_renewal(&self) {
         let Some(auto) = self.auto() else {
             return;
         };
-        if auto.entry.is_some() {
-            if runs::are_there(&auto.records()) {
-                if self.is_recorded(auto)
-                    && let Some(start) = self.start(auto)
-                {
-                    runs::renew_for(start);
-                }
-                return;
-            }
-            if !self.is_recorded {
-                return;
-            }
-        } else {
-            if self.layers.named.is_none()
-                && let Some(obstacle) = auto::obstacle(auto)
-            {
-                auto::complain(auto, &obstacle);
-                return;
-            }
-            runs::wake(&auto.records());
+        if auto.entry.is_none()
+            && self.layers.named.is_none()
+            && let Some(obstacle) = auto::obstacle(auto)
+        {
+            auto::complain(auto, &obstacle);
+            return;
         }
-        if self.without_image(auto).is_some() {
+        if self.is_recorded() && self.without_image(auto).is_some() {
             self.begin_record(auto);
         }
     }
@@ -240,11 +229,18 @@ impl Runtime {
         }
     }
 
-    /// Whether this run may leave a record.
-    fn is_recorded(&self, auto: &Auto) -> bool {
+    /// Whether this run may leave a record, as far as the start of the process has shown.
+    fn is_recorded(&self) -> bool {
+        self.is_recorded || self.restored.get().is_some()
+    }
+
+    /// Whether the program has installed no filter of system calls since its start: a filter can kill the process for
+    /// calls that stock CPython does not make. A process that was restored does not know the filters at its start.
+    fn has_added_no_filter(&self) -> bool {
+        let filters = Filters::of_process();
         match self.restored.get() {
-            Some(restored) => *restored.is_recorded.get_or_init(|| auto.is_allowed()),
-            None => self.is_recorded,
+            Some(_) => !filters.may_exist(),
+            None => filters.are_still(&self.filters),
         }
     }
 
@@ -254,10 +250,10 @@ impl Runtime {
         if let Some(auto) = self.auto()
             && miss.is_needless()
             && is_main_interpreter()
-            && self.is_recorded(auto)
+            && self.is_recorded()
         {
             self.begin_record(auto);
-            self.recorder.add(Event::Missed {
+            self.recorder.add(&Event::Missed {
                 name: name.to_owned(),
                 path: path.map(str::to_owned),
             });
@@ -266,34 +262,41 @@ impl Runtime {
 
     /// Begins the record of this run, with the events up to now.
     fn begin_record(&self, auto: &Auto) {
-        let is_kept = auto.entry.is_some();
-        let result = self.recorder.begin(&auto.records(), is_kept, || {
-            Some((self.start(auto)?, self.trace.lines()))
-        });
-        if let Err(error) = result
-            && !is_kept
-            && let Some(obstacle) = auto::Obstacle::of(auto, &error)
-        {
-            auto::complain(auto, &obstacle);
-        }
+        let building = auto.building();
+        let locks = || match &auto.entry {
+            _ if !self.has_added_no_filter() => None,
+            Some(entry) => Some(Locks::Cache {
+                building: &building,
+                entry,
+            }),
+            None => match auto::obstacle(auto) {
+                Some(obstacle) => {
+                    auto::complain(auto, &obstacle);
+                    None
+                }
+                None => Some(Locks::Directory(&building)),
+            },
+        };
+        self.recorder.begin(locks, || self.beginning(auto));
     }
 
-    /// How this process was started.
-    fn start(&self, auto: &Auto) -> Option<Start> {
+    /// How this process was started, and how its archive is renewed.
+    fn beginning(&self, auto: &Auto) -> Option<Beginning> {
         let executable = self.config.executable()?;
         let archive = self.without_image(auto);
         let archive = archive.as_ref().unwrap_or(&auto.target);
-        Some(Start {
-            command: auto::command(&self.config, executable, archive, &auto.records()),
-            subject: image::subject(&auto.directory),
-            environment: auto.has_image.then(runs::environment),
+        Some(Beginning {
+            start: Start {
+                subject: image::subject(&auto.directory),
+                wants_image: auto.has_image,
+                is_in_cache: auto.entry.is_some(),
+            },
+            lines: self.trace.lines(),
+            renewal: Renewal {
+                command: auto::command(&self.config, executable, archive),
+                environment: background::environment(),
+            },
         })
-    }
-
-    /// Starts the renewal of an archive that renews itself, and of its image, if this would help the next run. Errors
-    /// do not affect the run.
-    pub fn refresh(&self) {
-        self.recorder.end();
     }
 
     /// The destination of the statistics, if they are wanted.
@@ -354,7 +357,7 @@ impl Runtime {
 
     fn note_line(&self, line: Option<String>) {
         if let Some(line) = line {
-            self.recorder.add(Event::Line(line));
+            self.recorder.add(&Event::Line(line));
         }
     }
 

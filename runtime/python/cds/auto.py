@@ -1,20 +1,16 @@
 """`-X cds_auto=FILE[,image]`, `-X cds=auto`: an archive and an image that renew themselves.
 
-If a run misses a module in the archive, or cannot use the image, it leaves a record
-(runtime/library/src/record/runs.rs).  This module runs in a background process, which writes
-the archive and the image again from the records of runs that have ended.
+If a run misses a module in the archive, or cannot use the image, it writes a record into memory
+(runtime/library/src/record/runs.rs).  This module runs in a background process, which was started
+by the run and has waited for its end.  It writes the archive and the image again.
 """
 
-import contextlib
 import os
 import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from cds import cache, interpreter
-from cds.cache import building, limits
-
-_NICENESS = 19
+from cds.cache import limits
 
 # A limit for programs that never end, and never do anything that they are stopped at.
 _MOST_SECONDS = 120
@@ -38,61 +34,35 @@ class _Subject(NamedTuple):
 class _Run(NamedTuple):
     """The record of a run."""
 
-    record: str
     # None if no image can be taken with the command line of the run.
     subject: _Subject | None
     wants_image: bool
+    is_in_cache: bool
     # Modules that the run loaded without the archive, with their files; None for frozen modules.
     missed: list[tuple[str, str | None]]
     # The lines of a trace list.
     lines: list[str]
 
+    @property
+    def subject_of_image(self) -> _Subject | None:
+        return self.subject if self.wants_image else None
 
-def _renew(archive: str, records: str, record: str) -> None:
-    """Renew what the ended runs have missed.  Take the image for the run with this record.
 
-    An archive of the cache is renewed for the run that has started this process: its program is
-    handed over, and the record is `-`.
-    """
-    import fcntl
+def _renew(archive: str) -> None:
+    """Renew what the run of this process's record has missed, and take the image for it."""
+    from _cds_archive import recorded_run
 
-    from _cds_archive import ended_runs, handed_over, wake
-
-    is_in_cache = record == "-"
-    subject = handed_over() if is_in_cache else None
-    os.nice(_NICENESS)
+    recorded = recorded_run()
+    if recorded is None:
+        sys.exit("cds.auto: there is no record; -X cds_auto=FILE starts this command")
+    subject, *rest = recorded
+    run = _Run(None if subject is None else _Subject(*subject), *rest)
     _leave_what_is_gone()
-    entry = os.open(os.path.dirname(archive), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if is_in_cache:
-            building.begin_building(archive)
-    except BlockingIOError:
-        # Another process writes an archive here.  It starts a new one if records are left.
-        return
-    runs = [_Run(path, _subject(found), *rest) for path, found, *rest in ended_runs(records)]
-    chosen = next((run for run in runs if run.record == record), None)
-    if subject is not None:
-        chosen = _Run("", _subject(subject), True, [], [])
-    try:
-        _write(archive, runs, chosen, is_in_cache)
+        _write(archive, run)
     finally:
-        for run in runs:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(run.record)
-        if runs:
-            # The directory is not empty while other runs have records.
-            with contextlib.suppress(OSError):
-                os.rmdir(records)
-        if is_in_cache:
+        if run.is_in_cache:
             limits.keep_to_the_limit(archive)
-    os.close(entry)
-    if not is_in_cache:
-        wake(records)
-
-
-def _subject(found: tuple[bytes, list[str], list[bytes], bytes | None] | None) -> _Subject | None:
-    return None if found is None else _Subject(*found)
 
 
 def _leave_what_is_gone() -> None:
@@ -103,55 +73,37 @@ def _leave_what_is_gone() -> None:
         os.chdir("/")
 
 
-def _write(archive: str, runs: Sequence[_Run], chosen: _Run | None, is_in_cache: bool) -> None:
+def _write(archive: str, run: _Run) -> None:
     """Write the archive and take the image, as far as they lack something."""
-    from _cds_archive import archived_lines, is_idle, needs_renewal
+    from _cds_archive import archived_lines, do_arguments_vary, is_idle, needs_renewal
 
     from cds.collect import tracelist
     from cds.dump import Selection, dump
     from cds.image.imaging import image_path
 
-    subject = chosen.subject if chosen is not None else None
-    image = subject if chosen is not None and chosen.wants_image else None
-    is_incomplete = not all(_is_archived(*module) for run in runs for module in run.missed)
-    if not is_incomplete:
+    image = run.subject_of_image
+    path = image_path(archive)
+    if all(_is_archived(*module) for module in run.missed):
         if image is None:
             return
-        path = image_path(archive)
         if not needs_renewal(path, image.program, image.arguments) and not (
-            is_in_cache and is_idle(path)
+            run.is_in_cache and is_idle(path)
         ):
             return
-    # The modules of the chosen run come first.
-    ordered = sorted(runs, key=lambda run: run is not chosen)
-    lines = [line for run in ordered for line in run.lines] + archived_lines()
-    entries = tracelist.parse("\n".join(lines).encode(), "the records")
+    # The modules of the run come first.
+    lines = run.lines + archived_lines()
+    entries = tracelist.parse("\n".join(lines).encode(), "the record")
     with_image = ",image" if image is not None else ""
-    setting = cache.OPTION if is_in_cache else f"cds_auto={archive}{with_image}"
+    setting = cache.OPTION if run.is_in_cache else f"cds_auto={archive}{with_image}"
     dump(
         archive,
         Selection(entries),
         freshness=_freshness(archive),
         note_skipped=True,
-        command=_command(setting, subject) if subject else "",
+        command=_command(setting, run.subject) if run.subject else "",
     )
     if image is not None:
-        _take_image(archive, image, _do_arguments_vary(archive, image, runs))
-
-
-def _do_arguments_vary(archive: str, subject: _Subject, runs: Sequence[_Run]) -> bool:
-    """Return whether the records or the image show that the program's arguments vary."""
-    from _cds_archive import do_arguments_vary
-
-    from cds.image.imaging import image_path
-
-    if do_arguments_vary(image_path(archive), subject.program, subject.arguments):
-        return True
-    others = [run.subject for run in runs if run.subject is not None]
-    return any(
-        other.program == subject.program and other.arguments != subject.arguments
-        for other in others
-    )
+        _take_image(archive, image, do_arguments_vary(path, image.program, image.arguments))
 
 
 def _command(setting: str, subject: _Subject) -> str:
@@ -221,4 +173,4 @@ def _freshness(archive: str) -> str:
 
 
 if __name__ == "__main__":
-    _renew(*sys.argv[1:])
+    _renew(*sys.argv[1:2])

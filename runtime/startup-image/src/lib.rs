@@ -10,6 +10,7 @@ extern crate alloc;
 
 #[cfg(target_arch = "x86_64")]
 mod arguments;
+pub mod background;
 pub mod bounds;
 pub mod bytes;
 pub mod cache;

@@ -20,22 +20,6 @@ pub fn enabling_file([]: [Object; 0]) -> Result<Object> {
     object_of(cache::enabling_file(|name| variables.value(name)))
 }
 
-/// Gives this process the lowest priority for the disk: only if no other process needs it (ioprio_set(2)).
-pub fn make_idle([]: [Object; 0]) -> Result<Object> {
-    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
-    const IOPRIO_CLASS_IDLE: libc::c_long = 3 << 13;
-    // SAFETY: the call takes numbers. Zero is this process. If it is refused, the process keeps its priority.
-    unsafe {
-        libc::syscall(
-            libc::SYS_ioprio_set,
-            IOPRIO_WHO_PROCESS,
-            0,
-            IOPRIO_CLASS_IDLE,
-        )
-    };
-    Ok(Object::none())
-}
-
 /// The entry of the cache for a command line, which begins with the interpreter, or None if its process would not use the
 /// cache.
 pub fn entry_of([arguments]: [Object; 1]) -> Result<Object> {

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use crate::border::{arguments, fenced_method};
 use crate::cpython::module_definition::{Method, ModuleDefinition};
 use crate::cpython::object::{Borrowed, Object};
-use cache::{cache_directory, enabling_file, entry_of, make_idle};
+use cache::{cache_directory, enabling_file, entry_of};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
     image_of, image_options, inspect_image, is_idle, is_image, needs_renewal, searches, set_up,
@@ -27,7 +27,7 @@ use inspection::{command_of, dry_run, hash_file, hash_listing, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::{read_record, run_observed};
-use renewal::{archived_lines, ended_runs, handed_over, loaded_lines, wake};
+use renewal::{archived_lines, loaded_lines, recorded_run};
 use status::{archived_modules, is_linked, module_names, status};
 use write::write;
 
@@ -197,14 +197,9 @@ pub fn init() -> Option<Borrowed> {
                 c"write_image_note(path, reason)\n--\n\nWrite a note with the reason why there is no startup image, in its place.",
             ),
             method!(
-                c"ended_runs",
-                ended_runs,
-                c"ended_runs(records)\n--\n\nThe records in a directory whose runs have ended, the newest last.",
-            ),
-            method!(
-                c"handed_over",
-                handed_over,
-                c"handed_over()\n--\n\nThe program of the run that has started this process to renew an archive, or None.",
+                c"recorded_run",
+                recorded_run,
+                c"recorded_run()\n--\n\nThe record of the run that has started this process to renew an archive, or None.",
             ),
             method!(
                 c"cache_directory",
@@ -222,19 +217,9 @@ pub fn init() -> Option<Borrowed> {
                 c"entry_of(arguments)\n--\n\nThe directory in the cache for a command line, or None if it would not use the cache.",
             ),
             method!(
-                c"make_idle",
-                make_idle,
-                c"make_idle()\n--\n\nGive this process the lowest priority for the disk.",
-            ),
-            method!(
                 c"archived_lines",
                 archived_lines,
                 c"archived_lines()\n--\n\nLines of a trace list with the contents of the archive in use.",
-            ),
-            method!(
-                c"wake",
-                wake,
-                c"wake(records)\n--\n\nStart the renewal of an archive, if runs have left records in this directory.",
             ),
             method!(
                 c"walk",

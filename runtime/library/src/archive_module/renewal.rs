@@ -1,27 +1,16 @@
-//! Functions for the process that renews an archive of `-X cds_auto`: the records of runs, and the content of the
-//! archive.
-
-use std::path::Path;
+//! Functions for the process that renews an archive: the record of the run, and the content of the archive.
 
 use super::observation;
 use crate::cpython::object::{Object, Result};
 use crate::record::auto;
-use crate::record::runs::{self, Ended, Event, Subject};
+use crate::record::runs::{self, Event, Run, Subject};
 use crate::runtime;
 
-/// Returns a list of `(path, subject, wants_image, missed, lines)` for the records in a directory. A subject is
-/// `(program, options, arguments, terminal)` or None, and a terminal is what `run_observed()` takes. `missed` has the
-/// names and paths of modules; the path is None for a frozen module.
-pub fn ended_runs([records]: [Object; 1]) -> Result<Object> {
-    let runs = runs::ended(Path::new(records.to_str()?));
-    let runs = runs.into_iter().map(ended_run);
-    Object::list(runs.collect::<Result<Vec<_>>>()?)
-}
-
-/// The subject of the run that has started this process, if it was handed over, or None.
-pub fn handed_over([]: [Object; 0]) -> Result<Object> {
-    let start = runs::handed_over().unwrap_or_default();
-    object_of_subject(start.subject)
+/// Returns `(subject, wants_image, is_in_cache, missed, lines)` for the record that this process was started for, or None.
+/// A subject is `(program, options, arguments, terminal)` or None, and a terminal is what `run_observed()` takes. `missed`
+/// has the names and paths of modules; the path is None for a frozen module.
+pub fn recorded_run([]: [Object; 0]) -> Result<Object> {
+    runs::recorded().map_or_else(|| Ok(Object::none()), object_of_run)
 }
 
 fn object_of_subject(subject: Option<Subject>) -> Result<Object> {
@@ -38,14 +27,13 @@ fn object_of_subject(subject: Option<Subject>) -> Result<Object> {
     Object::tuple(vec![program, options, arguments, terminal])
 }
 
-fn ended_run(run: Ended) -> Result<Object> {
+fn object_of_run(run: Run) -> Result<Object> {
     let text = |text: &str| Object::str(text);
     let subject = object_of_subject(run.start.subject)?;
-    let wants_image = run.start.environment.is_some();
     let (mut missed, mut lines) = (Vec::new(), Vec::new());
     for event in run.events {
         match event {
-            // The start of a run is its first event, and was removed from this list.
+            // Only the first event of a record is one.
             Event::Start(_) => {}
             Event::Line(line) => lines.push(text(&line)?),
             Event::Missed { name, path } => {
@@ -55,9 +43,9 @@ fn ended_run(run: Ended) -> Result<Object> {
         }
     }
     Object::tuple(vec![
-        text(&run.path.to_string_lossy())?,
         subject,
-        Object::bool(wants_image),
+        Object::bool(run.start.wants_image),
+        Object::bool(run.start.is_in_cache),
         Object::list(missed)?,
         Object::list(lines)?,
     ])
@@ -76,9 +64,4 @@ pub fn loaded_lines([]: [Object; 0]) -> Result<Object> {
     let lines = lines.unwrap_or_default();
     let lines = lines.iter().map(|line| Object::str(line));
     Object::list(lines.collect::<Result<Vec<_>>>()?)
-}
-
-pub fn wake([records]: [Object; 1]) -> Result<Object> {
-    runs::wake(Path::new(records.to_str()?));
-    Ok(Object::none())
 }

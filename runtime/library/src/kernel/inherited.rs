@@ -3,40 +3,29 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-/// Those inherited attributes that may change what a child process finds or is allowed to do: lines of
-/// `/proc/self/status`, limits, the root directory and the priority. The text is only compared with other such texts.
-pub fn inherited() -> Vec<u8> {
-    const LINES: [&str; 14] = [
-        "Uid",
-        "Gid",
-        "Groups",
-        "Umask",
-        "SigBlk",
-        "CapInh",
-        "CapPrm",
-        "CapEff",
-        "CapBnd",
-        "CapAmb",
-        "NoNewPrivs",
-        "Seccomp",
-        "Seccomp_filters",
-        "Cpus_allowed",
-    ];
-    // SAFETY: the call takes numbers and changes nothing.
-    let priority = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    [
-        lines(&proc_file("status"), &LINES),
-        proc_file("limits"),
-        link("root"),
-        priority.to_ne_bytes().to_vec(),
-    ]
-    .concat()
-}
+/// The filters of system calls of this process (seccomp(2)): lines of `/proc/self/status`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Filters(Vec<u8>);
 
-/// Whether a filter of system calls may be active (seccomp(2)). A filter can kill the process for a call that stock
-/// CPython does not make.
-pub fn may_be_filtered() -> bool {
-    lines(&proc_file("status"), &["Seccomp"]) != b"Seccomp:\t0"
+impl Filters {
+    pub fn of_process() -> Self {
+        Self(lines(&proc_file("status"), &["Seccomp", "Seccomp_filters"]))
+    }
+
+    /// Whether there may be one. A filter can kill the process for a call that stock CPython does not make.
+    pub fn may_exist(&self) -> bool {
+        // A kernel before 5.9 does not write the number of filters.
+        !self.0.starts_with(b"Seccomp:\t0")
+    }
+
+    /// Whether they are certainly the same ones.
+    pub fn are_still(&self, others: &Self) -> bool {
+        !others.may_exist() && !self.may_exist() || self == others && self.has_number()
+    }
+
+    fn has_number(&self) -> bool {
+        self.0.split(|&byte| byte == b'\n').count() == 2
+    }
 }
 
 /// The lines of `/proc/self/status` that begin with one of the names.

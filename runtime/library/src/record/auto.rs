@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Access;
+use startup_image::background::OPTION;
 use startup_image::command_line::WITH_IMAGE;
 use startup_image::file_name;
 
@@ -41,22 +42,17 @@ pub fn lines(layer: &Layer) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The command that renews an archive from the records in a directory: the same interpreter, with the options that
-/// decide whether an archive fits.
-pub fn command(
-    config: &Config,
-    executable: String,
-    archive: &Path,
-    records: &Path,
-) -> Vec<Vec<u8>> {
+/// The command that renews an archive after this run: the same interpreter, with the options that decide whether an
+/// archive fits.
+pub fn command(config: &Config, executable: String, archive: &Path) -> Vec<Vec<u8>> {
     let mut command = vec![executable.into_bytes()];
     command.extend(config.options_for_archives().map(String::into_bytes));
+    command.push([b"-X", OPTION.as_bytes()].concat());
     let archive = archive.as_os_str().as_encoded_bytes();
-    let records = records.as_os_str().as_encoded_bytes();
+    command.push([b"-Xcds=", archive].concat());
     // The command uses the archive, so that its contents are kept. With -P, since modules beside a script are recorded
     // with their files.
-    let own: [&[u8]; 5] = [b"-P", b"-m", b"cds.auto", archive, records];
-    command.push([b"-Xcds=", archive].concat());
+    let own: [&[u8]; 4] = [b"-P", b"-m", b"cds.auto", archive];
     command.extend(own.map(<[u8]>::to_vec));
     command
 }
@@ -71,22 +67,6 @@ impl Obstacle {
     fn new(reason: String, remedy: &str) -> Self {
         let remedy = remedy.to_owned();
         Self { reason, remedy }
-    }
-
-    /// Explains an error that occurred in the directory of the archive. None if it is not an error of the directory:
-    /// then the program has used up a resource.
-    pub fn of(auto: &Auto, error: &Error) -> Option<Self> {
-        const OF_DIRECTORY: [ErrorKind; 6] = [
-            ErrorKind::NotADirectory,
-            ErrorKind::NotFound,
-            ErrorKind::PermissionDenied,
-            ErrorKind::QuotaExceeded,
-            ErrorKind::ReadOnlyFilesystem,
-            ErrorKind::StorageFull,
-        ];
-        let is_lasting = OF_DIRECTORY.contains(&error.kind());
-        is_lasting
-            .then(|| obstacle(auto).unwrap_or_else(|| unwritable(directory(&auto.target), error)))
     }
 }
 

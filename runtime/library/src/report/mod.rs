@@ -22,7 +22,6 @@ use crate::runtime::Runtime;
 
 /// Writes the reports that the options request at exit.
 pub fn finish(runtime: &Runtime) {
-    runtime.refresh();
     if let Some(path) = &runtime.options.profile
         && let Err(error) = profile::write(path, &runtime.layers)
     {

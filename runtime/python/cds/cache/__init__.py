@@ -1,4 +1,4 @@
-"""The cache of a user: what is in it, who may build in it, and how large it may become.
+"""The cache of a user: what is in it, and how large it may become.
 
 runtime/startup-image/src/cache.rs says where it is and what an entry is called.
 """

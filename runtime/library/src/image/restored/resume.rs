@@ -3,7 +3,6 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::OnceLock;
 use std::{ptr, slice};
 
 use startup_image::command_line::{Choice, CommandLine, Program};
@@ -66,7 +65,6 @@ pub unsafe fn resume() -> Result<()> {
             image: OsStr::from_bytes(image).into(),
             stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
             auto,
-            is_recorded: OnceLock::new(),
         });
     }
     let original: Vec<CString> = arguments.iter().map(|argument| text(argument)).collect();
