@@ -105,6 +105,7 @@ const FUNCTIONS: &[&str] = &[
     "PyMem_RawFree",
     "PyWideStringList_Append",
     "Py_DecodeLocale",
+    "Py_SetProgramName",
     "PyMarshal_WriteObjectToString",
     "PyModuleDef_Init",
     "PyModule_GetDict",

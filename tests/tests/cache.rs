@@ -73,12 +73,13 @@ fn files(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The same without the names that differ from build to build and from program to program.
+/// The kinds of files: the names without those that differ from build to build and from program to program.
 fn kinds_of_files(project: &Project) -> Vec<String> {
     let names = files(&project.path(CACHE)).into_iter();
     let names = names.map(|file| file.rsplit('/').next().unwrap().to_owned());
     let mut names = names.collect::<Vec<_>>();
     names.sort();
+    names.dedup();
     names
 }
 
@@ -127,12 +128,87 @@ fn a_program_that_is_started_once_leaves_a_number() {
     let project = Project::new(&[]);
     for number in 0..20 {
         run(&project, &["-c", &format!("import json; print({number})")]);
+        // The second start has caused a base image, for all of them.
+        assert_eq!(image(&project).is_some(), number >= 2);
     }
-    assert_eq!(kinds_of_files(&project), ["seen"]);
+    let left = files(&project.path(CACHE)).into_iter();
+    let left: Vec<_> = left.filter(|file| file.ends_with("0.cds")).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
     for child in [project.path(CACHE), project.path(CACHE).join("building")] {
         if let Ok(status) = fs::metadata(child) {
             assert_eq!(status.mode() & 0o077, 0, "others can read the cache");
         }
+    }
+}
+
+/// Two starts of anything cause a base image: an interpreter that was frozen before its program. Each program that was
+/// never seen before begins from it, and finds what it finds after a plain start.
+#[test]
+fn a_program_that_was_never_seen_begins_from_a_base_image() {
+    const REPORT: &str = "\
+import sys
+print(sorted(sys.modules), sys.argv, sys.path, sys.flags, sorted(globals()), __name__, __doc__)
+print(__spec__ and (__spec__.name, __spec__.origin), globals().get('__package__'))
+print(sorted(sys.path_importer_cache), sys.stdin, sys.stdout, sys.warnoptions, sys._xoptions.get('dev'))
+import os, site, signal
+print(sorted(key for key in os.environ if 'CDS' not in key), os.getcwd(), site.ENABLE_USER_SITE)
+print([signal.getsignal(number) for number in sorted(signal.valid_signals())])
+lines = open('/proc/self/status').read().splitlines()
+print([line for line in lines if line.startswith(('SigB', 'SigC', 'SigI', 'Threads', 'Umask', 'Seccomp', 'Cap'))])
+print(open('/proc/self/comm').read(), len(os.listdir('/proc/self/fd')), sys.stdin.read())
+sys.exit(7)
+";
+    let project = project();
+    project.write("report.py", REPORT);
+    project.write("pack/__init__.py", "");
+    project.write("pack/__main__.py", REPORT);
+    project.write("tree/__main__.py", REPORT);
+    project.write("site.py", "raise SystemExit('the wrong module')\n");
+    let zip = "import zipfile; zipfile.ZipFile('app.zip', 'w').write('report.py', '__main__.py')";
+    plain(&project, &["-P", "-c", zip]).success();
+    let outcome = |cache: &str, program: &[&str], input: &str| {
+        let mut command = project.command(&[&["-X", cache], program].concat());
+        command
+            .env("PYTHON_CDS_CACHE", project.path(CACHE))
+            .env("PYTHON_CDS_STATS", project.path("stats.json"));
+        project.write("input", input);
+        let input = fs::File::open(project.path("input")).unwrap();
+        Outcome::reading(&mut command, input.into())
+    };
+    for _ in 0..2 {
+        outcome("cds=auto", &["-c", "pass"], "");
+        settle(&project);
+    }
+    for (program, input) in [
+        (&["report.py"][..], "input"),
+        (&["report.py", "a", "-b", ""], ""),
+        (&["./report.py"], ""),
+        (&["-m", "pack", "c"], ""),
+        (&["-m", "report"], ""),
+        (&["tree", "d"], ""),
+        (&["app.zip"], ""),
+        (&["-c", REPORT, "e"], ""),
+        (&["-c", "import helper\ndef f(): 1/0\nf()"], ""),
+        (&["-c", "1 +"], ""),
+        (&["-"], REPORT),
+        (&["-", "f"], "import sys; print(sys.argv)"),
+        (&[], "print(__name__)"),
+        (&["none.py"], ""),
+        (&["-m", "none"], ""),
+        (&["-m", "site", "--user-base"], ""),
+        (&["-c", "import sys; sys.exit('message')"], ""),
+        (&["-c", "raise KeyboardInterrupt"], ""),
+        (&["-c", "import os; os.abort()"], ""),
+    ] {
+        let _ = fs::remove_file(project.path("stats.json"));
+        let restored = outcome("cds=auto", program, input);
+        let found = image(&project);
+        assert!(
+            found.is_some() || restored.status < 0,
+            "{program:?}: {restored:?}"
+        );
+        assert_eq!(restored, outcome("cds=off", program, input), "{program:?}");
+        settle(&project);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use cpython_cds_tests::image::{IMPORTS, SHOW, project, refusal};
-use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python};
+use cpython_cds_tests::{DUMP_IMAGE, Outcome, Project, clean, python, settle};
 
 /// The program is on standard input, or the streams differ from those of the dump.
 #[test]
@@ -183,6 +183,7 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
             let typed = |archive: &str| {
                 let mut command = project.command(["-X", "cds=off", "terminal.py", steps]);
                 configure(&mut command);
+                command.env("PYTHON_CDS_CACHE", project.path("cache"));
                 command.arg(python()).args(["-X", archive]);
                 command.args(["-X", "cds_stats=stats.txt"]).args(arguments);
                 let outcome = Outcome::of(&mut command).success();
@@ -194,6 +195,19 @@ fn it_is_the_same_to_talk_to_a_restored_process() {
             assert_eq!(refusal.is_some(), arguments == ["-q"], "{refusal:?}");
             let (plain, _) = typed("cds=off");
             assert_eq!(restored, plain, "{prompt} {arguments:?}");
+            // The same with the cache: a session is restored from a base image.
+            let mut last = None;
+            for _ in 0..3 {
+                let (restored, _) = typed("cds=auto");
+                assert_eq!(restored, plain, "{prompt} {arguments:?}");
+                settle(&project);
+                last = Some(fs::read_to_string(project.path("stats.txt")).unwrap());
+            }
+            let last = last.unwrap_or_default();
+            assert!(
+                last.contains("started from"),
+                "{prompt} {arguments:?}: {last}"
+            );
         }
     }
 }

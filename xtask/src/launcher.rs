@@ -15,7 +15,7 @@ const OBJECT: &str = "Programs/cds_launcher.o";
 /// The linker's options for the interpreter.
 const ARGUMENTS: &str = "Programs/cds_launcher.args";
 /// The only undefined symbols that the launcher may have: it runs before anything is relocated.
-const KNOWN: [&str; 3] = ["_PyCDS_entry", "_PyCDS_refusal", "_start"];
+const KNOWN: [&str; 3] = ["_PyCDS_entries", "_PyCDS_refusal", "_start"];
 
 /// Whether there is a launcher for this architecture.
 const EXISTS: bool = cfg!(target_arch = "x86_64");

@@ -31,15 +31,15 @@ define_memory_functions!("");
 /// Bytes of `_PyCDS_refusal` (runtime/library/src/image/restored/refusal.rs).
 const REFUSAL_BYTES: usize = 1024;
 
-/// Bytes of `_PyCDS_entry` (runtime/library/src/cache.rs).
-const ENTRY_BYTES: usize = 1024;
+/// Bytes of `_PyCDS_entries` (runtime/library/src/cache.rs).
+const ENTRIES_BYTES: usize = 2048;
 
 unsafe extern "C" {
     /// Why the process is not restored: a text and a NUL. The last byte has a bit for each image that another one should
     /// take the place of.
     static mut _PyCDS_refusal: [u8; REFUSAL_BYTES];
-    /// The entry of the cache that this process uses: a path and a NUL.
-    static mut _PyCDS_entry: [u8; ENTRY_BYTES];
+    /// The entries of the cache that this process uses: that of its program and that of base images, each a path and a NUL.
+    static mut _PyCDS_entries: [u8; ENTRIES_BYTES];
 }
 
 /// The address of the stack that the kernel has made.
@@ -91,14 +91,18 @@ unsafe fn launch_image(start: &Start) {
         return;
     };
     IS_ASKED_FOR.store(true, Ordering::Relaxed);
-    if let Some(entry) = &request.entry {
-        if entry.len() >= ENTRY_BYTES {
+    if let Some(entries) = &request.entries {
+        let program = entries.program.as_deref().unwrap_or_default();
+        let base = &entries.base[..];
+        if program.len() + base.len() + 2 > ENTRIES_BYTES {
             return;
         }
-        // SAFETY: no other thread runs. The path is shorter than the variable, so that a NUL remains behind it.
+        // SAFETY: no other thread runs. Both paths and a NUL behind each are shorter than the variable.
         unsafe {
-            let place = (&raw mut _PyCDS_entry).cast::<u8>();
-            place.copy_from(entry.as_ptr(), entry.len());
+            let place = (&raw mut _PyCDS_entries).cast::<u8>();
+            place.copy_from(program.as_ptr(), program.len());
+            let place = place.add(program.len() + 1);
+            place.copy_from(base.as_ptr(), base.len());
         }
     }
     // SAFETY: no other thread runs, and only the kernel and `heap` have mapped memory.

@@ -1,6 +1,6 @@
 //! The cache of this user: the entry that this process uses, and whether its program was started before.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -8,20 +8,47 @@ use std::path::{Path, PathBuf};
 
 use startup_image::seen;
 
-const BYTES: usize = 1024;
+const BYTES: usize = 2048;
 
-/// A path and a NUL; empty if this process does not use the cache. The launcher (runtime/launcher/src/lib.rs) writes it
-/// before anything else runs.
+/// Two paths with a NUL behind each: the entry of the program, and that of base images. Both are empty if this process
+/// does not use the cache. The launcher (runtime/launcher/src/lib.rs) writes them before anything else runs.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
-pub static mut _PyCDS_entry: [u8; BYTES] = [0; BYTES];
+pub static mut _PyCDS_entries: [u8; BYTES] = [0; BYTES];
 
-/// The entry that this process uses; none if it does not use the cache.
-pub fn current() -> Option<PathBuf> {
+/// The entries that this process uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entries {
+    /// The entry of the program.
+    pub program: PathBuf,
+    /// Whether this is the entry of base images: the program comes from standard input.
+    pub is_base: bool,
+    /// The entry of base images, if it is another one and the process may need such an image.
+    pub base: Option<PathBuf>,
+}
+
+/// The entries that this process uses; none if it does not use the cache.
+pub fn current() -> Option<Entries> {
     // SAFETY: only the launcher writes to the variable, and has finished.
-    let bytes = unsafe { (&raw const _PyCDS_entry).read() };
-    let path = CStr::from_bytes_until_nul(&bytes).ok()?.to_bytes();
-    (!path.is_empty()).then(|| OsStr::from_bytes(path).into())
+    let bytes = unsafe { (&raw const _PyCDS_entries).read() };
+    let mut paths = bytes.split(|&byte| byte == 0);
+    let mut path = || Some(PathBuf::from(OsStr::from_bytes(paths.next()?)));
+    let (program, base) = (path()?, path()?);
+    if base.as_os_str().is_empty() {
+        None
+    } else if program.as_os_str().is_empty() {
+        Some(Entries {
+            program: base,
+            is_base: true,
+            base: None,
+        })
+    } else {
+        Some(Entries {
+            program,
+            is_base: false,
+            base: Some(base),
+        })
+    }
 }
 
 /// The file of which a process that builds in the cache has a lock: only one process at a time does. `entry` is any entry

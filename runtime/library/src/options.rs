@@ -1,13 +1,14 @@
 //! The options of the user: `-X cds…` options, and `PYTHON_CDS…` environment variables. An option overrides a variable,
 //! and `-E` and `-I` disable the variables.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 
 use startup_image::command_line::{AUTO, OFF, WITH_IMAGE};
 use startup_image::{cache, file_name};
 
+use crate::cache::Entries;
 use crate::cpython::config::Config;
 use crate::kernel::inherited::Filters;
 
@@ -46,8 +47,8 @@ pub struct Auto {
     pub has_image: bool,
     /// The working directory at the start of the process.
     pub directory: PathBuf,
-    /// The entry of the cache that the archive belongs to; none if the user has named the archive.
-    pub entry: Option<PathBuf>,
+    /// The entries of the cache that this process uses; none if the user has named the archive.
+    pub entries: Option<Entries>,
     /// Whether the archive or the cache is chosen for this process (`-X cds=auto`), and not for all programs of the user.
     is_chosen: bool,
 }
@@ -62,19 +63,19 @@ impl Auto {
             archive,
             has_image: with_image.is_some(),
             directory: std::env::current_dir().unwrap_or_default(),
-            entry: None,
+            entries: None,
             is_chosen: true,
         }
     }
 
-    /// An archive of the cache.
-    pub fn in_cache(archive: PathBuf, is_chosen: bool) -> Self {
-        let entry = cache::entry_of(archive.as_os_str().as_bytes());
+    /// The first archive in the entry of the program.
+    pub fn in_cache(entries: Entries, is_chosen: bool) -> Self {
+        let archive = archive_in(&entries.program, 0);
         Self {
             target: archive.clone(),
             has_image: true,
             directory: std::env::current_dir().unwrap_or_default(),
-            entry: entry.map(|entry| OsStr::from_bytes(entry).into()),
+            entries: Some(entries),
             archive,
             is_chosen,
         }
@@ -92,8 +93,8 @@ impl Auto {
 
     /// Only one process at a time renews archives with this file or directory.
     pub fn building(&self) -> PathBuf {
-        match &self.entry {
-            Some(entry) => crate::cache::building(entry),
+        match &self.entries {
+            Some(entries) => crate::cache::building(&entries.program),
             None => self.target.parent().unwrap_or(&self.target).to_owned(),
         }
     }
@@ -177,7 +178,7 @@ impl Options {
             .is_some_and(|path| path.as_os_str() == AUTO);
         let (archive, auto) = match crate::cache::current() {
             // The launcher has read the same options.
-            Some(entry) => (None, Some(Auto::in_cache(archive_in(&entry, 0), is_auto))),
+            Some(entries) => (None, Some(Auto::in_cache(entries, is_auto))),
             None => (
                 archive.filter(|_| !is_auto),
                 auto.as_deref().map(Auto::of_option),

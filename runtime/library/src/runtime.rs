@@ -6,25 +6,28 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use startup_image::cache::FIRST_OF_BASE;
+
 use crate::answer::miss::Miss;
 use crate::answer::patterns::{Compiler, Key};
 use crate::answer::postpone::Postponer;
+use crate::cache::Entries;
 use crate::cpython::config::{self, Config};
 use crate::cpython::object::Object;
 use crate::cpython::{has_code_watchers, is_main_interpreter, modules, object};
 use crate::executable::Executable;
 use crate::fingerprint;
-use crate::kernel::inherited::Filters;
 use crate::layers::{Layers, Unusable};
 use crate::messages::complain;
 use crate::options::{self, Auto, Options, StatsTarget};
 use crate::reader::OpenError;
 use crate::record::auto;
 use crate::record::background::{self, Renewal};
-use crate::record::runs::{Beginning, Event, Locks, Recorder, Start};
+use crate::record::learning::Learning;
+use crate::record::runs::{Beginning, Event, Locks, Recorder, Start, Subject};
 use crate::record::trace::{Trace, Use};
 use crate::report::stats::{Activity, Stats};
-use crate::{cache, fault, image};
+use crate::{fault, image};
 
 pub struct Runtime {
     pub options: Options,
@@ -34,10 +37,7 @@ pub struct Runtime {
     pub stats: Stats,
     trace: Trace,
     recorder: Recorder,
-    /// Whether this run may leave a record: with the cache, only if the program was started before.
-    is_recorded: bool,
-    /// The filters of system calls at the start.
-    filters: Filters,
+    learning: Learning,
     postponer: Postponer,
     pub compiler: Compiler,
     restored: OnceLock<Restored>,
@@ -48,6 +48,9 @@ pub struct Restored {
     pub image: PathBuf,
     pub stats: Option<StatsTarget>,
     pub auto: Option<Auto>,
+    /// Whether the image was taken before the program. Then the program is recorded as after another start.
+    pub is_base: bool,
+    pub learning: Learning,
 }
 
 /// The process must end with exit status 1. The reason was reported on stderr.
@@ -151,13 +154,10 @@ pub unsafe fn initialize() -> Result<(), Exit> {
                 None
             }
         });
-    let filters = options.auto.as_ref().map(|_| Filters::of_process());
-    let filters = filters.unwrap_or_default();
-    let is_recorded = options.auto.as_ref().is_some_and(|auto| {
-        auto.is_allowed_with(&filters) && auto.entry.as_deref().is_none_or(cache::is_known)
-    });
+    let learning = options.auto.as_ref().map(Learning::begin);
+    let learning = learning.unwrap_or_default();
     // A process that is restored from an image may have to renew the image.
-    let trace = Trace::new(trace_file, is_recorded || options.image.is_some());
+    let trace = Trace::new(trace_file, learning.is_recorded || options.image.is_some());
     let runtime = Box::new(Runtime {
         options,
         config,
@@ -166,8 +166,7 @@ pub unsafe fn initialize() -> Result<(), Exit> {
         stats,
         trace,
         recorder: Recorder::default(),
-        is_recorded,
-        filters,
+        learning,
         compiler: Compiler::default(),
         restored: OnceLock::new(),
         postponer: Postponer::new(),
@@ -176,6 +175,15 @@ pub unsafe fn initialize() -> Result<(), Exit> {
     // runtime.
     CURRENT.store(Box::into_raw(runtime), Ordering::Release);
     Ok(())
+}
+
+/// The subject of an image of this process; none if no image can be taken. Programs from standard input share the base
+/// images.
+fn subject(auto: &Auto) -> Option<Subject> {
+    match &auto.entries {
+        Some(Entries { is_base: true, .. }) => image::base_subject(),
+        _ => image::subject(&auto.directory),
+    }
 }
 
 impl Runtime {
@@ -205,14 +213,15 @@ impl Runtime {
         let Some(auto) = self.auto() else {
             return;
         };
-        if auto.entry.is_none()
+        if auto.entries.is_none()
             && self.layers.named.is_none()
             && let Some(obstacle) = auto::obstacle(auto)
         {
             auto::complain(auto, &obstacle);
             return;
         }
-        if self.is_recorded() && self.without_image(auto).is_some() {
+        let is_lacking = self.learning().is_recorded && self.without_image(auto).is_some();
+        if is_lacking || self.without_base(auto).is_some() {
             self.begin_record(auto);
         }
     }
@@ -220,27 +229,38 @@ impl Runtime {
     /// The archive whose image should be taken for the next process that is started like this one; none if no image
     /// should be taken.
     fn without_image(&self, auto: &Auto) -> Option<PathBuf> {
-        let image = auto.image().filter(|_| self.restored.get().is_none())?;
-        let subject = image::subject(&auto.directory)?;
-        match &auto.entry {
-            Some(entry) => image::variant_to_renew(entry, &subject)
-                .map(|variant| options::archive_in(entry, variant)),
-            None => image::is_lacking(&image, &subject).then(|| auto.target.clone()),
-        }
+        let has_own = self
+            .restored
+            .get()
+            .is_some_and(|restored| !restored.is_base);
+        let image = auto.image().filter(|_| !has_own)?;
+        let subject = subject(auto)?;
+        let Some(Entries {
+            program, is_base, ..
+        }) = &auto.entries
+        else {
+            return image::is_lacking(&image, &subject).then(|| auto.target.clone());
+        };
+        let first = if *is_base { FIRST_OF_BASE } else { 0 };
+        image::variant_to_renew(program, first, &subject)
+            .map(|variant| options::archive_in(program, variant))
     }
 
-    /// Whether this run may leave a record, as far as the start of the process has shown.
-    fn is_recorded(&self) -> bool {
-        self.is_recorded || self.restored.get().is_some()
+    /// The archive whose base image should be taken, and the subject of this image; none if no base image should be
+    /// taken.
+    fn without_base(&self, auto: &Auto) -> Option<(String, Subject)> {
+        let base = auto.entries.as_ref()?.base.as_ref();
+        let base = base.filter(|_| self.learning().wants_base)?;
+        let subject = image::base_subject()?;
+        let variant = image::variant_to_renew(base, FIRST_OF_BASE, &subject)?;
+        let archive = options::archive_in(base, variant).into_os_string();
+        Some((archive.into_string().ok()?, subject))
     }
 
-    /// Whether the program has installed no filter of system calls since its start: a filter can kill the process for
-    /// calls that stock CPython does not make. A process that was restored does not know the filters at its start.
-    fn has_added_no_filter(&self) -> bool {
-        let filters = Filters::of_process();
+    fn learning(&self) -> &Learning {
         match self.restored.get() {
-            Some(_) => !filters.may_exist(),
-            None => filters.are_still(&self.filters),
+            Some(restored) => &restored.learning,
+            None => &self.learning,
         }
     }
 
@@ -250,7 +270,7 @@ impl Runtime {
         if let Some(auto) = self.auto()
             && miss.is_needless()
             && is_main_interpreter()
-            && self.is_recorded()
+            && self.learning().is_recorded
         {
             self.begin_record(auto);
             self.recorder.add(&Event::Missed {
@@ -263,11 +283,15 @@ impl Runtime {
     /// Begins the record of this run, with the events up to now.
     fn begin_record(&self, auto: &Auto) {
         let building = auto.building();
-        let locks = || match &auto.entry {
-            _ if !self.has_added_no_filter() => None,
-            Some(entry) => Some(Locks::Cache {
+        let learning = self.learning();
+        let locks = || match &auto.entries {
+            _ if !learning.has_added_no_filter() => None,
+            Some(Entries { program, base, .. }) => Some(Locks::Cache {
                 building: &building,
-                entry,
+                entry: match base {
+                    Some(base) if !learning.is_recorded => base,
+                    _ => program,
+                },
             }),
             None => match auto::obstacle(auto) {
                 Some(obstacle) => {
@@ -283,19 +307,22 @@ impl Runtime {
     /// How this process was started, and how its archive is renewed.
     fn beginning(&self, auto: &Auto) -> Option<Beginning> {
         let executable = self.config.executable()?;
-        let archive = self.without_image(auto);
-        let archive = archive.as_ref().unwrap_or(&auto.target);
+        let is_recorded = self.learning().is_recorded;
+        let own = is_recorded.then(|| self.without_image(auto).unwrap_or(auto.target.clone()));
+        let base = self.without_base(auto);
+        let of_base = base.as_ref().map(|(archive, _)| PathBuf::from(archive));
         Some(Beginning {
-            start: Start {
-                subject: image::subject(&auto.directory),
-                wants_image: auto.has_image,
-                is_in_cache: auto.entry.is_some(),
-            },
-            lines: self.trace.lines(),
             renewal: Renewal {
-                command: auto::command(&self.config, executable, archive),
+                command: auto::command(&self.config, executable, &own.or(of_base)?),
                 environment: background::environment(),
             },
+            start: Start {
+                subject: is_recorded.then(|| subject(auto)).flatten(),
+                wants_image: is_recorded && auto.has_image,
+                is_in_cache: auto.entries.is_some(),
+                base,
+            },
+            lines: self.trace.lines(),
         })
     }
 
@@ -310,7 +337,7 @@ impl Runtime {
     /// Records that the process was restored.
     pub fn resume(&self, restored: Restored) {
         self.stats.reset();
-        if restored.auto.is_none() {
+        if restored.auto.is_none() || !restored.learning.is_recorded {
             self.trace.stop();
         }
         // A process is restored only once.

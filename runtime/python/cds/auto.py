@@ -5,6 +5,7 @@ If a run misses a module in the archive, or cannot use the image, it writes a re
 by the run and has waited for its end.  It writes the archive and the image again.
 """
 
+import functools
 import os
 import sys
 from typing import NamedTuple
@@ -19,16 +20,28 @@ _MOST_SECONDS = 120
 class _Subject(NamedTuple):
     """The program that an image is taken of."""
 
-    # Separated by zero bytes: `-m`, `-c` or nothing; the module, text or script; a directory.
+    # Separated by zero bytes: `-m`, `-c` or nothing; the module, text or script; a directory.  All
+    # three are empty for a base image, which is taken before the program.
     program: bytes
     options: list[str]
     # For a script, the first argument is its path.
     arguments: list[bytes]
     terminal: bytes | None
 
+    @property
+    def is_base(self) -> bool:
+        return not any(self.words())
+
     def words(self) -> tuple[str, str, str]:
         kind, name, directory = map(os.fsdecode, self.program.split(b"\0"))
         return kind, name, directory
+
+
+class _Base(NamedTuple):
+    """A base image to be taken."""
+
+    archive: str
+    subject: _Subject
 
 
 class _Run(NamedTuple):
@@ -38,6 +51,7 @@ class _Run(NamedTuple):
     subject: _Subject | None
     wants_image: bool
     is_in_cache: bool
+    base: _Base | None
     # Modules that the run loaded without the archive, with their files; None for frozen modules.
     missed: list[tuple[str, str | None]]
     # The lines of a trace list.
@@ -50,19 +64,26 @@ class _Run(NamedTuple):
 
 def _renew(archive: str) -> None:
     """Renew what the run of this process's record has missed, and take the image for it."""
-    from _cds_archive import recorded_run
+    from _cds_archive import archived_lines, recorded_run
 
     recorded = recorded_run()
     if recorded is None:
         sys.exit("cds.auto: there is no record; -X cds_auto=FILE starts this command")
-    subject, *rest = recorded
-    run = _Run(None if subject is None else _Subject(*subject), *rest)
+    subject, wants_image, is_in_cache, base, *rest = recorded
+    base = None if base is None else _Base(base[0], _Subject(*base[1]))
+    run = _Run(_subject(subject), wants_image, is_in_cache, base, *rest)
     _leave_what_is_gone()
     try:
-        _write(archive, run)
+        _write(archive, run, archived_lines())
+        if base is not None:
+            _write(base.archive, _Run(base.subject, True, True, None, [], []), [])
     finally:
         if run.is_in_cache:
             limits.keep_to_the_limit(archive)
+
+
+def _subject(found: tuple[bytes, list[str], list[bytes], bytes | None] | None) -> _Subject | None:
+    return None if found is None else _Subject(*found)
 
 
 def _leave_what_is_gone() -> None:
@@ -73,13 +94,16 @@ def _leave_what_is_gone() -> None:
         os.chdir("/")
 
 
-def _write(archive: str, run: _Run) -> None:
-    """Write the archive and take the image, as far as they lack something."""
-    from _cds_archive import archived_lines, do_arguments_vary, is_idle, needs_renewal
+def _write(archive: str, run: _Run, kept: list[str]) -> None:
+    """Write the archive and take the image, as far as they lack something.
+
+    `kept` are the contents of the archive up to now, as lines of a trace list.
+    """
+    from _cds_archive import do_arguments_vary, is_idle, needs_renewal
 
     from cds.collect import tracelist
     from cds.dump import Selection, dump
-    from cds.image.imaging import image_path
+    from cds.image.imaging import NEEDED, image_path
 
     image = run.subject_of_image
     path = image_path(archive)
@@ -91,8 +115,9 @@ def _write(archive: str, run: _Run) -> None:
         ):
             return
     # The modules of the run come first.
-    lines = run.lines + archived_lines()
-    entries = tracelist.parse("\n".join(lines).encode(), "the record")
+    entries = tracelist.parse("\n".join([*run.lines, *kept]).encode(), "the record")
+    if image is not None and image.is_base:
+        entries += NEEDED
     with_image = ",image" if image is not None else ""
     setting = cache.OPTION if run.is_in_cache else f"cds_auto={archive}{with_image}"
     dump(
@@ -125,7 +150,12 @@ def _is_archived(name: str, file: str | None) -> bool:
 
 def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> None:
     """Take an image, or write a note in its place, so that the next runs do not try again."""
-    from cds.image.imaging import image_path, note_problem, take_program_image
+    from cds.image.imaging import (
+        image_path,
+        note_problem,
+        take_base_image,
+        take_program_image,
+    )
     from cds.inspection.archive import InspectionError
 
     kind, name, directory = subject.words()
@@ -133,13 +163,11 @@ def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> 
         os.chdir(directory)
     arguments = subject.arguments if kind else subject.arguments[1:]
     words = [*filter(None, (kind, name)), *map(os.fsdecode, arguments)]
-    problem = take_program_image(
-        archive,
-        words,
-        options=subject.options,
-        terminal=subject.terminal,
-        is_for_any_arguments=is_for_any_arguments,
-        seconds=_MOST_SECONDS,
+    take = functools.partial(
+        take_program_image, program=words, is_for_any_arguments=is_for_any_arguments
+    )
+    problem = (take_base_image if subject.is_base else take)(
+        archive, options=subject.options, terminal=subject.terminal, seconds=_MOST_SECONDS
     )
     try:
         reason = problem.reason if problem else _what_would_renew(image_path(archive))

@@ -21,17 +21,31 @@ pub struct Arguments {
     pub envp: u64,
     auxiliary: (u64, u64),
     moved: Vec<[u64; 2]>,
-    /// The path of the image, and its length in bytes.
+    /// Addresses and lengths in bytes.
     pub image: (u64, u64),
+    pub entry: (u64, u64),
+    pub refusal: (u64, u64),
+    pub lasting: u64,
+}
+
+/// What the restored process learns about the restore.
+pub struct HandedOver<'a> {
+    /// The path of the image.
+    pub image: &'a [u8],
+    /// The path of the program's entry in the cache; empty if it has none.
+    pub entry: &'a [u8],
+    /// Why images that were tried before were not restored, and a bit for each that another one should replace.
+    pub refusal: &'a str,
+    pub lasting: u8,
 }
 
 /// A `struct prctl_mm_map` (linux/prctl.h).
 pub const LAYOUT_WORDS: usize = 13;
 
 impl Arguments {
-    /// Copies the arguments, environment and auxiliary vector, and the path of the image, to [`places::STRINGS`]; none
-    /// if that address is in use.
-    pub fn place(start: &Start, image: &[u8], process: &Process) -> Option<Self> {
+    /// Copies the arguments, environment and auxiliary vector, and what is handed over, to [`places::STRINGS`]; none if
+    /// that address is in use.
+    pub fn place(start: &Start, handed_over: &HandedOver, process: &Process) -> Option<Self> {
         const WORD: usize = size_of::<u64>();
         let texts = start.arguments.iter().chain(&start.environment);
         let texts: usize = texts.map(|text| text.count_bytes() + 1 + WORD).sum();
@@ -41,10 +55,13 @@ impl Arguments {
             .sum();
         // There are three arrays. Each is aligned and ends with an element of zeros.
         let arrays = size_of_val(start.auxiliary) + 3 * 4 * WORD;
-        let bytes = texts + pointed_to + arrays + image.len();
+        let told = handed_over.image.len() + handed_over.entry.len();
+        let told = told + handed_over.refusal.len();
+        let bytes = texts + pointed_to + arrays + told;
         let bytes = (bytes as u64).next_multiple_of(PAGE);
         // SAFETY: `reserve()` has mapped as many bytes as the copy takes.
-        reserve(places::STRINGS, bytes).then(|| unsafe { Self::copy(bytes, start, image, process) })
+        reserve(places::STRINGS, bytes)
+            .then(|| unsafe { Self::copy(bytes, start, handed_over, process) })
     }
 
     /// Removes the copy.
@@ -55,7 +72,7 @@ impl Arguments {
 
     /// # Safety
     /// `bytes` bytes are mapped at [`places::STRINGS`], and the copy takes no more.
-    unsafe fn copy(bytes: u64, start: &Start, image: &[u8], process: &Process) -> Self {
+    unsafe fn copy(bytes: u64, start: &Start, handed_over: &HandedOver, process: &Process) -> Self {
         let mut arena = Arena {
             place: places::STRINGS,
         };
@@ -80,7 +97,9 @@ impl Arguments {
             }
             pairs.extend([0, 0]);
             let auxiliary = arena.put_words(&pairs);
-            let path = arena.put(image);
+            let mut put = |bytes: &[u8]| (arena.put(bytes), bytes.len() as u64);
+            let (image, entry) = (put(handed_over.image), put(handed_over.entry));
+            let refusal = put(handed_over.refusal.as_bytes());
             Self {
                 bytes,
                 arguments,
@@ -90,7 +109,10 @@ impl Arguments {
                 envp,
                 auxiliary: (auxiliary, size_of_val(&pairs[..]) as u64),
                 moved,
-                image: (path, image.len() as u64),
+                image,
+                entry,
+                refusal,
+                lasting: handed_over.lasting.into(),
             }
         }
     }

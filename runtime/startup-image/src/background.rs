@@ -42,7 +42,10 @@ pub fn wait() -> bool {
     // Both calls may be refused.
     let _ = setpriority_process(None, NICENESS);
     #[cfg(target_arch = "x86_64")]
-    make_idle();
+    {
+        make_idle();
+        crate::signals::reset_internal_signals();
+    }
     let Some(record) = reopened() else {
         return false;
     };

@@ -3,6 +3,9 @@
 //! The cache is a directory. It has a directory for each build of the interpreter, and there a directory for each
 //! program, the *entry* of the program. An entry has some *variants*, each an archive with its image: a program that is
 //! started in different surroundings (with and without a terminal, in another locale) needs different images.
+//!
+//! A program without an archive is restored from a *base image*: an interpreter that was frozen before its program. Base
+//! images have an entry of their own, which also is the entry of programs from standard input.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -16,6 +19,9 @@ use crate::start::Start;
 
 /// The greatest number of variants in an entry.
 pub const VARIANTS: usize = 4;
+
+/// A process tries the images of its program first, then the base images. This is the number of the first base image.
+pub const FIRST_OF_BASE: usize = VARIANTS;
 
 /// The name of the cache below a directory that the user has for caches, or for settings.
 const NAME: &[u8] = b"/cpython-cds";
@@ -31,9 +37,16 @@ const OF_THE_CACHE: &[u8] = b"PYTHON_CDS";
 /// A setting for code-data-share, which has an archive of its own.
 const OF_CODE_DATA_SHARE: &[u8] = b"PYCDSMODE";
 
-/// The entry of the program that a process runs. None if the process must not use the cache, or the program cannot be
-/// identified. The entry may not exist.
-pub fn entry(start: &Start, line: &CommandLine, build_id: &str) -> Option<Vec<u8>> {
+/// The entries that a process uses. They may not exist.
+pub struct Entries {
+    /// The entry of the program; none for a program from standard input, which is not known before it runs.
+    pub program: Option<Vec<u8>>,
+    /// The entry of the base image: the interpreter before its program.
+    pub base: Vec<u8>,
+}
+
+/// The entries for the program that a process runs. None if the process must not use the cache.
+pub fn entries(start: &Start, line: &CommandLine, build_id: &str) -> Option<Entries> {
     let variable = |name: &[u8]| inherited(start, line, name);
     let executable = match line.choice(variable) {
         Choice::OfCache => start.executable()?,
@@ -46,29 +59,37 @@ pub fn entry(start: &Start, line: &CommandLine, build_id: &str) -> Option<Vec<u8
         return None;
     }
     let directory = directory(variable).filter(|directory| is_trusted(directory))?;
-    let mut hash = Xxh3::new();
-    let mut add = |part: &[u8]| {
-        hash.update(&part.len().to_le_bytes());
-        hash.update(part);
-    };
-    add(&line.program.identity_here()?);
-    add(&executable);
-    for option in &line.options {
-        add(option);
-    }
+    let mut variables = Vec::new();
     if !line.ignores_environment() {
-        let mut variables: Vec<_> = start
-            .variables()
-            .filter(|(name, _)| name.starts_with(OF_PYTHON) && !name.starts_with(OF_THE_CACHE))
-            .collect();
+        variables.extend(
+            start
+                .variables()
+                .filter(|(name, _)| name.starts_with(OF_PYTHON) && !name.starts_with(OF_THE_CACHE)),
+        );
         variables.sort_unstable();
-        for (name, value) in variables {
+    }
+    let entry = |program: &[u8]| {
+        let mut hash = Xxh3::new();
+        let mut add = |part: &[u8]| {
+            hash.update(&part.len().to_le_bytes());
+            hash.update(part);
+        };
+        add(program);
+        add(&executable);
+        for option in &line.options {
+            add(option);
+        }
+        for (name, value) in &variables {
             add(name);
             add(value);
         }
-    }
-    let name = format!("/{build_id}/{:032x}", hash.digest128());
-    Some([&directory[..], name.as_bytes()].concat())
+        let name = format!("/{build_id}/{:032x}", hash.digest128());
+        [&directory[..], name.as_bytes()].concat()
+    };
+    Some(Entries {
+        program: line.program.identity_here().as_deref().map(entry),
+        base: entry(&[]),
+    })
 }
 
 /// The value of a variable. `-E` and `-I` disable those whose names begin with `PY`.
@@ -152,8 +173,8 @@ pub fn archive(entry: &[u8], variant: usize) -> Vec<u8> {
     [entry, format!("/{variant}.cds").as_bytes()].concat()
 }
 
-/// The entry that an archive belongs to.
-pub fn entry_of(archive: &[u8]) -> Option<&[u8]> {
-    let end = archive.iter().rposition(|&byte| byte == b'/')?;
-    Some(&archive[..end])
+/// The entry that an archive or an image belongs to.
+pub fn entry_of(file: &[u8]) -> Option<&[u8]> {
+    let end = file.iter().rposition(|&byte| byte == b'/')?;
+    Some(&file[..end])
 }

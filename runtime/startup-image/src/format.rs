@@ -177,6 +177,14 @@ pub struct Restored {
     /// Address and length of the path of the image.
     pub image: u64,
     pub image_bytes: u64,
+    /// Address and length of the path of the program's entry in the cache.
+    pub entry: u64,
+    pub entry_bytes: u64,
+    /// Address and length of the reason why no image of the program was restored.
+    pub refusal: u64,
+    pub refusal_bytes: u64,
+    /// [`Refusals::lasting`](crate::restore::Refusals::lasting)
+    pub lasting: u64,
 }
 
 /// The code that the kernel maps into each process (vdso(7)).

@@ -14,7 +14,7 @@ use crate::{PAGE, bounds};
 
 /// The first bytes of the file. No text file begins with them.
 pub const MAGIC: [u8; 8] = *b"\x89CPYIMG\n";
-const VERSION: u64 = 9;
+const VERSION: u64 = 10;
 /// Magic, version, offset, length and hash of the description.
 const HEADER_BYTES: usize = 40;
 const MOST_DESCRIPTION: u64 = 16 << 20;

@@ -17,7 +17,7 @@ const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 
 /// The most steps that [`add_steps`] adds, without those for signals and parts of the vdso.
-pub const STEPS: usize = 32;
+pub const STEPS: usize = 40;
 
 /// Makes the system calls of the steps in a way that changes nothing, because a filter (seccomp(2)) may refuse them.
 ///
@@ -164,14 +164,18 @@ pub fn add_steps(process: &Process, arguments: &Arguments, ignored: u64, steps: 
         steps.add(Action::Write64, [place, value, 0, 0, 0, 0]);
     }
     // The fields of a `Restored`, in their order.
-    let (image, bytes) = arguments.image;
     let words = [
         arguments.argc,
         arguments.argv,
         arguments.envp,
         ignored,
-        image,
-        bytes,
+        arguments.image.0,
+        arguments.image.1,
+        arguments.entry.0,
+        arguments.entry.1,
+        arguments.refusal.0,
+        arguments.refusal.1,
+        arguments.lasting,
     ];
     for (word, offset) in words.into_iter().zip((0..).step_by(size_of::<u64>())) {
         let address = process.restored + offset;

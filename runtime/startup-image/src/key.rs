@@ -66,6 +66,8 @@ pub struct Key<'a> {
     pub options: Vec<Bytes<'a>>,
     /// The program, if the image is of a program and not of a list of modules.
     pub program: Option<Program<'a>>,
+    /// Whether this is a base image: the interpreter was frozen before its program, so the image is for any program.
+    pub is_base: bool,
     pub machine: Machine,
     /// Variables that were read, and all that a library might have read, with their values.
     pub environment: Vec<(Bytes<'a>, Option<Bytes<'a>>)>,
@@ -369,7 +371,7 @@ impl Key<'_> {
             return Some(reason);
         }
         if let command_line::Program::Module(name) = &line.program
-            && self.program.is_none()
+            && self.is_of_list()
             && let Some(module) = self.imported(name)
         {
             return Some(format!(
@@ -377,6 +379,10 @@ impl Key<'_> {
             ));
         }
         self.shadowed(&line.program)
+    }
+
+    fn is_of_list(&self) -> bool {
+        self.program.is_none() && !self.is_base
     }
 
     /// Files and directories that have changed.
@@ -398,9 +404,10 @@ impl Key<'_> {
     }
 
     /// Whether the program's directory, which is searched first, has a module with the name of a module of the image.
-    /// The image of a program needs no such check: its key has the searches of the program.
+    /// The image of a program needs no such check: its key has the searches of the program. Nor does a base image: its
+    /// modules were imported before the program's directory was known.
     fn shadowed(&self, program: &command_line::Program) -> Option<String> {
-        if self.has_safe_path || self.program.is_some() {
+        if self.has_safe_path || !self.is_of_list() {
             return None;
         }
         let directory = match program {

@@ -11,8 +11,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Access, CWD, Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
-use crate::arguments::Arguments;
-use crate::cache;
+use crate::arguments::{Arguments, HandedOver};
+use crate::cache::{self, Entries};
 use crate::command_line::{Choice, CommandLine};
 use crate::file_name;
 use crate::format::{FileIdentity, Image};
@@ -62,9 +62,10 @@ pub struct Refusals {
 pub struct Request<'a> {
     start: &'a Start<'a>,
     line: CommandLine,
-    paths: Vec<Vec<u8>>,
-    /// The entry of the cache that the images belong to; none if the images were named.
-    pub entry: Option<Vec<u8>>,
+    /// The images with their numbers.
+    paths: Vec<(usize, Vec<u8>)>,
+    /// The entries of the cache that the images belong to; none if the image was named.
+    pub entries: Option<Entries>,
 }
 
 impl<'a> Request<'a> {
@@ -85,22 +86,17 @@ impl<'a> Request<'a> {
         {
             return None;
         }
-        let (paths, entry) = if let Choice::Of(archive) = line.choice(variable) {
-            (vec![file_name::of_archive(archive)], None)
+        let (paths, entries) = if let Choice::Of(archive) = line.choice(variable) {
+            (vec![(0, file_name::of_archive(archive))], None)
         } else {
-            let entry = cache::entry(start, &line, &start.build_id()?)?;
-            let exists = rustix::fs::access(&entry[..], Access::EXISTS).is_ok();
-            let variants = 0..if exists { cache::VARIANTS } else { 0 };
-            let paths = variants
-                .map(|variant| file_name::of_archive(&cache::archive(&entry, variant)))
-                .collect();
-            (paths, Some(entry))
+            let entries = cache::entries(start, &line, &start.build_id()?)?;
+            (paths_in(&entries), Some(entries))
         };
         Some(Self {
             start,
             line,
             paths,
-            entry,
+            entries,
         })
     }
 
@@ -116,19 +112,27 @@ impl<'a> Request<'a> {
         }
         // If a standard stream is closed, the image is opened with its file descriptor. So look before.
         let unusable = streams::unusable();
-        for (path, number) in self.paths.iter().zip(0..) {
+        for (number, path) in &self.paths {
             let refusal = match ImageFile::open(path) {
                 Ok(None) => continue,
                 Ok(Some(_)) if let Some(name) = unusable => {
                     Refusal::of_this(format!("{name} is closed or is a directory"))
                 }
-                Ok(Some(file)) => match self.plan(&file, path) {
+                Ok(Some(file)) => match self.plan(&file) {
                     Ok(plan) => {
-                        if self.entry.is_some() {
+                        let mut entry = &[][..];
+                        if let Some(entries) = &self.entries {
                             file.own.note_use();
+                            entry = entries.program.as_deref().unwrap_or(&entries.base);
                         }
+                        let handed_over = HandedOver {
+                            image: path,
+                            entry,
+                            refusal: &refusals.text,
+                            lasting: refusals.lasting,
+                        };
                         // SAFETY: the caller guarantees that no other thread runs and that nothing else is mapped.
-                        Refusal::of_this(unsafe { plan.carry_out(self.start) })
+                        Refusal::of_this(unsafe { plan.carry_out(self.start, &handed_over) })
                     }
                     Err(refusal) => refusal,
                 },
@@ -141,16 +145,31 @@ impl<'a> Request<'a> {
         refusals
     }
 
-    fn plan<'f>(&self, file: &'f ImageFile, path: &'f [u8]) -> Result<Plan<'f>, Refusal> {
+    fn plan<'f>(&self, file: &'f ImageFile) -> Result<Plan<'f>, Refusal> {
         let image = file.image().map_err(Refusal::of_everybody)?;
-        check(file, path, image, self.start, &self.line)
+        check(file, image, self.start, &self.line)
     }
+}
+
+/// The images in the entries of a process. A program with an archive gets no base image: the archive has the code of its
+/// modules, and is mapped when an interpreter starts.
+fn paths_in(entries: &Entries) -> Vec<(usize, Vec<u8>)> {
+    let exists = |path: &[u8]| rustix::fs::access(path, Access::EXISTS).is_ok();
+    let has_archive = |entry: &Vec<u8>| exists(&cache::archive(entry, 0));
+    let (entry, first) = match &entries.program {
+        Some(entry) if has_archive(entry) => (entry, 0),
+        _ if exists(&entries.base) => (&entries.base, cache::FIRST_OF_BASE),
+        _ => return Vec::new(),
+    };
+    let path = |variant| file_name::of_archive(&cache::archive(entry, variant));
+    (0..cache::VARIANTS)
+        .map(|variant| (first + variant, path(variant)))
+        .collect()
 }
 
 /// The image and the open files that restoring needs.
 struct Plan<'a> {
     image: Image<'a>,
-    path: &'a [u8],
     file: &'a OwnedFd,
     files: Vec<OwnedFd>,
     /// Address of the vdso of this process.
@@ -159,7 +178,6 @@ struct Plan<'a> {
 
 fn check<'a>(
     file: &'a ImageFile,
-    path: &'a [u8],
     image: Image<'a>,
     start: &Start,
     line: &CommandLine,
@@ -200,7 +218,6 @@ fn check<'a>(
     let files = files.map_err(Refusal::of_everybody)?;
     Ok(Plan {
         image,
-        path,
         file: &file.own.file,
         files,
         vdso,
@@ -212,7 +229,7 @@ impl Plan<'_> {
     ///
     /// # Safety
     /// That of [`Request::restore`].
-    unsafe fn carry_out(self, start: &Start) -> String {
+    unsafe fn carry_out(self, start: &Start, handed_over: &HandedOver) -> String {
         let process = &self.image.process;
         let refused = |name| format!("the system call {name} is refused (a filter of seccomp?)");
         if let Err(name) = kernel_state::check(process) {
@@ -221,7 +238,7 @@ impl Plan<'_> {
         let Some(ignored) = signals::ignored_signals() else {
             return refused("rt_sigaction");
         };
-        let Some(arguments) = Arguments::place(start, self.path, process) else {
+        let Some(arguments) = Arguments::place(start, handed_over, process) else {
             return "an address that restoring needs is in use".to_owned();
         };
         let constants: Vec<_> = start.constant_segments().collect();

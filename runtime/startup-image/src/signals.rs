@@ -8,11 +8,13 @@ pub const SIGNAL_SET_BYTES: u64 = 8;
 /// The kernel's `struct sigaction`.
 pub type SignalAction = [u64; 4];
 
+/// Signals that the C library uses itself (glibc, sysdeps/unix/sysv/linux/internal-signals.h).
+const INTERNAL: [u64; 2] = [32, 33];
+
 /// The ignored signals, without those that the interpreter ignores by itself. Bit 0 is signal 1. None if the kernel
 /// refuses to tell.
 pub fn ignored_signals() -> Option<u64> {
     const SIG_IGN: u64 = 1;
-    const INTERNAL: [u64; 2] = [32, 33];
     let own = [libc::SIGPIPE as u64, libc::SIGXFSZ as u64];
     let mut ignored = 0;
     for signal in 1..=64 {
@@ -32,14 +34,26 @@ pub fn ignored_signals() -> Option<u64> {
 pub fn ignore_signals(signals: u64) {
     const IGNORED: SignalAction = [1, 0, 0, 0];
     for signal in (1..=64).filter(|signal| signals & 1 << (signal - 1) != 0) {
-        let action = IGNORED.as_ptr() as u64;
-        // SAFETY: the kernel only reads the constant, and nothing in this process depends on the old action.
-        unsafe {
-            call(
-                libc::SYS_rt_sigaction as u64,
-                &[signal, action, 0, SIGNAL_SET_BYTES, 0, 0],
-            );
-        }
+        set(signal, &IGNORED);
+    }
+}
+
+/// Gives the internal signals their default actions. A process that was started by posix_spawn(3) ignores one of them,
+/// and its images would, too.
+pub fn reset_internal_signals() {
+    for signal in INTERNAL {
+        set(signal, &[0; 4]);
+    }
+}
+
+fn set(signal: u64, action: &'static SignalAction) {
+    let action = action.as_ptr() as u64;
+    // SAFETY: the kernel only reads the constant, and nothing in this process depends on the old action.
+    unsafe {
+        call(
+            libc::SYS_rt_sigaction as u64,
+            &[signal, action, 0, SIGNAL_SET_BYTES, 0, 0],
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use startup_image::start::Start;
 
 const BUILD: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// The entry of a process with these arguments and variables.
+/// The entry of the program of a process with these arguments and variables.
 fn entry(arguments: &[&str], variables: &[(&str, &str)]) -> Option<String> {
     let text = |text: String| CString::new(text).unwrap();
     let owned: Vec<CString> = arguments.iter().map(|it| text((*it).to_owned())).collect();
@@ -25,7 +25,8 @@ fn entry(arguments: &[&str], variables: &[(&str, &str)]) -> Option<String> {
     };
     let arguments: Vec<&[u8]> = owned.iter().map(|text| text.to_bytes()).collect();
     let line = CommandLine::parse(&arguments)?;
-    cache::entry(&start, &line, BUILD).map(|path| String::from_utf8(path).unwrap())
+    let entries = cache::entries(&start, &line, BUILD)?;
+    entries.program.map(|path| String::from_utf8(path).unwrap())
 }
 
 /// A home directory of this user.

@@ -45,6 +45,7 @@ fn image() -> Image<'static> {
     };
     Image {
         key: Key {
+            is_base: false,
             build_id: "0123".into(),
             executable: b"/usr/bin/python".into(),
             options: vec![b"-O".into()],

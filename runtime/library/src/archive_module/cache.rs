@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
-use startup_image::cache;
+use startup_image::cache::{self, Entries};
 use startup_image::command_line::CommandLine;
 use startup_image::start::Start;
 
@@ -20,9 +20,9 @@ pub fn enabling_file([]: [Object; 0]) -> Result<Object> {
     object_of(cache::enabling_file(|name| variables.value(name)))
 }
 
-/// The entry of the cache for a command line, which begins with the interpreter, or None if its process would not use the
-/// cache.
-pub fn entry_of([arguments]: [Object; 1]) -> Result<Object> {
+/// The entries of the cache for a command line, which begins with the interpreter: that of the program, or None, and that
+/// of base images. None if its process would not use the cache.
+pub fn entries_of([arguments]: [Object; 1]) -> Result<Object> {
     let arguments = arguments.to_items()?.into_iter();
     let arguments = arguments.map(|argument| {
         let with_nul = |_| Raised::new(Exception::Value, "an argument contains NUL");
@@ -35,16 +35,21 @@ pub fn entry_of([arguments]: [Object; 1]) -> Result<Object> {
     });
     let variables: Vec<CString> = variables.flatten().collect();
     let bytes: Vec<&[u8]> = arguments.iter().map(|text| text.to_bytes()).collect();
-    let entry = CommandLine::parse(&bytes).and_then(|line| {
+    let entries = CommandLine::parse(&bytes).and_then(|line| {
         let start = Start {
             arguments: arguments.iter().map(CString::as_c_str).collect(),
             environment: variables.iter().map(CString::as_c_str).collect(),
             auxiliary: &[],
         };
         let executable = &runtime::current()?.executable;
-        cache::entry(&start, &line, executable.build_id()?)
+        cache::entries(&start, &line, executable.build_id()?)
     });
-    object_of(entry)
+    match entries {
+        Some(Entries { program, base }) => {
+            Object::tuple(vec![object_of(program)?, object_of(Some(base))?])
+        }
+        None => Ok(Object::none()),
+    }
 }
 
 struct Variables(Vec<(Vec<u8>, Vec<u8>)>);

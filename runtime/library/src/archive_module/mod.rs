@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use crate::border::{arguments, fenced_method};
 use crate::cpython::module_definition::{Method, ModuleDefinition};
 use crate::cpython::object::{Borrowed, Object};
-use cache::{cache_directory, enabling_file, entry_of};
+use cache::{cache_directory, enabling_file, entries_of};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
     image_of, image_options, inspect_image, is_idle, is_image, needs_renewal, searches, set_up,
@@ -212,9 +212,9 @@ pub fn init() -> Option<Borrowed> {
                 c"enabling_file()\n--\n\nThe file that turns the cache on for a user, or None if no variable leads to it.",
             ),
             method!(
-                c"entry_of",
-                entry_of,
-                c"entry_of(arguments)\n--\n\nThe directory in the cache for a command line, or None if it would not use the cache.",
+                c"entries_of",
+                entries_of,
+                c"entries_of(arguments)\n--\n\nThe directories in the cache for a command line: of its program, and of base images.",
             ),
             method!(
                 c"archived_lines",

@@ -6,9 +6,10 @@ use crate::record::auto;
 use crate::record::runs::{self, Event, Run, Subject};
 use crate::runtime;
 
-/// Returns `(subject, wants_image, is_in_cache, missed, lines)` for the record that this process was started for, or None.
-/// A subject is `(program, options, arguments, terminal)` or None, and a terminal is what `run_observed()` takes. `missed`
-/// has the names and paths of modules; the path is None for a frozen module.
+/// Returns `(subject, wants_image, is_in_cache, base, missed, lines)` for the record that this process was started for, or
+/// None. `base` is the archive of a base image, and its subject, or None. A subject is `(program, options, arguments,
+/// terminal)` or None, and a terminal is what `run_observed()` takes. `missed` has the names and paths of modules; the
+/// path is None for a frozen module.
 pub fn recorded_run([]: [Object; 0]) -> Result<Object> {
     runs::recorded().map_or_else(|| Ok(Object::none()), object_of_run)
 }
@@ -42,10 +43,17 @@ fn object_of_run(run: Run) -> Result<Object> {
             }
         }
     }
+    let base = match run.start.base {
+        Some((archive, subject)) => {
+            Object::tuple(vec![text(&archive)?, object_of_subject(Some(subject))?])?
+        }
+        None => Object::none(),
+    };
     Object::tuple(vec![
         subject,
         Object::bool(run.start.wants_image),
         Object::bool(run.start.is_in_cache),
+        base,
         Object::list(missed)?,
         Object::list(lines)?,
     ])

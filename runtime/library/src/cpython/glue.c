@@ -466,8 +466,21 @@ cds_glue_name(PyTypeObject *type)
 int
 cds_glue_has_capsule_destructor(PyObject *object)
 {
-    return PyCapsule_CheckExact(object)
-        && PyCapsule_GetDestructor(object) != NULL;
+    /* The destructors of these capsules of the standard library only free
+       memory, and release types. */
+    static const char *const freeing[] = {
+        "_socket.CAPI", "pyexpat.expat_CAPI", "_curses._C_API", "_ctypes pymem"};
+    if (!PyCapsule_CheckExact(object)
+        || PyCapsule_GetDestructor(object) == NULL) {
+        return 0;
+    }
+    const char *name = PyCapsule_GetName(object);
+    for (size_t i = 0; name != NULL && i < Py_ARRAY_LENGTH(freeing); i++) {
+        if (strcmp(name, freeing[i]) == 0) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 PyObject *

@@ -203,6 +203,22 @@ pub fn run_file(path: &CStr) {
     set(path, |config| &raw mut config.run_filename);
 }
 
+/// Sets the name that the interpreter uses for itself in messages: the first argument that it was started with, as
+/// `config_init_program_name()` in Python/initconfig.c does.
+pub fn set_program_name(first_argument: &CStr) {
+    let name = if first_argument.is_empty() {
+        c"python3"
+    } else {
+        first_argument
+    };
+    set(name, |config| &raw mut config.program_name);
+    // SAFETY: the configuration belongs to the interpreter, whose only thread this is. The string is copied.
+    unsafe {
+        let config = raw::cds_glue_config(raw::PyInterpreterState_Get());
+        raw::Py_SetProgramName((*config).program_name);
+    }
+}
+
 fn set(text: &CStr, field: impl FnOnce(&mut raw::PyConfig) -> *mut *mut raw::wchar_t) {
     // SAFETY: the configuration belongs to the interpreter, whose only thread this is. If the call fails, the field is
     // unchanged.

@@ -20,7 +20,7 @@ pub use file::describe::describe;
 pub use file::note::{read as note, write as write_note};
 #[cfg(target_arch = "x86_64")]
 pub use file::renewal::{
-    do_arguments_vary, is_lacking, needs_renewal, options_of_process, subject,
+    base_subject, do_arguments_vary, is_lacking, needs_renewal, options_of_process, subject,
 };
 #[cfg(target_arch = "x86_64")]
 pub use file::variants::{is_idle, variant_to_renew};
@@ -44,7 +44,7 @@ pub use taking::take::{module_imported, take};
 pub use taking::{postponed, searches};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    begin_variables, clock_functions, do_arguments_vary, end_restored, finalize_restored, is_idle,
-    is_lacking, is_restored, module_imported, needs_renewal, options_of_process,
-    recursion_exceeded, run_observed, subject, take, variant_to_renew,
+    base_subject, begin_variables, clock_functions, do_arguments_vary, end_restored,
+    finalize_restored, is_idle, is_lacking, is_restored, module_imported, needs_renewal,
+    options_of_process, recursion_exceeded, run_observed, subject, take, variant_to_renew,
 };

@@ -38,11 +38,15 @@ pub fn is_idle(_image: &Path) -> bool {
     false
 }
 
-pub fn variant_to_renew(_entry: &Path, _subject: &Subject) -> Option<usize> {
+pub fn variant_to_renew(_entry: &Path, _first: usize, _subject: &Subject) -> Option<usize> {
     None
 }
 
 pub fn subject(_directory: &Path) -> Option<Subject> {
+    None
+}
+
+pub fn base_subject() -> Option<Subject> {
     None
 }
 

@@ -3,11 +3,17 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
+const NO_FILTER: &[u8] = b"Seccomp:\t0";
+
 /// The filters of system calls of this process (seccomp(2)): lines of `/proc/self/status`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Filters(Vec<u8>);
 
 impl Filters {
+    pub fn none() -> Self {
+        Self(NO_FILTER.to_vec())
+    }
+
     pub fn of_process() -> Self {
         Self(lines(&proc_file("status"), &["Seccomp", "Seccomp_filters"]))
     }
@@ -15,7 +21,7 @@ impl Filters {
     /// Whether there may be one. A filter can kill the process for a call that stock CPython does not make.
     pub fn may_exist(&self) -> bool {
         // A kernel before 5.9 does not write the number of filters.
-        !self.0.starts_with(b"Seccomp:\t0")
+        !self.0.starts_with(NO_FILTER)
     }
 
     /// Whether they are certainly the same ones.

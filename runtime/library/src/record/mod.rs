@@ -2,6 +2,7 @@
 
 pub mod auto;
 pub mod background;
+pub mod learning;
 pub mod profile;
 pub mod runs;
 mod shared;

@@ -27,7 +27,7 @@ use crate::fault;
 #[derive(Serialize, Deserialize)]
 pub enum Event {
     /// The first event of each record.
-    Start(Start),
+    Start(Box<Start>),
     /// A line of a trace list.
     Line(String),
     /// A module that had to be loaded without the archive. A frozen module has no path.
@@ -41,6 +41,8 @@ pub struct Start {
     pub subject: Option<Subject>,
     pub wants_image: bool,
     pub is_in_cache: bool,
+    /// The archive of a base image that should be taken, too, and its subject.
+    pub base: Option<(String, Subject)>,
 }
 
 /// The program of which an image is taken.
@@ -139,7 +141,7 @@ fn begin(locks: &Locks, beginning: impl FnOnce() -> Option<Beginning>) -> Option
         renewal,
     } = beginning()?;
     let (mut memory, record) = Shared::create().ok()?;
-    memory.append(&frame(&Event::Start(start)).ok()?);
+    memory.append(&frame(&Event::Start(Box::new(start))).ok()?);
     for line in lines {
         memory.append(&frame(&Event::Line(line)).ok()?);
     }
@@ -202,7 +204,10 @@ pub fn recorded() -> Option<Run> {
         events.push(event);
         rest = behind;
     }
-    Some(Run { start, events })
+    Some(Run {
+        start: *start,
+        events,
+    })
 }
 
 fn first_event(bytes: &[u8]) -> Option<(Event, &[u8])> {

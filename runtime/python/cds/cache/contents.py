@@ -26,11 +26,12 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The entry of a program."""
+    """The entry of a program, or of base images."""
 
     entry: str
-    # As on the command line; None if there is no archive yet.
+    # As on the command line; None if there is no archive yet, and for base images.
     command: str | None
+    is_base: bool
     bytes: int
     # The time of the last use, in seconds since the epoch.
     used: float
@@ -47,7 +48,8 @@ def program_in(usage: Usage) -> Program:
             archive = os.path.join(usage.entry, name)
             variants.append(_variant(int(number), archive))
             command = command or _command(archive)
-    return Program(usage.entry, command, usage.bytes, usage.used, variants)
+    is_base = command == ""
+    return Program(usage.entry, command or None, is_base, usage.bytes, usage.used, variants)
 
 
 def _variant(number: int, archive: str) -> Variant:
@@ -60,7 +62,10 @@ def _variant(number: int, archive: str) -> Variant:
 
 
 def _command(archive: str) -> str | None:
-    """Return the end of the command that renews an archive: the program, and its directory."""
+    """Return the end of the command that renews an archive: the program, and its directory.
+
+    It is empty for base images.
+    """
     try:
         words = shlex.split(ask("command_of", archive))
     except (InspectionError, ValueError):
@@ -68,4 +73,6 @@ def _command(archive: str) -> str | None:
     if OPTION not in words:
         return None
     program = shlex.join(words[words.index(OPTION) + 1 :])
+    if not program:
+        return ""
     return f"{program} in {words[1]}" if words[:1] == ["cd"] else program

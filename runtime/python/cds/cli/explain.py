@@ -12,7 +12,8 @@ from cds.text.terminal import Style
 
 _DESCRIPTION = """\
 Show what the cache has for a program: its archives and images, what each image depends
-on, or why there is none. The program is not run.
+on, or why there is none. If it has nothing, show the base images, from which such a
+program begins. The program is not run.
 
 PROGRAM is a script, -m MODULE or -c CODE, as after `python`; options of the interpreter
 come before it. Run the command in the directory in which the program is started.
@@ -40,14 +41,18 @@ def run(arguments: Sequence[str]) -> int:
         parser.parse_args(arguments[:1])
     if not arguments:
         parser.error("name the PROGRAM: a script, -m MODULE or -c CODE")
-    entry = _entry(arguments)
+    entries = _entries(arguments)
     for line in _settings():
         print(line)
-    if entry is None:
+    if entries is None:
         print("A process with this command line does not use the cache; see docs/cache.md.")
         return 1
-    if not os.path.isdir(entry):
+    entry, base = entries
+    if entry is None or not os.path.isdir(entry):
         print("The cache has nothing for this program: it was not started twice.")
+        if os.path.isdir(base):
+            for line in _variants(contents.program_in(limits.usage_of(base))):
+                print(line)
         return 1
     program = contents.program_in(limits.usage_of(entry))
     for line in _variants(program):
@@ -55,11 +60,12 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if any(variant.image is not None for variant in program.variants) else 1
 
 
-def _entry(program: Sequence[str]) -> str | None:
-    from _cds_archive import entry_of
+def _entries(program: Sequence[str]) -> tuple[str | None, str] | None:
+    """Return the entries of the program and of base images; None if the cache is not used."""
+    from _cds_archive import entries_of
 
     command = [sys.executable, "-X", OPTION, *program]
-    found: str | None = entry_of([*map(os.fsencode, command)])
+    found: tuple[str | None, str] | None = entries_of([*map(os.fsencode, command)])
     return found
 
 

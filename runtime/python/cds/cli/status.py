@@ -17,6 +17,8 @@ _DESCRIPTION = """\
 Show whether the cache is on, where it is, and the programs in it: when each was used
 last, its size, its images, and why there is no image. A program has several images if
 it is started in different surroundings: with and without a terminal, in another locale.
+A program that was not started twice yet begins from a base image: an interpreter that
+was frozen before its program.
 
 The time of the last use is up to an hour old, for a program without an image up to a day.
 """
@@ -56,6 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 def _as_json(program: contents.Program) -> dict[str, Any]:
     return {
         "command": program.command,
+        "is_base": program.is_base,
         "directory": program.entry,
         "bytes": program.bytes,
         "last_used": program.used,
@@ -84,11 +87,13 @@ def _screen(
         yield "There is no place for it: HOME is not set."
         return
     most = f" of at most {size(limit)}" if limit is not None else ""
-    yield f"{cache}: {count(len(programs), 'program')}, {size(used)}{most}"
+    number = sum(not program.is_base for program in programs)
+    yield f"{cache}: {count(number, 'program')}, {size(used)}{most}"
     for program in programs:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(program.used))
         yield ""
-        yield style("bold", program.command or os.path.basename(program.entry))
+        title = "base images, for programs without an archive" if program.is_base else None
+        yield style("bold", title or program.command or os.path.basename(program.entry))
         yield f"  last used {moment}, {size(program.bytes)}"
         yield from (f"  {line}" for line in _variants(program))
 

@@ -102,6 +102,24 @@ def take_program_image(
     return _Taking(archive, request, program, options, terminal, verbose).take(seconds)
 
 
+def take_base_image(
+    archive: str,
+    *,
+    options: Sequence[str] | None = None,
+    terminal: bytes | None = None,
+    seconds: int | None = None,
+) -> Problem | None:
+    """Take a base image: of an interpreter before its program.  It is for any program.
+
+    The arguments and the result are those of `take_program_image()`.
+    """
+    request: dict[str, object] = {"is_of_program": True, "is_base": True}
+    # A program from standard input: the interpreter knows no program when it is frozen.
+    subject = "the start of the interpreter"
+    taking = _Taking(archive, request, ("-",), options, terminal, subject=subject)
+    return taking.take(seconds)
+
+
 def list_program(program: Sequence[str]) -> list[str] | Problem:
     """Return a trace list, as lines, of what a program loads until it is stopped."""
     request: dict[str, object] = {"is_of_program": True, "is_for_any_arguments": True}

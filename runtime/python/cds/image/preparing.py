@@ -50,6 +50,8 @@ class Observation:
         self.image = image
         # Whether the image is of a program, and not of a list of imports.
         self.is_of_program = False
+        # Whether the image is of an interpreter before its program.
+        self.is_base = False
         self.counts_arguments = record.counts_arguments
         self.compares_arguments = record.compares_arguments
         self.is_for_any_arguments = False
@@ -86,6 +88,7 @@ class Preparation:
     """
 
     is_of_program = False
+    is_base = False
     called_at_forks = staticmethod(atfork.known)
 
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
@@ -110,7 +113,7 @@ class Preparation:
         self._is_set_up_later = False
         postponed.begin(self._archive.set_up)
         startup.keep_process_id()
-        startup.begins_with_arguments(self.is_of_program)
+        startup.begins_with_arguments(self.is_of_program and not self.is_base)
         self._user_site = self._environment.user_site.directory()
         if self._user_site is not None and os.path.isdir(self._user_site):
             # The directory is in `sys.path`, so HOME must be compared.

@@ -129,12 +129,10 @@ class Program(preparing.Preparation):
         self._end()
 
     def _observe(self, observation: preparing.Observation, record: observed.Record) -> None:
-        observation.is_of_program = True
-        observation.is_for_any_arguments = self._wanted["is_for_any_arguments"]
+        self._describe(observation, record)
         if self._lines is not None and self._begin_anew("list", self._lines()):
             observation.problem = ""
             return
-        observation.reported = [record.ended_by]
         if observation.problem is None and not record.is_traced:
             observation.problem = "the program cannot be watched; allow ptrace(2)"
         names = {name.partition(".")[0] for name, _ in preparing.from_files()}
@@ -142,6 +140,11 @@ class Program(preparing.Preparation):
         self._compare(observation, record)
         if observation.problem is None:
             observation.problem = self._what_has_changed(observation)
+
+    def _describe(self, observation: preparing.Observation, record: observed.Record) -> None:
+        observation.is_of_program = True
+        observation.is_for_any_arguments = self._wanted["is_for_any_arguments"]
+        observation.reported = [record.ended_by]
 
     def _what_has_changed(self, observation: preparing.Observation) -> str | None:
         """Ask for a new process if files may have changed after they were read."""
@@ -155,6 +158,22 @@ class Program(preparing.Preparation):
         if self._begin_anew("changed", changed):
             return ""
         return f"changed while the image was taken, perhaps by taking it: {', '.join(changed)}"
+
+
+class Base(Program):
+    """The preparation of an interpreter that is frozen before its program."""
+
+    is_base = True
+
+    def is_candidate(self, imported: "ModuleType | None") -> bool:
+        """Return whether the process can become an image; it cannot after an import."""
+        if imported is not None:
+            self._look("the program")
+            return False
+        return super().is_candidate(imported)
+
+    def _describe(self, observation: preparing.Observation, record: observed.Record) -> None:
+        observation.is_base = True
 
 
 def _is_own(name: str) -> bool:

@@ -3,7 +3,7 @@
 import marshal
 
 from cds.image.imports import Imports
-from cds.image.program import Program
+from cds.image.program import Base, Program
 
 # As in `startup`.
 TYPE_CHECKING = False
@@ -15,5 +15,7 @@ def prepare(request: str) -> "Preparation":
     """Read a request, and begin the preparation that it asks for."""
     with open(request, "rb") as file:
         wanted = marshal.load(file)
-    kind = Program if wanted["is_of_program"] else Imports
+    if not wanted["is_of_program"]:
+        return Imports(request, wanted)
+    kind = Base if wanted.get("is_base") else Program
     return kind(request, wanted)

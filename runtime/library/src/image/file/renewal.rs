@@ -120,15 +120,36 @@ pub fn is_to_be_renewed_for(path: &Path, subject: &Subject) -> bool {
 
 /// The subject of an image of this process, which was started in this directory; none if no image can be taken.
 pub fn subject(directory: &Path) -> Option<Subject> {
+    let (line, arguments) = own_command_line()?;
+    let identity = line.program.identity(directory.as_os_str().as_bytes())?;
+    subject_of(line, identity, arguments)
+}
+
+/// The subject of a base image for processes like this one; none if no image can be taken.
+pub fn base_subject() -> Option<Subject> {
+    let (line, _) = own_command_line()?;
+    subject_of(line, NO_PROGRAM.to_vec(), Vec::new())
+}
+
+/// The identity of the program of a base image.
+const NO_PROGRAM: &[u8] = b"\0\0";
+
+/// The command line of this process, and the arguments of its program.
+fn own_command_line() -> Option<(CommandLine, Vec<Vec<u8>>)> {
     let arguments = fs::read("/proc/self/cmdline").ok()?;
     let arguments = arguments.strip_suffix(b"\0")?.split(|&byte| byte == 0);
     let arguments: Vec<&[u8]> = arguments.collect();
     let line = CommandLine::parse(&arguments)?;
     let own = arguments.get(line.rest..).unwrap_or_default();
+    let own = own.iter().map(|argument| argument.to_vec()).collect();
+    Some((line, own))
+}
+
+fn subject_of(line: CommandLine, program: Vec<u8>, arguments: Vec<Vec<u8>>) -> Option<Subject> {
     let text = |option| String::from_utf8(option).ok();
     Some(Subject {
-        program: line.program.identity(directory.as_os_str().as_bytes())?,
-        arguments: own.iter().map(|argument| argument.to_vec()).collect(),
+        program,
+        arguments,
         options: line.options.into_iter().map(text).collect::<Option<_>>()?,
         terminal: OwnTerminal::of_process(),
     })

@@ -16,10 +16,10 @@ use crate::record::runs::Subject;
 const LEAST_IDLE: Duration = Duration::from_hours(48);
 
 /// The variant in an entry of the cache whose image should be taken for this process, which was not restored from any;
-/// none if no image should be taken.
-pub fn variant_to_renew(entry: &Path, subject: &Subject) -> Option<usize> {
+/// none if no image should be taken. `first` is the number of the first image of the entry.
+pub fn variant_to_renew(entry: &Path, first: usize, subject: &Subject) -> Option<usize> {
     let image = |variant| options::image(&options::archive_in(entry, variant));
-    let is_lasting = |variant| refusal::is_lasting(variant) == Some(true);
+    let is_lasting = |variant| refusal::is_lasting(first + variant) == Some(true);
     if let Some(variant) = (0..VARIANTS).find(|&variant| is_lasting(variant)) {
         // A note, or an image that was soon out of date, stays for some time. Then the surroundings are hardly the
         // reason, and no other variant is taken.

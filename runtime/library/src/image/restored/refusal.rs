@@ -16,6 +16,19 @@ pub fn refusal() -> Option<String> {
     (!text.is_empty()).then(|| text.into_owned())
 }
 
+/// Sets the reason in a restored process, which has the memory of the frozen process.
+///
+/// # Safety
+/// No other thread runs.
+pub unsafe fn renew(reason: &[u8], lasting: u8) {
+    let mut bytes = [0; BYTES];
+    let length = reason.len().min(BYTES - 2);
+    bytes[..length].copy_from_slice(&reason[..length]);
+    bytes[BYTES - 1] = lasting;
+    // SAFETY: the caller guarantees that nobody reads the variable now.
+    unsafe { (&raw mut _PyCDS_refusal).write(bytes) };
+}
+
 /// Whether another image should take the place of the one with this number; none if no image was refused.
 pub fn is_lasting(number: usize) -> Option<bool> {
     let bytes = written();

@@ -6,17 +6,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::{ptr, slice};
 
 use startup_image::command_line::{Choice, CommandLine, Program};
-use startup_image::{file_name, signals};
+use startup_image::{cache, signals};
 
 use super::finalize;
 use super::program_name;
+use super::refusal;
 use super::start::RESTORED;
 use super::variables;
+use crate::cache::Entries;
 use crate::cpython::image;
 use crate::cpython::object::{Object, Result};
 use crate::cpython::own;
 use crate::image::taking::program;
 use crate::options::{Auto, StatsTarget};
+use crate::record::learning::Learning;
 use crate::runtime;
 
 /// Adapts the restored process to its command line, environment and streams.
@@ -25,8 +28,8 @@ use crate::runtime;
 /// Called once, by the only thread of a restored process, with the GIL.
 pub unsafe fn resume() -> Result<()> {
     // SAFETY: this is the only thread. The restore has filled in `RESTORED`, whose arrays end with NULL and stay until
-    // the process ends.
-    let (arguments, environment, image, ignored) = unsafe {
+    // the process ends, as its texts do.
+    let (arguments, environment, image, entry, ignored) = unsafe {
         libc::environ = ptr::with_exposed_provenance_mut(RESTORED.envp as usize);
         let environment = texts(RESTORED.envp);
         // Taken first, because `renew()` changes the array.
@@ -36,11 +39,14 @@ pub unsafe fn resume() -> Result<()> {
         if let Some(first) = arguments.first() {
             program_name::renew(first.as_ptr().cast_mut().cast());
         }
-        let bytes = RESTORED.image_bytes as usize;
-        let image = (bytes > 0).then(|| {
-            slice::from_raw_parts(ptr::with_exposed_provenance(RESTORED.image as usize), bytes)
-        });
-        (arguments, environment, image, RESTORED.ignored_signals)
+        refusal::renew(
+            text_at(RESTORED.refusal, RESTORED.refusal_bytes),
+            RESTORED.lasting as u8,
+        );
+        let image = text_at(RESTORED.image, RESTORED.image_bytes);
+        let entry = text_at(RESTORED.entry, RESTORED.entry_bytes);
+        let ignored = RESTORED.ignored_signals;
+        (arguments, environment, image, entry, ignored)
     };
     let Some(line) = CommandLine::parse(&arguments) else {
         // This cannot happen: the launcher has parsed the same command line before it chose the image.
@@ -49,26 +55,39 @@ pub unsafe fn resume() -> Result<()> {
     finalize::begin(&line);
     let variable = |name: &[u8]| variable(&environment, name);
     let setting = |name| line.setting(name, variable);
-    if let (Some(runtime), Some(image)) = (runtime::current(), image) {
+    if let Some(runtime) = runtime::current().filter(|_| !image.is_empty()) {
         let text = |value| String::from_utf8_lossy(value).into_owned();
         let auto = match line.choice(variable) {
             choice @ (Choice::OfCache | Choice::Unset) => {
-                let archive = file_name::archive_of(image).map(OsStr::from_bytes);
-                let is_chosen = choice == Choice::OfCache;
-                archive.map(|archive| Auto::in_cache(archive.into(), is_chosen))
+                let entries = Entries {
+                    program: OsStr::from_bytes(entry).into(),
+                    is_base: line.program == Program::Stdin,
+                    base: None,
+                };
+                Some(Auto::in_cache(entries, choice == Choice::OfCache))
             }
             Choice::Of(_) | Choice::Nothing => setting("cds_auto")
                 .filter(|value| !value.is_empty() && setting("cds").is_none())
                 .map(|value| Auto::of_option(&text(value))),
         };
+        let is_base = !entry.is_empty() && cache::entry_of(image) != Some(entry);
+        let learning = match &auto {
+            Some(auto) if is_base => Learning::begin(auto),
+            _ => Learning::of_restored(),
+        };
         runtime.resume(runtime::Restored {
             image: OsStr::from_bytes(image).into(),
             stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
             auto,
+            is_base,
+            learning,
         });
     }
     let original: Vec<CString> = arguments.iter().map(|argument| text(argument)).collect();
     image::set_original_arguments(&original);
+    if let Some(first) = original.first() {
+        image::set_program_name(first);
+    }
     let program_arguments = configure(&line, &arguments);
     let options = line.cds.iter();
     let options: Vec<Vec<u8>> = options
@@ -139,6 +158,23 @@ fn variable<'a>(environment: &[&'a [u8]], name: &[u8]) -> Option<&'a [u8]> {
     values.find_map(|value| value.strip_prefix(b"="))
 }
 
+/// The text with an address and a length; empty if the length is zero.
+///
+/// # Safety
+/// The bytes are there, and stay as long as the result is used.
+unsafe fn text_at(address: u64, bytes: u64) -> &'static [u8] {
+    if bytes == 0 {
+        return &[];
+    }
+    // SAFETY: the caller guarantees that the bytes are there.
+    unsafe {
+        slice::from_raw_parts(
+            ptr::with_exposed_provenance(address as usize),
+            bytes as usize,
+        )
+    }
+}
+
 /// The texts of an array that ends with NULL.
 ///
 /// # Safety
@@ -170,22 +206,21 @@ fn configure(line: &CommandLine, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
         .iter()
         .map(|argument| argument.to_vec())
         .collect();
-    // The process of an image of a program already knows what to run, and may have begun to run it.
-    let is_told = program::request().is_some();
+    let is_chosen = program::is_chosen();
     match &line.program {
         Program::Command(code) => {
-            if !is_told {
+            if !is_chosen {
                 image::run_command(&text(&[&code[..], b"\n"].concat()));
             }
             rest.insert(0, b"-c".to_vec());
         }
         Program::Module(name) => {
-            if !is_told {
+            if !is_chosen {
                 image::run_module(&text(name));
             }
             rest.insert(0, b"-m".to_vec());
         }
-        Program::Script(path) if !is_told => {
+        Program::Script(path) if !is_chosen => {
             let absolute = if path.starts_with(b"/") {
                 path.clone()
             } else {

@@ -14,7 +14,7 @@ use crate::cpython::image;
 use crate::cpython::object::Raised;
 use crate::cpython::own;
 use crate::image::restored::resume;
-use crate::image::restored::start::RESTORED;
+use crate::image::restored::start::{NOTHING, RESTORED};
 
 /// Seconds after which a dry run is killed.
 const LONGEST: u32 = 60;
@@ -140,8 +140,7 @@ pub unsafe fn begin(report: PipeWriter) -> Result<(), Raised> {
             argv: arguments.leak().as_ptr() as u64,
             envp: libc::environ as u64,
             ignored_signals: 0,
-            image: 0,
-            image_bytes: 0,
+            ..NOTHING
         };
         resume::resume()
     }

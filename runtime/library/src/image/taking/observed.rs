@@ -46,6 +46,12 @@ impl Observed {
         let line = CommandLine::parse(&arguments)
             .ok_or_else(|| Failure::from("images do not support these options of Python"))?;
         let program = observation.program(&line, &arguments)?;
+        let is_base = observation.is(c"is_base")?;
+        if is_base
+            && (observation.is(c"counts_arguments")? || observation.is(c"compares_arguments")?)
+        {
+            return Err("the start of the interpreter looks at the arguments (sitecustomize or a .pth file), so no image can be for any program".into());
+        }
         let (environment, whole) = variables::looked_at(&observation.0.attribute(c"environment")?)?;
         let environment = environment.into_iter();
         let environment = environment.map(|(name, value)| (name.into(), value.map(Bytes::from)));
@@ -66,6 +72,7 @@ impl Observed {
             executable: executable.into(),
             options: line.options.into_iter().map(Bytes::from).collect(),
             program,
+            is_base,
             machine: observation.machine()?,
             environment: environment.collect(),
             whole_environment: whole,

@@ -25,6 +25,8 @@ static HAS_EXCEEDED_RECURSION: AtomicBool = AtomicBool::new(false);
 /// The `cds.image.program.Program`.
 static PREPARATION: Global = Global::empty();
 static REQUEST: OnceLock<PathBuf> = OnceLock::new();
+/// Whether the program is only the reason to start the interpreter, of which a base image is taken.
+static IS_BASE: AtomicBool = AtomicBool::new(false);
 /// The thread that runs the program.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 /// The attributes of the process before the program began.
@@ -38,6 +40,10 @@ pub fn begin(
 ) -> object::Result<()> {
     // Hides the modules of `cds` from the program.
     own::keep(preparation.attribute(c"hide")?.call(Vec::new())?);
+    IS_BASE.store(
+        preparation.attribute(c"is_base")?.is_true(),
+        Ordering::Relaxed,
+    );
     PREPARATION.set(preparation.clone());
     // This function is called once, so `set()` cannot fail.
     let _ = REQUEST.set(request.to_owned());
@@ -56,6 +62,11 @@ pub fn is_running() -> bool {
     IS_RUNNING.load(Ordering::Acquire)
         && is_main_interpreter()
         && thread_pointer() == MAIN_THREAD.load(Ordering::Relaxed)
+}
+
+/// Whether the process already knows what to run, and may have begun to run it.
+pub fn is_chosen() -> bool {
+    request().is_some() && !IS_BASE.load(Ordering::Relaxed)
 }
 
 /// The path of the request.
