@@ -119,7 +119,7 @@ fn an_edit_renews_what_is_restored() {
     assert!(image(&project).is_some());
     assert_eq!(
         kinds_of_files(&project),
-        ["0.cds", "0.cds.image", "building", "seen"]
+        ["0.cds", "0.cds.image", "building", "seen", "uses"]
     );
 }
 
@@ -529,6 +529,33 @@ fn a_process_with_a_filter_learns_only_if_it_is_told_to() {
     assert_eq!(files(&project.path(CACHE)), BTreeSet::new());
     filtered(&["-X", "cds=auto"]);
     assert_eq!(kinds_of_files(&project), ["seen"]);
+    // Restoring an image makes other calls than a plain start, too.
+    let stats = format!("cds_stats={}", project.path("stats.json").display());
+    for _ in 0..2 {
+        run(&project, &["app.py"]);
+    }
+    for (settings, is_restored) in [(&[][..], false), (&["-X", "cds=auto"], true)] {
+        filtered(&[&["-X", &stats], settings].concat());
+        assert_eq!(image(&project).is_some(), is_restored);
+    }
+}
+
+#[test]
+fn a_log_says_what_was_done_in_the_background() {
+    let project = project();
+    for _ in 0..2 {
+        let mut command = command(&project, &["app.py"]);
+        Outcome::of(command.env("PYTHON_CDS_LOG", project.path("log.txt")));
+        settle(&project);
+    }
+    let log = fs::read_to_string(project.path("log.txt")).unwrap();
+    let directory = project.path("").display().to_string();
+    let log = log.replace(directory.trim_end_matches('/'), "[project]");
+    insta::with_settings!({filters => vec![
+        (r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\]", "[time] [process]"),
+        (r"[0-9a-f]{40}/[0-9a-f]{32}", "[build]/[program]"),
+        (r"\S+/python\S* -X", "[python] -X"),
+    ]}, { insta::assert_snapshot!(log); });
 }
 
 /// Installs a filter that allows all system calls (seccomp(2)), and runs a command.

@@ -6,11 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 
 use startup_image::command_line::{AUTO, OFF, WITH_IMAGE};
-use startup_image::{cache, file_name};
+use startup_image::{background, cache, file_name};
 
 use crate::cache::Entries;
 use crate::cpython::config::Config;
-use crate::kernel::inherited::Filters;
 
 /// Options of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub struct Options {
     pub stats: Option<StatsTarget>,
     /// Take a startup image instead of running a program (`-X cds_image=REQUEST`).
     pub image: Option<PathBuf>,
+    /// Whether this process renews an archive after a run (`-X cds_after_run`).
+    pub is_renewal: bool,
     /// Whether there are settings for code-data-share (`PYCDSMODE`, `PYCDSVERBOSE`), which the package `cds` handles.
     pub pycds: bool,
 }
@@ -50,7 +51,7 @@ pub struct Auto {
     /// The entries of the cache that this process uses; none if the user has named the archive.
     pub entries: Option<Entries>,
     /// Whether the archive or the cache is chosen for this process (`-X cds=auto`), and not for all programs of the user.
-    is_chosen: bool,
+    pub is_chosen: bool,
 }
 
 impl Auto {
@@ -79,11 +80,6 @@ impl Auto {
             archive,
             is_chosen,
         }
-    }
-
-    /// Whether a process with these filters may make system calls for the archive that stock CPython does not make.
-    pub fn is_allowed_with(&self, filters: &Filters) -> bool {
-        self.is_chosen || !filters.may_exist()
     }
 
     /// The path of the image beside the archive, if an image is wanted.
@@ -202,6 +198,7 @@ impl Options {
                 .and_then(|(_, value)| value.as_deref())
                 .map(PathBuf::from),
             stats: value("cds_stats").and_then(|value| StatsTarget::of_option(&value)),
+            is_renewal: options.iter().any(|(name, _)| name == background::OPTION),
             pycds: pycds_mode.is_some() || variable("PYCDSVERBOSE").is_some(),
         }
     }

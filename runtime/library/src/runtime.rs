@@ -125,6 +125,7 @@ pub unsafe fn initialize() -> Result<(), Exit> {
         // An archive that renews itself does not exist at first, and is out of date at times. An archive that was named
         // by an inherited variable is not meant for processes with other options.
         let is_expected = options.auto.is_some()
+            || options.is_renewal
             || options.is_inherited
                 && !options.strict
                 && matches!(&reason, OpenError::Rejected(r) if fingerprint::is_option_mismatch(r));
@@ -315,6 +316,7 @@ impl Runtime {
             renewal: Renewal {
                 command: auto::command(&self.config, executable, &own.or(of_base)?),
                 environment: background::environment(),
+                log: background::log(),
             },
             start: Start {
                 subject: is_recorded.then(|| subject(auto)).flatten(),

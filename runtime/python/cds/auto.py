@@ -2,12 +2,14 @@
 
 If a run misses a module in the archive, or cannot use the image, it writes a record into memory
 (runtime/library/src/record/runs.rs).  This module runs in a background process, which was started
-by the run and has waited for its end.  It writes the archive and the image again.
+by the run and has waited for its end.  It writes the archive and the image again.  Its standard
+error is the file that PYTHON_CDS_LOG names, or leads nowhere.
 """
 
 import functools
 import os
 import sys
+import time
 from typing import NamedTuple
 
 from cds import cache, interpreter
@@ -107,25 +109,29 @@ def _write(archive: str, run: _Run, kept: list[str]) -> None:
 
     image = run.subject_of_image
     path = image_path(archive)
-    if all(_is_archived(*module) for module in run.missed):
-        if image is None:
-            return
-        if not needs_renewal(path, image.program, image.arguments) and not (
-            run.is_in_cache and is_idle(path)
-        ):
-            return
+    if all(_is_archived(*module) for module in run.missed) and not (
+        image is not None
+        and (
+            needs_renewal(path, image.program, image.arguments)
+            or (run.is_in_cache and is_idle(path))
+        )
+    ):
+        _log(f"{archive} lacks nothing")
+        return
     # The modules of the run come first.
     entries = tracelist.parse("\n".join([*run.lines, *kept]).encode(), "the record")
     if image is not None and image.is_base:
         entries += NEEDED
     with_image = ",image" if image is not None else ""
     setting = cache.OPTION if run.is_in_cache else f"cds_auto={archive}{with_image}"
+    command = _command(setting, run.subject) if run.subject else ""
+    _log(f"write {archive} for: {command}")
     dump(
         archive,
         Selection(entries),
         freshness=_freshness(archive),
         note_skipped=True,
-        command=_command(setting, run.subject) if run.subject else "",
+        command=command,
     )
     if image is not None:
         _take_image(archive, image, do_arguments_vary(path, image.program, image.arguments))
@@ -175,6 +181,12 @@ def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> 
         reason = str(error)
     if reason is not None:
         note_problem(archive, reason)
+    _log(f"{image_path(archive)}: {'no image: ' + reason if reason is not None else 'taken'}")
+
+
+def _log(text: str) -> None:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"{moment} [{os.getpid()}] {text}", file=sys.stderr, flush=True)
 
 
 def _what_would_renew(image: str) -> str | None:

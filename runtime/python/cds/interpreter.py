@@ -57,6 +57,16 @@ def command_here(words: Sequence[str], directory: str) -> str:
     return f"cd {shlex.quote(directory)} && {command}" if directory else command
 
 
+def interpreter_in(command: str) -> str | None:
+    """Return the path of the interpreter in such a command; None if it cannot be read."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    program = words[3:] if words[:1] == ["cd"] else words
+    return program[0] if program else None
+
+
 def own_command() -> str:
     """Return a shell command that runs this process again; empty if that is not known."""
     try:

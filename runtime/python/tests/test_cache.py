@@ -1,6 +1,7 @@
 """The size of the cache, and the settings that turn it on."""
 
 import os
+import sys
 import tempfile
 import unittest
 from unittest import mock
@@ -38,6 +39,16 @@ class Limits(unittest.TestCase):
         entry = self._entry(1, 1000, 10)
         limits.keep_to_the_limit(os.path.join(entry, "0.cds"))
         self.assertEqual([*place.entries(self.cache)], [entry])
+
+    def test_programs_of_a_removed_environment_are_removed(self) -> None:
+        kept, left = (self._entry(number, 1000, 10) for number in range(2))
+        commands = {
+            os.path.join(kept, "0.cds"): f"cd /srv && {sys.executable} -X cds=auto app.py",
+            os.path.join(left, "0.cds"): "/srv/removed/bin/python -X cds=auto -c pass",
+        }
+        with mock.patch.object(limits, "ask", lambda _, path: commands[path]):
+            limits.keep_to_the_limit(os.path.join(kept, "0.cds"))
+        self.assertEqual([*place.entries(self.cache)], [kept])
 
     def test_a_tenth_of_the_free_space_is_used(self) -> None:
         with mock.patch("os.statvfs") as statvfs:

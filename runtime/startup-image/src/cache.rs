@@ -14,6 +14,7 @@ use rustix::fs::FileType;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::command_line::{AUTO, Choice, CommandLine, OFF};
+use crate::filters;
 use crate::own_file::{self, OwnFile};
 use crate::start::Start;
 
@@ -45,14 +46,15 @@ pub struct Entries {
     pub base: Vec<u8>,
 }
 
-/// The entries for the program that a process runs. None if the process must not use the cache.
+/// The entries for the program that a process runs. None if the process must not use the cache. If the cache is not chosen
+/// for this process, it is not used with a filter of system calls.
 pub fn entries(start: &Start, line: &CommandLine, build_id: &str) -> Option<Entries> {
     let variable = |name: &[u8]| inherited(start, line, name);
     let executable = match line.choice(variable) {
         Choice::OfCache => start.executable()?,
         Choice::Unset => start
             .executable()
-            .filter(|executable| is_enabled(start, executable))?,
+            .filter(|executable| is_enabled(start, executable) && !filters::may_exist())?,
         Choice::Of(_) | Choice::Nothing => return None,
     };
     if line.is_isolated() || variable(OF_CODE_DATA_SHARE).is_some() {

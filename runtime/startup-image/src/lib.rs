@@ -18,6 +18,7 @@ pub mod command_line;
 pub mod elf;
 pub mod facts;
 pub mod file_name;
+pub mod filters;
 pub mod format;
 pub mod image_file;
 #[cfg(target_arch = "x86_64")]
@@ -44,6 +45,7 @@ pub mod system_call;
 pub mod times;
 #[cfg(target_arch = "x86_64")]
 pub mod trampoline;
+pub mod uses;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;

@@ -21,7 +21,7 @@ use crate::key::OTHER_ARGUMENTS;
 use crate::memory::Memory;
 use crate::start::Start;
 use crate::steps::Steps;
-use crate::{PAGE, kernel_state, signals, streams, trampoline};
+use crate::{PAGE, kernel_state, signals, streams, trampoline, uses};
 
 const STACK_BYTES: usize = 16 * PAGE as usize;
 
@@ -123,6 +123,10 @@ impl<'a> Request<'a> {
                         let mut entry = &[][..];
                         if let Some(entries) = &self.entries {
                             file.own.note_use();
+                            // An error, such as a full disk, must not affect the program.
+                            if let Some(of_image) = cache::entry_of(path) {
+                                let _ = uses::count(of_image, number % cache::VARIANTS);
+                            }
                             entry = entries.program.as_deref().unwrap_or(&entries.base);
                         }
                         let handed_over = HandedOver {

@@ -2,7 +2,7 @@
 //! end of the run ([`startup_image::background`]). If it were started at the end of the run, a filter of the program
 //! could kill the program for the system calls.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -16,6 +16,8 @@ pub struct Renewal {
     pub command: Vec<Vec<u8>>,
     /// `NAME=value`. If the process takes an image, these are the variables that the run was started with.
     pub environment: Vec<Vec<u8>>,
+    /// The file to which the process appends what it does; none if nobody wants to know.
+    pub log: Option<Vec<u8>>,
 }
 
 /// What the process gets from the run.
@@ -41,7 +43,8 @@ impl Renewal {
         let Some(files) = Numbered::of(files) else {
             return;
         };
-        if let Some(spawning) = Spawning::of(&command, &environment, &files) {
+        let log = self.log.and_then(|log| CString::new(log).ok());
+        if let Some(spawning) = Spawning::of(&command, &environment, &files, log.as_deref()) {
             spawning.spawn_orphan();
         }
     }
@@ -75,7 +78,12 @@ struct Spawning {
 }
 
 impl Spawning {
-    fn of(command: &[CString], environment: &[CString], files: &Numbered) -> Option<Self> {
+    fn of(
+        command: &[CString],
+        environment: &[CString],
+        files: &Numbered,
+        log: Option<&CStr>,
+    ) -> Option<Self> {
         let pointers = |texts: &[CString]| -> Vec<_> {
             let pointers = texts.iter().map(|text| text.as_ptr().cast_mut());
             pointers.chain([ptr::null_mut()]).collect()
@@ -93,14 +101,18 @@ impl Spawning {
             libc::posix_spawnattr_init(&raw mut attributes);
             libc::posix_spawnattr_setflags(&raw mut attributes, flags);
             libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const signals);
-            let nowhere = c"/dev/null".as_ptr();
+            let append = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY;
             for stream in 0..3 {
+                let (path, flags) = match log.filter(|_| stream == libc::STDERR_FILENO) {
+                    Some(log) => (log, append),
+                    None => (c"/dev/null", libc::O_RDWR),
+                };
                 libc::posix_spawn_file_actions_addopen(
                     &raw mut actions,
                     stream,
-                    nowhere,
-                    libc::O_RDWR,
-                    0,
+                    path.as_ptr(),
+                    flags,
+                    0o600,
                 );
             }
             // From here on, they are destroyed with the value.
@@ -197,6 +209,25 @@ fn add_close_from(actions: &mut libc::posix_spawn_file_actions_t, first: RawFd) 
 
 /// The environment variables that this process was started with, without settings for archives.
 pub fn environment() -> Vec<Vec<u8>> {
+    let is_ours = |text: &[u8]| text.starts_with(b"PYTHON_CDS") || text.starts_with(b"PYCDS");
+    let mut variables = variables();
+    variables.retain(|text| !is_ours(text));
+    variables
+}
+
+/// The file in which background processes note what they do: `PYTHON_CDS_LOG`.
+pub fn log() -> Option<Vec<u8>> {
+    let variables = variables();
+    let mut paths = variables
+        .iter()
+        .filter_map(|text| text.strip_prefix(b"PYTHON_CDS_LOG="));
+    paths
+        .next()
+        .filter(|path| path.starts_with(b"/"))
+        .map(<[u8]>::to_vec)
+}
+
+fn variables() -> Vec<Vec<u8>> {
     let texts = fs::read("/proc/self/environ").unwrap_or_else(|_| {
         let variables = std::env::vars_os();
         let texts = variables.map(|(name, value)| {
@@ -205,8 +236,7 @@ pub fn environment() -> Vec<Vec<u8>> {
         });
         texts.collect::<Vec<_>>().concat()
     });
-    let is_ours = |text: &&[u8]| text.starts_with(b"PYTHON_CDS") || text.starts_with(b"PYCDS");
     let texts = texts.split(|&byte| byte == 0);
-    let texts = texts.filter(|text| !text.is_empty() && !is_ours(text));
+    let texts = texts.filter(|text| !text.is_empty());
     texts.map(<[u8]>::to_vec).collect()
 }

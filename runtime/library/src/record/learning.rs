@@ -17,10 +17,12 @@ pub struct Learning {
 impl Learning {
     /// For a process that is about to begin its program. Notes in the cache that the program was started.
     pub fn begin(auto: &Auto) -> Self {
-        let filters = Filters::of_process();
-        if !auto.is_allowed_with(&filters) {
-            return Self::default();
-        }
+        // Otherwise the launcher uses the cache only if there is no filter.
+        let filters = if auto.is_chosen {
+            Filters::of_process()
+        } else {
+            Filters::none()
+        };
         let entries = auto.entries.as_ref();
         let base = entries.and_then(|entries| entries.base.as_ref());
         Self {

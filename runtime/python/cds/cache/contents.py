@@ -1,7 +1,9 @@
 """What the cache has for a program."""
 
+import collections
 import os
 import shlex
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,9 @@ from cds.cache.limits import Usage
 from cds.image.imaging import image_path
 from cds.inspection.archive import InspectionError, ask
 from cds.inspection.image import brief
+
+_NUMBER = struct.Struct("<Q")
+_MOST_BYTES_OF_USES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,8 @@ class Variant:
     archive: str
     image: str | None
     reason: str | None
+    # How often a process was restored from an image of this variant.
+    uses: int
     # The contents of the image (`cds.inspection.image.inspect_image`); empty if there is none.
     found: dict[str, Any]
 
@@ -42,23 +49,37 @@ def program_in(usage: Usage) -> Program:
     """Read an entry."""
     variants = []
     command = None
+    uses = _uses(usage.entry)
     for name in sorted(os.listdir(usage.entry)):
         number, suffix = os.path.splitext(name)
         if suffix == ".cds" and number.isdecimal():
             archive = os.path.join(usage.entry, name)
-            variants.append(_variant(int(number), archive))
+            variants.append(_variant(int(number), archive, uses[int(number)]))
             command = command or _command(archive)
     is_base = command == ""
     return Program(usage.entry, command or None, is_base, usage.bytes, usage.used, variants)
 
 
-def _variant(number: int, archive: str) -> Variant:
+def _uses(entry: str) -> "collections.Counter[int]":
+    """Return how often an image of each variant was restored (startup-image/src/uses.rs)."""
+    try:
+        with open(os.path.join(entry, "uses"), "rb") as file:
+            numbers = file.read(_MOST_BYTES_OF_USES)
+    except OSError:
+        numbers = b""
+    whole = len(numbers) // _NUMBER.size * _NUMBER.size
+    return collections.Counter(
+        {number: uses for number, (uses,) in enumerate(_NUMBER.iter_unpack(numbers[:whole]))}
+    )
+
+
+def _variant(number: int, archive: str, uses: int) -> Variant:
     image = image_path(archive)
     found = brief(image) or {"note": "none was taken yet"}
     reason = found.get("note") or found.get("error")
     if reason is not None:
-        return Variant(number, archive, None, reason.strip(), {})
-    return Variant(number, archive, image, None, found)
+        return Variant(number, archive, None, reason.strip(), uses, {})
+    return Variant(number, archive, image, None, uses, found)
 
 
 def _command(archive: str) -> str | None:

@@ -6,6 +6,8 @@ import shutil
 from typing import NamedTuple
 
 from cds.cache.place import cache_of, entries
+from cds.inspection.archive import InspectionError, ask
+from cds.interpreter import interpreter_in
 
 # The cache is smaller on a small or full disk.
 _MOST_BYTES = 1 << 30
@@ -35,9 +37,12 @@ def limit(cache: str, used: int) -> int:
 
 
 def keep_to_the_limit(archive: str) -> None:
-    """Remove the least recently used programs if the cache with this archive is too large."""
+    """Remove the least recently used programs if the cache with this archive is too large.
+
+    Also remove the programs of virtual environments that do not exist any more.
+    """
     cache = cache_of(archive)
-    found = usage(cache)
+    found = [usage for usage in usage(cache) if not (_is_left(usage.entry) and remove(usage.entry))]
     total = sum(usage.bytes for usage in found)
     most = limit(cache, total)
     for oldest in found:
@@ -45,6 +50,16 @@ def keep_to_the_limit(archive: str) -> None:
             break
         if remove(oldest.entry):
             total -= oldest.bytes
+
+
+def _is_left(entry: str) -> bool:
+    """Return whether the interpreter of an entry was removed."""
+    archive = os.path.join(entry, "0.cds")
+    try:
+        interpreter = interpreter_in(ask("command_of", archive))
+    except InspectionError:
+        return False
+    return interpreter is not None and not os.path.lexists(interpreter)
 
 
 def remove(entry: str) -> bool:

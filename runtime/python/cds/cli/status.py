@@ -15,7 +15,7 @@ from cds.text.terminal import Style, count, size
 
 _DESCRIPTION = """\
 Show whether the cache is on, where it is, and the programs in it: when each was used
-last, its size, its images, and why there is no image. A program has several images if
+last, its size, its images, how often they were used, and why there is no image. A program has several images if
 it is started in different surroundings: with and without a terminal, in another locale.
 A program that was not started twice yet begins from a base image: an interpreter that
 was frozen before its program.
@@ -67,6 +67,7 @@ def _as_json(program: contents.Program) -> dict[str, Any]:
                 "archive": variant.archive,
                 "image": variant.image,
                 "reason": variant.reason,
+                "uses": variant.uses,
                 "changed": variant.found.get("changed", []),
             }
             for variant in program.variants
@@ -106,6 +107,7 @@ def _variants(program: contents.Program) -> Iterator[str]:
             changed = variant.found["changed"]
             outdated = f"; out of date, because {changed[0]} has changed" if changed else ""
             stored = size(variant.found["stored_bytes"])
-            yield f"image {variant.number}: {stored}{outdated}"
+            used = f"used {count(variant.uses, 'time')}"
+            yield f"image {variant.number}: {stored}, {used}{outdated}"
         else:
             yield f"no image: {variant.reason}"
