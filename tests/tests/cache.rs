@@ -154,7 +154,9 @@ import os, site, signal
 print(sorted(key for key in os.environ if 'CDS' not in key), os.getcwd(), site.ENABLE_USER_SITE)
 print([signal.getsignal(number) for number in sorted(signal.valid_signals())])
 lines = open('/proc/self/status').read().splitlines()
-print([line for line in lines if line.startswith(('SigB', 'SigC', 'SigI', 'Threads', 'Umask', 'Seccomp', 'Cap'))])
+print([line for line in lines if line.startswith(('SigB', 'SigI', 'Threads', 'Umask', 'Seccomp', 'Cap'))])
+# SIGILL, SIGABRT, SIGBUS and SIGSEGV have a handler that notes a crash.
+print([hex(int(line[7:], 16) & ~0x468) for line in lines if line.startswith('SigCgt')])
 print(open('/proc/self/comm').read(), len(os.listdir('/proc/self/fd')), sys.stdin.read())
 sys.exit(7)
 ";
@@ -313,6 +315,71 @@ fn a_run_that_is_killed_has_been_recorded_without_arguments_and_variables() {
     }
     assert_eq!(run(&project, &["app.py"]).stdout, "helper\n");
     assert!(image(&project).is_some());
+}
+
+/// The program dies as in a plain start, and its image is set aside.
+#[test]
+fn after_a_crash_a_program_gets_no_image() {
+    for (death, signal) in [
+        ("import ctypes; ctypes.string_at(0)", 11),
+        ("os.abort()", 6),
+        ("os.kill(os.getpid(), signal.SIGBUS)", 7),
+        ("signal.raise_signal(signal.SIGILL)", 4),
+        (
+            "import faulthandler; faulthandler.enable(open(os.devnull, 'w')); os.abort()",
+            6,
+        ),
+        (
+            "os._exit(0) if os.fork() == 0 else os.wait(); os.kill(os.getpid(), 15)",
+            15,
+        ),
+    ] {
+        let project = Project::new(&[(
+            "app.py",
+            &format!(
+                "import json, os, signal, sys\nprint(signal.getsignal(11), flush=True)\n\
+                 if sys.stdin.read() == 'die': {death}\n"
+            ),
+        )]);
+        let start = |input: &str, cache: &str| {
+            let _ = fs::remove_file(project.path("stats.json"));
+            project.write("input", input);
+            let mut command = command(&project, &["app.py"]);
+            command.env("PYTHON_CDS", cache);
+            let input = fs::File::open(project.path("input")).unwrap();
+            let outcome = Outcome::reading(&mut command, input.into());
+            settle(&project);
+            outcome
+        };
+        for _ in 0..2 {
+            start("", "auto");
+        }
+        start("", "auto");
+        assert!(image(&project).is_some(), "{death}");
+        let plain = start("die", "off");
+        assert_eq!(plain.status, -signal, "{plain:?}");
+        assert_eq!(start("die", "auto"), plain, "{death}");
+        let is_crash = signal != 15;
+        for _ in 0..3 {
+            assert_eq!(start("", "auto").status, 0);
+            assert_eq!(image(&project).is_none(), is_crash, "{death}");
+        }
+        let cds = |arguments: &[&str]| {
+            let mut command = command(&project, &[&["-m", "cds"], arguments].concat());
+            Outcome::of(&mut command)
+        };
+        let explained = cds(&["explain", "app.py"]);
+        assert_eq!(explained.status, i32::from(is_crash));
+        assert_eq!(
+            explained.stdout.contains("a restored process died of SIG"),
+            is_crash
+        );
+        cds(&["clear"]).success();
+        for _ in 0..3 {
+            start("", "auto");
+        }
+        assert!(image(&project).is_some(), "{death}");
+    }
 }
 
 /// A program that kills itself for calls that stock CPython does not make after the start: it is not killed while it is

@@ -24,6 +24,10 @@ pub const VARIANTS: usize = 4;
 /// A process tries the images of its program first, then the base images. This is the number of the first base image.
 pub const FIRST_OF_BASE: usize = VARIANTS;
 
+/// The name of a file in an entry: a process that was restored from an image of the program has crashed. The file has the
+/// number of the signal. The program gets no image any more.
+pub const CRASHED: &[u8] = b"/crashed";
+
 /// The name of the cache below a directory that the user has for caches, or for settings.
 const NAME: &[u8] = b"/cpython-cds";
 /// A file of this name in the user's directory for settings enables the cache.

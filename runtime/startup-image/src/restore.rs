@@ -159,8 +159,10 @@ impl<'a> Request<'a> {
 /// modules, and is mapped when an interpreter starts.
 fn paths_in(entries: &Entries) -> Vec<(usize, Vec<u8>)> {
     let exists = |path: &[u8]| rustix::fs::access(path, Access::EXISTS).is_ok();
-    let has_archive = |entry: &Vec<u8>| exists(&cache::archive(entry, 0));
+    let has_archive = |entry: &[u8]| exists(&cache::archive(entry, 0));
+    let has_crashed = |entry: &[u8]| exists(&[entry, cache::CRASHED].concat());
     let (entry, first) = match &entries.program {
+        Some(entry) if has_crashed(entry) => return Vec::new(),
         Some(entry) if has_archive(entry) => (entry, 0),
         _ if exists(&entries.base) => (&entries.base, cache::FIRST_OF_BASE),
         _ => return Vec::new(),

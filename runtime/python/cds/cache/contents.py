@@ -3,6 +3,7 @@
 import collections
 import os
 import shlex
+import signal
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from cds.inspection.image import brief
 
 _NUMBER = struct.Struct("<Q")
 _MOST_BYTES_OF_USES = 4096
+_MOST_BYTES_OF_CRASH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Program:
     # The time of the last use, in seconds since the epoch.
     used: float
     variants: list[Variant]
+    # The signal by which a restored process died; then there will be no image any more.
+    crashed: str | None
 
 
 def program_in(usage: Usage) -> Program:
@@ -57,7 +61,21 @@ def program_in(usage: Usage) -> Program:
             variants.append(_variant(int(number), archive, uses[int(number)]))
             command = command or _command(archive)
     is_base = command == ""
-    return Program(usage.entry, command or None, is_base, usage.bytes, usage.used, variants)
+    crashed = _crash(usage.entry)
+    return Program(
+        usage.entry, command or None, is_base, usage.bytes, usage.used, variants, crashed
+    )
+
+
+def _crash(entry: str) -> str | None:
+    """Return the name of the signal by which a restored process died (restored/crash.rs)."""
+    try:
+        with open(os.path.join(entry, "crashed"), "rb") as file:
+            return signal.Signals(int(file.read(_MOST_BYTES_OF_CRASH))).name
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return "a signal"
 
 
 def _uses(entry: str) -> "collections.Counter[int]":
@@ -70,6 +88,14 @@ def _uses(entry: str) -> "collections.Counter[int]":
     whole = len(numbers) // _NUMBER.size * _NUMBER.size
     return collections.Counter(
         {number: uses for number, (uses,) in enumerate(_NUMBER.iter_unpack(numbers[:whole]))}
+    )
+
+
+def after_crash(name: str) -> str:
+    """Return why the images of a program are not used after a crash, and what to do."""
+    return (
+        f"a restored process died of {name}, so the program gets no image any more; "
+        "to try again: python -m cds clear"
     )
 
 

@@ -57,7 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     program = contents.program_in(limits.usage_of(entry))
     for line in _variants(program):
         print(line)
-    return 0 if any(variant.image is not None for variant in program.variants) else 1
+    has_image = any(variant.image is not None for variant in program.variants)
+    return 0 if has_image and program.crashed is None else 1
 
 
 def _entries(program: Sequence[str]) -> tuple[str | None, str] | None:
@@ -79,6 +80,8 @@ def _settings() -> Iterator[str]:
 
 def _variants(program: contents.Program) -> Iterator[str]:
     style = Style(sys.stdout)
+    if program.crashed is not None:
+        yield contents.after_crash(program.crashed)
     if not program.variants:
         yield "Its second start was recorded; a background process will make the files."
     for variant in program.variants:

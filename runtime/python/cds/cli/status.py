@@ -60,6 +60,7 @@ def _as_json(program: contents.Program) -> dict[str, Any]:
         "command": program.command,
         "is_base": program.is_base,
         "directory": program.entry,
+        "crashed": program.crashed,
         "bytes": program.bytes,
         "last_used": program.used,
         "variants": [
@@ -100,6 +101,9 @@ def _screen(
 
 
 def _variants(program: contents.Program) -> Iterator[str]:
+    if program.crashed is not None:
+        yield contents.after_crash(program.crashed)
+        return
     if not program.variants:
         yield "recorded; a background process will make the files"
     for variant in program.variants:

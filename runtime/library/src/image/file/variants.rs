@@ -1,10 +1,12 @@
 //! The variants of a program's image in the cache.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use startup_image::cache::VARIANTS;
+use startup_image::cache::{CRASHED, VARIANTS};
 
 use super::renewal;
 use crate::image::restored::refusal;
@@ -18,6 +20,10 @@ const LEAST_IDLE: Duration = Duration::from_hours(48);
 /// The variant in an entry of the cache whose image should be taken for this process, which was not restored from any;
 /// none if no image should be taken. `first` is the number of the first image of the entry.
 pub fn variant_to_renew(entry: &Path, first: usize, subject: &Subject) -> Option<usize> {
+    let crashed = [entry.as_os_str().as_bytes(), CRASHED].concat();
+    if Path::new(OsStr::from_bytes(&crashed)).exists() {
+        return None;
+    }
     let image = |variant| options::image(&options::archive_in(entry, variant));
     let is_lasting = |variant| refusal::is_lasting(first + variant) == Some(true);
     if let Some(variant) = (0..VARIANTS).find(|&variant| is_lasting(variant)) {

@@ -8,6 +8,7 @@ use std::{ptr, slice};
 use startup_image::command_line::{Choice, CommandLine, Program};
 use startup_image::{cache, signals};
 
+use super::crash;
 use super::finalize;
 use super::program_name;
 use super::refusal;
@@ -75,6 +76,11 @@ pub unsafe fn resume() -> Result<()> {
             Some(auto) if is_base => Learning::begin(auto),
             _ => Learning::of_restored(),
         };
+        if let Some(entries) = auto.as_ref().and_then(|auto| auto.entries.as_ref())
+            && !entries.is_base
+        {
+            crash::watch(&entries.program);
+        }
         runtime.resume(runtime::Restored {
             image: OsStr::from_bytes(image).into(),
             stats: setting("cds_stats").and_then(|value| StatsTarget::of_option(&text(value))),
