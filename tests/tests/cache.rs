@@ -725,6 +725,11 @@ fn an_environment_or_a_user_turns_it_on_and_off() {
         files(&project.path("home/.cache/cpython-cds")),
         BTreeSet::from(["building".into()])
     );
+    // A directory that others can write to is not used.
+    let cache = project.path("home/.cache/cpython-cds");
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    cds(&["enable"]);
+    cds(&["status"]);
     let outside = project.run(["-m", "cds", "enable"]);
     said += &format!(
         "$ cds enable   (no environment)\n{}({})\n",

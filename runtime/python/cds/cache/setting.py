@@ -60,24 +60,36 @@ def set_for_user(is_on: bool) -> str:
 
 def find() -> str | None:
     """Return the setting that turns the cache on for new processes like this one, or None."""
-    chosen = os.environ.get("PYTHON_CDS")
-    if chosen:
-        return "PYTHON_CDS=auto" if chosen == "auto" else None
-    if (value := _of_environment()) is not None:
-        return os.path.join(sys.prefix, "pyvenv.cfg") if value == "auto" else None
-    path = _enabling_file()
-    return path if path is not None and os.path.exists(path) else None
+    from _cds_archive import entries_of
+
+    # The rules of the launcher (runtime/startup-image/src/cache.rs).
+    if entries_of([os.fsencode(sys.executable), b"-c", b"pass"]) is None:
+        return None
+    if os.environ.get("PYTHON_CDS"):
+        return "PYTHON_CDS=auto"
+    return _configuration() if _of_environment() is not None else _enabling_file()
+
+
+def turned_off_by() -> str | None:
+    """Return what turns the cache off here, if it is enabled for the user and a setting does."""
+    if os.environ.get("PYTHON_CDS"):
+        return "PYTHON_CDS"
+    return "this virtual environment" if _of_environment() == "off" else None
+
+
+def _configuration() -> str:
+    return os.path.join(sys.prefix, "pyvenv.cfg")
 
 
 def _of_environment() -> str | None:
     """Return the setting in the pyvenv.cfg of this virtual environment, or None."""
     try:
-        with open(os.path.join(sys.prefix, "pyvenv.cfg"), encoding="utf-8") as file:
+        with open(_configuration(), encoding="utf-8") as file:
             settings = [line.partition("=") for line in file]
     except OSError:
         return None
-    values = [value.strip() for name, _, value in settings if name.strip() == _NAME]
-    return values[0] if values else None
+    values = (value.strip() for name, _, value in settings if name.strip() == _NAME)
+    return next(values, None)
 
 
 def _enabling_file() -> str | None:

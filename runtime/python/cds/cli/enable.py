@@ -1,11 +1,16 @@
 """`python -m cds enable`: start every program from the cache."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from cds.cache.place import own_cache
-from cds.cache.setting import SettingError, find, set_for_environment, set_for_user
+from cds.cache.setting import (
+    SettingError,
+    find,
+    set_for_environment,
+    set_for_user,
+    turned_off_by,
+)
 from cds.cli import command_parser
 
 _DESCRIPTION = """\
@@ -49,11 +54,15 @@ def run(arguments: Sequence[str]) -> int:
     except SettingError as error:
         print(f"cds enable: error: {error}", file=sys.stderr)
         return 2
-    if find() is None:
-        off = "PYTHON_CDS" if os.environ.get("PYTHON_CDS") else "this virtual environment"
+    if find() is not None:
+        print(f"The cache is on ({path}).")
+    elif off := turned_off_by():
         print(f"The cache is on ({path}), but {off} turns it off here.")
     else:
-        print(f"The cache is on ({path}).")
+        print(
+            f"The cache is on ({path}), but cannot be used here: {directory} must belong to you, "
+            "nobody else may write to it, and no filter of system calls (seccomp) may be active."
+        )
     print(f"Archives and images will be in {directory}.")
     print("`python -m cds status` lists them. `python -m cds disable` turns the cache off.")
     return 0
