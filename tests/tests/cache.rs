@@ -637,6 +637,32 @@ assert prctl(PR_SET_SECCOMP, MODE_FILTER, program) == 0
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
+/// An orphaned process becomes a child of the first process of a container, and of a process that asks for it. A program
+/// must not see a child that it has not started.
+#[test]
+fn a_program_that_adopts_orphans_sees_no_child() {
+    const ADOPTING: &str = "\
+import ctypes, os, sys
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    let project = Project::new(&[(
+        "app.py",
+        "import json, os, time\ntime.sleep(0.3)\ntry: print(os.waitpid(-1, os.WNOHANG))\n\
+         except ChildProcessError: print('no child')\n",
+    )]);
+    let expected = plain(&project, &["app.py"]);
+    assert_eq!(expected.stdout, "no child\n");
+    let python = python().display().to_string();
+    for _ in 0..3 {
+        let mut command = command(&project, &["-I", "-X", "cds=off", "-c", ADOPTING]);
+        command.args([&python, "app.py"]);
+        assert_eq!(Outcome::of(&mut command), expected);
+        settle(&project);
+    }
+}
+
 /// A virtual environment in a project, with the cache in the project.
 fn environment(project: &Project) -> impl Fn(&[&str]) -> Outcome {
     project

@@ -50,6 +50,13 @@ impl Renewal {
     }
 }
 
+/// Whether orphaned processes become children of this process: it is the first process of a container, or has asked for
+/// them (PR_SET_CHILD_SUBREAPER).
+pub fn adopts_orphans() -> bool {
+    let reaper = rustix::process::child_subreaper();
+    rustix::process::getpid().is_init() || !matches!(reaper, Ok(None))
+}
+
 /// The same files in the order of the numbers that the process gets, with other descriptors.
 struct Numbered([Option<OwnedFd>; 3]);
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use startup_image::background::RECORD;
 use startup_image::streams::OwnTerminal;
 
-use super::background::{Files, Renewal};
+use super::background::{self, Files, Renewal};
 use super::shared::Shared;
 use crate::fault;
 
@@ -125,8 +125,12 @@ impl Recorder {
     }
 }
 
-/// None if there can be no record: another run is recorded, or a resource is missing.
+/// None if there can be no record: another run is recorded, a resource is missing, or this process would become the parent
+/// of the process that renews the archive.
 fn begin(locks: &Locks, beginning: impl FnOnce() -> Option<Beginning>) -> Option<Open> {
+    if background::adopts_orphans() {
+        return None;
+    }
     let (building, turn) = match locks {
         Locks::Directory(path) => (directory(path)?, None),
         Locks::Cache { building, entry } => {
