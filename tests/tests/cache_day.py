@@ -2,11 +2,16 @@
 
 Each start has to print what a plain start prints.  Arguments: a seed, the number of starts, and an empty directory.
 Prints the differences, and at the end a line with the numbers of starts, of restored starts, and of bytes in the cache.
+The line before has the processor time of all starts with the cache, of the background processes, and of the plain
+starts.  `CDS_DAY_PLAIN` is the interpreter of the plain starts.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -45,6 +50,35 @@ PROGRAMS = {
         "print(__debug__, {p}.core.value())\nraise SystemExit(4)\n"
     ),
 }
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Times:
+    """Processor times of child processes, by what they are for."""
+
+    def __init__(self) -> None:
+        # Background processes become children of this process.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.seconds = dict.fromkeys(("cached", "background", "plain"), 0.0)
+
+    @contextlib.contextmanager
+    def of(self, what: str):
+        before = self._now()
+        yield
+        self.seconds[what] += self._now() - before
+
+    def reap(self) -> None:
+        """Wait for the background processes that have ended."""
+        with self.of("background"), contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    @staticmethod
+    def _now() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
 
 
 class World:
@@ -138,10 +172,13 @@ def main(seed: int, starts: int, directory: Path) -> None:
         "PYTHON_CDS_CACHE": str(cache),
     }
     restored = different = done = 0
+    times = Times()
+    plain_python = os.environ.get("CDS_DAY_PLAIN", sys.executable)
 
     def command(arguments: list[str], variables: dict[str, str], place: Path, settings: dict[str, str]):
+        python = plain_python if settings["PYTHON_CDS"] == "off" else sys.executable
         return subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             env=base | variables | settings,
             cwd=place,
             stdin=subprocess.DEVNULL,
@@ -154,20 +191,23 @@ def main(seed: int, starts: int, directory: Path) -> None:
             world.change()
         if choose.randrange(WAITS) == 0:
             settle(cache)
+            times.reap()
         if choose.randrange(CLEARS) == 0:
             shutil.rmtree(cache, ignore_errors=True)
         wanted = [world.start() for _ in range(choose.randint(1, AT_ONCE))]
         # A program is often started several times in a row.
         for _ in range(choose.randint(1, 3)):
-            cached = [
-                command(*start, {"PYTHON_CDS": "auto", "PYTHON_CDS_STATS": f"{stats}/{number}.json"})
-                for number, start in enumerate(wanted)
-            ]
-            outcomes = [(*process.communicate(), process.returncode) for process in cached]
+            with times.of("cached"):
+                cached = [
+                    command(*start, {"PYTHON_CDS": "auto", "PYTHON_CDS_STATS": f"{stats}/{number}.json"})
+                    for number, start in enumerate(wanted)
+                ]
+                outcomes = [(*process.communicate(), process.returncode) for process in cached]
             done += len(wanted)
             for number, (start, outcome) in enumerate(zip(wanted, outcomes, strict=True)):
-                plain = command(*start, {"PYTHON_CDS": "off"})
-                expected = (*plain.communicate(), plain.returncode)
+                with times.of("plain"):
+                    plain = command(*start, {"PYTHON_CDS": "off"})
+                    expected = (*plain.communicate(), plain.returncode)
                 report = stats / f"{number}.json"
                 is_restored = report.exists() and json.loads(report.read_text())["startup_image"] is not None
                 report.unlink(missing_ok=True)
@@ -176,6 +216,8 @@ def main(seed: int, starts: int, directory: Path) -> None:
                     different += 1
                     print(f"{start}, restored: {is_restored}\n  plain: {expected}\n  found: {outcome}")
     settle(cache)
+    times.reap()
+    print("seconds:", ", ".join(f"{what} {seconds:.1f}" for what, seconds in times.seconds.items()))
     size = sum(file.lstat().st_size for file in cache.rglob("*"))
     print(f"{done} starts, {restored} restored, {different} different, {size} bytes")
 
