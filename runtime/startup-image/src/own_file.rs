@@ -88,6 +88,20 @@ impl OwnFile {
     }
 }
 
+/// Opens a small file in a directory of this user, for reading and writing. Creates it if necessary.
+///
+/// # Errors
+/// It cannot be opened, for example because it is a symbolic link.
+pub fn open_to_change(path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NOCTTY
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK;
+    rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)
+}
+
 fn is_file(status: &Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
 }

@@ -5,8 +5,9 @@
 //! here, and leave nothing else. Two processes that write at the same time lose a number; the program is then noted when
 //! it is started again.
 
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Result;
+
+use crate::own_file;
 
 const NAME: &[u8] = b"/seen";
 const ROWS: u64 = 1024;
@@ -32,14 +33,7 @@ pub fn note(directory: &[u8], entry: &[u8]) -> Result<bool> {
 }
 
 fn note_number(directory: &[u8], number: u64) -> Result<bool> {
-    let path = [directory, NAME].concat();
-    let flags = OFlags::RDWR
-        | OFlags::CREATE
-        | OFlags::CLOEXEC
-        | OFlags::NOCTTY
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(CWD, &path[..], flags, Mode::RUSR | Mode::WUSR)?;
+    let file = own_file::open_to_change(&[directory, NAME].concat())?;
     let place = number % ROWS * ROW_BYTES as u64;
     let mut row = [0; ROW_BYTES];
     // A row behind the end of the file is empty.

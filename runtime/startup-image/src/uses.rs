@@ -3,8 +3,9 @@
 //! The file has a number of 8 bytes for each variant. Two processes that are restored at the same time may be counted as
 //! one.
 
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Result;
+
+use crate::own_file;
 
 const NAME: &[u8] = b"/uses";
 
@@ -13,14 +14,7 @@ const NAME: &[u8] = b"/uses";
 /// # Errors
 /// The file cannot be read or written.
 pub fn count(entry: &[u8], variant: usize) -> Result<()> {
-    let path = [entry, NAME].concat();
-    let flags = OFlags::RDWR
-        | OFlags::CREATE
-        | OFlags::CLOEXEC
-        | OFlags::NOCTTY
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(CWD, &path[..], flags, Mode::RUSR | Mode::WUSR)?;
+    let file = own_file::open_to_change(&[entry, NAME].concat())?;
     let mut number = [0; size_of::<u64>()];
     let place = (variant * number.len()) as u64;
     // What is behind the end of the file is zero.
