@@ -61,6 +61,21 @@ class Limits(unittest.TestCase):
         os.link(os.path.join(entry, "0.cds"), os.path.join(entry, "1.cds"))
         self.assertEqual(limits.usage_of(entry).bytes, before)
 
+    def test_what_keeps_a_directory_from_being_a_cache(self) -> None:
+        missing = os.path.join(self.cache, "a", "b")
+        self.assertIsNone(place.obstacle(missing))
+        os.chmod(self.cache, 0o770)
+        self.assertEqual(place.obstacle(self.cache), f"other users can write to {self.cache}")
+        # Only the directory itself counts: a missing one will have another mode.
+        self.assertIsNone(place.obstacle(missing))
+        file = os.path.join(self.cache, "file")
+        with open(file, "wb"):
+            pass
+        self.assertEqual(place.obstacle(file), f"{file} is not a directory")
+        self.assertEqual(place.obstacle(os.path.join(file, "a")), f"{file} is not a directory")
+        with mock.patch("os.geteuid", lambda: os.stat(self.cache).st_uid + 1):
+            self.assertEqual(place.obstacle(missing), f"{self.cache} belongs to another user")
+
     def test_other_files_are_no_programs(self) -> None:
         os.makedirs(os.path.join(self.cache, _BUILD, "short"))
         os.makedirs(os.path.join(self.cache, "other", f"{1:032x}"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 # The name of an entry (runtime/startup-image/src/cache.rs).
@@ -16,6 +17,27 @@ def own_cache() -> str | None:
 
     found: str | None = cache_directory()
     return found
+
+
+def obstacle(cache: str) -> str | None:
+    """Return why a directory is not used as the cache of this user, or None if nothing is wrong.
+
+    The rules are those of runtime/startup-image/src/cache.rs and runtime/library/src/cache.rs.
+    """
+    place = cache
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    try:
+        status = os.stat(place)
+    except OSError as error:
+        return f"{place} cannot be read: {error.strerror}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{place} is not a directory"
+    if status.st_uid != os.geteuid():
+        return f"{place} belongs to another user"
+    if place == cache and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"other users can write to {place}"
+    return None
 
 
 def cache_of(archive: str) -> str:
@@ -37,7 +59,7 @@ def builds(cache: str) -> Iterator[str]:
 def _directories(parent: str, name: re.Pattern[str]) -> Iterator[str]:
     try:
         found = sorted(os.listdir(parent))
-    except FileNotFoundError:
+    except OSError:
         return
     for child in found:
         path = os.path.join(parent, child)

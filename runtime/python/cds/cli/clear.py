@@ -28,6 +28,12 @@ def run(arguments: Sequence[str]) -> int:
     command_parser("clear", _DESCRIPTION, _EPILOG).parse_args(arguments)
     directory = place.own_cache()
     found = limits.usage(directory) if directory is not None else []
+    if directory is not None and os.path.lexists(directory):
+        try:
+            os.listdir(directory)
+        except OSError as error:
+            print(f"cds clear: error: {directory}: {error.strerror}", file=sys.stderr)
+            return 1
     removed = [usage for usage in found if limits.remove(usage.entry)]
     if directory is not None:
         for build in place.builds(directory):

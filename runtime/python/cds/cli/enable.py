@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from cds.cache.place import own_cache
+from cds.cache.place import obstacle, own_cache
 from cds.cache.setting import (
     SettingError,
     find,
@@ -59,10 +59,8 @@ def run(arguments: Sequence[str]) -> int:
     elif off := turned_off_by():
         print(f"The cache is on ({path}), but {off} turns it off here.")
     else:
-        print(
-            f"The cache is on ({path}), but cannot be used here: {directory} must belong to you, "
-            "nobody else may write to it, and no filter of system calls (seccomp) may be active."
-        )
+        reason = obstacle(directory) or "a filter of system calls is active (seccomp)"
+        print(f"The cache is on ({path}), but it is not used here: {reason}.")
     print(f"Archives and images will be in {directory}.")
     print("`python -m cds status` lists them. `python -m cds disable` turns the cache off.")
     return 0

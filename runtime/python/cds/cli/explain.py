@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from cds.cache import OPTION, contents, limits, setting
+from cds.cache.place import obstacle, own_cache
 from cds.cli import command_parser
 from cds.inspection.image import screen
 from cds.text.terminal import Style
@@ -76,6 +77,9 @@ def _settings() -> Iterator[str]:
         yield "The cache is off. `python -m cds enable --help` explains how to turn it on."
     else:
         yield f"The cache is on ({enabled_by})."
+    directory = own_cache()
+    if directory is not None and (reason := obstacle(directory)):
+        yield f"It is not used: {reason}."
 
 
 def _variants(program: contents.Program) -> Iterator[str]:

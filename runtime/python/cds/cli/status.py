@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cds.cache import contents, limits
-from cds.cache.place import own_cache
+from cds.cache.place import obstacle, own_cache
 from cds.cache.setting import find
 from cds.cli import command_parser
 from cds.text.terminal import Style, count, size
@@ -44,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         report = {
             "enabled_by": find(),
             "directory": cache,
+            "obstacle": obstacle(cache) if cache is not None else "there is no place for it",
             "bytes": used,
             "limit_bytes": limit,
             "programs": [_as_json(program) for program in programs],
@@ -88,6 +89,8 @@ def _screen(
     if cache is None:
         yield "There is no place for it: HOME is not set."
         return
+    if reason := obstacle(cache):
+        yield f"It is not used: {reason}."
     most = f" of at most {size(limit)}" if limit is not None else ""
     number = sum(not program.is_base for program in programs)
     yield f"{cache}: {count(number, 'program')}, {size(used)}{most}"
