@@ -109,6 +109,11 @@ pub unsafe fn initialize() -> Result<(), Exit> {
     }
     IS_STRICT.store(options.strict, Ordering::Relaxed);
     TELLS_PANICS.store(options.strict || config.verbosity() > 0, Ordering::Relaxed);
+    // Elsewhere, the launcher has done it.
+    #[cfg(not(target_arch = "x86_64"))]
+    if options.is_renewal && !startup_image::background::wait() {
+        return Err(Exit);
+    }
     fault::point("options_read");
     let Some(executable) = Executable::current() else {
         return Ok(());
