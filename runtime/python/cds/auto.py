@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 import time
+import traceback
 from typing import NamedTuple
 
 from cds import cache, interpreter
@@ -76,12 +77,24 @@ def _renew(archive: str) -> None:
     run = _Run(_subject(subject), wants_image, is_in_cache, base, *rest)
     _leave_what_is_gone()
     try:
-        _write(archive, run, archived_lines())
+        _write_or_note(archive, run, archived_lines())
         if base is not None:
-            _write(base.archive, _Run(base.subject, True, True, None, [], []), [])
+            _write_or_note(base.archive, _Run(base.subject, True, True, None, [], []), [])
     finally:
         if run.is_in_cache:
             limits.keep_to_the_limit(archive)
+
+
+def _write_or_note(archive: str, run: _Run, kept: list[str]) -> None:
+    """Call `_write()`.  If it fails, write a note, so that not every start tries again."""
+    from cds.image.imaging import note_problem
+
+    try:
+        _write(archive, run, kept)
+    except Exception as error:
+        _log(f"{archive}: {traceback.format_exc()}")
+        if run.subject_of_image is not None:
+            note_problem(archive, f"the background process failed: {error!r}")
 
 
 def _subject(found: tuple[bytes, list[str], list[bytes], bytes | None] | None) -> _Subject | None:
