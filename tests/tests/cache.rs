@@ -317,6 +317,41 @@ fn a_run_that_is_killed_has_been_recorded_without_arguments_and_variables() {
     assert!(image(&project).is_some());
 }
 
+/// `site` runs code of the user before the interpreter can be frozen. What it keeps must not repeat in later starts, and a
+/// seed that it has set must count.
+#[test]
+fn what_sitecustomize_keeps_is_of_its_own_start() {
+    for (text, repeats) in [
+        ("import random\nX = random.random()", false),
+        ("import random\nrandom.seed(5)\nX = random.random()", true),
+        ("import os\nX = os.urandom(4)", false),
+        ("import time\nX = time.time_ns()", false),
+        ("import os\nX = os.getpid()", false),
+        ("import sys\nX = list(sys.argv)", false),
+    ] {
+        let project = Project::new(&[("lib/sitecustomize.py", text)]);
+        let start = |cache: &str, argument: &str| {
+            let code =
+                "import sitecustomize, random; print(sitecustomize.X); print(random.random())";
+            let mut command = project.command(["-X", cache, "-c", code, argument]);
+            command
+                .env("PYTHONPATH", project.path("lib"))
+                .env("PYTHON_CDS_CACHE", project.path(CACHE));
+            let outcome = Outcome::of(&mut command).success();
+            settle(&project);
+            outcome.stdout
+        };
+        let mut outputs = vec![start("cds=off", "0")];
+        outputs.extend((1..5).map(|number| start("cds=auto", &number.to_string())));
+        let expected = if repeats { 1 } else { outputs.len() };
+        // What `sitecustomize` keeps, and the next random number.
+        for line in 0..2 {
+            let found: BTreeSet<_> = outputs.iter().map(|it| it.lines().nth(line)).collect();
+            assert_eq!(found.len(), expected, "{text}: {outputs:?}");
+        }
+    }
+}
+
 /// The program dies as in a plain start, and its image is set aside.
 #[test]
 fn after_a_crash_a_program_gets_no_image() {

@@ -18,6 +18,7 @@ from cds.image import (
     looks,
     observed,
     postponed,
+    seeds,
     signals,
     startup,
     streams,
@@ -94,6 +95,8 @@ class Preparation:
     def __init__(self, request: str, wanted: "dict[str, Any]") -> None:
         self._archive = _archive_module()
         self._missing_stream = streams.watch()
+        # Whether `site` has taken numbers of these generators, or given them a seed, is not known.
+        self._early_generators = seeds.loaded()
         self._inherited = _open_files()
         self._request = request
         self._wanted = wanted
@@ -204,6 +207,15 @@ class Preparation:
             begin = len(home.rstrip(b"/"))
             observation.missing_user_site = os.fsencode(self._user_site)[begin:]
 
+    def _what_has_a_generator(self) -> str | None:
+        if not self._early_generators:
+            return None
+        names = ", ".join(self._early_generators)
+        return (
+            f"the start of the interpreter has loaded {names} (sitecustomize or a .pth file), and "
+            "its random numbers would repeat; load it later"
+        )
+
     def _what_is_missing(self) -> str | None:
         if self._missing_stream is None:
             return None
@@ -241,7 +253,11 @@ class Preparation:
         else:
             startup.renew_time_zone()
         self._observe_user_site(observation)
-        problem = self._what_is_missing() or _what_depends_on_the_directory()
+        problem = (
+            self._what_is_missing()
+            or self._what_has_a_generator()
+            or _what_depends_on_the_directory()
+        )
         if problem is None and self._is_set_up_later:
             problem = self._what_depends_on_variables()
         if left:

@@ -49,6 +49,11 @@ def _of_numpy(mtrand: "dict[str, Any]") -> "tuple[Any, Callable[[], Any]]":
 _GENERATORS = {"random": _of_random, "numpy.random.mtrand": _of_numpy}
 
 
+def loaded() -> list[str]:
+    """Return the names of modules with such a generator that are loaded now."""
+    return [name for name in _GENERATORS if name in sys.modules]
+
+
 class Watch:
     """Looks at each generator after its module was loaded, and at the end."""
 
