@@ -322,6 +322,15 @@ fn a_run_that_is_killed_has_been_recorded_without_arguments_and_variables() {
 #[test]
 fn what_sitecustomize_keeps_is_of_its_own_start() {
     for (text, repeats) in [
+        (
+            "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nX = 0",
+            true,
+        ),
+        (
+            "import ctypes\nctypes.CDLL(None).prctl(15, b'named', 0, 0, 0)\nX = 0",
+            true,
+        ),
+        ("import os\nos.umask(0o77)\nX = 0", true),
         ("import random\nX = random.random()", false),
         ("import random\nrandom.seed(5)\nX = random.random()", true),
         ("import os\nX = os.urandom(4)", false),
@@ -331,8 +340,11 @@ fn what_sitecustomize_keeps_is_of_its_own_start() {
     ] {
         let project = Project::new(&[("lib/sitecustomize.py", text)]);
         let start = |cache: &str, argument: &str| {
-            let code =
-                "import sitecustomize, random; print(sitecustomize.X); print(random.random())";
+            let code = "import sitecustomize; print(sitecustomize.X); \
+                import random; \
+                print(random.random() if hasattr(sitecustomize, 'random') else sitecustomize.X); \
+                print(open('/proc/self/comm').read().strip(), [line for line in \
+                open('/proc/self/status') if line.startswith(('SigBlk', 'Umask'))])";
             let mut command = project.command(["-X", cache, "-c", code, argument]);
             command
                 .env("PYTHONPATH", project.path("lib"))
@@ -349,6 +361,8 @@ fn what_sitecustomize_keeps_is_of_its_own_start() {
             let found: BTreeSet<_> = outputs.iter().map(|it| it.lines().nth(line)).collect();
             assert_eq!(found.len(), expected, "{text}: {outputs:?}");
         }
+        let attributes: BTreeSet<_> = outputs.iter().map(|it| it.lines().nth(2)).collect();
+        assert_eq!(attributes.len(), 1, "{text}: {outputs:?}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::ffi::{c_int, c_long};
 use std::fs;
+use std::sync::OnceLock;
 
 use crate::kernel::inherited::{lines, link, proc_file};
 
@@ -209,8 +210,25 @@ pub fn are_kept_by(number: c_long) -> bool {
     KEEPING.contains(&number)
 }
 
+/// The attributes before `site` was imported.
+static BEFORE_SITE: OnceLock<ProcessAttributes> = OnceLock::new();
+
 /// The values of all attributes at one time.
 pub struct ProcessAttributes(Vec<Vec<u8>>);
+
+/// Notes the attributes. Called before `site` is imported, in a process that is to become an image, or that starts one:
+/// the other process inherits attributes.
+pub fn note_attributes() {
+    // The caller is called once, so `set()` cannot fail.
+    let _ = BEFORE_SITE.set(ProcessAttributes::of_this_process());
+}
+
+/// Names the attributes that `site` has changed (`sitecustomize`, `.pth` files), if they were noted before.
+pub fn changed_by_site() -> Vec<&'static str> {
+    let now = ProcessAttributes::of_this_process();
+    let before = BEFORE_SITE.get();
+    before.map_or_else(Vec::new, |before| now.changed_since(before).collect())
+}
 
 impl ProcessAttributes {
     pub fn of_this_process() -> Self {

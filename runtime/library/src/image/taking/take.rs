@@ -20,7 +20,7 @@ use super::memory_flags;
 use super::memory_map;
 use super::observed::Observed;
 use super::postponed;
-use super::process_attributes::ProcessAttributes;
+use super::process_attributes::{ProcessAttributes, changed_by_site};
 use super::program::{self, Chosen};
 use super::threads;
 use super::writer::Writer;
@@ -36,6 +36,9 @@ use crate::image::file::renewal;
 use crate::image::observation::looks;
 use crate::image::restored::{program_name, resume, variables};
 use crate::runtime::{self, Runtime};
+
+const CHANGED_BY_SITE: &str =
+    "sitecustomize or a .pth file has changed attributes of the process that no image keeps";
 
 /// The number of warm-ups: one more than it takes until instructions are specialized (CPython,
 /// Include/internal/pycore_backoff.h).
@@ -90,6 +93,13 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
         return Err(text.into());
     }
     let kernel = ProcessAttributes::of_this_process();
+    let changed = changed_by_site();
+    if !changed.is_empty() {
+        return Err(Failure::Reason(format!(
+            "{CHANGED_BY_SITE}: {}",
+            changed.join(", ")
+        )));
+    }
     let module = Object::import(c"cds.image.taking")?;
     let path = Object::str(&request.to_string_lossy())?;
     let preparation = module.attribute(c"prepare")?.call(vec![path])?;
