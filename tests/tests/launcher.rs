@@ -37,6 +37,35 @@ fn the_dynamic_linker_is_loaded_as_by_the_kernel() {
     assert_eq!(outcome.stdout, format!("{EXPECTED}['a', ''] 1 b c\n"));
 }
 
+/// Programs can have arguments, and values of options, that look like options of the launcher. With the option itself and
+/// nothing to wait for, the interpreter starts, too.
+#[test]
+fn arguments_that_look_like_options_are_left_to_the_program() {
+    let project = Project::new(&[("app.py", "import sys\nprint(sys.argv[1:])\nsys.exit(3)\n")]);
+    for option in [
+        "-Xcds_after_run",
+        "-Xcds=auto",
+        "-Xcds_auto=app.cds,image",
+        "-Xcds_image=none",
+    ] {
+        let outcome = Outcome::of(&mut project.command(["app.py", option]));
+        let expected = format!("['{option}']\n");
+        assert_eq!((outcome.stdout, outcome.status), (expected, 3), "{option}");
+    }
+    for options in [
+        &["-Xcds_after_run"][..],
+        &["-X", "cds_after_run"],
+        &["-W", "ignore", "-Xcds_after_run"],
+    ] {
+        let outcome = Outcome::of(&mut project.command(&[options, &["app.py"]].concat()));
+        assert_eq!(
+            (&*outcome.stdout, outcome.status),
+            ("[]\n", 3),
+            "{options:?}"
+        );
+    }
+}
+
 /// Without address space randomization, with an unlimited stack, with little memory, without standard streams.
 #[test]
 fn it_is_loaded_under_any_limits() {

@@ -1,6 +1,7 @@
 //! The process that renews an archive waits here, before it loads a library: until the run whose record it reads has
 //! ended, and until it is its turn.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -10,6 +11,7 @@ use rustix::process::setpriority_process;
 use rustix::thread::nanosleep;
 use rustix::time::Timespec;
 
+use crate::command_line::CommandLine;
 use crate::start::Start;
 #[cfg(target_arch = "x86_64")]
 use crate::system_call;
@@ -31,13 +33,16 @@ const MOST_FOR_OTHERS: Duration = Duration::from_mins(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Whether this process was started to renew an archive after a run.
+/// Whether this process was started to renew an archive after a run. A program can have an argument like the option.
 pub fn is_asked_for(start: &Start) -> bool {
-    let option = |text: &[u8]| text.strip_prefix(b"-X") == Some(OPTION.as_bytes());
-    start.arguments.iter().any(|text| option(text.to_bytes()))
+    let option = |text: &&[u8]| text.strip_prefix(b"-X") == Some(OPTION.as_bytes());
+    let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
+    arguments.iter().any(|text| option(text))
+        && CommandLine::parse(&arguments).is_some_and(|line| line.cds(OPTION).is_some())
 }
 
-/// Waits. Returns whether the archive may be renewed now. The record stays open as [`RECORD`].
+/// Waits. Returns whether the process may go on. The record stays open as [`RECORD`]. Without a record, there is nothing
+/// to wait for.
 pub fn wait() -> bool {
     // Both calls may be refused.
     let _ = setpriority_process(None, NICENESS);
@@ -47,7 +52,7 @@ pub fn wait() -> bool {
         crate::signals::reset_internal_signals();
     }
     let Some(record) = reopened() else {
-        return false;
+        return true;
     };
     // If the run does not end, what it has recorded up to now is used.
     wait_for_lock(&record, MOST_FOR_THE_RUN);
