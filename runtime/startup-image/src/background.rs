@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub fn is_asked_for(start: &Start) -> bool {
     let option = |text: &&[u8]| text.strip_prefix(b"-X") == Some(OPTION.as_bytes());
     let arguments: Vec<&[u8]> = start.arguments.iter().map(|text| text.to_bytes()).collect();
-    arguments.iter().any(|text| option(text))
+    arguments.iter().any(option)
         && CommandLine::parse(&arguments).is_some_and(|line| line.cds(OPTION).is_some())
 }
 
