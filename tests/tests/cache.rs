@@ -366,6 +366,30 @@ fn what_sitecustomize_keeps_is_of_its_own_start() {
     }
 }
 
+/// `sitecustomize` and `.pth` files run once for each start that the user has caused.
+#[test]
+fn the_background_does_not_run_what_site_runs() {
+    let project = project();
+    let python = environment(&project);
+    let log = project.path("log");
+    let append = |name: &str| format!("import os; open({log:?}, 'a').write('{name}\\n')\n");
+    let packages = project.path("venv/lib/python3.13/site-packages");
+    fs::write(packages.join("own.pth"), append("pth")).unwrap();
+    fs::write(packages.join("sitecustomize.py"), append("sitecustomize")).unwrap();
+    python(&["-X", "cds=off", "app.py"]);
+    let of_one_start = fs::read_to_string(&log).unwrap();
+    for _ in 0..4 {
+        python(&["-X", "cds=auto", "app.py"]);
+        settle(&project);
+    }
+    let written = files(&project.path("home"));
+    assert!(
+        written.iter().any(|name| name.ends_with(".cds")),
+        "{written:?}"
+    );
+    assert_eq!(fs::read_to_string(log).unwrap(), of_one_start.repeat(5));
+}
+
 /// The program dies as in a plain start, and its image is set aside.
 #[test]
 fn after_a_crash_a_program_gets_no_image() {

@@ -48,7 +48,7 @@ pub unsafe extern "C" fn _PyCDS_ImportingSite() {
         if let Some(runtime) = runtime::current()
             && is_main_interpreter()
         {
-            if runtime.options.image.is_some() || runtime.options.is_renewal {
+            if runtime.options.image.is_some() {
                 image::note_attributes();
             }
             if let Err(raised) = image::begin_variables(&runtime.options) {

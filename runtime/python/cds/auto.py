@@ -59,8 +59,6 @@ class _Run(NamedTuple):
     missed: list[tuple[str, str | None]]
     # The lines of a trace list.
     lines: list[str]
-    # Attributes that `site` has changed in this process, from which the program would inherit them.
-    inherited: list[str]
 
     @property
     def subject_of_image(self) -> _Subject | None:
@@ -69,20 +67,19 @@ class _Run(NamedTuple):
 
 def _renew(archive: str) -> None:
     """Renew what the run of this process's record has missed, and take the image for it."""
-    from _cds_archive import archived_lines, changed_by_site, recorded_run
+    from _cds_archive import archived_lines, recorded_run
 
-    inherited = changed_by_site()
     recorded = recorded_run()
     if recorded is None:
         sys.exit("cds.auto: there is no record; -X cds_auto=FILE starts this command")
     subject, wants_image, is_in_cache, base, missed, lines = recorded
     base = None if base is None else _Base(base[0], _Subject(*base[1]))
-    run = _Run(_subject(subject), wants_image, is_in_cache, base, missed, lines, inherited)
+    run = _Run(_subject(subject), wants_image, is_in_cache, base, missed, lines)
     _leave_what_is_gone()
     try:
         _write_or_note(archive, run, archived_lines())
         if base is not None:
-            alone = _Run(base.subject, True, True, None, [], [], inherited)
+            alone = _Run(base.subject, True, True, None, [], [])
             _write_or_note(base.archive, alone, [])
     finally:
         if run.is_in_cache:
@@ -122,7 +119,7 @@ def _write(archive: str, run: _Run, kept: list[str]) -> None:
 
     from cds.collect import tracelist
     from cds.dump import Selection, dump
-    from cds.image.imaging import NEEDED, image_path, note_problem
+    from cds.image.imaging import NEEDED, image_path
 
     image = run.subject_of_image
     path = image_path(archive)
@@ -151,12 +148,6 @@ def _write(archive: str, run: _Run, kept: list[str]) -> None:
         command=command,
     )
     if image is None:
-        return
-    if run.inherited:
-        names = ", ".join(run.inherited)
-        cause = f"sitecustomize or a .pth file changes attributes of processes: {names}"
-        note_problem(archive, cause)
-        _log(f"{path}: no image: {cause}")
         return
     _take_image(archive, image, do_arguments_vary(path, image.program, image.arguments))
 
@@ -236,5 +227,17 @@ def _freshness(archive: str) -> str:
         return "mtime"
 
 
+def _load_site() -> None:
+    """Set the paths that `site` sets, but run no code of users: they have started no process."""
+    import site
+
+    # `site` goes on without a module that cannot be found.
+    sys.modules["sitecustomize"] = sys.modules["usercustomize"] = None  # type: ignore[assignment]
+    # Lines of .pth files that begin with `import` (Lib/site.py, `addpackage()`).
+    site.exec = lambda _line: None  # type: ignore[attr-defined]
+    site.main()
+
+
 if __name__ == "__main__":
+    _load_site()
     _renew(*sys.argv[1:2])

@@ -27,7 +27,7 @@ use inspection::{command_of, dry_run, hash_file, hash_listing, inspect, verify};
 use object_archives::{find_unsuitable, load_object, write_object};
 use object_walk::walk;
 use observation::{read_record, run_observed};
-use renewal::{archived_lines, changed_by_site, loaded_lines, recorded_run};
+use renewal::{archived_lines, loaded_lines, recorded_run};
 use status::{archived_modules, is_linked, module_names, status};
 use write::write;
 
@@ -195,11 +195,6 @@ pub fn init() -> Option<Borrowed> {
                 c"write_image_note",
                 write_image_note,
                 c"write_image_note(path, reason)\n--\n\nWrite a note with the reason why there is no startup image, in its place.",
-            ),
-            method!(
-                c"changed_by_site",
-                changed_by_site,
-                c"changed_by_site()\n--\n\nThe attributes of this process that sitecustomize or a .pth file has changed.",
             ),
             method!(
                 c"recorded_run",

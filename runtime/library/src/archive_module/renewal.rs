@@ -4,7 +4,7 @@ use super::observation;
 use crate::cpython::object::{Object, Result};
 use crate::record::auto;
 use crate::record::runs::{self, Event, Run, Subject};
-use crate::{image, runtime};
+use crate::runtime;
 
 /// Returns `(subject, wants_image, is_in_cache, base, missed, lines)` for the record that this process was started for, or
 /// None. `base` is the archive of a base image, and its subject, or None. A subject is `(program, options, arguments,
@@ -12,13 +12,6 @@ use crate::{image, runtime};
 /// path is None for a frozen module.
 pub fn recorded_run([]: [Object; 0]) -> Result<Object> {
     runs::recorded().map_or_else(|| Ok(Object::none()), object_of_run)
-}
-
-/// The attributes of this process that `site` has changed.
-pub fn changed_by_site([]: [Object; 0]) -> Result<Object> {
-    let names = image::changed_by_site();
-    let names = names.iter().map(|name| Object::str(name));
-    Object::list(names.collect::<Result<Vec<_>>>()?)
 }
 
 fn object_of_subject(subject: Option<Subject>) -> Result<Object> {

@@ -38,7 +38,7 @@ pub use restored::start::is_restored;
 #[cfg(target_arch = "x86_64")]
 pub use restored::variables::begin as begin_variables;
 #[cfg(target_arch = "x86_64")]
-pub use taking::process_attributes::{changed_by_site, note_attributes};
+pub use taking::process_attributes::note_attributes;
 #[cfg(target_arch = "x86_64")]
 pub use taking::program::recursion_exceeded;
 #[cfg(target_arch = "x86_64")]
@@ -46,8 +46,8 @@ pub use taking::take::{module_imported, take};
 pub use taking::{postponed, searches};
 #[cfg(not(target_arch = "x86_64"))]
 pub use unsupported::{
-    base_subject, begin_variables, changed_by_site, clock_functions, do_arguments_vary,
-    end_restored, finalize_restored, is_idle, is_lacking, is_restored, module_imported,
-    needs_renewal, note_attributes, options_of_process, recursion_exceeded, run_observed, subject,
-    take, variant_to_renew,
+    base_subject, begin_variables, clock_functions, do_arguments_vary, end_restored,
+    finalize_restored, is_idle, is_lacking, is_restored, module_imported, needs_renewal,
+    note_attributes, options_of_process, recursion_exceeded, run_observed, subject, take,
+    variant_to_renew,
 };

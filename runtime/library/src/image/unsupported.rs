@@ -48,10 +48,6 @@ pub fn subject(_directory: &Path) -> Option<Subject> {
 
 pub fn note_attributes() {}
 
-pub fn changed_by_site() -> Vec<&'static str> {
-    Vec::new()
-}
-
 pub fn base_subject() -> Option<Subject> {
     None
 }

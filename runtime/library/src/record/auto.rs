@@ -51,8 +51,8 @@ pub fn command(config: &Config, executable: String, archive: &Path) -> Vec<Vec<u
     let archive = archive.as_os_str().as_encoded_bytes();
     command.push([b"-Xcds=", archive].concat());
     // The command uses the archive, so that its contents are kept. With -P, since modules beside a script are recorded
-    // with their files.
-    let own: [&[u8]; 4] = [b"-P", b"-m", b"cds.auto", archive];
+    // with their files. With -S, since the command does not run `sitecustomize` and `.pth` files (`cds.auto`).
+    let own: [&[u8]; 5] = [b"-P", b"-S", b"-m", b"cds.auto", archive];
     command.extend(own.map(<[u8]>::to_vec));
     command
 }

@@ -216,18 +216,10 @@ static BEFORE_SITE: OnceLock<ProcessAttributes> = OnceLock::new();
 /// The values of all attributes at one time.
 pub struct ProcessAttributes(Vec<Vec<u8>>);
 
-/// Notes the attributes. Called before `site` is imported, in a process that is to become an image, or that starts one:
-/// the other process inherits attributes.
+/// Notes the attributes. Called before `site` is imported, in a process that is to become an image.
 pub fn note_attributes() {
     // The caller is called once, so `set()` cannot fail.
     let _ = BEFORE_SITE.set(ProcessAttributes::of_this_process());
-}
-
-/// Names the attributes that `site` has changed (`sitecustomize`, `.pth` files), if they were noted before.
-pub fn changed_by_site() -> Vec<&'static str> {
-    let now = ProcessAttributes::of_this_process();
-    let before = BEFORE_SITE.get();
-    before.map_or_else(Vec::new, |before| now.changed_since(before).collect())
 }
 
 impl ProcessAttributes {
@@ -244,6 +236,12 @@ impl ProcessAttributes {
     pub fn have_changed_without_calls(then: &Self) -> bool {
         let mut pairs = KEPT.iter().zip(&then.0);
         pairs.any(|((_, source), then)| !source.needs_call() && source.value(b"") != *then)
+    }
+
+    /// Names the attributes that `site` has changed (`sitecustomize`, `.pth` files), if they were noted before.
+    pub fn changed_by_site(&self) -> Vec<&'static str> {
+        let before = BEFORE_SITE.get();
+        before.map_or_else(Vec::new, |before| self.changed_since(before).collect())
     }
 
     /// Names the attributes that differ from an earlier time.

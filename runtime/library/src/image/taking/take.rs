@@ -20,7 +20,7 @@ use super::memory_flags;
 use super::memory_map;
 use super::observed::Observed;
 use super::postponed;
-use super::process_attributes::{ProcessAttributes, changed_by_site};
+use super::process_attributes::ProcessAttributes;
 use super::program::{self, Chosen};
 use super::threads;
 use super::writer::Writer;
@@ -93,7 +93,7 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
         return Err(text.into());
     }
     let kernel = ProcessAttributes::of_this_process();
-    let changed = changed_by_site();
+    let changed = kernel.changed_by_site();
     if !changed.is_empty() {
         return Err(Failure::Reason(format!(
             "{CHANGED_BY_SITE}: {}",
