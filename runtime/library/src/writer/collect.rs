@@ -1,9 +1,9 @@
 //! Phase 1: walks the code objects and encodes the objects that they consist of.
 
-use std::hash::BuildHasher;
 use std::rc::Rc;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use archive_format::content_hash;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Interpreter, Module, Pattern, Touched};
 use crate::cpython::archived;
@@ -96,7 +96,6 @@ pub fn collect(
     touched: &Touched,
 ) -> Graph {
     let mut collector = Collector::new(interpreter, touched);
-    collector.add_lower_constants();
     let mut places = Vec::new();
     for Pattern { hash, fields, .. } in patterns {
         if let Ok(reference @ Reference::Archive(number)) = collector.reference(&fields) {
@@ -194,9 +193,6 @@ struct Collector<'a> {
     nodes: Vec<Node>,
     /// Hash-consing: objects with equal encodings are one object.
     known: FxHashMap<Rc<Encoded>, u32>,
-    /// Constants of the lower layer, by the hash of their encoding. There are so many that storing the encodings takes
-    /// longer than encoding the few that are needed a second time.
-    in_lower: FxHashMap<u64, Object>,
     /// Live objects that have been encoded, by address.
     seen: FxHashMap<u64, Reference>,
     /// Keeps the objects of `seen` alive, so that their addresses are not reused.
@@ -211,7 +207,6 @@ impl<'a> Collector<'a> {
             touched,
             nodes: Vec::new(),
             known: FxHashMap::default(),
-            in_lower: FxHashMap::default(),
             seen: FxHashMap::default(),
             alive: Vec::new(),
         }
@@ -229,66 +224,19 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Adds the constants of the lower layer to `in_lower`, so that they are not stored again. They are found by
-    /// walking the code of its modules. Frozensets are left out: only the layer that contains a frozenset knows that
-    /// its hash table must be filled.
-    fn add_lower_constants(&mut self) {
-        let Some(lower) = self.lower else { return };
-        let mut visited = FxHashSet::default();
-        for module in lower.tables.modules() {
-            if let Some((code, _)) = module.code.and_then(|code| lower.object(code)) {
-                // SAFETY: the layer is in use, and in it the offsets of the catalog lead to code objects.
-                let code = unsafe { archived::object(code) };
-                // A constant that cannot be encoded is stored again.
-                let _ = self.add_lower_constant(&code, lower, &mut visited);
-            }
-        }
-    }
-
-    fn add_lower_constant(
-        &mut self,
-        object: &Object,
-        lower: &Mapped,
-        visited: &mut FxHashSet<u64>,
-    ) -> Result<(), Refusal> {
-        let Some(address) = lower.requested_address(object.address()) else {
-            return Ok(());
-        };
-        if !visited.insert(address) {
-            return Ok(());
-        }
-        let encoded = match object.kind().ok_or(Refusal::Type)? {
-            Kind::FrozenSet => return Ok(()),
-            Kind::Code => {
-                let parts = encode::code_parts(object);
-                parts.try_map(|part| self.add_lower_constant(&part, lower, visited))?;
-                return Ok(());
-            }
-            Kind::Tuple => {
-                for item in object.to_items()? {
-                    self.add_lower_constant(&item, lower, visited)?;
-                }
-                self.encode(object)?
-            }
-            _ => self.encode(object)?,
-        };
-        let hash = FxBuildHasher.hash_one(&encoded);
-        self.in_lower.insert(hash, object.clone());
-        Ok(())
-    }
-
-    /// The address of the lower layer's constant with the same encoding, if there is one, and whether it is interned.
-    fn known_in_lower(&mut self, encoded: &Encoded) -> Result<Option<(u64, bool)>, Refusal> {
-        let hash = FxBuildHasher.hash_one(encoded);
-        let Some((lower, object)) = self.lower.zip(self.in_lower.get(&hash).cloned()) else {
-            return Ok(None);
-        };
-        if self.encode(&object)? != *encoded {
-            return Ok(None);
-        }
-        let interned = encoded.kind == Kind::Str && encode::is_interned(&object);
-        let address = lower.requested_address(object.address());
-        Ok(address.map(|address| (address, interned)))
+    /// The requested address of the lower layer's interned string with the same characters, if there is one. Only one
+    /// layer may have it.
+    fn interned_in_lower(&self, object: &Object) -> Option<u64> {
+        let lower = self.lower?;
+        // SAFETY: the object is an exact str, because it has a kind.
+        let hash = content_hash(unsafe { archived::characters(object) });
+        let mut candidates = lower.tables.interned(hash);
+        let found = candidates.find_map(|offset| {
+            let (candidate, room) = lower.object(offset)?;
+            // SAFETY: `room` bytes from this address on are mapped, and the object is an exact str.
+            unsafe { archived::same_string(candidate, room, object) }
+        })?;
+        lower.requested_address(found.address())
     }
 
     /// Adds a module's code. Returns its number, and its length when it is marshalled.
@@ -316,15 +264,16 @@ impl<'a> Collector<'a> {
         if let Some(address) = in_lower.and_then(|lower| lower.requested_address(address)) {
             return Ok(Reference::Lower(address));
         }
-        let encoded = self.encode(object)?;
-        let interned = encoded.kind == Kind::Str && encode::is_interned(object);
-        let reference = match self.known_in_lower(&encoded)? {
-            // An interned string can be replaced by the lower layer's string only if that is interned, too.
-            Some((address, known)) if known || !interned => Reference::Lower(address),
-            _ => Reference::Archive(match self.known.get(&encoded) {
-                Some(&number) => number,
-                None => self.add(encoded),
-            }),
+        let is_string = object.kind() == Some(Kind::Str);
+        let in_lower = is_string.then(|| self.interned_in_lower(object));
+        let interned = is_string && encode::is_interned(object);
+        let reference = match in_lower.flatten() {
+            Some(address) => Reference::Lower(address),
+            None => {
+                let encoded = self.encode(object)?;
+                let known = self.known.get(&encoded).copied();
+                Reference::Archive(known.unwrap_or_else(|| self.add(encoded)))
+            }
         };
         if let Reference::Archive(number) = reference {
             let heat = self.heat(object);
