@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 import time
-import traceback
 from typing import NamedTuple
 
 from cds import cache, interpreter
@@ -93,6 +92,9 @@ def _write_or_note(archive: str, run: _Run, kept: list[str]) -> None:
     try:
         _write(archive, run, kept)
     except Exception as error:
+        # Seldom needed, and slow to import.
+        import traceback
+
         _log(f"{archive}: {traceback.format_exc()}")
         if run.subject_of_image is not None:
             note_problem(archive, f"the background process failed: {error!r}")

@@ -12,7 +12,6 @@ import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
@@ -51,8 +50,7 @@ class Skipped(NamedTuple):
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """The modules to archive: the union of all parts."""
 
     entries: Sequence[Entry] = ()
@@ -73,8 +71,7 @@ class PackageSizes(NamedTuple):
     archive_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """The result of a dump."""
 
     archive: str

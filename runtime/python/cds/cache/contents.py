@@ -5,8 +5,7 @@ import os
 import shlex
 import signal
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cds.cache import OPTION
 from cds.cache.limits import Usage
@@ -19,8 +18,7 @@ _MOST_BYTES_OF_USES = 4096
 _MOST_BYTES_OF_CRASH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """An archive, with an image or the reason why there is none."""
 
     number: int
@@ -33,8 +31,7 @@ class Variant:
     found: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """The entry of a program, or of base images."""
 
     entry: str

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from typing import NamedTuple
 
 from cds.cache.place import cache_of, entries
@@ -67,6 +66,9 @@ def remove(entry: str) -> bool:
 
     Processes that use its files go on.  A process that builds for it fails to write its files.
     """
+    # Seldom needed, and slow to import.
+    import shutil
+
     for _ in range(_MOST_ATTEMPTS):
         # A process that builds may add a file meanwhile.
         with contextlib.suppress(OSError):

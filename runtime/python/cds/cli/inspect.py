@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 from cds.cli import command_parser
 from cds.image.imaging import image_path
@@ -265,7 +264,9 @@ def _heading(what: str, number: int, top: int) -> str:
 
 def _as_json(archive: Inspection) -> dict[str, object]:
     return {
-        **asdict(archive),
+        **archive._asdict(),
+        "sections": [section._asdict() for section in archive.sections],
+        "modules": [module._asdict() for module in archive.modules],
         "mismatches": [fact._asdict() for fact in archive.mismatches],
         "objects": [kind._asdict() for kind in archive.objects],
         "shared": [{**shared._asdict(), "value": _text(shared.value)} for shared in archive.shared],

@@ -7,7 +7,7 @@ disagree about a directory that changes during the dump.
 import enum
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cds.collect.freshness import Unsettled, observe
 
@@ -25,8 +25,7 @@ class Kind(enum.Enum):
     ABSENT = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """The entries of one directory.
 
     `mtime_ns` is None if the directory could not be read, or changed during each attempt.

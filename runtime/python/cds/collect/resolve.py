@@ -11,12 +11,12 @@ import os
 import sys
 import zipimport
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
     FileFinder,
 )
+from typing import NamedTuple
 
 from cds.collect.filefinder import SUFFIXES, Answer, find
 from cds.collect.listing import Listing, Listings, join
@@ -37,8 +37,7 @@ class Origin(enum.Enum):
     ZIP = "inside a zip file"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A module: its origin, its `__file__`, and its `__path__` if it is a package."""
 
     origin: Origin

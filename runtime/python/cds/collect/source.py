@@ -9,9 +9,9 @@ replaces.
 import _imp
 import marshal
 import os
-from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from types import CodeType
+from typing import NamedTuple
 
 from cds.collect.freshness import Unsettled, observe
 
@@ -21,8 +21,7 @@ _HASH_BASED = 0b01
 _CHECK_SOURCE = 0b10
 
 
-@dataclass(frozen=True, slots=True)
-class SourceCode:
+class SourceCode(NamedTuple):
     """A module's code, and the mtime and size of the source that it belongs to."""
 
     mtime_ns: int

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cds import interpreter
 from cds.collect import tracelist
@@ -29,16 +29,14 @@ for name in names:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """What was loaded, and the exit status: minus the number of the signal after a kill."""
 
     entries: list[Entry]
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Imports:
+class Imports(NamedTuple):
     """What was loaded, and the modules whose imports failed, with the reasons."""
 
     entries: list[Entry]

@@ -3,7 +3,6 @@
 import marshal
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -356,6 +355,9 @@ def _run(
                 "but only the files that Python code looked at"
             )
             print(f"cds dump: note: {told}: {error}", file=sys.stderr)
+    # Seldom needed, and slow to import.
+    import subprocess
+
     # Imports that ask for a terminal must find the terminal of this process.
     stdin = None if os.isatty(0) else subprocess.DEVNULL
     try:

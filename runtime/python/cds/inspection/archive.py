@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 # When the pages of a section are written to (docs/archive-format.md).
@@ -20,8 +19,7 @@ class InspectionError(Exception):
     """The file cannot be read; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A part of the file, in bytes; `extents` are (file offset, bytes)."""
 
     name: str
@@ -32,8 +30,7 @@ class Section:
     extents: list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """A module of the catalog.
 
     `address` is None if the module has no code.  `own_bytes` counts the objects that no other
@@ -86,8 +83,7 @@ class Shared(NamedTuple):
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """An archive file."""
 
     path: str

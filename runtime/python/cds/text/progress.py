@@ -1,6 +1,5 @@
 """Progress reports of long work."""
 
-import shutil
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -51,6 +50,9 @@ class ProgressLine(Progress):
         now = self._clock()
         line = f"{self._prefix}: {text}"
         if self._terminal:
+            # Seldom needed, and slow to import.
+            import shutil
+
             self._due = now + _TERMINAL_SECONDS
             width = shutil.get_terminal_size().columns
             self._stream.write(_CLEAR_LINE + line[: width - 1])
