@@ -48,8 +48,8 @@ pub unsafe extern "C" fn _PyCDS_ImportingSite() {
         if let Some(runtime) = runtime::current()
             && is_main_interpreter()
         {
-            if runtime.options.image.is_some() {
-                image::note_attributes();
+            if let Some(request) = &runtime.options.image {
+                image::note_attributes(request);
             }
             if let Err(raised) = image::begin_variables(&runtime.options) {
                 raised.report();

@@ -46,7 +46,7 @@ pub fn subject(_directory: &Path) -> Option<Subject> {
     None
 }
 
-pub fn note_attributes() {}
+pub fn note_attributes(_request: &Path) {}
 
 pub fn base_subject() -> Option<Subject> {
     None

@@ -23,7 +23,7 @@ use super::breakpoints::{Breakpoint, Breakpoints, Trap};
 use super::creations::made_by;
 use super::entries::{self, Entry, Kind};
 use super::looks;
-use super::point::{self, AS_BEFORE, Candidate, Message, Program, Verdict};
+use super::point::{self, Candidate, Message, Program, Verdict};
 use super::pseudo_terminal::PseudoTerminal;
 use super::same_processor::SameProcessor;
 use super::tracee::{
@@ -31,6 +31,7 @@ use super::tracee::{
 };
 use super::watch::{ABANDONED, Command, Outcome, Watch};
 use crate::cpython::frames::{self, Files};
+use crate::image::taking::message::AS_BEFORE;
 
 /// Programs whose output depends only on variables that are always compared. `platform` runs them.
 const INDIFFERENT: [&str; 2] = ["/usr/bin/uname", "/bin/uname"];
@@ -413,7 +414,7 @@ impl Observer<'_> {
         let is_forking = |program: &Program| program.is_forking;
         if !self.program.as_ref().is_some_and(is_forking) {
             if let Some(program) = &mut self.program {
-                program.calls(number);
+                program.calls(number, arguments);
             }
             self.note_creation(pid, number, arguments)?;
             let ending = self
@@ -485,7 +486,7 @@ impl Observer<'_> {
                 Message::Nothing if program.is_forking => return Ok(false),
                 Message::Nothing => {}
                 Message::Mark => return Ok(false),
-                Message::Forks => {
+                Message::Asks => {
                     if program.has_same_attributes {
                         answer(pid, AS_BEFORE)?;
                     }

@@ -6,7 +6,7 @@
 //! an image depends on nothing that its key does not compare, and nothing that others can see is done.
 
 use std::collections::BTreeSet;
-use std::ffi::{c_int, c_long};
+use std::ffi::c_long;
 use std::path::Path;
 
 use startup_image::facts::Fact;
@@ -14,6 +14,7 @@ use startup_image::facts::Fact;
 use super::looks;
 use super::watch::Watch;
 use crate::cpython::frames::Files;
+use crate::image::taking::message::{ASKS, BEGINS, EARLY, FORKS, KEEPS, LEAVES, LOOKS, NOTED};
 use crate::image::taking::process_attributes;
 
 /// What follows from a look of the program.
@@ -24,22 +25,6 @@ pub enum Verdict {
     /// The program is stopped.
     Counts,
 }
-
-/// Messages of the program's process to the tracer. A message is a system call with a path: the path of the request,
-/// followed by one of these texts. This one: the program begins.
-pub const BEGINS: &str = ".begins";
-/// The process is about to fork a candidate. The call fails with [`AS_BEFORE`] if the process has changed none of its
-/// attributes since the last candidate. The process then does not need to ask for them.
-pub const FORKS: &str = ".forks";
-pub const AS_BEFORE: c_int = libc::ECANCELED;
-/// The process has forked a candidate, which can become the image.
-pub const KEEPS: &str = ".keeps";
-/// The process has forked no candidate, or one that cannot become the image.
-pub const LEAVES: &str = ".leaves";
-/// The process is about to look at something. What it looks at follows.
-pub const LOOKS: &str = ".looks.";
-/// The same, before the program begins.
-pub const EARLY: &str = ".early.";
 
 /// System calls that stop a program, although `looks.rs` lists most of them as harmless. With these the process ends,
 /// executes another program, waits for children, or gets memory that no image can contain.
@@ -63,7 +48,7 @@ pub struct Program<'a> {
     has_begun: bool,
     /// Whether the process is currently forking a candidate.
     pub is_forking: bool,
-    /// Whether the attributes of the process are known to be unchanged since its last candidate.
+    /// Whether the attributes of the process are known to be as the process has noted them.
     pub has_same_attributes: bool,
     forked: Option<i32>,
     candidate: Option<Candidate>,
@@ -87,8 +72,8 @@ pub enum Message {
     Nothing,
     /// Nothing more is to be done.
     Mark,
-    /// The process is about to fork a candidate.
-    Forks,
+    /// The process asks whether its attributes are as it has noted them.
+    Asks,
     /// This candidate is not needed any more, and is to be killed.
     Superseded(i32),
     /// The program looks at this, and is to be stopped.
@@ -132,19 +117,16 @@ impl<'a> Program<'a> {
             return Message::Look(what.to_owned());
         }
         match &*mark {
+            NOTED => self.has_same_attributes = true,
+            ASKS => return Message::Asks,
             BEGINS => self.has_begun = true,
-            FORKS => {
-                self.is_forking = true;
-                return Message::Forks;
-            }
+            FORKS => self.is_forking = true,
             KEEPS | LEAVES => {
                 self.is_forking = false;
                 let forked = self.forked.take();
                 if mark == LEAVES {
                     return forked.map_or(Message::Mark, Message::Superseded);
                 }
-                // The process forks a candidate only if its attributes are unchanged.
-                self.has_same_attributes = true;
                 let kept = forked.map(|process| Candidate { process, recorded });
                 let former = std::mem::replace(&mut self.candidate, kept);
                 if let Some(former) = former {
@@ -186,8 +168,8 @@ impl<'a> Program<'a> {
     }
 
     /// Notes a system call of the program, or of a process that it has forked.
-    pub fn calls(&mut self, number: c_long) {
-        self.has_same_attributes &= process_attributes::are_kept_by(number);
+    pub fn calls(&mut self, number: c_long, arguments: [u64; 6]) {
+        self.has_same_attributes &= process_attributes::are_kept_by(number, arguments);
     }
 
     /// What a system call looks at or does that counts only for a program, not for imports of a list.

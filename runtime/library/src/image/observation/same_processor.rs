@@ -17,8 +17,26 @@ const INHERITING: [c_long; 4] = [
     libc::SYS_fork,
     libc::SYS_vfork,
 ];
-/// Files below this directory show which processors a process may use.
+/// Files below this directory show which processors a process may use, or has used.
 const TELLING: &[u8] = b"/proc";
+/// Files and directories of `/proc/PID` that do not. The code that takes images uses many of them.
+const NOT_TELLING: [&[u8]; 15] = [
+    b"attr",
+    b"cgroup",
+    b"cmdline",
+    b"comm",
+    b"coredump_filter",
+    b"cwd",
+    b"fd",
+    b"limits",
+    b"loginuid",
+    b"maps",
+    b"mem",
+    b"ns",
+    b"oom_score_adj",
+    b"root",
+    b"timers",
+];
 
 /// The processor of this thread, and the tracees that are bound to it.
 pub struct SameProcessor {
@@ -66,7 +84,7 @@ impl SameProcessor {
 
     /// Binds or releases threads, depending on the path that a thread is about to use.
     pub fn uses(&mut self, thread: i32, path: &[u8]) {
-        if path.starts_with(TELLING) {
+        if is_telling(path) {
             self.release_all();
             return;
         }
@@ -93,6 +111,14 @@ impl SameProcessor {
     pub fn forget(&mut self, thread: i32) {
         self.bound.remove(&thread);
     }
+}
+
+fn is_telling(path: &[u8]) -> bool {
+    let mut parts = path
+        .strip_prefix(TELLING)
+        .map(|rest| rest.split(|&byte| byte == b'/'));
+    let name = parts.as_mut().and_then(|parts| parts.nth(2));
+    parts.is_some() && !name.is_some_and(|name| NOT_TELLING.contains(&name))
 }
 
 /// Sets the processors of a thread. Returns false if the thread has ended, or has other privileges now.

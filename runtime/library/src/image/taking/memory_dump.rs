@@ -51,8 +51,9 @@ use crate::kernel::process_memory::ProcessMemory;
 const SHORTEST_SHARED: u64 = 8;
 /// Shorter gaps, in pages, are stored in the image, because another region would cost another system call.
 const SHORTEST_GAP: u64 = 64;
-/// The number of pages that are read at once.
-const PAGES_AT_ONCE: usize = 64;
+/// The size of the parts in which memory is read. The C library gets larger blocks from the kernel and gives them back,
+/// each time.
+const AT_ONCE: u64 = 16 * PAGE;
 const DEFAULT_STACK: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 36;
 
@@ -74,6 +75,22 @@ impl Memory {
         let mut contents = vec![0; bytes as usize];
         self.bytes.read(&mut contents, address)?;
         Ok(contents)
+    }
+
+    /// Reads a range in parts. `each` gets the start of a part, relative to the range, and its contents.
+    fn read_in_parts(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let bytes = range.end - range.start;
+        let mut buffer = vec![0; bytes.min(AT_ONCE) as usize];
+        for at in (0..bytes).step_by(AT_ONCE as usize) {
+            let part = &mut buffer[..(bytes - at).min(AT_ONCE) as usize];
+            self.bytes.read(part, range.start + at)?;
+            each(at, part)?;
+        }
+        Ok(())
     }
 }
 
@@ -222,8 +239,12 @@ impl<'a> MemoryDump<'a> {
     /// Writes the contents of all fills one after the other, so that a restore reads them with few system calls.
     pub fn finish(mut self) -> io::Result<Dumped<'a>> {
         for fill in &mut self.dumped.fills {
-            let contents = self.memory.read(fill.address, fill.bytes)?;
-            fill.offset = self.dumped.writer.add(&contents)?;
+            fill.offset = store(
+                self.memory,
+                &mut self.dumped.writer,
+                fill.address,
+                fill.bytes,
+            )?;
         }
         Ok(self.dumped)
     }
@@ -371,12 +392,49 @@ impl<'a> MemoryDump<'a> {
     /// Adds a mapping of a file. Pages that equal the file are not stored.
     fn add_backed(&mut self, mapping: &Mapping, index: u32, file: &File) -> io::Result<()> {
         let (start, end) = (mapping.start, mapping.end);
-        let size = file.metadata()?.len();
-        let contents = self.memory_or_nothing(mapping, size)?;
+        let in_file = file.metadata()?.len().next_multiple_of(PAGE);
+        // Pages after the end of the file cannot be read.
+        let stored = start + in_file.saturating_sub(mapping.offset).min(end - start);
+        let flags = self.memory.pages.flags(start, stored)?;
+        let mut is_same: Vec<bool> = flags.iter().map(|flags| !flags.is_anonymous()).collect();
+        for (from, to, is_of_file) in runs(&is_same) {
+            if !is_of_file {
+                let (from, to) = (from as usize, to as usize);
+                self.compare(mapping, file, from, &mut is_same[from..to])?;
+            }
+        }
+        fill_gaps(&mut is_same);
+        for (from, to, same) in runs(&is_same) {
+            let (address, bytes) = (start + from * PAGE, (to - from) * PAGE);
+            let source = if same {
+                Source::File(index, mapping.offset + from * PAGE)
+            } else {
+                Source::Image(store(self.memory, &mut self.dumped.writer, address, bytes)?)
+            };
+            self.push(address, bytes, source, mapping);
+        }
+        if stored < end {
+            let source = Source::File(index, mapping.offset + (stored - start));
+            self.push(stored, end - stored, source, mapping);
+        }
+        Ok(())
+    }
+
+    /// Compares pages of a mapping with its file, beginning with page `first` of the mapping.
+    fn compare(
+        &self,
+        mapping: &Mapping,
+        file: &File,
+        first: usize,
+        is_same: &mut [bool],
+    ) -> io::Result<()> {
+        let (from, bytes) = (first as u64 * PAGE, is_same.len() as u64 * PAGE);
+        let contents = self.memory.read(mapping.start + from, bytes)?;
         let mut in_file = vec![0; contents.len()];
         let mut filled = 0;
         while filled < in_file.len() {
-            match file.read_at(&mut in_file[filled..], mapping.offset + filled as u64)? {
+            let offset = mapping.offset + from + filled as u64;
+            match file.read_at(&mut in_file[filled..], offset)? {
                 0 => break,
                 bytes => filled += bytes,
             }
@@ -390,33 +448,10 @@ impl<'a> MemoryDump<'a> {
                 mapping.name
             )));
         }
-        let mut is_same: Vec<bool> = pages.map(|(here, there)| here == there).collect();
-        fill_gaps(&mut is_same);
-        for (from, to, same) in runs(&is_same) {
-            let address = start + from * PAGE;
-            let source = if same {
-                Source::File(index, mapping.offset + from * PAGE)
-            } else {
-                let pages = &contents[(from * PAGE) as usize..(to * PAGE) as usize];
-                Source::Image(self.dumped.writer.add(pages)?)
-            };
-            self.push(address, (to - from) * PAGE, source, mapping);
-        }
-        // Pages after the end of the file cannot be read.
-        let stored = start + contents.len() as u64;
-        if stored < end {
-            let source = Source::File(index, mapping.offset + contents.len() as u64);
-            self.push(stored, end - stored, source, mapping);
+        for (is_same, (here, there)) in is_same.iter_mut().zip(pages) {
+            *is_same = here == there;
         }
         Ok(())
-    }
-
-    fn memory_or_nothing(&self, mapping: &Mapping, file_bytes: u64) -> io::Result<Vec<u8>> {
-        let in_file = file_bytes
-            .next_multiple_of(PAGE)
-            .saturating_sub(mapping.offset);
-        self.memory
-            .read(mapping.start, in_file.min(mapping.end - mapping.start))
     }
 
     /// Adds memory that stays a mapping of the image file. Untouched pages and zero pages are not stored.
@@ -428,7 +463,7 @@ impl<'a> MemoryDump<'a> {
             let source = if zero {
                 Source::Zero
             } else {
-                Source::Image(self.dumped.writer.add(&self.memory.read(address, bytes)?)?)
+                Source::Image(store(self.memory, &mut self.dumped.writer, address, bytes)?)
             };
             self.push(address, bytes, source, mapping);
         }
@@ -458,15 +493,15 @@ impl<'a> MemoryDump<'a> {
             if untouched {
                 continue;
             }
-            for at in (from..to).step_by(PAGES_AT_ONCE) {
-                let count = (to - at).min(PAGES_AT_ONCE as u64);
-                let address = piece.start + at * PAGE;
-                let contents = self.memory.read(address, count * PAGE)?;
-                let pages = contents.chunks_exact(PAGE as usize);
-                for (is_zero, page) in is_zero[at as usize..].iter_mut().zip(pages) {
+            let range = piece.start + from * PAGE..piece.start + to * PAGE;
+            self.memory.read_in_parts(range, |at, part| {
+                let pages = part.chunks_exact(PAGE as usize);
+                let first = (from + at / PAGE) as usize;
+                for (is_zero, page) in is_zero[first..].iter_mut().zip(pages) {
                     *is_zero = page.iter().all(|&byte| byte == 0);
                 }
-            }
+                Ok(())
+            })?;
         }
         Ok(is_zero)
     }
@@ -506,6 +541,13 @@ impl<'a> MemoryDump<'a> {
         }
         regions.push(region);
     }
+}
+
+/// Writes memory to the image, and returns its offset there.
+fn store(memory: &Memory, writer: &mut Writer, address: u64, bytes: u64) -> io::Result<u64> {
+    let offset = writer.offset();
+    memory.read_in_parts(address..address + bytes, |_, part| writer.add(part))?;
+    Ok(offset)
 }
 
 /// Whether one mapping can replace both regions.

@@ -18,6 +18,7 @@ pub mod memory_dump;
 pub mod memory_flags;
 #[cfg(target_arch = "x86_64")]
 pub mod memory_map;
+pub mod message;
 #[cfg(target_arch = "x86_64")]
 pub mod observed;
 pub mod postponed;

@@ -5,8 +5,10 @@
 
 use std::ffi::{c_int, c_long};
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
+use super::message::{self, AS_BEFORE};
 use crate::kernel::inherited::{lines, link, proc_file};
 
 /// Constants of `linux/prctl.h` and `asm/prctl.h`.
@@ -205,25 +207,60 @@ const KEEPING: [c_long; 39] = [
     libc::SYS_uname,
 ];
 
-/// Whether a system call of this number changes no attribute.
-pub fn are_kept_by(number: c_long) -> bool {
-    KEEPING.contains(&number)
+/// Whether a system call with these arguments changes no attribute.
+pub fn are_kept_by(number: c_long, arguments: [u64; 6]) -> bool {
+    const REQUESTS: [u64; 4] = [
+        libc::TCGETS,
+        libc::TIOCGWINSZ,
+        libc::FIOCLEX,
+        libc::FIONCLEX,
+    ];
+    const COMMANDS: [u64; 3] = [
+        libc::F_GETFD as u64,
+        libc::F_SETFD as u64,
+        libc::F_GETFL as u64,
+    ];
+    match number {
+        libc::SYS_ioctl => REQUESTS.contains(&arguments[1]),
+        libc::SYS_arch_prctl => arguments[0] == ARCH_GET_GS as u64,
+        libc::SYS_fcntl => COMMANDS.contains(&arguments[1]),
+        _ => KEEPING.contains(&number),
+    }
 }
 
 /// The attributes before `site` was imported.
-static BEFORE_SITE: OnceLock<ProcessAttributes> = OnceLock::new();
+static NOTED: OnceLock<ProcessAttributes> = OnceLock::new();
 
 /// The values of all attributes at one time.
-pub struct ProcessAttributes(Vec<Vec<u8>>);
+struct ProcessAttributes(Vec<Vec<u8>>);
 
-/// Notes the attributes. Called before `site` is imported, in a process that is to become an image.
-pub fn note_attributes() {
-    // The caller is called once, so `set()` cannot fail.
-    let _ = BEFORE_SITE.set(ProcessAttributes::of_this_process());
+/// Notes the attributes, in a process that is to become an image. Called before `site` is imported, and once more after
+/// it, because `site` may not be imported at all.
+pub fn note_attributes(request: &Path) {
+    if NOTED.get().is_none() && NOTED.set(ProcessAttributes::of_this_process()).is_ok() {
+        message::send(request, message::NOTED);
+    }
+}
+
+/// Names the attributes that have changed since they were noted.
+pub fn changed_attributes(request: &Path) -> Vec<&'static str> {
+    let Some(noted) = NOTED.get() else {
+        return Vec::new();
+    };
+    if message::send(request, message::ASKS) == Some(AS_BEFORE)
+        && !ProcessAttributes::have_changed_without_calls(noted)
+    {
+        return Vec::new();
+    }
+    let changed = ProcessAttributes::of_this_process().changed_since(noted);
+    if changed.is_empty() {
+        message::send(request, message::NOTED);
+    }
+    changed
 }
 
 impl ProcessAttributes {
-    pub fn of_this_process() -> Self {
+    fn of_this_process() -> Self {
         let status = proc_file("status");
         Self(
             KEPT.iter()
@@ -233,24 +270,19 @@ impl ProcessAttributes {
     }
 
     /// Whether an attribute that a process can change without a system call has changed since `then`.
-    pub fn have_changed_without_calls(then: &Self) -> bool {
+    fn have_changed_without_calls(then: &Self) -> bool {
         let mut pairs = KEPT.iter().zip(&then.0);
         pairs.any(|((_, source), then)| !source.needs_call() && source.value(b"") != *then)
     }
 
-    /// Names the attributes that `site` has changed (`sitecustomize`, `.pth` files), if they were noted before.
-    pub fn changed_by_site(&self) -> Vec<&'static str> {
-        let before = BEFORE_SITE.get();
-        before.map_or_else(Vec::new, |before| self.changed_since(before).collect())
-    }
-
     /// Names the attributes that differ from an earlier time.
-    pub fn changed_since(&self, then: &Self) -> impl Iterator<Item = &'static str> {
+    fn changed_since(&self, then: &Self) -> Vec<&'static str> {
         let pairs = self.0.iter().zip(&then.0);
-        KEPT.iter()
+        let changed = KEPT
+            .iter()
             .zip(pairs)
-            .filter(|(_, (now, then))| now != then)
-            .map(|((name, _), _)| *name)
+            .filter(|(_, (now, then))| now != then);
+        changed.map(|((name, _), _)| *name).collect()
     }
 }
 

@@ -2,22 +2,19 @@
 //! image, as long as it has nothing that cannot be restored. The tracer decides which candidate becomes the image
 //! ([`mod@crate::image::observation::point`]).
 
-use std::ffi::{CString, c_int};
-use std::io::Error;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use super::failure::Failure;
 use super::fork::fork;
+use super::message::{self, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 use super::postponed;
-use super::process_attributes::ProcessAttributes;
+use super::process_attributes::changed_attributes;
 use super::threads::thread_pointer;
 use crate::cpython::image::{self, AtForkHandlers, AuditHooks};
 use crate::cpython::object::{self, Global, Object, Raised};
 use crate::cpython::{is_main_interpreter, own};
-use crate::image::observation::point::{AS_BEFORE, BEGINS, FORKS, KEEPS, LEAVES, LOOKS};
 
 /// Whether this process runs the program, and is not forking a candidate.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
@@ -29,15 +26,9 @@ static REQUEST: OnceLock<PathBuf> = OnceLock::new();
 static IS_BASE: AtomicBool = AtomicBool::new(false);
 /// The thread that runs the program.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
-/// The attributes of the process before the program began.
-static KERNEL: Mutex<Option<ProcessAttributes>> = Mutex::new(None);
 
 /// Prepares this process for the program, which is about to begin.
-pub fn begin(
-    preparation: &Object,
-    request: &Path,
-    kernel: ProcessAttributes,
-) -> object::Result<()> {
+pub fn begin(preparation: &Object, request: &Path) -> object::Result<()> {
     // Hides the modules of `cds` from the program.
     own::keep(preparation.attribute(c"hide")?.call(Vec::new())?);
     IS_BASE.store(
@@ -47,9 +38,6 @@ pub fn begin(
     PREPARATION.set(preparation.clone());
     // This function is called once, so `set()` cannot fail.
     let _ = REQUEST.set(request.to_owned());
-    if let Ok(mut known) = KERNEL.lock() {
-        *known = Some(kernel);
-    }
     MAIN_THREAD.store(thread_pointer(), Ordering::Relaxed);
     tell(BEGINS);
     IS_RUNNING.store(true, Ordering::Release);
@@ -116,8 +104,8 @@ fn chosen(imported: Option<&Object>) -> Result<Option<Object>, Failure> {
     }
     // The program's output counts as an effect even while it is in a buffer. Flushing makes the tracer see it.
     flush(&preparation)?;
-    let has_only_kept = tell(FORKS) == Some(AS_BEFORE);
-    if !is_as_before(has_only_kept) {
+    tell(FORKS);
+    if request().is_none_or(|request| !changed_attributes(request).is_empty()) {
         tell(LEAVES);
         return Ok(None);
     }
@@ -179,27 +167,9 @@ fn flush(preparation: &Object) -> object::Result<()> {
     Ok(())
 }
 
-/// Whether the attributes of the process are the same as before the program began. `has_only_kept` means that they were
-/// the same at the last check, and that no system call has changed them since.
-fn is_as_before(has_only_kept: bool) -> bool {
-    let Ok(known) = KERNEL.lock() else {
-        return false;
-    };
-    let is_as = |known: &ProcessAttributes| {
-        if has_only_kept {
-            return !ProcessAttributes::have_changed_without_calls(known);
-        }
-        let now = ProcessAttributes::of_this_process();
-        now.changed_since(known).next().is_none()
-    };
-    known.as_ref().is_some_and(is_as)
-}
-
-/// Sends a message to the tracer by a system call. Returns the error of the call.
-fn tell(what: &str) -> Option<c_int> {
-    let path = [request()?.as_os_str().as_bytes(), what.as_bytes()].concat();
-    let path = CString::new(path).ok()?;
-    // SAFETY: the path ends with NUL. The call only asks whether the file exists, which it never does.
-    unsafe { libc::access(path.as_ptr(), libc::F_OK) };
-    Error::last_os_error().raw_os_error()
+/// Sends a message to the tracer.
+fn tell(what: &str) {
+    if let Some(request) = request() {
+        message::send(request, what);
+    }
 }

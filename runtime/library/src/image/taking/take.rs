@@ -20,7 +20,7 @@ use super::memory_flags;
 use super::memory_map;
 use super::observed::Observed;
 use super::postponed;
-use super::process_attributes::ProcessAttributes;
+use super::process_attributes::{changed_attributes, note_attributes};
 use super::program::{self, Chosen};
 use super::threads;
 use super::writer::Writer;
@@ -92,8 +92,8 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
     if let Some(text) = what_prints_or_traces(runtime) {
         return Err(text.into());
     }
-    let kernel = ProcessAttributes::of_this_process();
-    let changed = kernel.changed_by_site();
+    note_attributes(request);
+    let changed = changed_attributes(request);
     if !changed.is_empty() {
         return Err(Failure::Reason(format!(
             "{CHANGED_BY_SITE}: {}",
@@ -109,12 +109,12 @@ fn begin(runtime: &Runtime, request: &Path) -> Result<Role, Failure> {
     looks::end_watch(&early.call(Vec::new())?)?;
     looks::watch(&preparation.attribute(c"looks")?)?;
     if preparation.attribute(c"is_of_program")?.is_true() {
-        program::begin(&preparation, request, kernel)?;
+        program::begin(&preparation, request)?;
         drop(preparation);
         return fork_candidate(runtime, None);
     }
     preparation.attribute(c"do_imports")?.call(Vec::new())?;
-    let left = left_by_imports(&kernel)?;
+    let left = left_by_imports(request)?;
     freeze(runtime, preparation, left, None)
 }
 
@@ -264,9 +264,8 @@ fn what_prints_or_traces(runtime: &Runtime) -> Option<&'static str> {
 }
 
 /// Names what imports have left in the process and Python code cannot see.
-fn left_by_imports(before: &ProcessAttributes) -> Result<Vec<String>, Failure> {
-    let now = ProcessAttributes::of_this_process();
-    let changed: Vec<&str> = now.changed_since(before).collect();
+fn left_by_imports(request: &Path) -> Result<Vec<String>, Failure> {
+    let changed = changed_attributes(request);
     let mut left = Vec::new();
     if !changed.is_empty() {
         left.push(format!(

@@ -26,13 +26,17 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Adds whole pages and returns their offset.
-    pub fn add(&mut self, pages: &[u8]) -> io::Result<u64> {
-        let offset = self.offset;
+    /// The offset of what is added next.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Adds whole pages.
+    pub fn add(&mut self, pages: &[u8]) -> io::Result<()> {
         self.file.write_all(pages)?;
         self.hash.update(pages);
         self.offset += pages.len() as u64;
-        Ok(offset)
+        Ok(())
     }
 
     /// Writes the description. Returns the nanoseconds of the modification time that seals the file.
