@@ -1,4 +1,4 @@
-"""A day in fast motion: programs are started in several contexts with the cache, while their files change.
+"""A day in fast motion: 40 programs are started in six contexts with the cache, while their files change.
 
 Each start has to print what a plain start prints.  Arguments: a seed, the number of starts, and an empty directory.
 Prints the differences, and at the end a line with the numbers of starts, of restored starts, and of bytes in the cache.
@@ -18,7 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-PACKAGES = 3
+# What the programs of each package need of the standard library: they are tools of different sizes.
+PACKAGES = [
+    "json",
+    "argparse, json, logging, pathlib, subprocess",
+    "argparse, configparser, email.message, http.client, json, tempfile, urllib.request",
+    "asyncio, dataclasses, json, logging.config, ssl, xml.etree.ElementTree",
+    "csv, decimal, inspect, json, multiprocessing, sqlite3, typing, unittest.mock",
+]
 # Starts that run at the same time.
 AT_ONCE = 3
 # One in so many rounds changes files, waits for the background processes, or empties the cache.
@@ -87,10 +94,12 @@ class World:
         self.library = directory / "library"
         for name in ("library", "scripts", "elsewhere"):
             (directory / name).mkdir()
-        for number in range(PACKAGES):
+        for number in range(len(PACKAGES)):
             self.install(f"pack{number}")
             for kind, text in PROGRAMS.items():
-                (directory / f"scripts/{kind}{number}.py").write_text(text.format(p=f"pack{number}"))
+                (directory / f"scripts/{kind}{number}.py").write_text(
+                    text.format(p=f"pack{number}")
+                )
 
     def install(self, name: str) -> None:
         """Install a package in a new version, as an installer does: the old files go first."""
@@ -101,11 +110,12 @@ class World:
         files = {
             "__init__": f"VERSION = {self.version}\n",
             "__main__": f"import {name}.core, sys\nprint({name}.core.value(), sys.argv[1:])\n",
-            "core": f"import json\ndef value():\n    return json.dumps([{self.version}])\n",
+            "core": f"import {PACKAGES[int(name[-1])]}\ndef value():\n    return json.dumps([{self.version}])\n",
             "extra": f"NAME = 'extra {self.version}'\n",
             "settings": "import os\nMODE = os.environ.get('MODE', 'none')\n"
             "with open(os.path.join(os.path.dirname(__file__), 'data.txt')) as file: DATA = file.read()\n",
-            "failing": "\n" * self.choose.randrange(9) + "def fail(what):\n    raise ValueError(what)\n",
+            "failing": "\n" * self.choose.randrange(9)
+            + "def fail(what):\n    raise ValueError(what)\n",
         }
         for module, text in files.items():
             (package / f"{module}.py").write_text(text)
@@ -113,7 +123,7 @@ class World:
 
     def change(self) -> None:
         self.version += 1
-        name = f"pack{self.choose.randrange(PACKAGES)}"
+        name = f"pack{self.choose.randrange(len(PACKAGES))}"
         package = self.library / name
         match self.choose.randrange(7):
             case 0:
@@ -134,28 +144,33 @@ class World:
                 else:
                     hiding.write_text("__path__ = []\n")
             case 6:
-                script = self.directory / f"scripts/plain{self.choose.randrange(PACKAGES)}.py"
-                script.write_text(script.read_text() + f"print({self.version})\n")
+                script = self.directory / f"scripts/exit{self.choose.randrange(len(PACKAGES))}.py"
+                script.write_text(f"print({self.version})\n" + script.read_text())
 
     def start(self) -> tuple[list[str], dict[str, str], Path]:
         """Return the arguments, the variables and the directory of a start."""
-        number, kind = self.choose.randrange(PACKAGES), self.choose.choice([*PROGRAMS])
-        script = self.directory / f"scripts/{kind}{number}.py"
-        program = self.choose.choice(
-            [
-                [str(script)],
-                [str(script)],
-                [f"scripts/{kind}{number}.py"],
-                ["-m", f"pack{number}"],
-                ["-c", f"import pack{number}.core as core; print(core.value())"],
-            ]
+        number, kind = self.choose.randrange(len(PACKAGES)), self.choose.choice([*PROGRAMS])
+        script = f"scripts/{kind}{number}.py"
+        if kind == "late":
+            program = [script]
+        elif kind != "plain":
+            program = [str(self.directory / script)]
+        elif number % 2:
+            program = ["-m", f"pack{number}"]
+        else:
+            program = ["-c", f"import pack{number}.core as core; print(core.value())"]
+        context = self.choose.choice(["", "mode a", "mode b", "locale", "options", "directory"])
+        directory = (
+            self.directory / "elsewhere"
+            if context == "directory" and kind != "late"
+            else self.directory
         )
-        context = self.choose.choice(["", "", "mode", "locale", "options", "directory"])
-        directory = self.directory
-        if context == "directory" and not program[0].startswith("scripts"):
-            directory /= "elsewhere"
         options = ["-O"] if context == "options" else []
-        variables = {"mode": {"MODE": self.choose.choice("ab")}, "locale": {"LC_ALL": "C"}}.get(context, {})
+        variables = {
+            "mode a": {"MODE": "a"},
+            "mode b": {"MODE": "b"},
+            "locale": {"LC_ALL": "C"},
+        }.get(context, {})
         arguments = self.choose.choice([[], [], ["--x", "1"], ["y"]])
         return [*options, *program, *arguments], variables, directory
 
@@ -175,7 +190,9 @@ def main(seed: int, starts: int, directory: Path) -> None:
     times = Times()
     plain_python = os.environ.get("CDS_DAY_PLAIN", sys.executable)
 
-    def command(arguments: list[str], variables: dict[str, str], place: Path, settings: dict[str, str]):
+    def command(
+        arguments: list[str], variables: dict[str, str], place: Path, settings: dict[str, str]
+    ):
         python = plain_python if settings["PYTHON_CDS"] == "off" else sys.executable
         return subprocess.Popen(
             [python, *arguments],
@@ -199,7 +216,9 @@ def main(seed: int, starts: int, directory: Path) -> None:
         for _ in range(choose.randint(1, 3)):
             with times.of("cached"):
                 cached = [
-                    command(*start, {"PYTHON_CDS": "auto", "PYTHON_CDS_STATS": f"{stats}/{number}.json"})
+                    command(
+                        *start, {"PYTHON_CDS": "auto", "PYTHON_CDS_STATS": f"{stats}/{number}.json"}
+                    )
                     for number, start in enumerate(wanted)
                 ]
                 outcomes = [(*process.communicate(), process.returncode) for process in cached]
@@ -209,12 +228,16 @@ def main(seed: int, starts: int, directory: Path) -> None:
                     plain = command(*start, {"PYTHON_CDS": "off"})
                     expected = (*plain.communicate(), plain.returncode)
                 report = stats / f"{number}.json"
-                is_restored = report.exists() and json.loads(report.read_text())["startup_image"] is not None
+                is_restored = (
+                    report.exists() and json.loads(report.read_text())["startup_image"] is not None
+                )
                 report.unlink(missing_ok=True)
                 restored += is_restored
                 if outcome != expected:
                     different += 1
-                    print(f"{start}, restored: {is_restored}\n  plain: {expected}\n  found: {outcome}")
+                    print(
+                        f"{start}, restored: {is_restored}\n  plain: {expected}\n  found: {outcome}"
+                    )
     settle(cache)
     times.reap()
     print("seconds:", ", ".join(f"{what} {seconds:.1f}" for what, seconds in times.seconds.items()))

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use startup_image::seen;
+use startup_image::{pace, seen};
 
 const BYTES: usize = 2048;
 
@@ -69,6 +69,11 @@ pub fn is_known(entry: &Path) -> bool {
     };
     let is_seen = || seen::note(directory.as_os_str().as_bytes(), name.as_bytes()) == Ok(true);
     is_there(directory) && is_local(directory) && is_seen() && create(entry)
+}
+
+/// Notes that a program was started without an image of its own. Returns whether one may be taken.
+pub fn is_image_due(entry: &Path) -> bool {
+    pace::is_due(entry.as_os_str().as_bytes())
 }
 
 /// Creates a directory of the cache, unless it exists, and the directories that it lies in.

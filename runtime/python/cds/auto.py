@@ -117,7 +117,7 @@ def _write(archive: str, run: _Run, kept: list[str]) -> None:
 
     `kept` are the contents of the archive up to now, as lines of a trace list.
     """
-    from _cds_archive import do_arguments_vary, is_idle, needs_renewal
+    from _cds_archive import do_arguments_vary, image_taken, is_idle, needs_renewal
 
     from cds.collect import tracelist
     from cds.dump import Selection, dump
@@ -151,7 +151,9 @@ def _write(archive: str, run: _Run, kept: list[str]) -> None:
     )
     if image is None:
         return
-    _take_image(archive, image, do_arguments_vary(path, image.program, image.arguments))
+    is_taken = _take_image(archive, image, do_arguments_vary(path, image.program, image.arguments))
+    if is_taken and run.is_in_cache and not image.is_base:
+        image_taken(os.fsencode(archive))
 
 
 def _command(setting: str, subject: _Subject) -> str:
@@ -171,8 +173,11 @@ def _is_archived(name: str, file: str | None) -> bool:
     return file is not None and _imp._cds_get_code(name, file) is not None  # type: ignore[attr-defined]
 
 
-def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> None:
-    """Take an image, or write a note in its place, so that the next runs do not try again."""
+def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> bool:
+    """Take an image, or write a note in its place, so that the next runs do not try again.
+
+    Return whether an image was taken.
+    """
     from cds.image.imaging import (
         image_path,
         note_problem,
@@ -199,6 +204,7 @@ def _take_image(archive: str, subject: _Subject, is_for_any_arguments: bool) -> 
     if reason is not None:
         note_problem(archive, reason)
     _log(f"{image_path(archive)}: {'no image: ' + reason if reason is not None else 'taken'}")
+    return reason is None
 
 
 def _log(text: str) -> None:

@@ -28,6 +28,7 @@ pub mod malloc_heap;
 #[cfg(target_arch = "x86_64")]
 mod memory;
 pub mod own_file;
+pub mod pace;
 pub mod patience;
 pub mod places;
 #[cfg(target_arch = "x86_64")]

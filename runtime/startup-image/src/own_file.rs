@@ -93,8 +93,20 @@ impl OwnFile {
 /// # Errors
 /// It cannot be opened, for example because it is a symbolic link.
 pub fn open_to_change(path: &[u8]) -> Result<OwnedFd, Errno> {
+    open_for_both(path, OFlags::CREATE)
+}
+
+/// The same for a file that exists.
+///
+/// # Errors
+/// It does not exist or cannot be opened.
+pub fn open_existing_to_change(path: &[u8]) -> Result<OwnedFd, Errno> {
+    open_for_both(path, OFlags::empty())
+}
+
+fn open_for_both(path: &[u8], more: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR
-        | OFlags::CREATE
+        | more
         | OFlags::CLOEXEC
         | OFlags::NOCTTY
         | OFlags::NOFOLLOW

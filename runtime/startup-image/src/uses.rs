@@ -5,9 +5,21 @@
 
 use rustix::io::Result;
 
+use crate::cache::VARIANTS;
 use crate::own_file;
 
+const MOST_BYTES: usize = VARIANTS * size_of::<u64>();
 const NAME: &[u8] = b"/uses";
+
+/// How often all images of a program were restored.
+pub fn of_all(entry: &[u8]) -> u64 {
+    let mut numbers = [0; MOST_BYTES];
+    let read = own_file::open_existing_to_change(&[entry, NAME].concat())
+        .and_then(|file| rustix::io::pread(&file, &mut numbers, 0));
+    let (numbers, _) = numbers[..read.unwrap_or(0)].as_chunks();
+    let numbers = numbers.iter().map(|number| u64::from_le_bytes(*number));
+    numbers.fold(0, u64::wrapping_add)
+}
 
 /// Counts that the image of a variant is restored.
 ///

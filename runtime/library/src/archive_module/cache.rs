@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use startup_image::cache::{self, Entries};
 use startup_image::command_line::CommandLine;
+use startup_image::pace;
 use startup_image::start::Start;
 
 use crate::cpython::object::{Exception, Object, Raised, Result};
@@ -50,6 +51,15 @@ pub fn entries_of([arguments]: [Object; 1]) -> Result<Object> {
         }
         None => Ok(Object::none()),
     }
+}
+
+/// Notes that an image was taken for an archive in the cache. Errors do not matter: the next image is then taken sooner.
+pub fn image_taken([archive]: [Object; 1]) -> Result<Object> {
+    let archive = archive.to_bytes()?;
+    if let Some(entry) = cache::entry_of(&archive) {
+        let _ = pace::begin_anew(entry);
+    }
+    Ok(Object::none())
 }
 
 struct Variables(Vec<(Vec<u8>, Vec<u8>)>);

@@ -6,7 +6,8 @@ use crate::options::Auto;
 
 #[derive(Default)]
 pub struct Learning {
-    /// Whether the program may be recorded: in the cache, only if it was started before.
+    /// Whether the program may be recorded: in the cache, only if it was started before, and its images are worth their
+    /// cost.
     pub is_recorded: bool,
     /// Whether a base image may be taken.
     pub wants_base: bool,
@@ -26,7 +27,10 @@ impl Learning {
         let entries = auto.entries.as_ref();
         let base = entries.and_then(|entries| entries.base.as_ref());
         Self {
-            is_recorded: entries.is_none_or(|entries| cache::is_known(&entries.program)),
+            is_recorded: entries.is_none_or(|entries| {
+                cache::is_known(&entries.program)
+                    && (entries.is_base || cache::is_image_due(&entries.program))
+            }),
             // A program with an archive is not restored from a base image.
             wants_base: base.is_some_and(|base| !auto.archive.exists() && cache::is_known(base)),
             filters,

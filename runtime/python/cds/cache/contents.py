@@ -14,6 +14,7 @@ from cds.inspection.archive import InspectionError, ask
 from cds.inspection.image import brief
 
 _NUMBER = struct.Struct("<Q")
+_PACE = struct.Struct("<QQQ")
 _MOST_BYTES_OF_USES = 4096
 _MOST_BYTES_OF_CRASH = 8
 
@@ -44,6 +45,8 @@ class Program(NamedTuple):
     variants: list[Variant]
     # The signal by which a restored process died; then there will be no image any more.
     crashed: str | None
+    # The starts without an image after which the next image is taken.
+    awaited: int
 
 
 def program_in(usage: Usage) -> Program:
@@ -60,8 +63,30 @@ def program_in(usage: Usage) -> Program:
     is_base = command == ""
     crashed = _crash(usage.entry)
     return Program(
-        usage.entry, command or None, is_base, usage.bytes, usage.used, variants, crashed
+        usage.entry,
+        command or None,
+        is_base,
+        usage.bytes,
+        usage.used,
+        variants,
+        crashed,
+        _awaited(usage.entry),
     )
+
+
+def _awaited(entry: str) -> int:
+    """Return how many starts without an image are still awaited (startup-image/src/pace.rs)."""
+    try:
+        with open(os.path.join(entry, "pace"), "rb") as file:
+            missed, awaited, _ = map(int, _PACE.unpack(file.read(_PACE.size)))
+    except (OSError, struct.error):
+        return 1
+    return max(awaited - missed, 1)
+
+
+def of_pace(awaited: int) -> str:
+    """Return why the next image is not taken at once."""
+    return f"its images were rarely used: the next is taken after {awaited} starts without an image"
 
 
 def _crash(entry: str) -> str | None:

@@ -95,3 +95,6 @@ def _variants(program: contents.Program) -> Iterator[str]:
             yield f"  no image: {variant.reason}"
         else:
             yield from screen(variant.image, variant.found, _SHOWN)
+    if program.awaited > 1:
+        yield ""
+        yield contents.of_pace(program.awaited).capitalize()

@@ -15,10 +15,10 @@ from cds.text.terminal import Style, count, size
 
 _DESCRIPTION = """\
 Show whether the cache is on, where it is, and the programs in it: when each was used
-last, its size, its images, how often they were used, and why there is no image. A program has several images if
-it is started in different surroundings: with and without a terminal, in another locale.
-A program that was not started twice yet begins from a base image: an interpreter that
-was frozen before its program.
+last, its size, its images, how often they were used, and why there is no image.  A
+program has several images if it is started in different surroundings: with and without
+a terminal, in another locale.  A program that was not started twice yet begins from a
+base image: an interpreter that was frozen before its program.
 
 The time of the last use is up to an hour old, for a program without an image up to a day.
 """
@@ -64,6 +64,7 @@ def _as_json(program: contents.Program) -> dict[str, Any]:
         "crashed": program.crashed,
         "bytes": program.bytes,
         "last_used": program.used,
+        "awaited_starts": program.awaited,
         "variants": [
             {
                 "archive": variant.archive,
@@ -118,3 +119,5 @@ def _variants(program: contents.Program) -> Iterator[str]:
             yield f"image {variant.number}: {stored}, {used}{outdated}"
         else:
             yield f"no image: {variant.reason}"
+    if program.awaited > 1:
+        yield contents.of_pace(program.awaited)
