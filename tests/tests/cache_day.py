@@ -29,7 +29,7 @@ PACKAGES = [
 # Starts that run at the same time.
 AT_ONCE = 3
 # One in so many rounds changes files, waits for the background processes, or empties the cache.
-CHANGES, WAITS, CLEARS = 10, 2, 150
+CHANGES, WAITS, CLEARS = 10, 2, 500
 
 PROGRAMS = {
     "plain": "import {p}.core, {p}.extra\nprint({p}.core.value(), {p}.extra.NAME)\n",
