@@ -112,11 +112,12 @@ fn an_edit_renews_what_is_restored() {
     }
     assert!(image(&project).is_some());
     project.write("helper.py", "x = 'edited later'\n");
-    let after = run(&project, &["app.py"]);
-    assert_eq!(after.stdout, "edited later [1] []\n");
-    assert_eq!(image(&project), None);
-    assert_eq!(run(&project, &["app.py"]).stdout, "edited later [1] []\n");
-    assert!(image(&project).is_some());
+    let is_restored = [(); 3].map(|()| {
+        let after = run(&project, &["app.py"]);
+        assert_eq!(after.stdout, "edited later [1] []\n");
+        image(&project).is_some()
+    });
+    assert_eq!(is_restored, [false, false, true]);
     assert_eq!(
         kinds_of_files(&project),
         ["0.cds", "0.cds.image", "building", "pace", "seen", "uses"]
@@ -249,14 +250,14 @@ fn each_kind_of_surroundings_has_an_image_and_there_are_not_too_many() {
         assert_eq!(outcome.stdout, format!("{mode} [1] []\n"));
         image(&project)
     };
-    for _ in 0..2 {
+    for _ in 0..3 {
         for mode in ["one", "two"] {
             start(mode);
         }
     }
     let images = ["one", "two"].map(|mode| start(mode).expect("the run was restored"));
     assert_ne!(images[0], images[1]);
-    for number in 0..6 {
+    for number in 0..12 {
         start(&number.to_string());
     }
     assert_eq!(
@@ -304,14 +305,14 @@ fn images_that_are_rarely_used_are_taken_more_rarely() {
         (1..20).find(is_restored).unwrap()
     };
     let starts: Vec<_> = (0..5).map(|_| starts_after_edit()).collect();
-    assert_eq!(starts, [3, 2, 3, 5, 9]);
+    assert_eq!(starts, [3, 3, 5, 9, 17]);
     let report = Outcome::of(&mut command(&project, &["-m", "cds", "status"]));
     assert!(report.stdout.contains("after 16 starts"), "{report:?}");
     for _ in 0..10 {
         run(&project, &["app.py"]);
     }
     let starts: Vec<_> = (0..2).map(|_| starts_after_edit()).collect();
-    assert_eq!(starts, [17, 9]);
+    assert_eq!(starts, [2, 9]);
 }
 
 #[test]
@@ -840,7 +841,7 @@ fn an_environment_or_a_user_turns_it_on_and_off() {
     )
     .unwrap();
     // The image depends on the settings of the environment.
-    assert_eq!([start(), start()], [false, true]);
+    assert_eq!([start(), start(), start()], [false, false, true]);
     cds(&["disable", "--user"]);
     assert!(!start());
     cds(&["clear"]);

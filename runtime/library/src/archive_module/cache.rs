@@ -62,6 +62,11 @@ pub fn image_taken([archive]: [Object; 1]) -> Result<Object> {
     Ok(Object::none())
 }
 
+/// How many starts without an image are awaited before the next image of a program is taken.
+pub fn awaited_starts([entry]: [Object; 1]) -> Result<Object> {
+    Object::int(pace::awaited(&entry.to_bytes()?).cast_signed())
+}
+
 struct Variables(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Variables {

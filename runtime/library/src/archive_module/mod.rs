@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use crate::border::{arguments, fenced_method};
 use crate::cpython::module_definition::{Method, ModuleDefinition};
 use crate::cpython::object::{Borrowed, Object};
-use cache::{cache_directory, enabling_file, entries_of, image_taken};
+use cache::{awaited_starts, cache_directory, enabling_file, entries_of, image_taken};
 use image_inspection::{
     archive_of, compared_facts, do_arguments_vary, found_by_search, ignore_searches, image_note,
     image_of, image_options, inspect_image, is_idle, is_image, needs_renewal, searches, set_up,
@@ -195,6 +195,11 @@ pub fn init() -> Option<Borrowed> {
                 c"write_image_note",
                 write_image_note,
                 c"write_image_note(path, reason)\n--\n\nWrite a note with the reason why there is no startup image, in its place.",
+            ),
+            method!(
+                c"awaited_starts",
+                awaited_starts,
+                c"awaited_starts(entry)\n--\n\nHow many starts without an image are awaited before a program gets the next one.",
             ),
             method!(
                 c"image_taken",

@@ -19,7 +19,7 @@ impl Filters {
     }
 
     /// Whether there may be one. A filter can kill the process for a call that stock CPython does not make.
-    pub fn may_exist(&self) -> bool {
+    fn may_exist(&self) -> bool {
         // A kernel before 5.9 does not write the number of filters.
         !self.0.starts_with(NO_FILTER)
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use archive_format::{Header, MAX_HEADER_BYTES, PAGE, Rejection};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use startup_image::filters;
 
 use super::OpenError;
-use crate::kernel::inherited::Filters;
 
 /// Opens a regular file. Who can have written it is not checked here.
 pub fn file(path: &Path) -> Result<File, OpenError> {
@@ -96,7 +96,7 @@ impl Seal {
     /// Seals the file, if it is unchanged and belongs to this user. Otherwise the next start verifies it again. A filter
     /// of system calls could kill a process that sets the time of a file.
     pub fn set(&self, file: &File, header: &Header) {
-        if Filters::of_process().may_exist() {
+        if filters::may_exist() {
             return;
         }
         let Ok(status) = status(file) else { return };

@@ -14,7 +14,8 @@ from cds.inspection.archive import InspectionError, ask
 from cds.inspection.image import brief
 
 _NUMBER = struct.Struct("<Q")
-_PACE = struct.Struct("<QQQ")
+# So many starts are awaited for each program that has an image.
+_SOON = 2
 _MOST_BYTES_OF_USES = 4096
 _MOST_BYTES_OF_CRASH = 8
 
@@ -51,6 +52,8 @@ class Program(NamedTuple):
 
 def program_in(usage: Usage) -> Program:
     """Read an entry."""
+    from _cds_archive import awaited_starts
+
     variants = []
     command = None
     uses = _uses(usage.entry)
@@ -70,23 +73,16 @@ def program_in(usage: Usage) -> Program:
         usage.used,
         variants,
         crashed,
-        _awaited(usage.entry),
+        awaited_starts(os.fsencode(usage.entry)),
     )
 
 
-def _awaited(entry: str) -> int:
-    """Return how many starts without an image are still awaited (startup-image/src/pace.rs)."""
-    try:
-        with open(os.path.join(entry, "pace"), "rb") as file:
-            missed, awaited, _ = map(int, _PACE.unpack(file.read(_PACE.size)))
-    except (OSError, struct.error):
-        return 1
-    return max(awaited - missed, 1)
-
-
-def of_pace(awaited: int) -> str:
-    """Return why the next image is not taken at once."""
-    return f"its images were rarely used: the next is taken after {awaited} starts without an image"
+def of_pace(program: Program) -> str | None:
+    """Return why the next image of a program is not taken soon."""
+    if program.awaited <= _SOON:
+        return None
+    starts = f"{program.awaited} starts without an image"
+    return f"its images were rarely used: the next one is taken after {starts}"
 
 
 def _crash(entry: str) -> str | None:

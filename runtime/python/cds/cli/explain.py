@@ -95,6 +95,6 @@ def _variants(program: contents.Program) -> Iterator[str]:
             yield f"  no image: {variant.reason}"
         else:
             yield from screen(variant.image, variant.found, _SHOWN)
-    if program.awaited > 1:
+    if reason := contents.of_pace(program):
         yield ""
-        yield contents.of_pace(program.awaited).capitalize()
+        yield reason.capitalize()

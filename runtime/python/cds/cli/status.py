@@ -119,5 +119,5 @@ def _variants(program: contents.Program) -> Iterator[str]:
             yield f"image {variant.number}: {stored}, {used}{outdated}"
         else:
             yield f"no image: {variant.reason}"
-    if program.awaited > 1:
-        yield contents.of_pace(program.awaited)
+    if reason := contents.of_pace(program):
+        yield reason
