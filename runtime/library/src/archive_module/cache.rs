@@ -56,7 +56,7 @@ pub fn entries_of([arguments]: [Object; 1]) -> Result<Object> {
 /// Notes that an image was taken for an archive in the cache. Errors do not matter: the next image is then taken sooner.
 pub fn image_taken([archive]: [Object; 1]) -> Result<Object> {
     let archive = archive.to_bytes()?;
-    if let Some(entry) = cache::entry_of(&archive) {
+    if let Some(entry) = cache::entry_of(archive) {
         let _ = pace::begin_anew(entry);
     }
     Ok(Object::none())
@@ -64,7 +64,7 @@ pub fn image_taken([archive]: [Object; 1]) -> Result<Object> {
 
 /// How many starts without an image are awaited before the next image of a program is taken.
 pub fn awaited_starts([entry]: [Object; 1]) -> Result<Object> {
-    Object::int(pace::awaited(&entry.to_bytes()?).cast_signed())
+    Object::int(pace::awaited(entry.to_bytes()?).cast_signed())
 }
 
 struct Variables(Vec<(Vec<u8>, Vec<u8>)>);
