@@ -45,7 +45,7 @@ const LOOKS: [(&str, &str); 22] = [
     ),
     (
         "import os\nvalue = os.listdir('/sys/fs/cgroup')\n",
-        "/sys/fs/cgroup, which tells of the system",
+        "/sys/fs/cgroup, which describes the system",
     ),
     ("import random\nvalue = random.Random()\n", "random bytes"),
     (

@@ -1219,15 +1219,15 @@ fn what_is_done_without_a_name_is_not_done_before_a_program_is_restored() {
         ),
         (
             "kept = os.readlink('/proc/self/fd/1') == 'x'",
-            "/proc/self/fd/1, which tells of the system",
+            "/proc/self/fd/1, which describes the system",
         ),
         (
             "kept = os.stat('/proc/self').st_uid",
-            "/proc/self, which tells of the system",
+            "/proc/self, which describes the system",
         ),
         (
             "with open('/etc/mtab') as file: kept = len(file.readline()) > 1",
-            "/etc/mtab, which tells of the system",
+            "/etc/mtab, which describes the system",
         ),
     ] {
         let text = format!(

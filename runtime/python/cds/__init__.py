@@ -30,9 +30,9 @@ def share(archive: str) -> None:
 
 def init_from_env() -> None:
     """Do nothing: the interpreter has read the environment variables when it started."""
-    from cds.code_data_share.environment import tell
+    from cds.code_data_share.environment import say
 
-    tell("cds.init_from_env re-entered", 2)
+    say("cds.init_from_env re-entered", 2)
 
 
 def register_before_snapshot(

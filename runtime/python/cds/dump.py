@@ -169,7 +169,7 @@ def dump(
 def run_dump(class_list: str, archive: str) -> NoReturn:
     """Archive the modules of a list and exit, as in code-data-share 0.1.0, but run no module."""
     from cds.code_data_share import manual
-    from cds.code_data_share.environment import tell
+    from cds.code_data_share.environment import say
     from cds.collect import tracelist
 
     manual._enter(manual.DUMPER)
@@ -178,7 +178,7 @@ def run_dump(class_list: str, archive: str) -> NoReturn:
     except DumpError as error:
         raise manual.CDSException(str(error)) from error
     for name, reason, _ in summary.skipped:
-        tell(f"no module named {name}" if reason == "not found" else f"{name}: {reason}", 1)
+        say(f"no module named {name}" if reason == "not found" else f"{name}: {reason}", 1)
     sys.exit(0)
 
 

@@ -150,18 +150,18 @@ class WhatWasChanged(unittest.TestCase):
 
     def test_calls_of_c_code(self) -> None:
         started = {b"A": b"1", b"B": b"2"}
-        told = [
+        recorded = [
             ("set", b"C=3=4"),
             ("set default", b"A=default"),
             ("set default", b"D=default"),
             ("removed", b"B"),
         ]
         now = {b"A": b"1", b"C": b"3=4", b"D": b"default"}
-        changes, is_exact = changes_in_c(started, told, now)
+        changes, is_exact = changes_in_c(started, recorded, now)
         self.assertTrue(is_exact)
         self.assertEqual(changes.assigned, {b"C": b"3=4", b"D": b"default"})
         self.assertEqual([*changes.removed], [b"B"])
-        self.assertFalse(changes_in_c(started, told[1:], now)[1])
+        self.assertFalse(changes_in_c(started, recorded[1:], now)[1])
         self.assertEqual(changes_in_c(started, [("cleared", b"")], {})[0].made_to(started), {})
 
     def test_the_first_of_a_name_counts(self) -> None:

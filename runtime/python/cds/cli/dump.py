@@ -168,7 +168,7 @@ def run(arguments: Sequence[str]) -> int:
                 entries,
                 options.path,
                 strict=options.strict,
-                tells=not options.quiet,
+                reports=not options.quiet,
                 verbose=options.verbose,
             )
         if problem:

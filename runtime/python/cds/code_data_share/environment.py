@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 
-def tell(message: str, verbosity: int = 1) -> None:
+def say(message: str, verbosity: int = 1) -> None:
     """Print a message on stderr if the verbosity is high enough."""
     if manual.flags.verbose >= verbosity:
         print(f"[cds] {message}", file=sys.stderr, flush=True)
@@ -30,7 +30,7 @@ def start() -> None:
     """Enter the mode that the environment variables set."""
     manual.flags.mode = manual.MANUAL
     _read_verbosity()
-    tell("cds.init_from_env", 1)
+    say("cds.init_from_env", 1)
     mode = os.environ.get("PYCDSMODE")
     class_list = os.environ.get("PYCDSLIST")
     archive = os.environ.get("PYCDSARCHIVE")
@@ -47,11 +47,11 @@ def start() -> None:
             pass
         return
     if mode == "TRACE":
-        tell("class list is required for tracer, ignoring.", 1)
+        say("class list is required for tracer, ignoring.", 1)
     elif mode == "SHARE":
-        tell("archive is required for loader, ignoring.", 1)
+        say("archive is required for loader, ignoring.", 1)
     elif mode == "DUMP":
-        tell(
+        say(
             "dumper should be run with `python -m cds.dump <class_list> <archive>, ignoring.`",
             1,
         )
@@ -67,7 +67,7 @@ def trace(class_list: str) -> None:
     def traced(self: object, name: str) -> "CodeType | None":
         code: "CodeType | None" = get_code(self, name)  # type: ignore[arg-type]
         print(name, file=file, flush=True)
-        tell(f"code: {code}", 2)
+        say(f"code: {code}", 2)
         return code
 
     _bootstrap_external.SourceLoader.get_code = traced  # type: ignore[assignment, method-assign]
@@ -96,12 +96,12 @@ def _read_verbosity() -> None:
     try:
         verbosity = int(text)
     except ValueError:
-        tell("failed to parse PYCDSVERBOSE, ignoring", 0)
+        say("failed to parse PYCDSVERBOSE, ignoring", 0)
         return
     if 0 <= verbosity <= 2:
         manual.flags.verbose = verbosity
     else:
-        tell("PYCDSVERBOSE should be [0, 2]", 0)
+        say("PYCDSVERBOSE should be [0, 2]", 0)
 
 
 class _Reporter:
@@ -126,7 +126,7 @@ class _Reporter:
         target: "ModuleType | None" = None,
     ) -> "ModuleSpec | None":
         if fullname not in self._archived:
-            tell(f"find_spec missed '{fullname}'", 1)
+            say(f"find_spec missed '{fullname}'", 1)
         return None
 
     def reported(
@@ -135,7 +135,7 @@ class _Reporter:
         def reporting(loader: object, module: "ModuleType") -> None:
             name = module.__spec__.name if module.__spec__ else module.__name__
             if name in self._archived:
-                tell(f"exec_module cached '{name}'", 1)
+                say(f"exec_module cached '{name}'", 1)
             exec_module(loader, module)
 
         return reporting

@@ -54,13 +54,13 @@ def take_image(
     path: Sequence[str],
     *,
     strict: bool = False,
-    tells: bool = False,
+    reports: bool = False,
     verbose: bool = False,
 ) -> Problem | None:
     """Take the image of an interpreter that uses an archive and has imported modules.
 
     The interpreter is started with the command line options of this process.  It inherits the
-    environment variables, and so the options that they set.  With `tells`, it reports what
+    environment variables, and so the options that they set.  With `reports`, it reports what
     imports looked at that differs from run to run.  With `strict`, it then takes no image.
     Return the problem if no image was taken.
     """
@@ -70,7 +70,7 @@ def take_image(
         "modules": list(modules.items()),
         "path": list(path),
         "strict": strict,
-        "tells": tells,
+        "reports": reports,
     }
     return _Taking(archive, request, (), None, None, verbose, "imports").take(None)
 
@@ -250,9 +250,9 @@ class _Taking:
                     for module, file in request["modules"]  # type: ignore[attr-defined]
                     if not _is_part(module, left_out)
                 ]
-        told = os.pread(asked, os.fstat(asked).st_size, 0)
-        if told != sent:
-            return status, told.decode(errors="surrogateescape")
+        answer = os.pread(asked, os.fstat(asked).st_size, 0)
+        if answer != sent:
+            return status, answer.decode(errors="surrogateescape")
         return (
             status,
             ""
@@ -350,11 +350,11 @@ def _run(
         if watch is not None:
             raise _UnobservedError(str(error)) from error
         if verbose:
-            told = (
+            consequence = (
                 "system calls are not watched, so each start compares all variables, "
                 "but only the files that Python code looked at"
             )
-            print(f"cds dump: note: {told}: {error}", file=sys.stderr)
+            print(f"cds dump: note: {consequence}: {error}", file=sys.stderr)
     # Seldom needed, and slow to import.
     import subprocess
 

@@ -54,7 +54,7 @@ class Imports(preparing.Preparation):
             # The import may also have failed in the traced program.
             self._failed.append(name)
             if self._wanted["verbose"]:
-                _tell_failure(name, error)
+                _report_failure(name, error)
         self._note_makers(f"{name} was imported")
 
     def _import_found(self, name: str, origin: str | None) -> None:
@@ -144,7 +144,7 @@ class Imports(preparing.Preparation):
 
     def _what_was_looked_at(self, report: list[str]) -> str | None:
         """Report what imports looked at that differs from run to run."""
-        if self._wanted["tells"] and report:
+        if self._wanted["reports"] and report:
             told = "imports looked at, or changed, what differs from run to run"
             print(f"cds: {told}; restored processes keep what was found:", file=sys.stderr)
             for text in report:
@@ -154,7 +154,7 @@ class Imports(preparing.Preparation):
         return f"imports look at, or change, what differs from run to run: {'; '.join(report)}"
 
 
-def _tell_failure(name: str, error: BaseException) -> None:
+def _report_failure(name: str, error: BaseException) -> None:
     reason = str(error).partition("\n")[0]
     told = f"cds: not in the startup image: {name} ({type(error).__name__}: {reason})"
     print(told, file=sys.stderr)

@@ -44,7 +44,7 @@ _SYSTEM = "the name of the system or the host"
 YEAR = "the year"
 # Stands for a file, for code that runs before all imports.
 BEFORE = "sitecustomize or a .pth file"
-_OF_SYSTEM = ", which tells of the system"
+_OF_SYSTEM = ", which describes the system"
 _NAMESPACE = f"/proc/self/ns/pid{_OF_SYSTEM}"
 _MEMORY = f"/proc/meminfo{_OF_SYSTEM}"
 _PROCESSORS = f"/proc/stat{_OF_SYSTEM}"

@@ -104,7 +104,7 @@ class Record:
         self.asked_for_directory: int | None = None
 
 
-def tell_end_of_imports(start: str) -> None:
+def mark_end_of_imports(start: str) -> None:
     """Mark the end of the imports in the record: each restored process repeats what follows."""
     variables.look_for(os.fsencode(start + _END))
 

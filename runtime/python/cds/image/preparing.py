@@ -151,7 +151,7 @@ class Preparation:
         self._own_builtins.__enter__()
         streams.leave_alone()
         self._flush()
-        observed.tell_end_of_imports(self._request)
+        observed.mark_end_of_imports(self._request)
         self._has_ended = True
         # Callbacks must not be called for the garbage collections that come now.
         self._gc_callbacks = gc.callbacks[:]
@@ -178,8 +178,8 @@ class Preparation:
 
     def _looked_at_environment(self, record: observed.Record) -> "_Environment":
         watch = self._environment
-        started, told = watch.started, record.changed_variables
-        changes, is_exact = variables.changes_in_c(started, told, self._of_c)
+        started, recorded = watch.started, record.changed_variables
+        changes, is_exact = variables.changes_in_c(started, recorded, self._of_c)
         names = self._asked_before | watch.asked() | record.variables
         is_blind = record.is_blind or not (is_exact and self._is_exact)
         if is_blind or self._keeps_walk:

@@ -299,14 +299,14 @@ def of_texts(texts: "Iterable[bytes]") -> dict[bytes, bytes]:
 
 
 def changes_in_c(
-    started: dict[bytes, bytes], told: "Iterable[tuple[str, bytes]]", now: dict[bytes, bytes]
+    started: dict[bytes, bytes], recorded: "Iterable[tuple[str, bytes]]", now: dict[bytes, bytes]
 ) -> tuple[Changes, bool]:
     """Return the changes of C code, and whether the recorded calls explain the environment.
 
-    `told` are the calls since the start: kinds (`entries.rs`) and texts.
+    `recorded` are the calls since the start: kinds (`entries.rs`) and texts.
     """
     changes = Changes()
-    for kind, text in told:
+    for kind, text in recorded:
         name, _, value = text.partition(b"=")
         variables = changes.made_to(started)
         if kind == "set" or (kind == "set default" and name not in variables):

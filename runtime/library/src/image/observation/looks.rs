@@ -509,7 +509,7 @@ fn of_reading(pid: i32, path: &[u8]) -> Option<String> {
 
 /// Whether a path leads to data about control groups that the key compares, when the path is opened or its status is
 /// asked for. The key does not compare what groups have used, nor which groups exist.
-fn tells_of_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
+fn is_about_control_group(pid: i32, path: &[u8], is_opened: bool) -> bool {
     if path == b"/proc/self/cgroup" {
         return true;
     }
@@ -529,18 +529,18 @@ fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
     let own = path.strip_prefix(format!("/proc/{pid}/").as_bytes());
     let path = &own.map_or(path.to_vec(), |rest| [b"/proc/self/", rest].concat())[..];
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
-    let tells = || {
+    let name = || {
         let path = String::from_utf8_lossy(path);
-        format!("{path}, which tells of the system")
+        format!("{path}, which describes the system")
     };
     if path == b"/dev/null" {
         return None;
     }
-    if tells_of_control_group(pid, path, is_opened) {
+    if is_about_control_group(pid, path, is_opened) {
         return Some(Fact::ControlGroup.name().to_owned());
     }
     if begins(&OF_KERNEL) {
-        return (!begins(&COMPARED)).then(tells);
+        return (!begins(&COMPARED)).then(name);
     }
     // A symbolic link (/etc/mtab) may lead to a file of the kernel.
     static DEVICES: LazyLock<Vec<u64>> = LazyLock::new(|| {
@@ -552,7 +552,7 @@ fn of_kernel(pid: i32, path: &[u8], is_opened: bool) -> Option<String> {
     let status = fs::metadata(OsStr::from_bytes(path)).ok()?;
     // The existence of these directories is the same in each run.
     let is_top = matches!(path, b"/proc" | b"/sys" | b"/dev");
-    (DEVICES.contains(&status.dev()) && !is_top).then(tells)
+    (DEVICES.contains(&status.dev()) && !is_top).then(name)
 }
 
 fn of_change(path: &[u8]) -> Option<String> {

@@ -63,10 +63,10 @@ impl DryRun {
 type Action = [u64; 4];
 const BYTES_OF_SIGNALS: usize = 8;
 
-/// While this value exists, no handler of the program is called when a child ends.
-pub struct Unheard(Action);
+/// While this value exists, SIGCHLD has its default action: no handler of the program is called when a child ends.
+pub struct DefaultAtChild(Action);
 
-impl Unheard {
+impl DefaultAtChild {
     pub fn begin() -> Self {
         let default: Action = [0; 4];
         let mut former: Action = [0; 4];
@@ -84,7 +84,7 @@ impl Unheard {
     }
 }
 
-impl Drop for Unheard {
+impl Drop for DefaultAtChild {
     fn drop(&mut self) {
         // SAFETY: the array contains the former action, which the kernel has written.
         unsafe {

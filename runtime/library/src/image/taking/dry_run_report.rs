@@ -32,12 +32,12 @@ pub fn end() {
     let Some(mut report) = REPORT.get() else {
         return;
     };
-    let told = needed().and_then(|pages| {
+    let written = needed().and_then(|pages| {
         let bytes = postcard::to_stdvec(&pages).map_err(Error::other)?;
         report.write_all(&bytes)
     });
     // SAFETY: the call takes a number and ends the process.
-    unsafe { libc::_exit(c_int::from(told.is_err())) };
+    unsafe { libc::_exit(c_int::from(written.is_err())) };
 }
 
 /// The pages that this process has written to since it was forked.

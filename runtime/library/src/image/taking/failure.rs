@@ -25,7 +25,7 @@ impl From<&str> for Failure {
 impl Failure {
     /// Reports the reason, and writes it to the file of the request, where the process that requested the image reads
     /// it.
-    pub fn tell(self, request: &Path) {
+    pub fn report(self, request: &Path) {
         match self {
             Self::Reason(text) => {
                 messages::complain(&format!("no startup image: {text}"));

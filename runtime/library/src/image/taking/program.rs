@@ -39,7 +39,7 @@ pub fn begin(preparation: &Object, request: &Path) -> object::Result<()> {
     // This function is called once, so `set()` cannot fail.
     let _ = REQUEST.set(request.to_owned());
     MAIN_THREAD.store(thread_pointer(), Ordering::Relaxed);
-    tell(BEGINS);
+    send(BEGINS);
     IS_RUNNING.store(true, Ordering::Release);
     Ok(())
 }
@@ -104,9 +104,9 @@ fn chosen(imported: Option<&Object>) -> Result<Option<Object>, Failure> {
     }
     // The program's output counts as an effect even while it is in a buffer. Flushing makes the tracer see it.
     flush(&preparation)?;
-    tell(FORKS);
+    send(FORKS);
     if request().is_none_or(|request| !changed_attributes(request).is_empty()) {
-        tell(LEAVES);
+        send(LEAVES);
         return Ok(None);
     }
     let at_fork = preparation.attribute(c"called_at_forks")?;
@@ -124,12 +124,12 @@ fn chosen(imported: Option<&Object>) -> Result<Option<Object>, Failure> {
             Ok(Some(preparation))
         }
         Ok(Some(_)) => {
-            tell(KEEPS);
+            send(KEEPS);
             Ok(None)
         }
         // The process has threads, which an image would lose.
         Err(Failure::Reason(_)) => {
-            tell(LEAVES);
+            send(LEAVES);
             Ok(None)
         }
         Err(raised) => Err(raised),
@@ -140,7 +140,7 @@ fn chosen(imported: Option<&Object>) -> Result<Option<Object>, Failure> {
 /// needs frames, too.
 pub fn recursion_exceeded() {
     if IS_RUNNING.load(Ordering::Acquire) {
-        tell(&format!("{LOOKS}the recursion limit"));
+        send(&format!("{LOOKS}the recursion limit"));
     }
     HAS_EXCEEDED_RECURSION.store(true, Ordering::Relaxed);
 }
@@ -168,7 +168,7 @@ fn flush(preparation: &Object) -> object::Result<()> {
 }
 
 /// Sends a message to the tracer.
-fn tell(what: &str) {
+fn send(what: &str) {
     if let Some(request) = request() {
         message::send(request, what);
     }

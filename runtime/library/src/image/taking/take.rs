@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use startup_image::format::{BackingFile, Image, PrefaultRange};
 use startup_image::signals::ignored_signals;
 
-use super::dry_run::{self, DryRun, Unheard};
+use super::dry_run::{self, DefaultAtChild, DryRun};
 use super::failure::Failure;
 use super::fork::{fork, left_behind};
 use super::frozen_process;
@@ -80,7 +80,7 @@ fn outcome(result: Result<Role, Failure>, request: &Path) -> Option<i32> {
         Ok(Role::Parent(status)) => Some(status),
         Ok(Role::DryRun | Role::Restored | Role::Program) => None,
         Err(failure) => {
-            failure.tell(request);
+            failure.report(request);
             Some(1)
         }
     }
@@ -292,9 +292,9 @@ fn left_in_memory() -> Result<Vec<String>, Failure> {
 /// Forks a process that does a dry run. Returns the pages that the dry run has written to; none in the forked process.
 fn do_dry_run() -> Result<Option<Vec<PrefaultRange>>, Failure> {
     let (reader, report) = std::io::pipe().map_err(|error| Failure::Reason(error.to_string()))?;
-    let unheard = Unheard::begin();
+    let default_at_child = DefaultAtChild::begin();
     let Some(child) = fork()? else {
-        drop((reader, unheard));
+        drop((reader, default_at_child));
         // SAFETY: this is the only thread of a process that was just forked, with the GIL.
         if let Err(raised) = unsafe { dry_run::begin(report) } {
             raised.report();
