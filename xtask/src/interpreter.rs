@@ -330,9 +330,11 @@ fn update_library(build: &Build) -> Result<()> {
             mirror::update(&modules.join(&file), &target)?;
         }
     }
-    let package = modules.join("cds");
-    if package.is_dir() {
-        mirror::mirror(&package, &installed.join("cds"), Extra::Remove)?;
+    for package in source::PACKAGES {
+        let from = modules.join(package);
+        if from.is_dir() {
+            mirror::mirror(&from, &installed.join(package), Extra::Remove)?;
+        }
     }
     Ok(())
 }

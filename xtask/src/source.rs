@@ -56,10 +56,15 @@ pub fn prepare(workspace: &Workspace, build: &Build, pin: &Pin) -> Result<()> {
     Ok(())
 }
 
-/// Adds the project's Python code to the standard library: the package `cds` and the module `_cds`.
+/// The packages that the project adds to the standard library.
+pub const PACKAGES: [&str; 2] = ["cds", "_cds_workers"];
+
+/// Adds the project's Python code to the standard library: its packages and the module `_cds`.
 fn add_python(workspace: &Workspace, source: &Path) -> Result<()> {
     let (from, to) = (workspace.python_modules(), source.join("Lib"));
-    mirror::mirror(&from.join("cds"), &to.join("cds"), Extra::Remove)?;
+    for package in PACKAGES {
+        mirror::mirror(&from.join(package), &to.join(package), Extra::Remove)?;
+    }
     mirror::update(&from.join("_cds.py"), &to.join("_cds.py"))?;
     Ok(())
 }
