@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use archive_format::{Directory, Freshness, Module, content_hash};
 use rustix::fs::Stat;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::miss::Miss;
 use crate::fault;
@@ -74,11 +74,9 @@ fn is_settled(mtime_ns: i64) -> bool {
     } else {
         TICK_NS
     };
-    let now = clock_gettime(ClockId::Realtime);
-    let now = now
-        .tv_sec
-        .saturating_mul(SECOND_NS)
-        .saturating_add(now.tv_nsec);
+    // The C library asks the vdso. `rustix` makes a system call first, for which a filter of the program could kill it.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
     now.saturating_sub(mtime_ns).abs() >= tick
 }
 
