@@ -49,6 +49,25 @@ fn calls(project: &Project) -> BTreeMap<String, usize> {
     counts
 }
 
+/// A filter of system calls that was made for stock CPython may kill a process for any other call.
+#[test]
+fn the_archive_of_the_standard_library_needs_no_other_calls() {
+    let project = project();
+    let names = |arguments: &[&str]| {
+        let mut command = strace(&project, &[], "trace=all");
+        Outcome::of(
+            command
+                .args(arguments)
+                .args(["-c", "import json, ssl, subprocess, shop"]),
+        )
+        .success();
+        calls(&project).into_keys().collect::<Vec<_>>()
+    };
+    let (with, without) = (names(&[]), names(&["-X", "cds=off"]));
+    let more: Vec<_> = with.iter().filter(|name| !without.contains(name)).collect();
+    assert_eq!(more, [] as [&String; 0]);
+}
+
 /// If opening, examining, reading, mapping or closing an archive fails, a line says what failed, and the program runs.
 #[test]
 fn each_call_for_an_archive_may_fail() {

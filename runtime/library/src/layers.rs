@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::fs::Access;
+
 use crate::answer::roots::Roots;
 use crate::cpython::config::Config;
 use crate::cpython::object;
@@ -185,7 +187,7 @@ impl Opener<'_> {
 pub fn standard_archive() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let own = beside_library_of(&executable)?;
-    if own.exists() {
+    if rustix::fs::access(&own, Access::EXISTS).is_ok() {
         return Some(own);
     }
     // An interpreter that was copied into a virtual environment has its library at the place from which it was copied.

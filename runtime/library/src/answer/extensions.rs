@@ -5,7 +5,6 @@
 //! content with what the build recorded, and stores the file's modification time and size.
 
 use std::ffi::CString;
-use std::fs;
 use std::path::Path;
 
 use archive_format::content_hash;
@@ -13,6 +12,7 @@ use archive_format::content_hash;
 use crate::answer::catalog;
 use crate::cpython::config::Config;
 use crate::cpython::linked::{self, Init};
+use crate::files::contents;
 use crate::layers::Layers;
 
 /// The init function of the module `name`, if the module is linked in and `path` is its file.
@@ -26,7 +26,7 @@ pub fn init(layers: &Layers, config: &Config, name: &std::ffi::CStr, path: &str)
 /// Whether the file at `path` was built from the object files that are linked in as the module `name`.
 pub fn is_built_from_linked(name: &str, path: &Path) -> bool {
     let linked = CString::new(name).ok().and_then(|name| linked::find(&name));
-    let content = linked.and_then(|linked| Some((linked, fs::read(path).ok()?)));
+    let content = linked.and_then(|linked| Some((linked, contents::read(path).ok()?)));
     content.is_some_and(|(linked, content)| {
         content.len() as u64 == linked.bytes && content_hash(&content) == linked.checksum
     })

@@ -4,7 +4,6 @@
 //! container images set times. Then the contents are compared.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +13,7 @@ use rustix::fs::Stat;
 
 use super::miss::Miss;
 use crate::fault;
-use crate::files::listing;
+use crate::files::{contents, listing};
 
 /// Directories whose names were compared: the modification time at which this was done, and the result.
 static COMPARED: Mutex<BTreeMap<String, (i64, bool)>> = Mutex::new(BTreeMap::new());
@@ -36,7 +35,7 @@ pub fn file(path: &str, module: &Module, freshness: Freshness) -> Result<(), Mis
 }
 
 fn has_hash(path: &str, hash: u64) -> bool {
-    hash != 0 && fs::read(path).is_ok_and(|contents| content_hash(&contents) == hash)
+    hash != 0 && contents::read(path).is_ok_and(|contents| content_hash(&contents) == hash)
 }
 
 /// Whether imports find the same in a directory as when it was dumped.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::files::contents;
+
 const NO_FILTER: &[u8] = b"Seccomp:\t0";
 
 /// The filters of system calls of this process (seccomp(2)): lines of `/proc/self/status`.
@@ -49,7 +51,7 @@ pub fn lines(status: &[u8], names: &[&str]) -> Vec<u8> {
 
 /// The content of a file below `/proc/self`; empty if the file cannot be read.
 pub fn proc_file(name: &str) -> Vec<u8> {
-    fs::read(format!("/proc/self/{name}")).unwrap_or_default()
+    contents::read(format!("/proc/self/{name}")).unwrap_or_default()
 }
 
 /// The target of a symbolic link below `/proc/self`; empty if the link cannot be read.

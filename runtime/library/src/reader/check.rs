@@ -1,7 +1,7 @@
 //! Checks who can have written a file, and whether it is unchanged.
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use startup_image::filters;
 
 use super::OpenError;
+use crate::files::status;
 
 /// Opens a regular file. Who can have written it is not checked here.
 pub fn file(path: &Path) -> Result<File, OpenError> {
@@ -22,7 +23,7 @@ pub fn file(path: &Path) -> Result<File, OpenError> {
         opened => opened,
     };
     let file = File::from(file.map_err(|e| OpenError::System("open it", e.into()))?);
-    if !status(&file)?.is_file() {
+    if status(&file)?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(OpenError::NotRegular);
     }
     Ok(file)
@@ -41,7 +42,7 @@ fn is_anybodys(path: &Path) -> bool {
 /// Checks that only this user or root can have written a file: an archive is code.
 pub fn trust(file: &File) -> Result<(), OpenError> {
     let status = status(file)?;
-    let (owner, mode) = (status.uid(), status.mode() & 0o777);
+    let (owner, mode) = (status.st_uid, status.st_mode & 0o777);
     let owned = owner == 0 || owner == rustix::process::geteuid().as_raw();
     if !owned || mode & 0o022 != 0 {
         return Err(OpenError::Untrusted { owner, mode });
@@ -49,12 +50,12 @@ pub fn trust(file: &File) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn status(file: &File) -> Result<Metadata, OpenError> {
-    file.metadata().map_err(|e| OpenError::System("stat it", e))
+fn status(file: &File) -> Result<libc::stat, OpenError> {
+    status::of(file).map_err(|e| OpenError::System("stat it", e))
 }
 
 pub fn header(file: &File) -> Result<Header, OpenError> {
-    let length = status(file)?.len();
+    let length = status(file)?.st_size as u64;
     let read = |bytes: u64| -> Result<Vec<u8>, OpenError> {
         let mut start = vec![0; length.min(bytes) as usize];
         file.read_exact_at(&mut start, 0)
@@ -74,7 +75,7 @@ pub fn header(file: &File) -> Result<Header, OpenError> {
 /// Whether the file is unchanged since it was written, judged by its modification time. A time in whole seconds proves
 /// nothing and is accepted: layers of container images only store whole seconds, and are not written to.
 pub fn is_sealed(file: &File, header: &Header) -> Result<bool, OpenError> {
-    let nanoseconds = status(file)?.mtime_nsec();
+    let nanoseconds = status(file)?.st_mtime_nsec;
     Ok(nanoseconds == 0 || nanoseconds == i64::from(header.seal_ns()))
 }
 
@@ -89,7 +90,7 @@ impl Seal {
     /// Must be called before the file is verified.
     pub fn of(file: &File) -> Result<Self, OpenError> {
         let status = status(file)?;
-        let changed = (status.ctime(), status.ctime_nsec());
+        let changed = (status.st_ctime, status.st_ctime_nsec);
         Ok(Self { changed })
     }
 
@@ -100,10 +101,10 @@ impl Seal {
             return;
         }
         let Ok(status) = status(file) else { return };
-        if (status.ctime(), status.ctime_nsec()) != self.changed {
+        if (status.st_ctime, status.st_ctime_nsec) != self.changed {
             return;
         }
-        let Ok(seconds) = u64::try_from(status.mtime()) else {
+        let Ok(seconds) = u64::try_from(status.st_mtime) else {
             return;
         };
         let sealed = Duration::new(seconds, header.seal_ns());
