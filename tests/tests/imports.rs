@@ -536,3 +536,16 @@ for name, ask in questions.items():
         );
     }
 }
+
+/// File names are bytes. A name that is not UTF-8 has lone surrogates in Python (PEP 383).
+#[test]
+fn a_name_that_is_not_text_is_imported_as_without_archives() {
+    let project = Project::new(&[("app.py", "")]);
+    let code = "import os\n\
+        open(os.fsencode('mod\\udcff.py'), 'w').write('x = 1')\n\
+        os.mkdir(os.fsencode('dir\\udcff'))\n\
+        open(os.fsencode('dir\\udcff/inner\\udcff.py'), 'w').write('x = 2')\n\
+        import sys; sys.path.insert(0, 'dir\\udcff')\n\
+        print(__import__('mod\\udcff').x, __import__('inner\\udcff').x)";
+    assert_eq!(project.run(["-c", code]).success().stdout, "1 2\n");
+}

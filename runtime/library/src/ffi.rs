@@ -146,9 +146,7 @@ pub unsafe extern "C" fn _PyCDS_GetCode(
         // SAFETY: the arguments come from the calling convention METH_FASTCALL.
         let [name, path] = unsafe { arguments(args, count) }?;
         let module = name;
-        let (Ok(name), Ok(path)) = (module.to_str(), path.to_str()) else {
-            // An argument has a lone surrogate or is not a string: `importlib` handles it.
-            Raised.clear();
+        let Some((name, path)) = texts(&module, &path) else {
             return Ok(Object::none());
         };
         runtime.trace(&module, Some(path))?;
@@ -183,14 +181,24 @@ fn counted(
     }
 }
 
+/// The texts of two arguments. None if one has a lone surrogate or is not a str: `importlib` handles it. No exception is
+/// left, and the second conversion does not begin with the exception of the first one.
+fn texts<'a>(first: &'a Object, second: &'a Object) -> Option<(&'a str, &'a str)> {
+    let texts = first
+        .to_str()
+        .and_then(|first| Ok((first, second.to_str()?)));
+    texts.map_err(Raised::clear).ok()
+}
+
 /// Records a search for a module while an image is taken.
 fn note_search([directory, name, loaders]: [Object; 3]) {
     let standard = loaders::standard(&loaders);
-    let (Ok(directory), name) = (directory.to_str(), name.to_str()) else {
+    let Ok(directory) = directory.to_str() else {
         // The directory cannot be recorded. Then its modification time is compared.
         Raised.clear();
         return;
     };
+    let name = name.to_str();
     // Other loaders find files with other suffixes.
     let is_standard = matches!(standard, Ok(Some(_)));
     let name = name.ok().filter(|name| is_standard && !name.contains('\0'));
@@ -219,8 +227,7 @@ pub unsafe extern "C" fn _PyCDS_FindModule(
         };
         // SAFETY: the arguments come from the calling convention METH_FASTCALL.
         let [directory, name, loaders] = unsafe { arguments(args, count) }?;
-        let (Ok(directory), Ok(name)) = (directory.to_str(), name.to_str()) else {
-            Raised.clear();
+        let Some((directory, name)) = texts(&directory, &name) else {
             return Ok(Object::none());
         };
         let Some(loaders) = loaders::standard(&loaders)? else {
