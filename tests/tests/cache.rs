@@ -660,7 +660,7 @@ fn many_at_once_have_the_same_output_and_are_restored_in_the_end() {
 fn a_day_of_starts_prints_what_plain_starts_print() {
     const DAY: &str = include_str!("cache_day.py");
     let number = |name: &str| std::env::var(name).ok();
-    let starts = number("CDS_DAY_STARTS").unwrap_or("120".to_owned());
+    let starts = number("CDS_DAY_STARTS").unwrap_or("80".to_owned());
     let seed = number("CDS_DAY_SEED").unwrap_or("1".to_owned());
     let project = Project::new(&[("day.py", DAY)]);
     fs::create_dir(project.path("world")).unwrap();

@@ -212,6 +212,7 @@ fn unsuitable(profile: Profile) -> (&'static [&'static str], &'static [&'static 
                 // They repeat many times what other tests do.
                 "a_day_of_starts",
                 "random_changes",
+                "tests_of_cpython_pass",
             ],
         ),
         // AddressSanitizer needs memory that these tests limit, uses more address space than an image can contain, and
