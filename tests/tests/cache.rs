@@ -542,7 +542,7 @@ PR_SET_SECCOMP, MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
 LOAD, EQUAL, ANY, RETURN = 0x20, 0x15, 0x45, 0x06
 KILL, ALLOW = 0x80000000, 0x7fff0000
 # clone, fork, vfork, execve, wait4, kill, flock, ftruncate, rename, mkdir, rmdir, unlink, statfs, prctl, clock_gettime,
-# fallocate, utimensat, prlimit64, memfd_create, clone3; as in asm/unistd_64.h.
+# fallocate, utimensat, prlimit64, memfd_create, statx, clone3; as in asm/unistd_64.h.
 KILLED = [56, 57, 58, 59, 61, 62, 73, 77, 82, 83, 84, 87, 137, 157, 228, 285, 280, 302, 319, 332, 435]
 OPENAT, TO_WRITE = 257, 0o1103
 

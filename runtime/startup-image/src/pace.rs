@@ -18,7 +18,7 @@ use crate::{own_file, uses};
 const NAME: &[u8] = b"/pace";
 /// An image that was restored so often has saved what the next one costs.
 const PAYS: u64 = 10;
-/// So many starts are awaited.
+/// The smallest and the largest number of starts that are awaited.
 const AWAITED: RangeInclusive<u64> = 2..=16;
 const NUMBER_BYTES: usize = size_of::<u64>();
 
@@ -80,7 +80,9 @@ fn path(entry: &[u8]) -> Vec<u8> {
 impl Pace {
     /// The starts that are still awaited.
     fn awaited_by(&self, entry: &[u8]) -> u64 {
-        let rest = self.awaited.saturating_sub(self.missed).max(1);
+        // A damaged file must not keep a program from its images.
+        let awaited = self.awaited.min(*AWAITED.end());
+        let rest = awaited.saturating_sub(self.missed).max(1);
         if rest > 1 && self.has_paid(uses::of_all(entry)) {
             return 1;
         }

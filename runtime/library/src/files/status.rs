@@ -6,6 +6,8 @@ use std::io::{Error, Result};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
+/// The status of an open file.
+///
 /// # Errors
 /// The kernel reports none.
 pub fn of(file: &File) -> Result<libc::stat> {

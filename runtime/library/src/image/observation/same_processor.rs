@@ -20,13 +20,12 @@ const INHERITING: [c_long; 4] = [
 /// Files below this directory show which processors a process may use, or has used.
 const TELLING: &[u8] = b"/proc";
 /// Files and directories of `/proc/PID` that do not. The code that takes images uses many of them.
-const NOT_TELLING: [&[u8]; 15] = [
+const NOT_TELLING: [&[u8]; 13] = [
     b"attr",
     b"cgroup",
     b"cmdline",
     b"comm",
     b"coredump_filter",
-    b"cwd",
     b"fd",
     b"limits",
     b"loginuid",
@@ -34,7 +33,6 @@ const NOT_TELLING: [&[u8]; 15] = [
     b"mem",
     b"ns",
     b"oom_score_adj",
-    b"root",
     b"timers",
 ];
 
@@ -118,7 +116,10 @@ fn is_telling(path: &[u8]) -> bool {
         .strip_prefix(TELLING)
         .map(|rest| rest.split(|&byte| byte == b'/'));
     let name = parts.as_mut().and_then(|parts| parts.nth(2));
-    parts.is_some() && !name.is_some_and(|name| NOT_TELLING.contains(&name))
+    // `..` can lead anywhere below `/proc`, and so can the links `cwd` and `root`.
+    let is_other = name.is_some_and(|name| NOT_TELLING.contains(&name))
+        && !path.split(|&byte| byte == b'/').any(|part| part == b"..");
+    parts.is_some() && !is_other
 }
 
 /// Sets the processors of a thread. Returns false if the thread has ended, or has other privileges now.
