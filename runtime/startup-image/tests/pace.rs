@@ -41,12 +41,9 @@ fn a_file_that_cannot_be_read_delays_nothing() {
     assert_eq!(starts_until_due(entry.path()), 1);
     pace::begin_anew(path).unwrap();
     assert_eq!(starts_until_due(entry.path()), 2);
-    fs::write(
-        entry.path().join("pace"),
-        [0xff; 24].map(|byte| byte & 0x7f),
-    )
-    .unwrap();
-    assert_eq!(starts_until_due(entry.path()), 1);
+    let damaged = [0, u64::MAX, 0].map(u64::to_le_bytes).concat();
+    fs::write(entry.path().join("pace"), damaged).unwrap();
+    assert_eq!(starts_until_due(entry.path()), 16);
     fs::remove_file(entry.path().join("pace")).unwrap();
     std::os::unix::fs::symlink("elsewhere", entry.path().join("pace")).unwrap();
     assert_eq!(starts_until_due(entry.path()), 1);

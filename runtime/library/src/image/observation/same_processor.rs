@@ -112,14 +112,13 @@ impl SameProcessor {
 }
 
 fn is_telling(path: &[u8]) -> bool {
-    let mut parts = path
-        .strip_prefix(TELLING)
-        .map(|rest| rest.split(|&byte| byte == b'/'));
-    let name = parts.as_mut().and_then(|parts| parts.nth(2));
-    // `..` can lead anywhere below `/proc`, and so can the links `cwd` and `root`.
-    let is_other = name.is_some_and(|name| NOT_TELLING.contains(&name))
-        && !path.split(|&byte| byte == b'/').any(|part| part == b"..");
-    parts.is_some() && !is_other
+    let Some(below) = path.strip_prefix(TELLING) else {
+        return false;
+    };
+    // A slash comes first, then the process. `..` can lead anywhere below `/proc`.
+    let mut parts = below.split(|&byte| byte == b'/');
+    let is_known = (parts.nth(2)).is_some_and(|name| NOT_TELLING.contains(&name));
+    !is_known || parts.any(|part| part == b"..")
 }
 
 /// Sets the processors of a thread. Returns false if the thread has ended, or has other privileges now.
